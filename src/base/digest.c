@@ -1,0 +1,93 @@
+/* Digests by EVP. A missing SHA-2 means a broken OpenSSL: there is no error a caller could handle, so abort. */
+#include "base/digest.h"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} hashes[] = {
+    [KBS_HASH_NONE] = {"none", 0},
+    [KBS_HASH_SHA256] = {"sha256", 32},
+    [KBS_HASH_SHA384] = {"sha384", 48},
+    [KBS_HASH_SHA512] = {"sha512", 64},
+};
+#define HASH_COUNT (sizeof(hashes) / sizeof(hashes[0]))
+
+size_t kbs_hash_bytes(enum kbs_hash hash)
+{
+    return (size_t)hash < HASH_COUNT ? hashes[hash].bytes : 0;
+}
+
+const char *kbs_hash_name(enum kbs_hash hash)
+{
+    return (size_t)hash < HASH_COUNT ? hashes[hash].name : "none";
+}
+
+enum kbs_hash kbs_hash_from_name(struct kbs_span name)
+{
+    for (size_t i = 1; i < HASH_COUNT; i++) {
+        if (kbs_span_equal_str(name, hashes[i].name)) {
+            return (enum kbs_hash)i;
+        }
+    }
+    return KBS_HASH_NONE;
+}
+
+static const EVP_MD *md_of(enum kbs_hash hash)
+{
+    switch (hash) {
+    case KBS_HASH_SHA256:
+        return EVP_sha256();
+    case KBS_HASH_SHA384:
+        return EVP_sha384();
+    case KBS_HASH_SHA512:
+        return EVP_sha512();
+    case KBS_HASH_NONE:
+        break;
+    }
+    return NULL;
+}
+
+void kbs_digest(enum kbs_hash hash, const struct kbs_span *parts, size_t n, struct kbs_digest *ret)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    const EVP_MD *md = md_of(hash);
+    unsigned int len = 0;
+    int ok = ctx != NULL && md != NULL && EVP_DigestInit_ex(ctx, md, NULL);
+
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = EVP_DigestUpdate(ctx, parts[i].p, parts[i].len);
+    }
+    ok = ok && EVP_DigestFinal_ex(ctx, ret->p, &len);
+    EVP_MD_CTX_free(ctx);
+    if (!ok) {
+        (void)fputs("kbs: the SHA-2 digests of OpenSSL do not work\n", stderr);
+        abort();
+    }
+    ret->len = len;
+}
+
+void kbs_sha256(struct kbs_span in, uint8_t ret[KBS_SHA256_BYTES])
+{
+    struct kbs_digest d;
+
+    kbs_digest(KBS_HASH_SHA256, &in, 1, &d);
+    memcpy(ret, d.p, KBS_SHA256_BYTES);
+}
+
+void kbs_hmac_sha256(struct kbs_span key, struct kbs_span in, uint8_t ret[KBS_SHA256_BYTES])
+{
+    static const uint8_t none[1] = {0};
+    unsigned int len = 0;
+
+    if (key.len > INT32_MAX ||
+        HMAC(EVP_sha256(), key.len > 0 ? key.p : none, (int)key.len, in.len > 0 ? in.p : none, in.len, ret,
+             &len) == NULL) {
+        (void)fputs("kbs: HMAC-SHA-256 of OpenSSL does not work\n", stderr);
+        abort();
+    }
+}

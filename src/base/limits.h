@@ -1,0 +1,84 @@
+/*
+ * Every bound of the system, with its unit in its name. Nothing is unbounded: a wait has a deadline, a
+ * queue a length, an input a size. Operators may tighten some of them in the configuration ([limits]).
+ */
+#ifndef KBS_BASE_LIMITS_H
+#define KBS_BASE_LIMITS_H
+
+/* errors and logs */
+#define KBS_LIMIT_ERROR_DETAIL_BYTES 192
+#define KBS_LIMIT_LOG_LINE_BYTES 1024
+
+/* secrets: the OpenSSL secure heap, a power of two */
+#define KBS_LIMIT_SECURE_HEAP_BYTES 65536
+#define KBS_LIMIT_SECRET_BYTES 512
+
+/* role channels (src/wire): largest body of any message */
+#define KBS_LIMIT_WIRE_BODY_BYTES (4u << 20)
+#define KBS_LIMIT_WIRE_LIST_ITEMS 256
+
+/* HTTP (src/http, src/front) */
+#define KBS_LIMIT_HTTP_TARGET_BYTES 4096
+#define KBS_LIMIT_HTTP_HEAD_BYTES 16384
+#define KBS_LIMIT_HTTP_HEADERS 64
+#define KBS_LIMIT_HTTP_SEGMENTS 16
+#define KBS_LIMIT_HTTP_SEGMENT_BYTES 255
+#define KBS_LIMIT_HTTP_QUERY_PAIRS 16
+#define KBS_LIMIT_HTTP_BODY_BYTES (2u << 20)
+#define KBS_LIMIT_HTTP_RESPONSE_BYTES (3u << 20)
+#define KBS_LIMIT_HTTP_HEAD_MS 10000
+#define KBS_LIMIT_HTTP_BODY_MS 30000
+#define KBS_LIMIT_HTTP_IDLE_MS 60000
+#define KBS_LIMIT_HTTP_WRITE_MS 30000
+#define KBS_LIMIT_TLS_HANDSHAKE_MS 10000
+#define KBS_LIMIT_FRONT_CONNECTIONS 1024
+#define KBS_LIMIT_FRONT_QUEUE 64
+#define KBS_LIMIT_FRONT_LISTENERS 8
+#define KBS_LIMIT_REQUEST_MS 20000
+#define KBS_LIMIT_RETRY_AFTER_S 1
+#define KBS_LIMIT_DRAIN_MS 15000
+
+/* lanes */
+#define KBS_LIMIT_LANES 32
+#define KBS_LIMIT_TOKEN_OP_MS 10000
+#define KBS_LIMIT_AUDIT_ACK_MS 5000
+#define KBS_LIMIT_TOKEN_LOGIN_MS 30000
+#define KBS_LIMIT_START_MS 60000
+#define KBS_LIMIT_RESTART_BACKOFF_MIN_MS 100
+#define KBS_LIMIT_RESTART_BACKOFF_MAX_MS 30000
+
+/* JSON and JOSE (src/jose/read) */
+#define KBS_LIMIT_JSON_DEPTH 32
+#define KBS_LIMIT_JWT_BYTES 65536
+
+/* RCAR sessions (src/api, src/store) */
+#define KBS_LIMIT_SESSIONS 100000
+#define KBS_LIMIT_NONCE_BYTES 32
+#define KBS_LIMIT_COOKIE_BYTES 32
+
+/* keys */
+#define KBS_LIMIT_KEY_PATH_BYTES 255 /* repo/type/tag */
+#define KBS_LIMIT_KID_BYTES 272      /* repo/type/tag/v4294967295 */
+#define KBS_LIMIT_KEY_BYTES_MIN 16
+#define KBS_LIMIT_KEY_BYTES_MAX 64
+#define KBS_LIMIT_COSE_SALT_BYTES 64
+#define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
+#define KBS_LIMIT_KEY_PEM_BYTES 4096
+#define KBS_LIMIT_POLICY_BYTES 65536
+#define KBS_LIMIT_POLICY_DEPTH 8
+#define KBS_LIMIT_ADMIN_KEYS 64
+#define KBS_LIMIT_ADMIN_NONCE_S 60
+#define KBS_LIMIT_ADMIN_SIGNATURE_S 120
+#define KBS_LIMIT_KEY_LIST_ITEMS 1000
+
+/* token */
+#define KBS_LIMIT_PIN_BYTES 256
+#define KBS_LIMIT_HANDLE_CACHE 4096
+
+/* audit */
+#define KBS_LIMIT_AUDIT_FIELD_BYTES 1024
+#define KBS_LIMIT_AUDIT_RECORD_BYTES 16384
+#define KBS_LIMIT_AUDIT_CLIENTS 64
+#define KBS_LIMIT_AUDIT_BATCH 256
+
+#endif

@@ -1,0 +1,179 @@
+/*
+ * The tables behind terms.h, the identifiers derived from them, and the one rule for what a key path is: front,
+ * judge, token and clients all ask here, so they cannot disagree about a name.
+ */
+#include "base/terms.h"
+
+#include <stdio.h>
+
+#include "base/digest.h"
+#include "base/limits.h"
+
+static const char *const purposes[KBS_PURPOSE_COUNT] = {"none", "release", "import", "sign-token"};
+static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
+static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {"unknown", "software",
+                                                                 "hardware-host-assisted", "hardware"};
+static const char *const duties[KBS_DUTY_COUNT] = {"none", "release", "admin"};
+static const char *const formats[KBS_FORMAT_COUNT] = {"none", "jose", "cose"};
+static const char *const bindings[KBS_BINDING_COUNT] = {"none",     "token",    "session",
+                                                        "evidence", "hardware", "full"};
+static const char *const provenances[KBS_PROVENANCE_COUNT] = {"none", "generated", "imported"};
+static const char *const tees[KBS_TEE_COUNT] = {"none", "sample"};
+
+static const char *name_of(const char *const *table, size_t count, size_t v)
+{
+    return v < count ? table[v] : "unknown";
+}
+
+static size_t value_of(const char *const *table, size_t count, struct kbs_span name)
+{
+    for (size_t i = 1; i < count; i++) {
+        if (kbs_span_equal_str(name, table[i])) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+const char *kbs_purpose_name(enum kbs_purpose v)
+{
+    return name_of(purposes, KBS_PURPOSE_COUNT, (size_t)v);
+}
+
+const char *kbs_locality_name(enum kbs_locality v)
+{
+    return name_of(localities, KBS_LOCALITY_COUNT, (size_t)v);
+}
+
+const char *kbs_token_class_name(enum kbs_token_class v)
+{
+    return name_of(token_classes, KBS_TOKEN_CLASS_COUNT, (size_t)v);
+}
+
+const char *kbs_duty_name(enum kbs_duty v)
+{
+    return name_of(duties, KBS_DUTY_COUNT, (size_t)v);
+}
+
+const char *kbs_format_name(enum kbs_format v)
+{
+    return name_of(formats, KBS_FORMAT_COUNT, (size_t)v);
+}
+
+const char *kbs_binding_name(enum kbs_binding v)
+{
+    return name_of(bindings, KBS_BINDING_COUNT, (size_t)v);
+}
+
+const char *kbs_provenance_name(enum kbs_provenance v)
+{
+    return name_of(provenances, KBS_PROVENANCE_COUNT, (size_t)v);
+}
+
+const char *kbs_tee_name(enum kbs_tee v)
+{
+    return name_of(tees, KBS_TEE_COUNT, (size_t)v);
+}
+
+enum kbs_purpose kbs_purpose_from_name(struct kbs_span name)
+{
+    return (enum kbs_purpose)value_of(purposes, KBS_PURPOSE_COUNT, name);
+}
+
+enum kbs_locality kbs_locality_from_name(struct kbs_span name)
+{
+    return (enum kbs_locality)value_of(localities, KBS_LOCALITY_COUNT, name);
+}
+
+enum kbs_tee kbs_tee_from_name(struct kbs_span name)
+{
+    return (enum kbs_tee)value_of(tees, KBS_TEE_COUNT, name);
+}
+
+void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version, uint8_t ret[KBS_CKA_ID_BYTES])
+{
+    memcpy(ret, key_id, KBS_KEY_ID_BYTES);
+    for (size_t i = 0; i < 4; i++) {
+        ret[KBS_KEY_ID_BYTES + i] = (uint8_t)(version >> (24 - 8 * i));
+    }
+}
+
+void kbs_service_key_id(enum kbs_purpose purpose, uint8_t ret[KBS_KEY_ID_BYTES])
+{
+    struct kbs_span parts[2] = {KBS_SPAN_LIT("kbs-hsm "), kbs_span_str(kbs_purpose_name(purpose))};
+    struct kbs_digest d;
+
+    kbs_digest(KBS_HASH_SHA256, parts, 2, &d);
+    memcpy(ret, d.p, KBS_KEY_ID_BYTES);
+}
+
+static bool segment_char(uint8_t c, bool first)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || (c == '.' && !first);
+}
+
+bool kbs_key_segment_valid(struct kbs_span segment)
+{
+    for (size_t i = 0; i < segment.len; i++) {
+        if (!segment_char(segment.p[i], i == 0)) {
+            return false;
+        }
+    }
+    return segment.len > 0;
+}
+
+bool kbs_key_path_valid(struct kbs_span path)
+{
+    size_t segments = 0;
+
+    if (path.len > KBS_LIMIT_KEY_PATH_BYTES) {
+        return false;
+    }
+    for (;;) {
+        const uint8_t *slash = path.len > 0 ? memchr(path.p, '/', path.len) : NULL;
+        size_t n = slash != NULL ? (size_t)(slash - path.p) : path.len;
+
+        if (!kbs_key_segment_valid(kbs_span(path.p, n))) {
+            return false;
+        }
+        segments++;
+        if (slash == NULL) {
+            return segments == 3;
+        }
+        path = kbs_span_skip(path, n + 1);
+    }
+}
+
+bool kbs_kid_split(struct kbs_span kid, struct kbs_span *ret_path, uint32_t *ret_version)
+{
+    size_t slash = kid.len;
+    uint64_t version = 0;
+    struct kbs_span digits;
+
+    while (slash > 0 && kid.p[slash - 1] != '/') {
+        slash--;
+    }
+    digits = kbs_span_skip(kid, slash);
+    if (slash == 0 || digits.len < 2 || digits.len > 11 || digits.p[0] != 'v' || digits.p[1] == '0') {
+        return false;
+    }
+    for (size_t i = 1; i < digits.len; i++) {
+        if (digits.p[i] < '0' || digits.p[i] > '9') {
+            return false;
+        }
+        version = version * 10 + (uint64_t)(digits.p[i] - '0');
+    }
+    *ret_path = kbs_span(kid.p, slash - 1);
+    *ret_version = (uint32_t)version;
+    return version <= UINT32_MAX && kbs_key_path_valid(*ret_path);
+}
+
+void kbs_party_v(struct kbs_span report_digest, const uint8_t nonce[32], uint8_t ret[32])
+{
+    struct kbs_span parts[3] = {KBS_SPAN_LIT("kbs-v1"), report_digest, kbs_span(nonce, 32)};
+    struct kbs_digest d;
+
+    kbs_digest(KBS_HASH_SHA256, parts, 3, &d);
+    memcpy(ret, d.p, KBS_SHA256_BYTES);
+}

@@ -1,0 +1,131 @@
+/*
+ * Terms that several roles share, each with one number (on the wire and in the store) and one name (in
+ * JSON, logs and audit records). DESIGN: docs/ARCHITECTURE.md, "Custody".
+ */
+#ifndef KBS_BASE_TERMS_H
+#define KBS_BASE_TERMS_H
+
+#include "base/span.h"
+
+/* What a token key is for; exactly one purpose each. */
+enum kbs_purpose {
+    KBS_PURPOSE_NONE = 0,
+    KBS_PURPOSE_RELEASE = 1,    /* goes to attested TEEs, wrapped */
+    KBS_PURPOSE_IMPORT = 2,     /* EC pair that administrators wrap keys to */
+    KBS_PURPOSE_SIGN_TOKEN = 3, /* EC pair that signs attestation results */
+    KBS_PURPOSE_COUNT
+};
+
+/* What crossed the PKCS#11 interface in a release; the larger number is the stronger. */
+enum kbs_locality {
+    KBS_LOCALITY_NONE = 0,
+    KBS_LOCALITY_WORKER = 1,    /* the key itself was in kbs-token's memory */
+    KBS_LOCALITY_TRANSPORT = 2, /* the one-request wrapping key was, for under a millisecond */
+    KBS_LOCALITY_TOKEN = 3,     /* neither the shared secret, nor the wrapping key, nor the key */
+    KBS_LOCALITY_COUNT
+};
+
+/* What kind of thing the token is; from quirk tables, never from probing. */
+enum kbs_token_class {
+    KBS_TOKEN_CLASS_UNKNOWN = 0,
+    KBS_TOKEN_CLASS_SOFTWARE = 1,
+    KBS_TOKEN_CLASS_HARDWARE_HOST_ASSISTED = 2,
+    KBS_TOKEN_CLASS_HARDWARE = 3,
+    KBS_TOKEN_CLASS_COUNT
+};
+
+/* Which operations a kbs-judge may order and its kbs-token obeys. */
+enum kbs_duty {
+    KBS_DUTY_NONE = 0,
+    KBS_DUTY_RELEASE = 1, /* guest lanes: list `release` */
+    KBS_DUTY_ADMIN = 2,   /* the admin lane: list `admin` */
+    KBS_DUTY_COUNT
+};
+
+/* The shape of a released key. */
+enum kbs_format {
+    KBS_FORMAT_NONE = 0,
+    KBS_FORMAT_JOSE = 1, /* application/jose+json: one general-JWE recipient */
+    KBS_FORMAT_COSE = 2, /* application/cose: COSE_Encrypt, nil ciphertext, one recipient */
+    KBS_FORMAT_COUNT
+};
+
+/* Which listener a request came in by. */
+enum kbs_listener {
+    KBS_LISTENER_NONE = 0,
+    KBS_LISTENER_GUEST = 1,
+    KBS_LISTENER_ADMIN = 2,
+    KBS_LISTENER_COUNT
+};
+
+/* How far the TEE key is bound to the evidence; the larger number is the stronger. */
+enum kbs_binding {
+    KBS_BINDING_NONE = 0,
+    KBS_BINDING_TOKEN = 1,
+    KBS_BINDING_SESSION = 2,
+    KBS_BINDING_EVIDENCE = 3,
+    KBS_BINDING_HARDWARE = 4,
+    KBS_BINDING_FULL = 5,
+    KBS_BINDING_COUNT
+};
+
+/* Where a key came from. */
+enum kbs_provenance {
+    KBS_PROVENANCE_NONE = 0,
+    KBS_PROVENANCE_GENERATED = 1, /* born in the token */
+    KBS_PROVENANCE_IMPORTED = 2,  /* unwrapped in the token from a blob addressed to its import key */
+    KBS_PROVENANCE_COUNT
+};
+
+/* The `tee` values of the KBS protocol that have a verifier here. */
+enum kbs_tee {
+    KBS_TEE_NONE = 0,
+    KBS_TEE_SAMPLE = 1, /* "sample": no hardware, only for tests and demonstrations */
+    KBS_TEE_COUNT
+};
+
+/* Names: returns static text, "unknown" for numbers out of range. */
+const char *kbs_purpose_name(enum kbs_purpose v);
+const char *kbs_locality_name(enum kbs_locality v);
+const char *kbs_token_class_name(enum kbs_token_class v);
+const char *kbs_duty_name(enum kbs_duty v);
+const char *kbs_format_name(enum kbs_format v);
+const char *kbs_binding_name(enum kbs_binding v);
+const char *kbs_provenance_name(enum kbs_provenance v);
+const char *kbs_tee_name(enum kbs_tee v); /* as the protocol spells it */
+
+/* The reverse; the NONE value (UNKNOWN for classes) if the name is not in the table. */
+enum kbs_purpose kbs_purpose_from_name(struct kbs_span name);
+enum kbs_locality kbs_locality_from_name(struct kbs_span name);
+enum kbs_tee kbs_tee_from_name(struct kbs_span name);
+
+#define KBS_KEY_ID_BYTES 16
+#define KBS_CKA_ID_BYTES (KBS_KEY_ID_BYTES + 4)
+#define KBS_KCV_BYTES 4
+
+/* CKA_ID of a key version: key id || version, big endian. */
+void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version, uint8_t ret[KBS_CKA_ID_BYTES]);
+
+/*
+ * Key ids of the service's own keys are fixed, so that every role and every replica finds them without
+ * configuration: the first 16 bytes of SHA-256("kbs-hsm " || purpose name).
+ */
+void kbs_service_key_id(enum kbs_purpose purpose, uint8_t ret[KBS_KEY_ID_BYTES]);
+
+/*
+ * True for a resource path `repo/type/tag`: three segments of [A-Za-z0-9_-][A-Za-z0-9_.-]*, in all at most
+ * KBS_LIMIT_KEY_PATH_BYTES (Trustee's rule). Such text needs no escaping in JSON, CBOR text or CKA_LABEL.
+ */
+bool kbs_key_path_valid(struct kbs_span path);
+bool kbs_key_segment_valid(struct kbs_span segment);
+
+/* Splits a wire kid `repo/type/tag/vN` (N decimal, 1 to 4294967295, no leading zero); false if malformed. */
+bool kbs_kid_split(struct kbs_span kid, struct kbs_span *ret_path, uint32_t *ret_version);
+
+/*
+ * Party V of a release (docs/protocol/key-release.md):
+ * SHA-256("kbs-v1" || report-data digest of the handshake || 32-byte request nonce, or zeros).
+ */
+void kbs_party_v(struct kbs_span report_digest, const uint8_t nonce[32], uint8_t ret[32]);
+
+#endif
