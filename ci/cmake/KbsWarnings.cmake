@@ -28,7 +28,7 @@ kbs_warnings_probe(C
     -Wformat=2 -Wformat-signedness
     -Wstrict-prototypes -Wmissing-prototypes
     -Wcast-qual -Wcast-align=strict -Wpointer-arith -Wwrite-strings
-    -Wnull-dereference -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wjump-misses-init
+    -Wimplicit-fallthrough -Wnull-dereference -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wjump-misses-init
     -Wunused-result)
 
 # C++ is only the toml++ shim in src/config.

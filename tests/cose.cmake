@@ -1,0 +1,2 @@
+kbs_test(unit_cose SOURCES unit/test_cose.c LINKS kbs_cose_write kbs_cose_read kbs_agree LABELS unit)
+kbs_fuzzer(fuzz_cose SOURCES fuzz/fuzz_cose.c LINKS kbs_cose_write kbs_cose_read CORPUS fuzz/corpus/cose)

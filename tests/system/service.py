@@ -1,0 +1,149 @@
+"""A whole kbs-hsm service for one test: its own folder and token, its own ports, the real executables."""
+import hashlib
+import json
+import os
+import pathlib
+import re
+import select
+import signal
+import subprocess
+import time
+
+BIN = pathlib.Path(os.environ.get("KBS_BIN_DIR", "build/dev/bin")).resolve()
+TOKENS = ("nss", "softhsm")
+ALLOW_SAMPLE = {"version": "1.0.0", "anyOf": [{"allOf": [{"claim": "kbs.tee", "equals": "sample"}]}]}
+START_S = 120
+
+
+def run(*argv, check=True, **kwargs):
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, **kwargs)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{argv[0]} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def wait_until(condition, seconds=60, what="condition"):
+    """Waits for an event that has no descriptor to wait on; never longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        poll.poll(20)
+
+
+class Service:
+    def __init__(self, folder, token, lanes=2):
+        self.folder = pathlib.Path(folder)
+        self.token = token
+        self.process = None
+        run(BIN / "kbs-admin", "init", self.folder, "--token", token, "--listen", "127.0.0.1:0",
+            "--admin-listen", "127.0.0.1:0", "--lanes", lanes)
+        self.ca = self.folder / "tls" / "cert.pem"
+        self.announce = self.folder / "announce.json"
+
+    def edit_config(self, pattern, replacement):
+        path = self.folder / "kbs.toml"
+        text, n = re.subn(pattern, replacement, path.read_text(), flags=re.M)
+        assert n == 1, f"{pattern} matches {n} times in kbs.toml"
+        path.write_text(text)
+
+    def add_plain_listener(self, address="127.0.0.1:0"):
+        self.edit_config(r"^plain_sockets = .*$", f'plain_sockets = ["{address}"]')
+
+    def start(self, ready=True):
+        self.log = open(self.folder / "kbsd.log", "ab")
+        self.process = subprocess.Popen([BIN / "kbsd", "-c", self.folder / "kbs.toml", "--announce", self.announce],
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        if ready:
+            wait_until(self.is_ready, START_S, "service ready:\n" + self.log_text())
+        return self
+
+    def is_ready(self):
+        assert self.process.poll() is None, "kbsd ended: " + self.log_text()
+        return self.announce.exists() and self.lanes_ready()
+
+    def lanes_ready(self):
+        config = (self.folder / "kbs.toml").read_text()
+        lanes = int(re.search(r"^lanes = (\d+)", config, re.M).group(1))
+        judges = [r for r in self.roles() if r["role"] == "kbs-judge"]
+        return len(judges) >= lanes + 1
+
+    def state(self):
+        return json.loads(self.announce.read_text())
+
+    def roles(self):
+        return self.state()["roles"]
+
+    def pids(self, role):
+        return [r["pid"] for r in self.roles() if r["role"] == role]
+
+    @property
+    def guest_url(self):
+        return self.state()["guest"][0]
+
+    @property
+    def plain_url(self):
+        return self.state()["guest_plain"][0]
+
+    @property
+    def admin_url(self):
+        return self.state()["admin"][0]
+
+    def log_text(self):
+        return (self.folder / "kbsd.log").read_text()
+
+    def stop(self):
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(60)
+        self.process = None
+        self.log.close()
+        return status
+
+    def admin(self, *argv, check=True):
+        return run(BIN / "kbs-admin", "--profile", self.folder / "admin" / "profile.json", "--url", self.admin_url,
+                   *argv, check=check)
+
+    def admin_json(self, *argv):
+        return json.loads(self.admin("--json", *argv).stdout)
+
+    def policy_file(self, policy=None):
+        path = self.folder / "policy.json"
+        path.write_text(json.dumps(policy or ALLOW_SAMPLE))
+        return path
+
+    def generate(self, path, *options, policy=True):
+        extra = ["--policy", self.policy_file()] if policy else []
+        return self.admin_json("key", "generate", path, *extra, *options)
+
+    def import_key(self, path, key, *options):
+        key_file = self.folder / "import.key"
+        key_file.write_bytes(key)
+        try:
+            return self.admin_json("key", "import", path, "--key-file", key_file, "--policy", self.policy_file(),
+                                   *options)
+        finally:
+            key_file.unlink()
+
+    def guest(self, *argv, check=True, url=None):
+        return run(BIN / "kbs-guest", *argv, "--url", url or self.guest_url, "--ca", self.ca, check=check)
+
+    def ledger(self):
+        """The ledger's records, with the chain recomputed (docs/protocol/ledger.md)."""
+        records = []
+        previous = bytes(32)
+        for line in (self.folder / "audit.log").read_bytes().splitlines():
+            digest, text = line[:64], line[65:]
+            previous = hashlib.sha256(previous + text).digest()
+            assert digest.decode() == previous.hex(), "the chain is broken"
+            records.append(json.loads(text))
+        assert [r["seq"] for r in records] == list(range(1, len(records) + 1))
+        return records
+
+    def records(self, kind):
+        return [r for r in self.ledger() if r["kind"] == kind]
