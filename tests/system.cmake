@@ -1,0 +1,6 @@
+kbs_pytest(system_release PATH system/test_release.py LABELS system)
+kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)
+kbs_pytest(system_proxy PATH system/test_proxy.py LABELS system)
+kbs_pytest(system_memory PATH system/test_memory.py LABELS system)
+kbs_pytest(system_resilience PATH system/test_resilience.py LABELS system)
+kbs_pytest(system_roles PATH system/test_roles.py LABELS system)

@@ -1,0 +1,131 @@
+"""Memory proof: after 1,000 releases, no role but kbs-token holds a released key, the PIN or a wrapping key in any
+mapping, in any of the spellings a careless copy would have. The scan itself is tested: it must find a planted key."""
+import base64
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kbsguest import Guest
+
+RELEASES = 1000
+CHUNK = 1 << 24
+
+
+def spellings(secret):
+    """Raw, reversed, hex in both cases, base64 in both alphabets at all three alignments."""
+    found = {secret, secret[::-1], secret.hex().encode(), secret.hex().upper().encode()}
+    for data in (secret, secret[::-1]):
+        for shift in range(3):
+            text = base64.b64encode(bytes(shift) + data)
+            start = (shift * 8 + 5) // 6
+            end = (shift + len(data)) * 8 // 6
+            found.add(text[start:end])
+            found.add(text[start:end].replace(b"+", b"-").replace(b"/", b"_"))
+    return found
+
+
+def needles(secrets):
+    return {spelling: name for name, secret in secrets.items() for spelling in spellings(secret)}
+
+
+def scan(pid, wanted):
+    """Names of the secrets found in any readable mapping of a process. Cheap for thousands of needles: each is looked
+    for by its first 8 bytes in a set, at every offset."""
+    prefixes = {}
+    for needle, name in wanted.items():
+        prefixes.setdefault(needle[:8], []).append((needle, name))
+    import re
+    pattern = re.compile(b"|".join(re.escape(p) for p in sorted(prefixes)), re.S)
+    hits, scanned = set(), 0
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            span, permissions, _, _, _, *path = line.split(maxsplit=5)
+            if "r" not in permissions or (path and path[0].strip() in ("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+                continue
+            at, end = (int(x, 16) for x in span.split("-"))
+            tail = b""
+            while at < end:
+                try:
+                    memory.seek(at)
+                    data = memory.read(min(CHUNK, end - at))
+                except OSError:
+                    break
+                if not data:
+                    break
+                scanned += len(data)
+                at += len(data)
+                data = tail + data
+                for match in pattern.finditer(data):
+                    for needle, name in prefixes[match.group()]:
+                        if data.startswith(needle, match.start()):
+                            hits.add(name)
+                tail = data[-256:]
+    return hits, scanned
+
+
+def test_no_role_but_the_token_worker_holds_a_secret(service):
+    if os.geteuid() != 0:
+        pytest.skip("reading another process's memory needs root: the roles are not dumpable")
+    key = os.urandom(32)
+    service.import_key("default/disk/vm1", key)
+    pin = (service.folder / "pin").read_bytes().strip()
+    secrets = {"the released key": key, "the PIN": pin}
+    guest = Guest(service.guest_url, service.ca).handshake()
+    for i in range(RELEASES):
+        if i % 2:
+            answer = guest.get_key("default/disk/vm1", "application/cose")
+            kek, opened = guest.open_cose(answer.body, "default/disk/vm1/v1")
+        else:
+            answer = guest.get_key("default/disk/vm1")
+            kek, opened = guest.open_jose(answer.json(), "default/disk/vm1/v1")
+        assert opened == key
+        secrets[f"wrapping key {i}"] = kek
+    wanted = needles(secrets)
+    roles = [(r["role"], r["pid"]) for r in service.roles()] + [("kbsd", service.state()["pid"])]
+    assert {name for name, _ in roles} == {"kbsd", "kbs-front", "kbs-judge", "kbs-token", "kbs-audit"}
+    for role, pid in roles:
+        hits, scanned = scan(pid, wanted)
+        print(f"{service.token} {role} pid {pid}: {scanned >> 10} KiB scanned, found {sorted(hits)[:5]}")
+        assert scanned > 1 << 20
+        if role != "kbs-token":
+            assert not hits, f"{role} holds {sorted(hits)[:5]}"
+
+
+PLANT = """
+import sys
+held = bytes.fromhex(sys.stdin.readline())
+forms = [bytearray(held), bytearray(held[::-1]), bytearray(held.hex().encode()),
+         bytearray(__import__("base64").b64encode(b"x" + held))]
+kept = forms[int(sys.argv[1])]
+del forms, held
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("form", range(4))
+def test_the_scan_finds_a_planted_key(form):
+    if os.geteuid() != 0:
+        pytest.skip("reading another process's memory needs root")
+    key = os.urandom(32)
+    with subprocess.Popen([sys.executable, "-c", PLANT, str(form)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as child:
+        child.stdin.write(key.hex().encode() + b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"ready\n"
+        hits, _ = scan(child.pid, needles({"planted": key, **{str(i): os.urandom(32) for i in range(1000)}}))
+        absent, _ = scan(child.pid, needles({"absent": os.urandom(32)}))
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+    assert hits == {"planted"} and not absent
+
+
+def test_the_scan_finds_a_key_in_a_role(soft):
+    """The same scan on a real role: the front does hold the cookie of a session it has just relayed."""
+    if os.geteuid() != 0:
+        pytest.skip("reading another process's memory needs root")
+    guest = Guest(soft.guest_url, soft.ca).handshake()
+    wanted = {guest.token.encode(): "token"}
+    assert any(scan(pid, wanted)[0] for pid in soft.pids("kbs-front") + soft.pids("kbs-judge"))
