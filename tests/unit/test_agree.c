@@ -1,6 +1,7 @@
 /*
- * src/agree against published vectors (RFC 7518 appendix C, RFC 3394, RFC 5869, Wycheproof) and against
- * misuse. The vectors of Wycheproof are files outside the checkout; without them those cases are skipped.
+ * src/agree against published vectors (RFC 7518 appendix C, RFC 3394, RFC 5869, Wycheproof) and
+ * against misuse. The vectors of Wycheproof are files outside the checkout; without them those
+ * cases are skipped.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <openssl/crypto.h>
 
 #include "agree/agree.h"
 #include "base/encoding.h"
@@ -17,13 +19,23 @@
 
 static struct kbs_error err;
 
-/* ---- helpers ------------------------------------------------------------------------------------ */
+/* ---- helpers -------------------------------------------------------------------------- */
+
+/* What OpenSSL's random generators keep on the secure heap once they have been used. */
+static size_t heap_at_rest;
 
 static int set_up(void **state)
 {
+    struct kbs_agree_key *key = NULL;
+
     (void)state;
     err = KBS_ERROR_NONE;
-    return kbs_secret_heap_init(&err) < 0 ? -1 : 0;
+    if (kbs_secret_heap_init(&err) < 0 || kbs_agree_key_generate(KBS_CURVE_P256, &key, &err) < 0) {
+        return -1;
+    }
+    kbs_agree_key_free(key);
+    heap_at_rest = CRYPTO_secure_used();
+    return 0;
 }
 
 static void from_hex(struct kbs_buf *out, const char *hex)
@@ -117,7 +129,7 @@ static struct kbs_ec_public public_of(enum kbs_curve curve, const char *x, const
     return k;
 }
 
-/* ---- ECDH and keys ------------------------------------------------------------------------------ */
+/* ---- ECDH and keys -------------------------------------------------------------------- */
 
 /* RFC 7518 appendix C, ECDH and Concat KDF; its key has 16 bytes, which are the front of our 32. */
 static void rfc7518_appendix_c(void **state)
@@ -154,8 +166,7 @@ static void rfc7518_appendix_c(void **state)
                     "00000003"
                     "426f62"
                     "00000080");
-    assert_int_equal(
-        kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, &err), 0);
+    assert_int_equal(kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, &err), 0);
     assert_int_equal(kbs_secret_len(kek), 32);
     assert_int_equal(
         kbs_base64url_get_exact(want, sizeof(want), kbs_span_str("VqqN6vgjbSBcIijNcacQGg")), 0);
@@ -202,6 +213,31 @@ static void generated_keys_agree_on_every_curve(void **state)
         kbs_agree_key_free(b);
         kbs_agree_key_free(a);
     }
+}
+
+/* OpenSSL's promise that we rely on: scalars, made or read, are in the secure heap; and none is
+ * left. */
+static void scalars_are_on_the_secure_heap(void **state)
+{
+    struct kbs_agree_key *key = NULL;
+    struct kbs_agree_key *again = NULL;
+    struct kbs_secret *pem = NULL;
+    size_t one;
+    size_t with_pem;
+
+    (void)state;
+    assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P521, &key, &err), 0);
+    one = CRYPTO_secure_used();
+    assert_true(one >= heap_at_rest + 66);
+    assert_int_equal(kbs_agree_key_to_pem(key, &pem, &err), 0);
+    with_pem = CRYPTO_secure_used();
+    assert_true(with_pem >= one + kbs_secret_len(pem));
+    assert_int_equal(kbs_agree_key_from_pem(kbs_secret_span(pem), &again, &err), 0);
+    assert_true(CRYPTO_secure_used() >= with_pem + 66);
+    kbs_agree_key_free(again);
+    kbs_secret_free(pem);
+    kbs_agree_key_free(key);
+    assert_int_equal(CRYPTO_secure_used(), heap_at_rest);
 }
 
 static void bad_peers_are_refused(void **state)
@@ -332,7 +368,7 @@ static void pem_with_foreign_public_key_is_refused(void **state)
     kbs_agree_key_free(b);
 }
 
-/* ---- KDFs --------------------------------------------------------------------------------------- */
+/* ---- KDFs ----------------------------------------------------------------------------- */
 
 static void check_hkdf(const char *ikm, const char *salt, const char *info, const char *okm,
                        size_t okm_len)
@@ -391,7 +427,7 @@ static void kdfs_refuse_no_secret(void **state)
     assert_null(kek);
 }
 
-/* ---- AES-KW ------------------------------------------------------------------------------------- */
+/* ---- AES-KW --------------------------------------------------------------------------- */
 
 static const uint8_t kek_bytes[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                                       11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
@@ -503,7 +539,7 @@ static void kcv(void **state)
     assert_hex(kbs_span(got, 4), "9e58d548");
 }
 
-/* ---- Wycheproof --------------------------------------------------------------------------------- */
+/* ---- Wycheproof ----------------------------------------------------------------------- */
 
 /* NULL, and the reason printed, when the file is not there; a file that is there must parse. */
 static json_t *wycheproof(const char *name)
@@ -544,8 +580,7 @@ static size_t each_test(const json_t *doc, int key_size,
         const json_t *group = json_array_get(groups, i);
         const json_t *tests = json_object_get(group, "tests");
 
-        if (key_size != 0 &&
-            json_integer_value(json_object_get(group, "keySize")) != key_size) {
+        if (key_size != 0 && json_integer_value(json_object_get(group, "keySize")) != key_size) {
             continue;
         }
         for (size_t j = 0; j < json_array_size(tests); j++) {
@@ -569,10 +604,9 @@ static bool check_aes_wrap(const json_t *group, const json_t *test)
     from_hex(&wrapped, text_of(test, "ct"));
     if (valid && key.len <= KBS_LIMIT_KEY_BYTES_MAX) {
         check_wrap(kbs_buf_span(&kek), kbs_buf_span(&key), kbs_buf_span(&wrapped));
-    } else { /* "acceptable" are keys of 8 bytes, which we do not take; nor valid ones too long for us */
-        assert_refused(
-            kbs_agree_unwrap(kbs_buf_span(&kek), kbs_buf_span(&wrapped), &back, &err),
-            KBS_UNPROCESSABLE);
+    } else { /* "acceptable" are keys of 8 bytes: not for us, nor are valid ones over our bound */
+        assert_refused(kbs_agree_unwrap(kbs_buf_span(&kek), kbs_buf_span(&wrapped), &back, &err),
+                       KBS_UNPROCESSABLE);
     }
     kbs_buf_deinit(&wrapped);
     kbs_buf_deinit(&key);
@@ -617,7 +651,8 @@ static void wycheproof_hkdf(void **state)
     json_decref(doc);
 }
 
-/* The point of a SubjectPublicKeyInfo with this named curve and an uncompressed point; false for any other. */
+/* The point of a SubjectPublicKeyInfo with this named curve and an uncompressed point; false for
+ * any other. */
 static bool spki_point(enum kbs_curve curve, struct kbs_span spki, struct kbs_span *ret)
 {
     static const uint8_t ec_oid[] = {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01};
@@ -643,7 +678,8 @@ static bool spki_point(enum kbs_curve curve, struct kbs_span spki, struct kbs_sp
     return ok;
 }
 
-/* The scalar at exactly the field's size: the vectors have DER integers, with and without zeros in front. */
+/* The scalar at exactly the field's size: the vectors have DER integers, with and without zeros in
+ * front. */
 static struct kbs_agree_key *key_of_integer(enum kbs_curve curve, struct kbs_span d)
 {
     uint8_t fixed[KBS_EC_FIELD_MAX_BYTES] = {0};
@@ -657,10 +693,24 @@ static struct kbs_agree_key *key_of_integer(enum kbs_curve curve, struct kbs_spa
     return key_of_scalar(curve, kbs_span(fixed, n));
 }
 
+/* "valid" must agree, "invalid" must be refused, "acceptable" may do either but nothing else. */
+static void check_shared(const json_t *test, int rc, const struct kbs_secret *z)
+{
+    const char *result = text_of(test, "result");
+
+    if (rc == 0 && strcmp(result, "invalid") != 0) {
+        assert_hex(kbs_secret_span(z), text_of(test, "shared"));
+    } else if (rc != 0 && strcmp(result, "valid") != 0) {
+        assert_refused(rc, KBS_UNPROCESSABLE);
+    } else {
+        fail_msg("tcId %d: %s", (int)json_integer_value(json_object_get(test, "tcId")), err.detail);
+    }
+}
+
 static bool check_ecdh(const json_t *group, const json_t *test)
 {
-    enum kbs_curve curve = strcmp(text_of(group, "curve"), "secp256r1") == 0 ? KBS_CURVE_P256
-                                                                            : KBS_CURVE_P384;
+    enum kbs_curve curve =
+        strcmp(text_of(group, "curve"), "secp256r1") == 0 ? KBS_CURVE_P256 : KBS_CURVE_P384;
     struct kbs_ec_public peer;
     struct kbs_span point;
     struct kbs_buf spki;
@@ -672,16 +722,13 @@ static bool check_ecdh(const json_t *group, const json_t *test)
     usable = spki_point(curve, kbs_buf_span(&spki), &point);
     if (usable) {
         struct kbs_agree_key *key;
+        int rc;
 
         from_hex(&d, text_of(test, "private"));
         key = key_of_integer(curve, kbs_buf_span(&d));
         assert_int_equal(kbs_ec_point_get(curve, point, &peer, &err), 0);
-        if (strcmp(text_of(test, "result"), "invalid") == 0) {
-            assert_refused(kbs_agree_ecdh(key, &peer, &z, &err), KBS_UNPROCESSABLE);
-        } else {
-            assert_int_equal(kbs_agree_ecdh(key, &peer, &z, &err), 0);
-            assert_hex(kbs_secret_span(z), text_of(test, "shared"));
-        }
+        rc = kbs_agree_ecdh(key, &peer, &z, &err);
+        check_shared(test, rc, z);
         kbs_secret_free(z);
         kbs_agree_key_free(key);
         kbs_buf_deinit(&d);
@@ -714,11 +761,19 @@ static void wycheproof_ecdh_p384(void **state)
     json_decref(doc);
 }
 
+/* Last, and a test because cmocka's exit status knows nothing of a failed teardown. */
+static void no_secret_is_left(void **state)
+{
+    (void)state;
+    assert_int_equal(CRYPTO_secure_used(), heap_at_rest);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rfc7518_appendix_c),
         cmocka_unit_test(generated_keys_agree_on_every_curve),
+        cmocka_unit_test(scalars_are_on_the_secure_heap),
         cmocka_unit_test(bad_peers_are_refused),
         cmocka_unit_test(bad_pem_is_refused),
         cmocka_unit_test(pem_with_foreign_public_key_is_refused),
@@ -732,6 +787,7 @@ int main(void)
         cmocka_unit_test(wycheproof_hkdf),
         cmocka_unit_test(wycheproof_ecdh_p256),
         cmocka_unit_test(wycheproof_ecdh_p384),
+        cmocka_unit_test(no_secret_is_left),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

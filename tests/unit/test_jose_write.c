@@ -141,9 +141,8 @@ static void jws(void **state)
 
     (void)state;
     kbs_jose_jws_input_put(&out, "ES256", "a\"b", "JWT", KBS_SPAN_LIT("{\"iss\":\"kbs\"}"));
-    assert_string_equal(kbs_buf_cstr(&out),
-                        "eyJhbGciOiJFUzI1NiIsImtpZCI6ImFcImIiLCJ0eXAiOiJKV1QifQ"
-                        ".eyJpc3MiOiJrYnMifQ");
+    assert_string_equal(kbs_buf_cstr(&out), "eyJhbGciOiJFUzI1NiIsImtpZCI6ImFcImIiLCJ0eXAiOiJKV1QifQ"
+                                            ".eyJpc3MiOiJrYnMifQ");
     kbs_jose_jws_signature_put(&out, KBS_SPAN_LIT("\x01\x02\x03"));
     assert_text(&out, "eyJhbGciOiJFUzI1NiIsImtpZCI6ImFcImIiLCJ0eXAiOiJKV1QifQ"
                       ".eyJpc3MiOiJrYnMifQ.AQID");
