@@ -1,6 +1,7 @@
 /*
- * The claims model and our attestation-results token: an EAR-shaped claims set (draft-ietf-rats-ear) with
- * Trustee's member names. It is what policy sees as `input` and what SIGN_EAR signs.
+ * The claims model and our attestation-results token: an EAR-shaped claims set
+ * (draft-ietf-rats-ear) with Trustee's member names. It is what policy sees as `input` and what
+ * SIGN_EAR signs.
  */
 #ifndef KBS_ATTEST_EAR_H
 #define KBS_ATTEST_EAR_H
@@ -18,12 +19,20 @@ struct kbs_ear {
     const struct kbs_digest *report_digest;
 };
 
-/* Builds the claims set. Returns owned. */
+/*
+ * Builds the claims set: eat_profile, iat, exp, iss, sid, ear.verifier-id, and submods.cpu0 with
+ * ear.status, ear.trustworthiness-vector, ear.appraisal-policy-id and
+ * ear.veraison.annotated-evidence (the TEE's claims under its name, report_data,
+ * runtime_data_claims). report_data is what Trustee writes: standard base64 for `sample`, hex for
+ * kinds with a report field. init_data is never there: nothing has compared it. Returns owned;
+ * shares the result's claims, which must not be changed afterwards.
+ */
 KBS_MUST_CHECK int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err);
 
 /*
- * Checks a verified payload of a token of ours: issuer, exp (with no leeway), iat not in the future, eat_profile;
- * gives the session id it names. KBS_UNAUTHENTICATED otherwise.
+ * Checks a verified payload of a token of ours: issuer, exp (with no leeway), iat and nbf not in
+ * the future, eat_profile; gives the session id it names (lower-case hex, at most 64 characters;
+ * borrowed from claims). KBS_UNAUTHENTICATED otherwise.
  */
 KBS_MUST_CHECK int kbs_ear_check(const json_t *claims, struct kbs_span issuer, int64_t now_s,
                                  struct kbs_span *ret_sid, struct kbs_error *err);

@@ -49,6 +49,7 @@
 
 /* JSON and JOSE (src/jose/read) */
 #define KBS_LIMIT_JSON_DEPTH 32
+#define KBS_LIMIT_JSON_VALUES 100000u /* above any event log; about 12 MiB of {} */
 #define KBS_LIMIT_JWT_BYTES 65536
 
 /* RCAR sessions (src/api, src/store) */

@@ -10,43 +10,59 @@
 #include "jose/read/json.h"
 
 /*
- * An EC public JWK (RFC 7518 section 6.2.1): kty EC, crv P-256/384/521, x and y of exactly the field size,
- * no private member, point on the curve. `alg`, when present, must equal `alg_required` if that is not NULL, and
- * `use` and `key_ops`, when present, must then fit it: sig/verify for ES256, else enc/deriveKey or deriveBits.
- * KBS_INPUT for shape, KBS_UNPROCESSABLE for a point off its curve.
+ * An EC public JWK (RFC 7518 section 6.2.1): kty EC, crv P-256/384/521, x and y of exactly the
+ * field size, no private member, point on the curve. `alg`, when present, must equal `alg_required`
+ * if that is not NULL, and `use` and `key_ops`, when present, must then fit it: sig/verify for
+ * ES256, else enc/deriveKey or deriveBits. KBS_INPUT for shape, KBS_UNPROCESSABLE for a point off
+ * its curve.
  */
-KBS_MUST_CHECK int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required, struct kbs_ec_public *ret,
-                                    struct kbs_error *err);
+KBS_MUST_CHECK int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required,
+                                    struct kbs_ec_public *ret, struct kbs_error *err);
 
-/* One PEM SubjectPublicKeyInfo holding an EC key, and nothing but white space around it. KBS_INPUT otherwise. */
+/*
+ * One PEM SubjectPublicKeyInfo holding an EC key, and nothing but white space around it. KBS_INPUT
+ * otherwise.
+ */
 KBS_MUST_CHECK int kbs_jose_public_from_pem(struct kbs_span pem, struct kbs_ec_public *ret,
                                             struct kbs_error *err);
 
-/* The three parts of a compact JWS, split and header parsed, nothing verified. Payload not decoded. */
+/*
+ * The three parts of a compact JWS, split and header parsed, nothing verified. Payload not decoded.
+ */
 struct kbs_jose_jws {
-    json_t *header;           /* owned; kbs_jose_jws_deinit() */
-    struct kbs_span kid;      /* borrowed from header; empty if absent */
-    struct kbs_span text;     /* borrowed: the whole compact text */
+    json_t *header;       /* owned; kbs_jose_jws_deinit() */
+    struct kbs_span kid;  /* borrowed from header; empty if absent */
+    struct kbs_span text; /* borrowed: the whole compact text */
 };
 #define KBS_JOSE_JWS_NULL ((struct kbs_jose_jws){.header = NULL})
-/* KBS_UNAUTHENTICATED if malformed, over KBS_LIMIT_JWT_BYTES, alg not ES256, or `crit` or `b64` present. Nothing to
- * free after a failure; text must outlive *ret. */
-KBS_MUST_CHECK int kbs_jose_jws_split(struct kbs_span text, struct kbs_jose_jws *ret, struct kbs_error *err);
+/*
+ * KBS_UNAUTHENTICATED if malformed, over KBS_LIMIT_JWT_BYTES, alg not ES256, or `crit` or `b64`
+ * present. Nothing to free after a failure; text must outlive *ret.
+ */
+KBS_MUST_CHECK int kbs_jose_jws_split(struct kbs_span text, struct kbs_jose_jws *ret,
+                                      struct kbs_error *err);
 void kbs_jose_jws_deinit(struct kbs_jose_jws *jws);
 
 /*
- * Verifies ES256 (RFC 7515, RFC 7518 section 3.4) with a P-256 key that the caller chose (never one from the
- * header) and parses the payload as a strict JSON object. KBS_UNAUTHENTICATED if it does not verify.
- * Returns owned.
+ * Verifies ES256 (RFC 7515, RFC 7518 section 3.4) with a P-256 key that the caller chose (never one
+ * from the header) and parses the payload as a strict JSON object. KBS_UNAUTHENTICATED if it does
+ * not verify. Returns owned.
  */
-KBS_MUST_CHECK int kbs_jose_jws_verify(const struct kbs_jose_jws *jws, const struct kbs_ec_public *key,
-                                       json_t **ret_payload, struct kbs_error *err);
-/* The same for a payload of any kind: appends its bytes to ret_payload. KBS_UNAUTHENTICATED alike. */
+KBS_MUST_CHECK int kbs_jose_jws_verify(const struct kbs_jose_jws *jws,
+                                       const struct kbs_ec_public *key, json_t **ret_payload,
+                                       struct kbs_error *err);
+/*
+ * The same for a payload of any kind: appends its bytes to ret_payload. KBS_UNAUTHENTICATED alike,
+ * KBS_TOO_LARGE if they do not fit.
+ */
 KBS_MUST_CHECK int kbs_jose_jws_verify_bytes(const struct kbs_jose_jws *jws,
                                              const struct kbs_ec_public *key,
                                              struct kbs_buf *ret_payload, struct kbs_error *err);
 
-/* One recipient of a general JWE addressed to an HSM key: header{alg, epk, kid, apu, apv}, encrypted_key. */
+/*
+ * One recipient of a general JWE addressed to an HSM key: header{alg, epk, kid, apu, apv},
+ * encrypted_key.
+ */
 struct kbs_jose_recipient_in {
     struct kbs_ec_public epk;
     char kid[KBS_LIMIT_KID_BYTES + 1];
@@ -56,12 +72,12 @@ struct kbs_jose_recipient_in {
 };
 void kbs_jose_recipient_in_deinit(struct kbs_jose_recipient_in *r);
 /*
- * Reads one. alg must be ECDH-ES+A256KW; unknown members are KBS_INPUT. A kid over KBS_LIMIT_KID_BYTES is KBS_INPUT. The
- * kid is copied NUL-terminated. apu and apv are empty if absent, at most KBS_LIMIT_KID_BYTES; encrypted_key is
- * KBS_LIMIT_KEY_BYTES_MIN+8 to _MAX+8 bytes, a multiple of 8. Nothing to free after a failure. KBS_UNPROCESSABLE for
- * an epk off its curve.
+ * Reads one. alg must be ECDH-ES+A256KW; unknown members are KBS_INPUT. A kid over
+ * KBS_LIMIT_KID_BYTES is KBS_INPUT. The kid is copied NUL-terminated. apu and apv are empty if
+ * absent, at most KBS_LIMIT_KID_BYTES; encrypted_key is KBS_LIMIT_KEY_BYTES_MIN+8 to _MAX+8 bytes,
+ * a multiple of 8. Nothing to free after a failure. KBS_UNPROCESSABLE for an epk off its curve.
  */
-KBS_MUST_CHECK int kbs_jose_recipient_get(const json_t *recipient, struct kbs_jose_recipient_in *ret,
-                                          struct kbs_error *err);
+KBS_MUST_CHECK int kbs_jose_recipient_get(const json_t *recipient,
+                                          struct kbs_jose_recipient_in *ret, struct kbs_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Strict JSON (RFC 8259) over jansson: duplicate members, NUL characters, bytes after the value, invalid UTF-8
- * and depth over KBS_LIMIT_JSON_DEPTH are refused. Errors name the place, never the content.
+ * Strict JSON (RFC 8259) over jansson: duplicate members, NUL characters, bytes after the value,
+ * invalid UTF-8 and depth over KBS_LIMIT_JSON_DEPTH are refused. Errors name the place, never the
+ * content.
  */
 #ifndef KBS_JOSE_READ_JSON_H
 #define KBS_JOSE_READ_JSON_H
@@ -14,7 +15,10 @@
 void kbs_json_cleanup(json_t **v);
 #define KBS_AUTO_JSON __attribute__((cleanup(kbs_json_cleanup))) json_t *
 
-/* Parses one object; anything else is KBS_INPUT. `what` names the text in the detail. Returns owned. */
+/*
+ * Parses one object; anything else is KBS_INPUT. `what` names the text in the detail. Returns
+ * owned.
+ */
 KBS_MUST_CHECK int kbs_json_parse_object(struct kbs_span text, const char *what, json_t **ret,
                                          struct kbs_error *err);
 
@@ -29,14 +33,15 @@ KBS_MUST_CHECK int kbs_json_get_object(const json_t *object, const char *name, j
 KBS_MUST_CHECK int kbs_json_opt_string(const json_t *object, const char *name, struct kbs_span *ret,
                                        struct kbs_error *err);
 /* KBS_INPUT if `object` has a member that is not in the NULL-terminated list. */
-KBS_MUST_CHECK int kbs_json_only(const json_t *object, const char *const *names, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_json_only(const json_t *object, const char *const *names,
+                                 struct kbs_error *err);
 
 /* Compact text in member order. */
 KBS_MUST_CHECK int kbs_json_dump(const json_t *v, struct kbs_buf *out, struct kbs_error *err);
 
 /*
- * Canonical text (RFC 8785): members sorted by UTF-16 code units, shortest escapes, no white space. Numbers
- * other than integers within +-2^53 are KBS_INPUT: nothing that we hash contains one.
+ * Canonical text (RFC 8785): members sorted by UTF-16 code units, shortest escapes, no white space.
+ * Numbers other than integers within +-2^53 are KBS_INPUT: nothing that we hash contains one.
  */
 KBS_MUST_CHECK int kbs_json_canonical(const json_t *v, struct kbs_buf *out, struct kbs_error *err);
 

@@ -1,0 +1,190 @@
+/*
+ * The attestation result as claims (draft-ietf-rats-ear, profile of Trustee).
+ *
+ * Policies written for Trustee's tokens are to see the same names at the same places, so the names
+ * here are Trustee's, `ear.veraison.annotated-evidence` included. Claims are what the verifier
+ * established and nothing else: a trust claim of 0 ("no claim", AR4SI) is left out, and init_data
+ * is absent because no verifier here has compared it with anything (Trustee has it only then, too).
+ *
+ * report_data stands as Trustee writes it: the evidence's own base64 for `sample`, lower-case hex
+ * for every kind that has a report field.
+ *
+ * `sid` is ours: it names the session that the token belongs to, and makes the token useless beside
+ * it. Since these tokens are read by nobody's clock but ours, kbs_ear_check() grants no leeway.
+ */
+#include "attest/ear.h"
+
+#include "base/encoding.h"
+
+#define EAR_PROFILE "tag:github.com,2024:confidential-containers/Trustee"
+#define EAR_DEVELOPER "kbs-hsm"
+#define EAR_BUILD "kbs-judge " KBS_VERSION
+#define EAR_POLICY_ID "default"
+#define SID_MAX_BYTES 64
+#define RUNTIME_DATA_MAX_BYTES KBS_LIMIT_JWT_BYTES
+
+/* Spans as JSON strings; NULL if they are not UTF-8. */
+static json_t *span_string(struct kbs_span s)
+{
+    return json_stringn(s.len != 0 ? (const char *)s.p : "", s.len);
+}
+
+static json_t *report_data_string(enum kbs_tee tee, const struct kbs_digest *digest)
+{
+    struct kbs_buf text = KBS_BUF(2 * KBS_DIGEST_MAX_BYTES);
+    json_t *v;
+
+    if (tee == KBS_TEE_SAMPLE) {
+        kbs_base64_put(&text, kbs_digest_span(digest));
+    } else {
+        kbs_hex_put(&text, kbs_digest_span(digest));
+    }
+    v = span_string(kbs_buf_span(&text));
+    kbs_buf_deinit(&text);
+    return v;
+}
+
+/* The object that was hashed, as an object. */
+static int runtime_data_object(const struct kbs_rcar_attestation *a, json_t **ret,
+                               struct kbs_error *err)
+{
+    struct kbs_buf text = KBS_BUF(RUNTIME_DATA_MAX_BYTES);
+    int r;
+
+    *ret = NULL;
+    kbs_rcar_runtime_data_put(&text, &a->tee_key, a->nonce, a->additional);
+    r = kbs_buf_check(&text, "runtime data", err);
+    if (r == 0) {
+        r = kbs_json_parse_object(kbs_buf_span(&text), "runtime data", ret, err);
+    }
+    kbs_buf_deinit(&text);
+    return r;
+}
+
+static json_t *trust_vector(const struct kbs_evidence_result *r)
+{
+    const struct {
+        const char *name;
+        int value;
+    } entries[] = {
+        {"configuration", r->configuration},
+        {"executables", r->executables},
+        {"hardware", r->hardware},
+    };
+    json_t *v = json_object();
+
+    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        if (entries[i].value != 0 &&
+            json_object_set_new(v, entries[i].name, json_integer(entries[i].value)) != 0) {
+            json_decref(v);
+            return NULL;
+        }
+    }
+    return v;
+}
+
+/* The appraisal of the one submodule. Returns owned, or NULL when memory runs out. */
+static json_t *submod(const struct kbs_ear *ear, json_t *runtime_data)
+{
+    const struct kbs_evidence_result *r = ear->result;
+    KBS_AUTO_JSON evidence = json_pack(
+        "{s:O, s:o, s:O}", kbs_tee_name(ear->tee), r->claims, "report_data",
+        report_data_string(ear->tee, ear->report_digest), "runtime_data_claims", runtime_data);
+    if (evidence == NULL) {
+        return NULL;
+    }
+    return json_pack("{s:s, s:o, s:s, s:O}", "ear.status", r->status, "ear.trustworthiness-vector",
+                     trust_vector(r), "ear.appraisal-policy-id", EAR_POLICY_ID,
+                     "ear.veraison.annotated-evidence", evidence);
+}
+
+int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err)
+{
+    KBS_AUTO_JSON runtime_data = NULL;
+    KBS_AUTO_JSON cpu0 = NULL;
+
+    *ret = NULL;
+    if (ear->tee == KBS_TEE_NONE || !json_is_object(ear->result->claims) ||
+        ear->result->status == NULL || ear->report_digest->len == 0) {
+        return kbs_fail(err, KBS_INTERNAL, "claims without verified evidence");
+    }
+    if (runtime_data_object(ear->attestation, &runtime_data, err) != 0) {
+        return -1;
+    }
+    cpu0 = submod(ear, runtime_data);
+    if (cpu0 != NULL) {
+        *ret =
+            json_pack("{s:s, s:I, s:I, s:o, s:o, s:{s:s, s:s}, s:{s:O}}", "eat_profile",
+                      EAR_PROFILE, "iat", (json_int_t)ear->iat, "exp", (json_int_t)ear->exp, "iss",
+                      span_string(ear->issuer), "sid", span_string(ear->sid), "ear.verifier-id",
+                      "developer", EAR_DEVELOPER, "build", EAR_BUILD, "submods", "cpu0", cpu0);
+    }
+    if (*ret == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
+    }
+    return 0;
+}
+
+static bool member_is(const json_t *claims, const char *name, struct kbs_span expected)
+{
+    const json_t *v = json_object_get(claims, name);
+
+    return json_is_string(v) &&
+           kbs_span_equal(kbs_span(json_string_value(v), json_string_length(v)), expected);
+}
+
+static bool sid_valid(struct kbs_span sid)
+{
+    for (size_t i = 0; i < sid.len; i++) {
+        uint8_t c = sid.p[i];
+
+        if ((c < '0' || c > '9') && (c < 'a' || c > 'f')) {
+            return false;
+        }
+    }
+    return sid.len != 0 && sid.len <= SID_MAX_BYTES;
+}
+
+static int times_check(const json_t *claims, int64_t now_s, struct kbs_error *err)
+{
+    const json_t *nbf = json_object_get(claims, "nbf");
+    const json_t *iat = json_object_get(claims, "iat");
+    const json_t *exp = json_object_get(claims, "exp");
+
+    if (!json_is_integer(iat) || json_integer_value(iat) < 0 || json_integer_value(iat) > now_s) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: no valid \"iat\"");
+    }
+    if (!json_is_integer(exp) || json_integer_value(exp) <= json_integer_value(iat)) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: no valid \"exp\"");
+    }
+    if (json_integer_value(exp) <= now_s) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: expired");
+    }
+    if (nbf != NULL && (!json_is_integer(nbf) || json_integer_value(nbf) > now_s)) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: not valid yet");
+    }
+    return 0;
+}
+
+int kbs_ear_check(const json_t *claims, struct kbs_span issuer, int64_t now_s,
+                  struct kbs_span *ret_sid, struct kbs_error *err)
+{
+    const json_t *sid = json_object_get(claims, "sid");
+
+    *ret_sid = KBS_SPAN_EMPTY;
+    if (issuer.len == 0 || !member_is(claims, "iss", issuer)) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: not of this issuer");
+    }
+    if (!member_is(claims, "eat_profile", KBS_SPAN_LIT(EAR_PROFILE))) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: another \"eat_profile\"");
+    }
+    if (times_check(claims, now_s, err) != 0) {
+        return -1;
+    }
+    if (!json_is_string(sid) ||
+        !sid_valid(kbs_span(json_string_value(sid), json_string_length(sid)))) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: no valid \"sid\"");
+    }
+    *ret_sid = kbs_span(json_string_value(sid), json_string_length(sid));
+    return 0;
+}

@@ -1,0 +1,108 @@
+/*
+ * One recipient of a general JWE (RFC 7516 section 7.2.1) addressed to a key in the token: the form
+ * in which administrators import keys. Only the public parts are read here; the token unwraps. The
+ * shape is closed: every member is known, one algorithm is possible, and the wrapped key has a size
+ * that some releasable key can have, so that what reaches the token is as small as its range of
+ * meaning.
+ */
+#include "base/encoding.h"
+#include "jose/read/jose.h"
+#include "jose/write/jose.h"
+
+/* RFC 3394 adds 8 bytes. */
+#define WRAPPED_MIN_BYTES (KBS_LIMIT_KEY_BYTES_MIN + 8)
+#define WRAPPED_MAX_BYTES (KBS_LIMIT_KEY_BYTES_MAX + 8)
+
+static const char *const recipient_names[] = {"header", "encrypted_key", NULL};
+static const char *const header_names[] = {"alg", "apu", "apv", "epk", "kid", NULL};
+static const char *const epk_names[] = {"crv", "kty", "x", "y", NULL};
+
+void kbs_jose_recipient_in_deinit(struct kbs_jose_recipient_in *r)
+{
+    kbs_buf_deinit(&r->apu);
+    kbs_buf_deinit(&r->apv);
+    kbs_buf_deinit(&r->encrypted_key);
+}
+
+/* Decodes a member; an absent one is empty bytes. */
+static int bytes_get(const json_t *object, const char *name, struct kbs_buf *out,
+                     struct kbs_error *err)
+{
+    struct kbs_span text;
+
+    if (json_object_get(object, name) == NULL) {
+        return 0;
+    }
+    if (kbs_json_get_string(object, name, &text, err) != 0) {
+        return -1;
+    }
+    if (kbs_base64url_get(out, text) != 0) {
+        return kbs_fail(err, KBS_INPUT, "recipient: \"%s\" is not base64url of at most %zu bytes",
+                        name, out->max);
+    }
+    return 0;
+}
+
+static int header_get(const json_t *header, struct kbs_jose_recipient_in *r, struct kbs_error *err)
+{
+    struct kbs_span alg;
+    struct kbs_span kid;
+    json_t *epk;
+
+    if (kbs_json_only(header, header_names, err) != 0 ||
+        kbs_json_get_string(header, "alg", &alg, err) != 0 ||
+        kbs_json_get_string(header, "kid", &kid, err) != 0 ||
+        kbs_json_get_object(header, "epk", &epk, err) != 0) {
+        return -1;
+    }
+    if (!kbs_span_equal_str(alg, KBS_JOSE_ECDH_ES_A256KW)) {
+        return kbs_fail(err, KBS_INPUT, "recipient: \"alg\" is not " KBS_JOSE_ECDH_ES_A256KW);
+    }
+    if (kid.len == 0 || !kbs_span_to_cstr(kid, r->kid, sizeof(r->kid))) {
+        return kbs_fail(err, KBS_INPUT, "recipient: \"kid\" is empty or longer than %d bytes",
+                        KBS_LIMIT_KID_BYTES);
+    }
+    if (kbs_json_only(epk, epk_names, err) != 0 || kbs_jose_jwk_get(epk, NULL, &r->epk, err) != 0 ||
+        bytes_get(header, "apu", &r->apu, err) != 0 ||
+        bytes_get(header, "apv", &r->apv, err) != 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static int recipient_get(const json_t *recipient, struct kbs_jose_recipient_in *r,
+                         struct kbs_error *err)
+{
+    json_t *header;
+
+    if (!json_is_object(recipient)) {
+        return kbs_fail(err, KBS_INPUT, "recipient: not an object");
+    }
+    if (kbs_json_only(recipient, recipient_names, err) != 0 ||
+        kbs_json_get_object(recipient, "header", &header, err) != 0 ||
+        header_get(header, r, err) != 0 ||
+        bytes_get(recipient, "encrypted_key", &r->encrypted_key, err) != 0) {
+        return -1;
+    }
+    if (r->encrypted_key.len < WRAPPED_MIN_BYTES || r->encrypted_key.len % 8 != 0) {
+        return kbs_fail(err, KBS_INPUT,
+                        "recipient: \"encrypted_key\" is not a wrapped key of %d to %d bytes",
+                        KBS_LIMIT_KEY_BYTES_MIN, KBS_LIMIT_KEY_BYTES_MAX);
+    }
+    return 0;
+}
+
+int kbs_jose_recipient_get(const json_t *recipient, struct kbs_jose_recipient_in *ret,
+                           struct kbs_error *err)
+{
+    *ret = (struct kbs_jose_recipient_in){
+        .apu = KBS_BUF(KBS_LIMIT_KID_BYTES),
+        .apv = KBS_BUF(KBS_LIMIT_KID_BYTES),
+        .encrypted_key = KBS_BUF(WRAPPED_MAX_BYTES),
+    };
+    if (recipient_get(recipient, ret, err) != 0) {
+        kbs_jose_recipient_in_deinit(ret);
+        return -1;
+    }
+    return 0;
+}

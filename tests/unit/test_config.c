@@ -1,0 +1,382 @@
+/* src/config: the whole of docs/configuration.md accepted; everything else refused, with the place it stands at. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "config/config.h"
+
+struct folder {
+    char path[64];
+    char file[96];
+};
+
+static void put(const char *folder, const char *name, const char *text, unsigned int mode)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    assert_int_equal(kbs_io_write_file(path, kbs_span_str(text), mode, false, &err), 0);
+}
+
+static int set_up(void **state)
+{
+    struct folder *f = calloc(1, sizeof(*f));
+    assert_non_null(f);
+    snprintf(f->path, sizeof(f->path), "/tmp/kbs-config-XXXXXX");
+    assert_non_null(mkdtemp(f->path));
+    snprintf(f->file, sizeof(f->file), "%s/kbs.toml", f->path);
+    put(f->path, "key.pem", "not looked at", 0600);
+    put(f->path, "open-key.pem", "not looked at", 0644);
+    put(f->path, "cert.pem", "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n", 0644);
+    put(f->path, "admin.pem", "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n", 0644);
+    put(f->path, "oops.pem", "-----BEGIN EC PRIVATE KEY-----\n-----BEGIN PUBLIC KEY-----\n", 0644);
+    put(f->path, "empty.pem", "", 0644);
+    put(f->path, "module.so", "", 0644);
+    put(f->path, "pin", "1234", 0600);
+    put(f->path, "open-pin", "1234", 0640);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct folder *f = *state;
+    static const char *const names[] = {"kbs.toml", "key.pem",   "open-key.pem", "cert.pem", "admin.pem",
+                                        "oops.pem", "empty.pem", "module.so",    "pin",      "open-pin"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[256];
+        snprintf(path, sizeof(path), "%s/%s", f->path, names[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(f->path);
+    free(f);
+    return 0;
+}
+
+/* Each line is one that a case may replace; the numbers matter for the positions. */
+static const char *const good[] = {
+    "[profile]",                              /* 1 */
+    "mode = \"demo\"",                        /* 2 */
+    "[http_server]",                          /* 3 */
+    "sockets = [\"127.0.0.1:8080\", \"[::]:0\"]", /* 4 */
+    "private_key = \"key.pem\"",              /* 5 */
+    "certificate = \"cert.pem\"",             /* 6 */
+    "plain_sockets = [\"127.0.0.2:1\", \"[::1]:2\", \"unix:s\", \"unix:/run/s\"]", /* 7 */
+    "[admin_server]",                         /* 8 */
+    "sockets = [\"127.0.0.1:8081\"]",         /* 9 */
+    "private_key = \"key.pem\"",              /* 10 */
+    "certificate = \"cert.pem\"",             /* 11 */
+    "[admin]",                                /* 12 */
+    "keys = [\"admin.pem\"]",                 /* 13 */
+    "[token]",                                /* 14 */
+    "module = \"module.so\"",                 /* 15 */
+    "uri = \"pkcs11:token=kbs\"",             /* 16 */
+    "pin_file = \"pin\"",                     /* 17 */
+    "init_args = \"configdir='sql:x'\"",      /* 18 */
+    "env = [\"SOFTHSM2_CONF=token/x.conf\"]", /* 19 */
+    "lanes = 3",                              /* 20 */
+    "[store]",                                /* 21 */
+    "path = \"store.db\"",                    /* 22 */
+    "[audit]",                                /* 23 */
+    "path = \"/tmp/audit.log\"",              /* 24 */
+    "[attestation_service]",                  /* 25 */
+    "timeout = 7",                            /* 26 */
+    "allow_sample = true",                    /* 27 */
+    "[attestation_token]",                    /* 28 */
+    "issuer_name = \"someone\"",              /* 29 */
+    "duration_min = 9",                       /* 30 */
+    "[limits]",                               /* 31 */
+    "max_connections = 100",                  /* 32 */
+};
+#define LINES (sizeof(good) / sizeof(good[0]))
+
+/* Loads the good file with up to two lines replaced (number from 1; 0: none). */
+static int load_with(const struct folder *f, size_t line, const char *text, size_t line2, const char *text2,
+                     const struct kbs_config **ret, struct kbs_error *err)
+{
+    struct kbs_buf out = KBS_BUF(8192);
+    for (size_t i = 1; i <= LINES; i++) {
+        kbs_buf_put_str(&out, i == line ? text : i == line2 ? text2 : good[i - 1]);
+        kbs_buf_put_u8(&out, '\n');
+    }
+    assert_false(out.failed);
+    assert_int_equal(kbs_io_write_file(f->file, kbs_buf_span(&out), 0600, false, err), 0);
+    kbs_buf_deinit(&out);
+    *err = KBS_ERROR_NONE;
+    return kbs_config_load(f->file, ret, err);
+}
+
+static void in_folder(const struct folder *f, const char *name, const char *is)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", f->path, name);
+    assert_string_equal(is, path);
+}
+
+static void test_good(void **state)
+{
+    const struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+    assert_int_equal(load_with(f, 0, NULL, 0, NULL, &c, &err), 0);
+    assert_false(c->production);
+    assert_int_equal(c->guest.n_sockets, 2);
+    assert_int_equal(c->guest.sockets[0].address.ss_family, AF_INET);
+    assert_int_equal(c->guest.sockets[1].address.ss_family, AF_INET6);
+    assert_int_equal(c->guest.n_plain_sockets, 4);
+    assert_int_equal(c->guest.plain_sockets[2].address.ss_family, AF_UNIX);
+    in_folder(f, "s", c->guest.plain_sockets[2].text + 5);
+    assert_string_equal(c->guest.plain_sockets[3].text, "unix:/run/s");
+    in_folder(f, "key.pem", c->guest.private_key);
+    assert_int_equal(c->admin.n_sockets, 1);
+    assert_int_equal(c->admin_key_paths.n, 1);
+    assert_true(kbs_span_starts_with(c->admin_keys[0], "-----BEGIN PUBLIC KEY-----"));
+    in_folder(f, "module.so", c->token.module);
+    assert_string_equal(c->token.uri, "pkcs11:token=kbs");
+    in_folder(f, "pin", c->token.pin_file);
+    assert_string_equal(c->token.init_args, "configdir='sql:x'");
+    assert_int_equal(c->token.env.n, 1);
+    assert_string_equal(c->token.env.v[0], "SOFTHSM2_CONF=token/x.conf");
+    assert_int_equal(c->token.lanes, 3);
+    in_folder(f, "store.db", c->store_path);
+    assert_string_equal(c->audit_path, "/tmp/audit.log");
+    assert_true(c->allow_sample);
+    assert_int_equal(c->session_min, 7);
+    assert_int_equal(c->token_min, 9);
+    assert_string_equal(c->issuer, "someone");
+    assert_int_equal(c->max_connections, 100);
+    assert_int_equal(c->warnings.n, 1);
+    assert_non_null(strstr(c->warnings.v[0], "kbs.toml:27:16: allow_sample"));
+    c = kbs_config_free(c);
+    assert_null(c);
+}
+
+static void test_defaults(void **state)
+{
+    const struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+    static const char *const text =
+        "admin_server={sockets=['127.0.0.1:0'],private_key='key.pem',certificate='cert.pem'}\n"
+        "http_server.plain_sockets = ['127.0.0.1:0']\n"
+        "admin.keys = ['admin.pem']\nstore.path = 's'\naudit.path = 'a'\n"
+        "token={module='module.so',uri='pkcs11:serial=1;model=x',pin_file='pin'}\n";
+    put(f->path, "kbs.toml", text, 0600);
+    assert_int_equal(kbs_config_load(f->file, &c, &err), 0);
+    assert_true(c->production);
+    assert_false(c->allow_sample);
+    assert_null(c->guest.private_key);
+    assert_int_equal(c->token.lanes, 2);
+    assert_int_equal(c->token.env.n, 0);
+    assert_string_equal(c->token.init_args, "");
+    assert_string_equal(c->issuer, "kbs-hsm");
+    assert_int_equal(c->session_min, 5);
+    assert_int_equal(c->token_min, 5);
+    assert_int_equal(c->max_connections, 1024);
+    assert_int_equal(c->warnings.n, 0);
+    c = kbs_config_free(c);
+}
+
+struct bad {
+    size_t line;
+    const char *text;
+    const char *says; /* after the file's name */
+};
+
+static const struct bad bads[] = {
+    /* syntax, names, types */
+    {2, "mode = ", ":2:"},
+    {2, "mode = \"demo", ":2:"},
+    {2, "mode = \"\xff\"", ":2:"},
+    {2, "mode = \"demo\"\nmode = \"demo\"", ":3:"},
+    {21, "[token]", ":21:"},
+    {20, "lane = 3", ":20:1: unknown key \"lane\" in table \"token\""},
+    {20, "lanes = 3\n\"a\\u0000b\" = 1", ":21:1: unknown key \"a?b\""},
+    {1, "[profil]", ":1:2: unknown table \"profil\""},
+    {1, "\"http_server.sockets\" = []\n[profile]", ":1:1: unknown key \"http_server.sockets\""},
+    {1, "[token.more]\n[profile]", ":1:8: unknown key \"more\" in table \"token\""},
+    {1, "[[profile]]", ":1:3: \"profile\" must be a table"},
+    {20, "lanes = \"3\"", ":20:9: token.lanes must be a whole number"},
+    {20, "lanes = 3.0", ":20:9: token.lanes must be a whole number"},
+    {2, "mode = 1", ":2:8: profile.mode must be a string"},
+    {2, "mode = 2026-01-01", ":2:8: profile.mode must be a string"},
+    {2, "mode = [\"demo\"]", ":2:8: profile.mode must be a string"},
+    {27, "allow_sample = 1", ":27:16: attestation_service.allow_sample must be true or false"},
+    {4, "sockets = \"127.0.0.1:1\"", ":4:11: http_server.sockets must be a list of strings"},
+    {4, "sockets = [1]", ":4:12: http_server.sockets must be a string"},
+    {4, "sockets = [\"127.0.0.1:1\", [\"127.0.0.1:2\"]]", ":4:27: http_server.sockets must be a string"},
+    {22, "path = { a = 1 }", ":22:8: store.path must be a string"},
+    /* ranges */
+    {20, "lanes = 0", ":20:9: token.lanes must be 1 to 32"},
+    {20, "lanes = 33", ":20:9: token.lanes must be 1 to 32"},
+    {20, "lanes = -4294967295", ":20:9: token.lanes must be 1 to 32"},
+    {26, "timeout = 4294967297", ":26:11: attestation_service.timeout must be 1 to 1440"},
+    {30, "duration_min = 0", ":30:16: attestation_token.duration_min must be 1 to 1440"},
+    {32, "max_connections = 1025", ":32:19: limits.max_connections must be 1 to 1024"},
+    {13, "keys = []", ":13:8: admin.keys must have 1 to 64 elements"},
+    {13, "keys = [\"\"]", ":13:9: admin.keys must have 1 to 1024 bytes"},
+    {22, "path = \"\"", ":22:8: store.path must have 1 to 1024 bytes"},
+    {22, "path = \"a\\u0000b\"", ":22:8: store.path holds a NUL character"},
+    /* values */
+    {2, "mode = \"test\"", ":2:8: profile.mode: must be"},
+    {4, "sockets = [\"127.0.0.1\"]", ":4:12: http_server.sockets: must be \"address:port\""},
+    {4, "sockets = [\"127.0.0.1:65536\"]", ":4:12: http_server.sockets: must be"},
+    {4, "sockets = [\"::1:80\"]", ":4:12: http_server.sockets: "},
+    {4, "sockets = [\"localhost:80\"]", ":4:12: http_server.sockets: the address must be a number"},
+    {4, "sockets = [\"unix:/x\"]", ":4:12: http_server.sockets: unix sockets carry no TLS"},
+    {7, "plain_sockets = [\"unix:\"]", ":7:18: http_server.plain_sockets: no path"},
+    {7, "plain_sockets = [\"0.0.0.0:80\"]", ":7:18: http_server.plain_sockets: without TLS only loopback"},
+    {7, "plain_sockets = [\"127.0.0.1:1\", \"[::]:80\"]", ":7:33: http_server.plain_sockets: without TLS"},
+    {7, "plain_sockets = [\"[::ffff:127.0.0.1]:80\"]", ":7:18: http_server.plain_sockets: without TLS"},
+    {9, "sockets = []", ":9:11: admin_server.sockets must have 1 to 8 elements"},
+    {9, "sockets = [\"127.0.0.1:1\"]\nplain_sockets = [\"127.0.0.1:0\"]",
+     ":10:1: unknown key \"plain_sockets\" in table \"admin_server\""},
+    {16, "uri = \"token=kbs\"", ":16:7: token.uri: must begin with"},
+    {16, "uri = \"pkcs11:token=kbs?pin-value=1234\"", ":16:7: token.uri: may not hold a PIN"},
+    {16, "uri = \"pkcs11:token=kbs;PIN-Value=1234\"", ":16:7: token.uri: may not hold a PIN"},
+    {16, "uri = \"pkcs11:token=kbs?pin-source=file:x\"", ":16:7: token.uri: may not hold a PIN"},
+    {16, "uri = \"pkcs11:token=kbs?pin -value=1234\"", ":16:7: token.uri: may hold only printable"},
+    {16, "uri = \"pkcs11:token=kbs?pin%2Dvalue=1234\"", ":16:7: token.uri: may not have a query"},
+    {16, "uri = \"pkcs11:token=kbs?module-path=/x\"", ":16:7: token.uri: may not have a query"},
+    {16, "uri = \"pkcs11:manufacturer=x\"", ":16:7: token.uri: must name one token"},
+    {16, "uri = \"pkcs11:\"", ":16:7: token.uri: must name one token"},
+    {16, "uri = \"pkcs11:token=\"", ":16:7: token.uri: has an attribute without a value"},
+    {16, "uri = \"pkcs11:token=kbs;object=x\"", ":16:7: token.uri: has an attribute that does not"},
+    {19, "env = [\"A=b\", \"A\"]", ":19:15: token.env: must be NAME=value"},
+    {19, "env = [\"1A=b\"]", ":19:8: token.env: must be NAME=value"},
+    {29, "issuer_name = \"a\\\"b\"", ":29:15: attestation_token.issuer_name: may hold only"},
+    /* files */
+    {5, "private_key = \"none.pem\"", ":5:15: private_key: No such file"},
+    {5, "private_key = \"/tmp\"", ":5:15: private_key: is not a regular file"},
+    {6, "certificate = \"none.pem\"", ":6:15: certificate: No such file"},
+    {6, "certificate = \"empty.pem\"", ":6:15: certificate: has no PEM block CERTIFICATE"},
+    {6, "certificate = \"oops.pem\"", ":6:15: certificate: holds a private key"},
+    {10, "private_key = \"none.pem\"", ":10:15: private_key: No such file"},
+    {13, "keys = [\"admin.pem\", \"none.pem\"]", ":13:22: admin.keys: No such file"},
+    {13, "keys = [\"oops.pem\"]", ":13:9: admin.keys: holds a private key"},
+    {13, "keys = [\"cert.pem\"]", ":13:9: admin.keys: has no PEM block PUBLIC KEY"},
+    {15, "module = \"none.so\"", ":15:10: module: No such file"},
+    {17, "pin_file = \"none\"", ":17:12: pin_file: No such file"},
+    {22, "path = \"none/store.db\"", ":22:8: store.path: its folder does not exist"},
+    {24, "path = \"/tmp\"", ":24:8: audit.path: is not a regular file"},
+    /* missing */
+    {13, "", ": keys is missing in table [admin]"},
+    {16, "", ": uri is missing in table [token]"},
+    {10, "", ": private_key is missing in table [admin_server]"},
+    {5, "", ":4:11: http_server.sockets needs http_server.private_key"},
+    {6, "", ":4:11: http_server.sockets needs http_server.certificate"},
+    {4, "sockets = [\"127.0.0.1:1\",\"127.0.0.1:2\",\"127.0.0.1:3\",\"127.0.0.1:4\",\"127.0.0.1:5\"]",
+     ":4:11: http_server: at most 8 sockets"},
+};
+
+static void test_bad(void **state)
+{
+    const struct folder *f = *state;
+    for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
+        const struct bad *b = &bads[i];
+        const struct kbs_config *c = NULL;
+        struct kbs_error err;
+        char want[256];
+        int rc = load_with(f, b->line, b->text, 0, NULL, &c, &err);
+        snprintf(want, sizeof(want), "%s%s", f->file, b->says);
+        if (rc != -1 || err.category != KBS_INPUT || strncmp(err.detail, want, strlen(want)) != 0) {
+            fail_msg("%s\nwant %s\ngot  %d %s", b->text, want, rc, rc == 0 ? "no error" : err.detail);
+        }
+        assert_null(strstr(err.detail, "1234")); /* no PIN in any message */
+        assert_null(c);
+    }
+}
+
+static void test_no_sockets(void **state)
+{
+    const struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+    assert_int_equal(load_with(f, 4, "sockets = []", 7, "plain_sockets = []", &c, &err), -1);
+    assert_non_null(strstr(err.detail, ":4:11: http_server: sockets and plain_sockets are both empty"));
+}
+
+/* What production refuses is a warning in the demo. */
+static void test_profiles(void **state)
+{
+    const struct folder *f = *state;
+    static const struct bad cases[] = {
+        {27, "allow_sample = true", ":27:16: allow_sample"},
+        {17, "pin_file = \"open-pin\"", ":17:12: pin_file"},
+        {10, "private_key = \"open-key.pem\"", ":10:15: private_key"},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        const struct kbs_config *c;
+        struct kbs_error err;
+        char all[96];
+        snprintf(all, sizeof(all), "%s", cases[i].text);
+        assert_int_equal(load_with(f, cases[i].line, all, 0, NULL, &c, &err), 0);
+        assert_int_equal(c->warnings.n, i == 0 ? 1 : 2);
+        assert_non_null(strstr(c->warnings.v[c->warnings.n - 1], cases[i].says));
+        c = kbs_config_free(c);
+        /* Line 27 says allow_sample, so it must go for the others to be seen in production. */
+        const char *mode = i == 0 ? "mode = \"production\"" : "mode = \"production\"\n#";
+        struct kbs_buf text = KBS_BUF(8192);
+        for (size_t k = 1; k <= LINES; k++) {
+            kbs_buf_put_str(&text, k == cases[i].line ? all : k == 2 ? mode : k == 27 && i > 0 ? "" : good[k - 1]);
+            kbs_buf_put_u8(&text, '\n');
+        }
+        assert_int_equal(kbs_io_write_file(f->file, kbs_buf_span(&text), 0600, false, &err), 0);
+        kbs_buf_deinit(&text);
+        assert_int_equal(kbs_config_load(f->file, &c, &err), -1);
+        assert_int_equal(err.category, KBS_INPUT);
+        assert_non_null(strstr(err.detail, "refused in the production profile"));
+    }
+}
+
+static void test_unreadable(void **state)
+{
+    const struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err = KBS_ERROR_NONE;
+    char path[256];
+    snprintf(path, sizeof(path), "%s/none.toml", f->path);
+    assert_int_equal(kbs_config_load(path, &c, &err), -1);
+    assert_null(c);
+    put(f->path, "kbs.toml", "", 0600);
+    assert_int_equal(kbs_config_load(f->file, &c, &err), -1);
+    assert_int_equal(err.category, KBS_INPUT);
+}
+
+/* Deep nesting must end in an error, not in the end of the stack. */
+static void test_deep(void **state)
+{
+    const struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf text = KBS_BUF(65536);
+    kbs_buf_put_str(&text, "a = ");
+    for (int i = 0; i < 60000; i++) {
+        kbs_buf_put_u8(&text, '[');
+    }
+    assert_int_equal(kbs_io_write_file(f->file, kbs_buf_span(&text), 0600, false, &err), 0);
+    kbs_buf_deinit(&text);
+    assert_int_equal(kbs_config_load(f->file, &c, &err), -1);
+    assert_int_equal(err.category, KBS_INPUT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_good, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_defaults, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_sockets, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_profiles, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_unreadable, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_deep, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,335 @@
+/*
+ * Unit tests of evidence and attestation results: sample, our claims set, and Trustee's tokens as
+ * we read them.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "attest/ear.h"
+#include "base/encoding.h"
+#include "jose/read/jose.h"
+#include "vectors.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+#define NONCE "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+#define SID "00112233445566778899aabbccddeeff"
+#define ISSUER "https://kbs.example"
+/* The digest of the message below (vector of section 1.8), as sample evidence carries it. */
+#define REPORT_DATA "imJERBsbEXGzodVqaT1M4RbB+coa5Vi8X1nUba2lTPSekqNhqyRyxDRlL+1Yh/Ft"
+#define MESSAGE                                                                                                         \
+    "{\"runtime-data\":{\"nonce\":\"" NONCE                                                                             \
+    "\",\"tee-pubkey\":{\"alg\":\"ECDH-ES+A256KW\",\"crv\":\"P-256\","                                                  \
+    "\"kty\":\"EC\",\"x\":\"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4\","                                             \
+    "\"y\":\"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM\"}},\"init-data\":{\"format\":\"toml\",\"body\":\"x\"},"       \
+    "\"tee-evidence\":{\"additional_evidence\":\"\",\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"" REPORT_DATA \
+    "\"}}}"
+
+static void attested(struct kbs_rcar_attestation *a, struct kbs_digest *digest)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_rcar_attestation_parse(KBS_SPAN_LIT(MESSAGE), a, &err), 0);
+    assert_int_equal(
+        kbs_rcar_report_digest(KBS_HASH_SHA384, &a->tee_key, a->nonce, a->additional, digest, &err),
+        0);
+}
+
+static void sample_evidence(void **state)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_evidence_result r;
+    struct kbs_digest digest;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)state;
+    attested(&a, &digest);
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err), 0);
+    assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
+    assert_string_equal(r.status, "contraindicated");
+    assert_int_equal(r.hardware, 97);
+    assert_string_equal(json_string_value(json_object_get(r.claims, "svn")), "1");
+    assert_int_equal(json_object_size(r.claims), 1);
+    kbs_evidence_result_deinit(&r);
+    kbs_evidence_result_deinit(&r);
+
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_NONE, a.primary_evidence, &digest, &r, &err), -1);
+    assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+    assert_int_equal(kbs_evidence_verify((enum kbs_tee)77, a.primary_evidence, &digest, &r, &err),
+                     -1);
+    digest.p[47] ^= 1; /* another key, nonce or TEE: another digest */
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err),
+                     -1);
+    assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+    assert_null(r.claims);
+    digest.len = 0;
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err),
+                     -1);
+    kbs_rcar_attestation_deinit(&a);
+}
+
+static void sample_evidence_refused(void **state)
+{
+    static const struct {
+        const char *text;
+        int category;
+    } rows[] = {
+        {"{\"svn\":\"1\",\"report_data\":\"" REPORT_DATA "\",\"more\":[]}", KBS_OK},
+        {"[]", KBS_INPUT},
+        {"{}", KBS_INPUT},
+        {"{\"svn\":\"1\"}", KBS_INPUT},
+        {"{\"svn\":1,\"report_data\":\"" REPORT_DATA "\"}", KBS_INPUT},
+        {"{\"svn\":\"12345678901234567890123456789012345678901234567890123456789012345\",\"report_data\":\"" REPORT_DATA
+         "\"}",
+         KBS_INPUT},
+        {"{\"svn\":\"1\",\"report_data\":\"\"}", KBS_UNAUTHENTICATED},
+        /*
+         * zero-padded to 64 bytes, as real report fields are; URL-safe alphabet; white space; half
+         * of it
+         */
+        {"{\"svn\":\"1\",\"report_data\":\"" REPORT_DATA "AAAAAAAAAAAAAAAAAAAAAA==\"}",
+         KBS_UNAUTHENTICATED},
+        {"{\"svn\":\"1\",\"report_data\":\"imJERBsbEXGzodVqaT1M4RbB-coa5Vi8X1nUba2lTPSekqNhqyRyxDRlL-1Yh_Ft\"}",
+         KBS_UNAUTHENTICATED},
+        {"{\"svn\":\"1\",\"report_data\":\"" REPORT_DATA "\\n\"}", KBS_UNAUTHENTICATED},
+        {"{\"svn\":\"1\",\"report_data\":\"imJERBsbEXGzodVqaT1M4RbB\"}", KBS_UNAUTHENTICATED},
+    };
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+
+    (void)state;
+    attested(&a, &digest);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        KBS_AUTO_JSON evidence = json_loads(rows[i].text, 0, NULL);
+        struct kbs_evidence_result r;
+        struct kbs_error err = KBS_ERROR_NONE;
+
+        (void)!kbs_evidence_verify(KBS_TEE_SAMPLE, evidence, &digest, &r, &err);
+        if ((int)err.category != rows[i].category) {
+            fail_msg("row %zu: %s", i, err.detail);
+        }
+        kbs_evidence_result_deinit(&r);
+    }
+    kbs_rcar_attestation_deinit(&a);
+}
+
+/* A claims set as kbs-judge makes it. Returns owned. */
+static json_t *claims_of(struct kbs_span issuer, struct kbs_span sid)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_evidence_result r;
+    struct kbs_digest digest;
+    struct kbs_error err = KBS_ERROR_NONE;
+    json_t *claims = NULL;
+
+    attested(&a, &digest);
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err), 0);
+    const struct kbs_ear ear = {.issuer = issuer,
+                                .sid = sid,
+                                .iat = 1000,
+                                .exp = 1300,
+                                .tee = KBS_TEE_SAMPLE,
+                                .result = &r,
+                                .attestation = &a,
+                                .report_digest = &digest};
+    (void)!kbs_ear_build(&ear, &claims, &err);
+    kbs_evidence_result_deinit(&r);
+    kbs_rcar_attestation_deinit(&a);
+    return claims;
+}
+
+static void ear_claims(void **state)
+{
+    KBS_AUTO_JSON claims = claims_of(KBS_SPAN_LIT(ISSUER), KBS_SPAN_LIT(SID));
+    struct kbs_buf out = KBS_BUF(8192);
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)state;
+    assert_non_null(claims);
+    assert_int_equal(kbs_json_canonical(claims, &out, &err), 0);
+    assert_string_equal(
+        kbs_buf_cstr(&out),
+        "{\"ear.verifier-id\":{\"build\":\"kbs-judge 0.1.0\",\"developer\":\"kbs-hsm\"},"
+        "\"eat_profile\":\"tag:github.com,2024:confidential-containers/Trustee\",\"exp\":1300,\"iat\":1000,"
+        "\"iss\":\"" ISSUER "\",\"sid\":\"" SID
+        "\",\"submods\":{\"cpu0\":{\"ear.appraisal-policy-id\":\"default\","
+        "\"ear.status\":\"contraindicated\",\"ear.trustworthiness-vector\":{\"configuration\":36,"
+        "\"executables\":33,\"hardware\":97},\"ear.veraison.annotated-evidence\":{\"report_data\":\"" REPORT_DATA
+        "\",\"runtime_data_claims\":{\"additional-evidence\":\"\",\"nonce\":\"" NONCE
+        "\",\"tee-pubkey\":{\"alg\":\"ECDH-ES+A256KW\",\"crv\":\"P-256\",\"kty\":\"EC\","
+        "\"x\":\"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4\","
+        "\"y\":\"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM\"}},\"sample\":{\"svn\":\"1\"}}}}}");
+    kbs_buf_deinit(&out);
+    assert_null(claims_of(KBS_SPAN_LIT("\xff"), KBS_SPAN_LIT(SID)));
+}
+
+static void ear_check_accepts_our_own(void **state)
+{
+    KBS_AUTO_JSON claims = claims_of(KBS_SPAN_LIT(ISSUER), KBS_SPAN_LIT(SID));
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_span sid;
+
+    (void)state;
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), 1000, &sid, &err), 0);
+    assert_true(kbs_span_equal_str(sid, SID));
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), 1299, &sid, &err), 0);
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), 999, &sid, &err), -1);
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), 1300, &sid, &err), -1);
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT("https://kbs.exampl"), 1000, &sid, &err),
+                     -1);
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT("https://KBS.example"), 1000, &sid, &err),
+                     -1);
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_EMPTY, 1000, &sid, &err), -1);
+    assert_int_equal(sid.len, 0);
+    assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+}
+
+/* One member of a good claims set replaced (NULL: removed). */
+static void ear_check_refuses(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } rows[] = {
+        {"iss", NULL},
+        {"iss", "[\"" ISSUER "\"]"},
+        {"iss", "\"\""},
+        {"iss", "null"},
+        {"eat_profile", NULL},
+        {"eat_profile", "\"tag:github.com,2023:veraison/ear\""},
+        {"eat_profile", "1"},
+        {"exp", NULL},
+        {"exp", "\"1300\""},
+        {"exp", "1300.0"},
+        {"exp", "1e308"},
+        {"exp", "-1"},
+        {"exp", "1000"},
+        {"exp", "null"},
+        {"iat", NULL},
+        {"iat", "\"1000\""},
+        {"iat", "1000.5"},
+        {"iat", "-1"},
+        {"iat", "9000000000000"},
+        {"iat", "1200"},
+        {"nbf", "1200"},
+        {"nbf", "\"0\""},
+        {"nbf", "null"},
+        {"sid", NULL},
+        {"sid", "\"\""},
+        {"sid", "1"},
+        {"sid", "\"AABB\""},
+        {"sid", "\"../etc\""},
+        {"sid", "\"" SID SID "0\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        KBS_AUTO_JSON claims = claims_of(KBS_SPAN_LIT(ISSUER), KBS_SPAN_LIT(SID));
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_span sid;
+
+        if (rows[i].value == NULL) {
+            assert_int_equal(json_object_del(claims, rows[i].name), 0);
+        } else {
+            json_t *v = json_loads(rows[i].value, JSON_DECODE_ANY, NULL);
+            assert_non_null(v);
+            assert_int_equal(json_object_set_new(claims, rows[i].name, v), 0);
+        }
+        if (kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), 1100, &sid, &err) != -1) {
+            fail_msg("accepted: %s %s", rows[i].name,
+                     rows[i].value != NULL ? rows[i].value : "removed");
+        }
+        assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+    }
+}
+
+/*
+ * Splits and verifies a token with the key in its own header: what no production code does. Returns
+ * owned.
+ */
+static json_t *self_verified(const char *name)
+{
+    struct kbs_buf file = KBS_BUF(1 << 16);
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_jose_jws jws;
+    struct kbs_ec_public key;
+    json_t *payload;
+
+    vectors_read(name, &file);
+    while (file.len > 0 && file.p[file.len - 1] == '\n') {
+        file.len--;
+    }
+    assert_int_equal(kbs_jose_jws_split(kbs_buf_span(&file), &jws, &err), 0);
+    assert_int_equal(kbs_jose_jwk_get(json_object_get(jws.header, "jwk"), "ES256", &key, &err), 0);
+    assert_int_equal(kbs_jose_jws_verify(&jws, &key, &payload, &err), 0);
+    kbs_jose_jws_deinit(&jws);
+
+    file.p[file.len - 1] =
+        file.p[file.len - 1] == 'A' ? 'Q' : 'A'; /* the detector: a changed signature */
+    if (kbs_jose_jws_split(kbs_buf_span(&file), &jws, &err) == 0) {
+        json_t *none = NULL;
+
+        assert_int_equal(kbs_jose_jws_verify(&jws, &key, &none, &err), -1);
+        kbs_jose_jws_deinit(&jws);
+    }
+    kbs_buf_deinit(&file);
+    return payload;
+}
+
+/*
+ * A real token of Trustee's (CCA, expired): its report_data is our canonical digest of its runtime
+ * data.
+ */
+static void trustee_token(void **state)
+{
+    KBS_AUTO_JSON claims = self_verified("ear/trustee-cca-expired.jwt");
+    const json_t *cpu0 = json_object_get(json_object_get(claims, "submods"), "cpu0");
+    const json_t *evidence = json_object_get(cpu0, "ear.veraison.annotated-evidence");
+    struct kbs_buf canonical = KBS_BUF(4096);
+    struct kbs_buf hex = KBS_BUF(256);
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t padded[64] = {0};
+    struct kbs_digest d;
+    struct kbs_span part;
+    struct kbs_span sid;
+
+    (void)state;
+    assert_int_equal(
+        kbs_json_canonical(json_object_get(evidence, "runtime_data_claims"), &canonical, &err), 0);
+    part = kbs_buf_span(&canonical);
+    kbs_digest(KBS_HASH_SHA384, &part, 1, &d);
+    memcpy(padded, d.p, d.len);
+    kbs_hex_put(&hex, kbs_span(padded, sizeof(padded)));
+    assert_string_equal(kbs_buf_cstr(&hex),
+                        json_string_value(json_object_get(evidence, "report_data")));
+    assert_int_equal(
+        kbs_ear_check(claims, KBS_SPAN_LIT("CoCo-Attestation-Service"), 1752059200, &sid, &err),
+        -1);
+    kbs_buf_deinit(&canonical);
+    kbs_buf_deinit(&hex);
+}
+
+static void veraison_token(void **state)
+{
+    KBS_AUTO_JSON claims = self_verified("ear/header-jwk-self-signed.jwt");
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_span sid;
+
+    (void)state;
+    assert_int_equal(kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), 1666091373, &sid, &err), -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sample_evidence),   cmocka_unit_test(sample_evidence_refused),
+        cmocka_unit_test(ear_claims),        cmocka_unit_test(ear_check_accepts_our_own),
+        cmocka_unit_test(ear_check_refuses), cmocka_unit_test(trustee_token),
+        cmocka_unit_test(veraison_token),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
