@@ -1,8 +1,9 @@
 /*
- * cli/open: a released key opens only as the answer to the question that was asked. Answers are made here the way
- * kbs-token makes them (src/agree and the recipient writers), then changed in one place each: whatever the
- * place, no key may come out. Two kinds of change: of the message alone (a host that edits), and of what the
- * answer was made for, everything else consistent (a host that swaps in another genuine answer).
+ * cli/open: a released key opens only as the answer to the question that was asked. Answers are
+ * made here the way kbs-token makes them (src/agree and the recipient writers), then changed in one
+ * place each: whatever the place, no key may come out. Two kinds of change: of the message alone (a
+ * host that edits), and of what the answer was made for, everything else consistent (a host that
+ * swaps in another genuine answer).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -88,8 +89,8 @@ static struct kbs_span or_same(struct kbs_span written, struct kbs_span same)
     return written.p != NULL ? written : same;
 }
 
-static void derive(const struct fixture *f, const struct answer *a, const struct kbs_agree_key *ephemeral,
-                   struct kbs_secret **ret_kek)
+static void derive(const struct fixture *f, const struct answer *a,
+                   const struct kbs_agree_key *ephemeral, struct kbs_secret **ret_kek)
 {
     struct kbs_buf info = KBS_BUF(BYTES_MAX);
     struct kbs_buf map = KBS_BUF(BYTES_MAX);
@@ -100,17 +101,19 @@ static void derive(const struct fixture *f, const struct answer *a, const struct
     if (a->format == KBS_FORMAT_COSE) {
         kbs_cose_recipient_protected_put(&map, kbs_span_str(a->kid));
         kbs_cose_kdf_context_put(&info, a->party_u, a->party_v, kbs_buf_span(&map));
-        assert_int_equal(kbs_agree_hkdf(kbs_secret_span(z), a->salt, kbs_buf_span(&info), ret_kek, &err), 0);
+        assert_int_equal(
+            kbs_agree_hkdf(kbs_secret_span(z), a->salt, kbs_buf_span(&info), ret_kek, &err), 0);
     } else {
         kbs_jose_other_info_put(&info, a->party_u, a->party_v);
-        assert_int_equal(kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), ret_kek, &err), 0);
+        assert_int_equal(
+            kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), ret_kek, &err), 0);
     }
     kbs_buf_deinit(&info);
     kbs_buf_deinit(&map);
 }
 
-static void write_answer(const struct answer *a, const struct kbs_ec_public *epk, struct kbs_span wrapped,
-                         struct kbs_buf *out)
+static void write_answer(const struct answer *a, const struct kbs_ec_public *epk,
+                         struct kbs_span wrapped, struct kbs_buf *out)
 {
     struct kbs_span kid = kbs_span_str(a->written_kid != NULL ? a->written_kid : a->kid);
     struct kbs_span u = or_same(a->written_u, a->party_u);
@@ -132,7 +135,8 @@ static void write_answer(const struct answer *a, const struct kbs_ec_public *epk
     assert_false(out->failed);
 }
 
-/* On another curve than the TEE key there is no shared secret: any KEK will do, it must not get that far. */
+/* On another curve than the TEE key there is no shared secret: any KEK will do, it must not get
+ * that far. */
 static void make_answer(const struct fixture *f, const struct answer *a, struct kbs_buf *out)
 {
     uint8_t wrapped[KBS_LIMIT_KEY_BYTES_MAX + 8];
@@ -150,10 +154,12 @@ static void make_answer(const struct fixture *f, const struct answer *a, struct 
         assert_int_equal(kbs_secret_new(32, &kek, &err), 0);
     }
     assert_int_equal(
-        kbs_agree_wrap(kbs_secret_span(kek), kbs_span(f->key, a->key_bytes), wrapped, &len, &err), 0);
+        kbs_agree_wrap(kbs_secret_span(kek), kbs_span(f->key, a->key_bytes), wrapped, &len, &err),
+        0);
     wrapped[5] ^= a->flip_wrapped ? 1 : 0;
     len -= a->cut_wrapped ? 8 : 0;
-    write_answer(a, kbs_agree_key_public(a->other_epk ? other : ephemeral), kbs_span(wrapped, len), out);
+    write_answer(a, kbs_agree_key_public(a->other_epk ? other : ephemeral), kbs_span(wrapped, len),
+                 out);
     (void)kbs_agree_key_free(ephemeral);
     (void)kbs_agree_key_free(other);
 }
@@ -329,7 +335,8 @@ static void a_cose_salt_must_be_the_one_sent(void **state)
     fixture_deinit(&f);
 }
 
-/* Whatever single byte is changed: refused, or read as the same answer (there is no such byte in these formats). */
+/* Whatever single byte is changed: refused, or read as the same answer (there is no such byte in
+ * these formats). */
 static void no_single_byte_can_be_changed(void **state)
 {
     (void)state;

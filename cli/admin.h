@@ -1,0 +1,90 @@
+/* kbs-admin: its subcommands, one file each, and the signed conversation with the admin API they
+ * share. */
+#ifndef KBS_CLI_ADMIN_H
+#define KBS_CLI_ADMIN_H
+
+#include <limits.h>
+
+#include "cli/args.h"
+#include "cli/http.h"
+#include "cli/sign.h"
+#include "jose/read/json.h"
+
+/* Options every subcommand takes; filled by main() as far as they stand before the subcommand. */
+struct kbs_admin_options {
+    const char *profile; /* NULL: $KBS_ADMIN_PROFILE, then ./admin/profile.json */
+    const char *url;     /* instead of the profile's */
+    bool json;
+    bool dry_run;
+};
+#define KBS_ADMIN_COMMON_ARGS 4
+void kbs_admin_common_args(struct kbs_admin_options *o, struct kbs_arg list[KBS_ADMIN_COMMON_ARGS]);
+
+/* argv[0] is the subcommand's last word. Return the exit status. */
+int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_import(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_list(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv);
+
+/* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
+struct kbs_admin_profile {
+    char url[512];
+    char ca[PATH_MAX];
+    char key[PATH_MAX];
+    char import_key[44]; /* pinned RFC 7638 thumbprint */
+};
+KBS_MUST_CHECK int kbs_admin_profile_read(const char *path, struct kbs_admin_profile *ret,
+                                          struct kbs_error *err);
+
+/* An administrator at work: profile, private key and connection. */
+struct kbs_admin {
+    struct kbs_admin_profile profile;
+    struct kbs_cli_signer *signer;
+    struct kbs_http_client *http;
+};
+KBS_MUST_CHECK int kbs_admin_open(const struct kbs_admin_options *o, struct kbs_admin *ret,
+                                  struct kbs_error *err);
+void kbs_admin_close(struct kbs_admin *a); /* safe on a zeroed one */
+
+/*
+ * One request of the admin API under /kbs/v0/admin: fetches a nonce, signs, sends, and parses the
+ * answer as a strict JSON object. `target` begins with "/kbs/v0/admin/". `what` opens the text of
+ * an error, whose category is that of the HTTP status. Returns owned.
+ */
+KBS_MUST_CHECK int kbs_admin_call(struct kbs_admin *a, const char *method, const char *target,
+                                  struct kbs_span body, const char *what, json_t **ret,
+                                  struct kbs_error *err);
+
+/* Builds "/kbs/v0/admin/keys/<path>" and a suffix. Returns 0 or -1 (KBS_INPUT). */
+KBS_MUST_CHECK int kbs_admin_key_target(const char *path, const char *suffix, struct kbs_buf *out,
+                                        struct kbs_error *err);
+
+/* What a new key is to be, as typed. */
+struct kbs_admin_new_key {
+    const char *path;
+    const char *floor;       /* NULL: "transport" */
+    const char *policy_file; /* NULL: no policy */
+};
+/* KBS_CLI_OK, or KBS_CLI_USAGE after a message. */
+KBS_MUST_CHECK int kbs_admin_new_key_check(const struct kbs_args *args,
+                                           const struct kbs_admin_new_key *k);
+/* Appends "floor":"...","policy":{...}. KBS_INPUT if the policy is no JSON object. */
+KBS_MUST_CHECK int kbs_admin_new_key_put(struct kbs_buf *out, const struct kbs_admin_new_key *k,
+                                         struct kbs_error *err);
+/*
+ * The end of a mutation. With --dry-run: asks whether the path is free (KBS_CONFLICT if not) and
+ * shows what would be sent; else sends it and shows the KEY that comes back. With `kcv` (4 bytes,
+ * or NULL) the key in the token must have that key check value. 0 or -1.
+ */
+KBS_MUST_CHECK int kbs_admin_new_key_send(struct kbs_admin *a, const struct kbs_admin_options *o,
+                                          const char *path, const char *target,
+                                          struct kbs_span body, const uint8_t *kcv,
+                                          struct kbs_error *err);
+
+/* Shows a KEY for people; `with_policy` for answers that have the member "policy". */
+KBS_MUST_CHECK int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err);
+/* "2026-01-31T12:00:00Z"; empty if the seconds are out of range. */
+void kbs_admin_time(int64_t unix_s, char *out, size_t size);
+
+#endif

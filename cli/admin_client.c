@@ -1,0 +1,207 @@
+/*
+ * The signed conversation of docs/protocol/admin-api.md. Every request costs two: a nonce, then the
+ * request with a JWS over method, target, body digest, nonce, sequence and expiry. The sequence is
+ * Unix time in microseconds, so that no state has to be kept beside the key; two administrators
+ * have two keys and two sequences.
+ *
+ * The profile carries what the administrator trusts: the TLS certificate and the import key's
+ * thumbprint. It is the administrator's file, so nothing here ever writes it.
+ */
+#include <libgen.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/encoding.h"
+#include "cli/admin.h"
+#include "cli/files.h"
+#include "jose/read/jose.h"
+
+#define PROFILE_MAX_BYTES 8192
+#define SIGNATURE_LIFE_S 60
+#define ADMIN_PREFIX "/kbs/v0/admin/"
+
+void kbs_admin_common_args(struct kbs_admin_options *o, struct kbs_arg list[KBS_ADMIN_COMMON_ARGS])
+{
+    const struct kbs_arg all[KBS_ADMIN_COMMON_ARGS] = {
+        {"profile", KBS_ARG_TEXT, &o->profile, "FILE",
+         "administrator's profile ($KBS_ADMIN_PROFILE, admin/profile.json)", 0, 0},
+        {"url", KBS_ARG_TEXT, &o->url, "URL", "admin listener, instead of the profile's", 0, 0},
+        {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
+        {"dry-run", KBS_ARG_FLAG, &o->dry_run, NULL, "show what would be sent, change nothing", 0,
+         0},
+    };
+
+    memcpy(list, all, sizeof(all));
+}
+
+static int profile_member(const json_t *o, const char *name, char *out, size_t size,
+                          struct kbs_error *err)
+{
+    struct kbs_span s;
+
+    if (kbs_json_get_string(o, name, &s, err) != 0) {
+        return -1;
+    }
+    if (s.len == 0 || !kbs_span_to_cstr(s, out, size)) {
+        return kbs_fail(err, KBS_INPUT, "profile: \"%s\" is empty or too long", name);
+    }
+    return 0;
+}
+
+static int profile_members(const char *folder, const json_t *o, struct kbs_admin_profile *ret,
+                           struct kbs_error *err)
+{
+    static const char *const names[] = {"url", "ca", "key", "import_key", NULL};
+    char ca[PATH_MAX];
+    char key[PATH_MAX];
+
+    if (kbs_json_only(o, names, err) != 0 ||
+        profile_member(o, "url", ret->url, sizeof(ret->url), err) != 0 ||
+        profile_member(o, "ca", ca, sizeof(ca), err) != 0 ||
+        profile_member(o, "key", key, sizeof(key), err) != 0 ||
+        profile_member(o, "import_key", ret->import_key, sizeof(ret->import_key), err) != 0 ||
+        kbs_cli_join(folder, ca, ret->ca, sizeof(ret->ca), err) != 0 ||
+        kbs_cli_join(folder, key, ret->key, sizeof(ret->key), err) != 0) {
+        return -1;
+    }
+    return 0;
+}
+
+int kbs_admin_profile_read(const char *path, struct kbs_admin_profile *ret, struct kbs_error *err)
+{
+    struct kbs_buf text = KBS_BUF(PROFILE_MAX_BYTES);
+    KBS_AUTO_JSON o = NULL;
+    char copy[PATH_MAX];
+    int r = -1;
+
+    *ret = (struct kbs_admin_profile){.url = ""};
+    if (kbs_cli_join(".", path, copy, sizeof(copy), err) == 0 &&
+        kbs_cli_read_file(copy, &text, err) == 0 &&
+        kbs_json_parse_object(kbs_buf_span(&text), "profile", &o, err) == 0) {
+        r = profile_members(dirname(copy), o, ret, err);
+    }
+    kbs_buf_deinit(&text);
+    return r;
+}
+
+static const char *profile_path(const struct kbs_admin_options *o)
+{
+    const char *env = getenv("KBS_ADMIN_PROFILE");
+
+    if (o->profile != NULL) {
+        return o->profile;
+    }
+    return env != NULL && *env != '\0' ? env : "admin/profile.json";
+}
+
+int kbs_admin_open(const struct kbs_admin_options *o, struct kbs_admin *ret, struct kbs_error *err)
+{
+    struct kbs_http_server server = {.https_only = true};
+    KBS_AUTO_SECRET pem = NULL;
+
+    *ret = (struct kbs_admin){.signer = NULL};
+    if (kbs_admin_profile_read(profile_path(o), &ret->profile, err) != 0 ||
+        kbs_cli_read_secret(ret->profile.key, KBS_LIMIT_SECRET_BYTES, &pem, err) != 0 ||
+        kbs_cli_signer_from_pem(kbs_secret_span(pem), &ret->signer, err) != 0) {
+        goto fail;
+    }
+    server.url = o->url != NULL ? o->url : ret->profile.url;
+    server.ca_file = ret->profile.ca;
+    if (kbs_http_client_new(&server, &ret->http, err) != 0) {
+        goto fail;
+    }
+    return 0;
+fail:
+    kbs_admin_close(ret);
+    return -1;
+}
+
+void kbs_admin_close(struct kbs_admin *a)
+{
+    a->http = kbs_http_client_free(a->http);
+    a->signer = kbs_cli_signer_free(a->signer);
+}
+
+static int fetch_nonce(struct kbs_admin *a, struct kbs_buf *ret, struct kbs_error *err)
+{
+    const struct kbs_http_request q = {.method = "GET", .target = ADMIN_PREFIX "nonce"};
+    struct kbs_http_response r = {.status = 0};
+    KBS_AUTO_JSON o = NULL;
+    struct kbs_span nonce;
+    int rc = -1;
+
+    if (kbs_http_send(a->http, &q, &r, err) == 0 && kbs_http_expect_ok(&r, "nonce", err) == 0 &&
+        kbs_json_parse_object(kbs_buf_span(&r.body), "nonce", &o, err) == 0 &&
+        kbs_json_get_string(o, "nonce", &nonce, err) == 0) {
+        kbs_buf_put_span(ret, nonce);
+        rc = kbs_buf_check(ret, "nonce", err);
+    }
+    kbs_http_response_deinit(&r);
+    return rc;
+}
+
+/* The payload of Kbs-Signature. */
+static void payload_put(struct kbs_buf *out, const char *method, const char *target,
+                        struct kbs_span body, struct kbs_span nonce)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    kbs_sha256(body, digest);
+    kbs_buf_printf(out, "{\"m\":\"%s\",\"p\":", method);
+    kbs_json_string_put(out, kbs_span_str(target));
+    kbs_buf_put_str(out, ",\"b\":\"");
+    kbs_base64url_put(out, kbs_span(digest, sizeof(digest)));
+    kbs_buf_put_str(out, "\",\"n\":");
+    kbs_json_string_put(out, nonce);
+    kbs_buf_printf(out, ",\"s\":%llu,\"exp\":%lld}", (unsigned long long)kbs_clock_unix_us(),
+                   (long long)(kbs_clock_unix_s() + SIGNATURE_LIFE_S));
+}
+
+static int sign_request(struct kbs_admin *a, const char *method, const char *target,
+                        struct kbs_span body, struct kbs_buf *ret, struct kbs_error *err)
+{
+    struct kbs_buf nonce = KBS_BUF(1024);
+    struct kbs_buf payload = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES / 2);
+    int r = -1;
+
+    if (fetch_nonce(a, &nonce, err) == 0) {
+        payload_put(&payload, method, target, body, kbs_buf_span(&nonce));
+        if (kbs_buf_check(&payload, "the signed request", err) == 0) {
+            r = kbs_cli_signer_jws(a->signer, "kbs-admin", kbs_buf_span(&payload), ret, err);
+        }
+    }
+    kbs_buf_deinit(&nonce);
+    kbs_buf_deinit(&payload);
+    return r;
+}
+
+int kbs_admin_call(struct kbs_admin *a, const char *method, const char *target,
+                   struct kbs_span body, const char *what, json_t **ret, struct kbs_error *err)
+{
+    struct kbs_buf signature = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES / 2);
+    struct kbs_http_response r = {.status = 0};
+    int rc = -1;
+
+    if (sign_request(a, method, target, body, &signature, err) == 0) {
+        const struct kbs_http_request q = {.method = method,
+                                           .target = target,
+                                           .body = body,
+                                           .content_type = body.len > 0 ? "application/json" : NULL,
+                                           .accept = "application/json",
+                                           .signature = kbs_buf_cstr(&signature)};
+        if (kbs_http_send(a->http, &q, &r, err) == 0 && kbs_http_expect_ok(&r, what, err) == 0) {
+            rc = kbs_json_parse_object(kbs_buf_span(&r.body), "answer", ret, err);
+        }
+    }
+    kbs_http_response_deinit(&r);
+    kbs_buf_deinit(&signature);
+    return rc;
+}
+
+int kbs_admin_key_target(const char *path, const char *suffix, struct kbs_buf *out,
+                         struct kbs_error *err)
+{
+    kbs_buf_printf(out, ADMIN_PREFIX "keys/%s%s", path, suffix);
+    return kbs_buf_check(out, "the request target", err);
+}

@@ -1,0 +1,112 @@
+/* kbs-admin key list: one line per key, newest facts from the server, nothing cached. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/admin.h"
+#include "cli/output.h"
+#include "cli/status.h"
+
+#define COLUMNS 6
+
+/* The texts of one row's numbers; the other cells borrow from the JSON tree. */
+struct row_texts {
+    char bytes[24];
+    char created[32];
+};
+
+static int fill_row(const json_t *key, struct kbs_span row[COLUMNS], struct row_texts *texts,
+                    struct kbs_error *err)
+{
+    int64_t bytes;
+    int64_t created;
+
+    if (kbs_json_get_string(key, "kid", &row[0], err) != 0 ||
+        kbs_json_get_string(key, "provenance", &row[1], err) != 0 ||
+        kbs_json_get_integer(key, "bytes", &bytes, err) != 0 ||
+        kbs_json_get_string(key, "floor", &row[3], err) != 0 ||
+        kbs_json_get_string(key, "kcv", &row[4], err) != 0 ||
+        kbs_json_get_integer(key, "created", &created, err) != 0) {
+        return -1;
+    }
+    (void)snprintf(texts->bytes, sizeof(texts->bytes), "%lld", (long long)bytes);
+    row[2] = kbs_span_str(texts->bytes);
+    kbs_admin_time(created, texts->created, sizeof(texts->created));
+    row[5] = kbs_span_str(texts->created);
+    return 0;
+}
+
+static int print(const json_t *keys, struct kbs_error *err)
+{
+    static const char *const titles[COLUMNS] = {"KID",   "PROVENANCE",      "BYTES",
+                                                "FLOOR", "KEY CHECK VALUE", "CREATED"};
+    size_t n = json_array_size(keys);
+    struct kbs_span *cells = NULL;
+    struct row_texts *texts = NULL;
+    int r = -1;
+
+    if (n > KBS_LIMIT_KEY_LIST_ITEMS) {
+        return kbs_fail(err, KBS_TOO_LARGE, "answer: more than %d keys", KBS_LIMIT_KEY_LIST_ITEMS);
+    }
+    cells = calloc((n + 1) * COLUMNS, sizeof(*cells));
+    texts = calloc(n + 1, sizeof(*texts));
+    if (cells == NULL || texts == NULL) {
+        (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
+        goto out;
+    }
+    for (size_t c = 0; c < COLUMNS; c++) {
+        cells[c] = kbs_span_str(titles[c]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (fill_row(json_array_get(keys, i), &cells[(i + 1) * COLUMNS], &texts[i], err) != 0) {
+            goto out;
+        }
+    }
+    kbs_cli_table(cells, n + 1, COLUMNS);
+    r = 0;
+out:
+    free(cells);
+    free(texts);
+    return r;
+}
+
+static int list(const struct kbs_admin_options *o, struct kbs_error *err)
+{
+    struct kbs_admin admin = {.signer = NULL};
+    KBS_AUTO_JSON answer = NULL;
+    int r = -1;
+
+    if (kbs_admin_open(o, &admin, err) == 0 &&
+        kbs_admin_call(&admin, "GET", "/kbs/v0/admin/keys", KBS_SPAN_EMPTY, "key list", &answer,
+                       err) == 0) {
+        const json_t *keys = json_object_get(answer, "keys");
+        if (!json_is_array(keys)) {
+            (void)kbs_fail(err, KBS_INPUT, "answer: \"keys\" is not a list");
+        } else {
+            r = o->json ? kbs_cli_json(json_incref(answer), err) : print(keys, err);
+        }
+    }
+    kbs_admin_close(&admin);
+    return r;
+}
+
+int kbs_admin_cmd_key_list(struct kbs_admin_options *o, int argc, char **argv)
+{
+    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    const struct kbs_args args = {
+        .synopsis = "kbs-admin key list [options]",
+        .about = "List the keys of the service.",
+        .common = common,
+        .common_count = KBS_ADMIN_COMMON_ARGS,
+    };
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    kbs_admin_common_args(o, common);
+    int r = kbs_args_parse(&args, argc, argv, NULL);
+    if (r != 0) {
+        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    }
+    if (list(o, &err) != 0 || kbs_cli_flush(&err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    return KBS_CLI_OK;
+}

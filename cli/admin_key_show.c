@@ -1,0 +1,64 @@
+/* kbs-admin key show: what is known of one key version, its policy included. */
+#include "base/terms.h"
+#include "cli/admin.h"
+#include "cli/output.h"
+#include "cli/status.h"
+
+static int show(const struct kbs_admin_options *o, const char *path, uint32_t version,
+                struct kbs_error *err)
+{
+    struct kbs_admin admin = {.signer = NULL};
+    struct kbs_buf target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
+    struct kbs_buf query = KBS_BUF(64);
+    KBS_AUTO_JSON key = NULL;
+    int r = -1;
+
+    if (version != 0) {
+        kbs_buf_printf(&query, "?version=%u", version);
+    }
+    if (kbs_admin_key_target(path, version != 0 ? kbs_buf_cstr(&query) : "", &target, err) == 0 &&
+        kbs_admin_open(o, &admin, err) == 0 &&
+        kbs_admin_call(&admin, "GET", kbs_buf_cstr(&target), KBS_SPAN_EMPTY, path, &key, err) ==
+            0) {
+        r = o->json ? kbs_cli_json(json_incref(key), err) : kbs_admin_key_print(key, true, err);
+    }
+    kbs_admin_close(&admin);
+    kbs_buf_deinit(&target);
+    kbs_buf_deinit(&query);
+    return r;
+}
+
+int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv)
+{
+    const char *path = NULL;
+    uint32_t version = 0;
+    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    const struct kbs_arg own[] = {
+        {"version", KBS_ARG_NUMBER, &version, "N", "this version (default: the latest)", 1,
+         UINT32_MAX},
+    };
+    const struct kbs_args args = {
+        .synopsis = "kbs-admin key show PATH [--version N] [options]",
+        .about = "Show what is known of the key at PATH (repo/type/tag), and its policy.",
+        .own = own,
+        .own_count = sizeof(own) / sizeof(own[0]),
+        .common = common,
+        .common_count = KBS_ADMIN_COMMON_ARGS,
+        .positionals_min = 1,
+        .positionals_max = 1,
+    };
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    kbs_admin_common_args(o, common);
+    int r = kbs_args_parse(&args, argc, argv, &path);
+    if (r != 0) {
+        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    }
+    if (!kbs_key_path_valid(kbs_span_str(path))) {
+        return kbs_args_usage(&args, "not a key path (repo/type/tag): %s", path);
+    }
+    if (show(o, path, version, &err) != 0 || kbs_cli_flush(&err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    return KBS_CLI_OK;
+}

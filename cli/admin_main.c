@@ -1,0 +1,60 @@
+/*
+ * kbs-admin: what administrators do. Everything but `init` goes through the admin API, signed by
+ * the administrator's key; `init` makes a service that does not run yet.
+ */
+#include "cli/admin.h"
+#include "cli/output.h"
+#include "cli/program.h"
+#include "cli/status.h"
+
+static const struct {
+    const char *first;
+    const char *second; /* NULL: one word */
+    int (*run)(struct kbs_admin_options *o, int argc, char **argv);
+} commands[] = {
+    {"init", NULL, kbs_admin_cmd_init},          {"key", "generate", kbs_admin_cmd_key_generate},
+    {"key", "import", kbs_admin_cmd_key_import}, {"key", "list", kbs_admin_cmd_key_list},
+    {"key", "show", kbs_admin_cmd_key_show},
+};
+
+int main(int argc, char **argv)
+{
+    struct kbs_admin_options options = {.profile = NULL};
+    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    const struct kbs_args args = {
+        .synopsis = "kbs-admin init | key generate | key import | key list | key show [options]",
+        .about = "Administer a key broker service.\n\n"
+                 "  init            make a new service in a folder\n"
+                 "  key generate    generate a key in the token\n"
+                 "  key import      import a key, wrapped to the token\n"
+                 "  key list        list keys\n"
+                 "  key show        show one key and its policy\n\n"
+                 "kbs-admin COMMAND --help shows a command's options.",
+        .common = common,
+        .common_count = KBS_ADMIN_COMMON_ARGS,
+    };
+    int at = 0;
+
+    kbs_admin_common_args(&options, common);
+    int r = kbs_args_parse_leading(&args, argc, argv, &at);
+    if (r != 0) {
+        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    }
+    if (at >= argc) {
+        return kbs_args_usage(&args, "a command is missing");
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        int words = commands[i].second != NULL ? 2 : 1;
+        if (strcmp(argv[at], commands[i].first) != 0 ||
+            (words == 2 && (at + 1 >= argc || strcmp(argv[at + 1], commands[i].second) != 0))) {
+            continue;
+        }
+        int status = kbs_cli_start();
+        if (status != KBS_CLI_OK) {
+            return status;
+        }
+        return commands[i].run(&options, argc - at - words + 1, argv + at + words - 1);
+    }
+    return kbs_args_usage(&args, "unknown command %s%s%s", argv[at], at + 1 < argc ? " " : "",
+                          at + 1 < argc ? argv[at + 1] : "");
+}

@@ -1,0 +1,58 @@
+/* kbs-guest: its subcommands, one file each, and what they share. */
+#ifndef KBS_CLI_GUEST_H
+#define KBS_CLI_GUEST_H
+
+#include "cli/args.h"
+#include "cli/handshake.h"
+
+/* argv[0] is the subcommand. Return the exit status. */
+int kbs_guest_cmd_attest(int argc, char **argv);
+int kbs_guest_cmd_get_key(int argc, char **argv);
+int kbs_guest_cmd_open(int argc, char **argv);
+
+/* Options of the subcommands that talk to a server. Zero-initialise. */
+struct kbs_guest_options {
+    const char *url;
+    const char *ca;
+    const char *unix_socket;
+    const char *tee;
+    const char *tee_key;
+    const char *curve;
+    bool json;
+};
+#define KBS_GUEST_SERVER_ARGS 7
+/* Fills `list`, whose targets are the members of *o, and sets defaults. */
+void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS]);
+
+/* A usable combination of options: client and TEE key. KBS_CLI_OK or an exit status after a
+ * message. */
+KBS_MUST_CHECK int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
+                                     struct kbs_http_client **ret_http,
+                                     struct kbs_agree_key **ret_key);
+
+/* What get-key and open are asked, as typed. Zero-initialise. */
+struct kbs_guest_ask_options {
+    bool cose;
+    bool context_none;
+    uint32_t version;
+    const char *nonce; /* hex */
+    const char *salt;  /* hex */
+    const char *out;
+};
+/*
+ * Into *ask (digest untouched; nonce only when given). KBS_CLI_OK or KBS_CLI_USAGE after a message.
+ */
+KBS_MUST_CHECK int kbs_guest_ask_from(const struct kbs_args *args, const char *path,
+                                      const struct kbs_guest_ask_options *o,
+                                      struct kbs_guest_ask *ask);
+
+/* Shows an opened key (never its bytes, except into `out`). Returns the exit status. */
+KBS_MUST_CHECK int kbs_guest_show(const struct kbs_guest_ask *ask,
+                                  const struct kbs_guest_opened *key, const char *out, bool json);
+
+/* `open`: reads the answer from a file, opens and shows it. Returns the exit status. */
+KBS_MUST_CHECK int kbs_guest_open_file(struct kbs_guest_ask *ask,
+                                       const struct kbs_agree_key *tee_key, const char *handshake,
+                                       const char *answer, const char *out, bool json);
+
+#endif

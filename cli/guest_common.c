@@ -1,0 +1,129 @@
+/*
+ * What get-key, open and attest have in common: options, and the one place where an opened key is
+ * shown. The key itself leaves the process only by --out, into a new file of the owner's or a pipe,
+ * never to a terminal.
+ */
+#include <unistd.h>
+
+#include "base/encoding.h"
+#include "cli/files.h"
+#include "cli/guest.h"
+#include "cli/output.h"
+#include "cli/status.h"
+
+void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS])
+{
+    const struct kbs_arg all[KBS_GUEST_SERVER_ARGS] = {
+        {"url", KBS_ARG_TEXT, &o->url, "URL", "the service: http(s)://host:port", 0, 0},
+        {"ca", KBS_ARG_TEXT, &o->ca, "FILE", "trust exactly these certificates (PEM)", 0, 0},
+        {"unix-socket", KBS_ARG_TEXT, &o->unix_socket, "PATH", "connect to this socket", 0, 0},
+        {"tee", KBS_ARG_TEXT, &o->tee, "NAME", "kind of evidence: sample", 0, 0},
+        {"tee-key", KBS_ARG_TEXT, &o->tee_key, "FILE", "use this TEE key (PEM), not a fresh one", 0,
+         0},
+        {"curve", KBS_ARG_TEXT, &o->curve, "NAME", "of a fresh TEE key: P-256, P-384, P-521", 0, 0},
+        {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
+    };
+
+    o->tee = "sample";
+    o->curve = "P-256";
+    memcpy(list, all, sizeof(all));
+}
+
+int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
+                      struct kbs_http_client **ret_http, struct kbs_agree_key **ret_key)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_http_server server = {
+        .url = o->url, .ca_file = o->ca, .unix_socket = o->unix_socket};
+
+    if (server.url == NULL && server.unix_socket != NULL) {
+        server.url = "http://localhost";
+    }
+    if (server.url == NULL) {
+        return kbs_args_usage(args, "--url or --unix-socket is needed");
+    }
+    if (kbs_curve_from_jose_name(kbs_span_str(o->curve)) == KBS_CURVE_NONE) {
+        return kbs_args_usage(args, "--curve is P-256, P-384 or P-521");
+    }
+    if (kbs_tee_from_name(kbs_span_str(o->tee)) != KBS_TEE_SAMPLE) {
+        kbs_cli_say("no evidence of kind %s can be made here", o->tee);
+        return KBS_CLI_UNSUPPORTED;
+    }
+    if (kbs_guest_tee_key(o->tee_key, o->curve, ret_key, &err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    if (kbs_http_client_new(&server, ret_http, &err) != 0) {
+        (void)kbs_agree_key_free(*ret_key);
+        *ret_key = NULL;
+        return kbs_cli_fail(&err);
+    }
+    return KBS_CLI_OK;
+}
+
+int kbs_guest_ask_from(const struct kbs_args *args, const char *path,
+                       const struct kbs_guest_ask_options *o, struct kbs_guest_ask *ask)
+{
+    if (!kbs_key_path_valid(kbs_span_str(path))) {
+        return kbs_args_usage(args, "not a key path (repo/type/tag): %s", path);
+    }
+    if (o->nonce != NULL &&
+        kbs_hex_get_exact(ask->nonce, sizeof(ask->nonce), kbs_span_str(o->nonce)) != 0) {
+        return kbs_args_usage(args, "a request nonce is 32 bytes in hex");
+    }
+    if (o->salt != NULL) {
+        ask->salt_len = strlen(o->salt) / 2;
+        if (!o->cose || ask->salt_len == 0 || ask->salt_len > sizeof(ask->salt) ||
+            kbs_hex_get_exact(ask->salt, ask->salt_len, kbs_span_str(o->salt)) != 0) {
+            return kbs_args_usage(args, "--salt is 1 to 64 bytes in hex, and only for --cose");
+        }
+    }
+    ask->path = path;
+    ask->version = o->version;
+    ask->format = o->cose ? KBS_FORMAT_COSE : KBS_FORMAT_JOSE;
+    ask->empty_context = o->context_none;
+    if (o->out != NULL && strcmp(o->out, "-") == 0 && isatty(STDOUT_FILENO) != 0) {
+        return kbs_args_usage(args, "a key is not written to a terminal: --out FILE, or a pipe");
+    }
+    return KBS_CLI_OK;
+}
+
+static int show_json(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
+                     struct kbs_error *err)
+{
+    struct kbs_buf kcv = KBS_BUF(16);
+    const char *text;
+
+    kbs_hex_put(&kcv, kbs_span(key->kcv, sizeof(key->kcv)));
+    text = kbs_buf_cstr(&kcv);
+    json_t *o =
+        json_pack("{s:s, s:s, s:I, s:s, s:I, s:s}", "path", ask->path, "kid", key->kid, "version",
+                  (json_int_t)key->version, "format", kbs_format_name(ask->format), "bytes",
+                  (json_int_t)kbs_secret_len(key->key), "kcv", text != NULL ? text : "");
+    kbs_buf_deinit(&kcv);
+    return kbs_cli_json(o, err);
+}
+
+int kbs_guest_show(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
+                   const char *out, bool json)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (out != NULL && kbs_cli_write_new(out, kbs_secret_span(key->key), &err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    if (out != NULL && strcmp(out, "-") == 0) {
+        return KBS_CLI_OK; /* standard output is the key and nothing else */
+    }
+    if (json) {
+        if (show_json(ask, key, &err) != 0) {
+            return kbs_cli_fail(&err);
+        }
+    } else {
+        kbs_cli_field("path", "%s", ask->path);
+        kbs_cli_field("kid", "%s", key->kid);
+        kbs_cli_field("format", "%s", kbs_format_name(ask->format));
+        kbs_cli_field("key length", "%zu bytes", kbs_secret_len(key->key));
+        kbs_cli_field_kcv(key->kcv);
+    }
+    return kbs_cli_flush(&err) != 0 ? kbs_cli_fail(&err) : KBS_CLI_OK;
+}

@@ -1,0 +1,49 @@
+/*
+ * The guest's RCAR handshake (docs/protocol/rcar.md): a TEE key, a session, and what later answers
+ * are bound to.
+ */
+#ifndef KBS_CLI_HANDSHAKE_H
+#define KBS_CLI_HANDSHAKE_H
+
+#include <jansson.h>
+
+#include "agree/agree.h"
+#include "cli/http.h"
+#include "cli/open.h"
+
+#define KBS_GUEST_NONCE_BYTES 1024
+
+struct kbs_guest_session {
+    char nonce[KBS_GUEST_NONCE_BYTES + 1]; /* the challenge, as received */
+    enum kbs_hash hash;
+    struct kbs_digest digest; /* report data */
+    char cookie[KBS_HTTP_COOKIE_BYTES + 1];
+    struct kbs_buf token; /* compact JWS; owned */
+};
+void kbs_guest_session_deinit(struct kbs_guest_session *s);
+
+/*
+ * auth, sample evidence over the report-data digest, attest. Errors: those of the transport, the
+ * server's (kbs_http_expect_ok()), KBS_INPUT when an answer has another shape than the protocol's.
+ */
+KBS_MUST_CHECK int kbs_guest_attest(struct kbs_http_client *http,
+                                    const struct kbs_agree_key *tee_key,
+                                    struct kbs_guest_session *ret, struct kbs_error *err);
+
+/*
+ * The handshake file: {"nonce","hash","digest":"<hex>","request_nonce"?,"salt"?} (hex). Writing
+ * adds the request's values when `ask` is not NULL; reading sets digest, nonce and salt of *ask.
+ */
+KBS_MUST_CHECK int kbs_guest_handshake_write(const char *path,
+                                             const struct kbs_guest_session *session,
+                                             const struct kbs_guest_ask *ask,
+                                             struct kbs_error *err);
+KBS_MUST_CHECK int kbs_guest_handshake_read(const char *path, struct kbs_guest_ask *ask,
+                                            struct kbs_error *err);
+
+/* The TEE key: from a PEM file, or a fresh one on `curve` ("P-256", ...) when `file` is NULL.
+ * Returns owned. */
+KBS_MUST_CHECK int kbs_guest_tee_key(const char *file, const char *curve,
+                                     struct kbs_agree_key **ret, struct kbs_error *err);
+
+#endif

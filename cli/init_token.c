@@ -1,0 +1,396 @@
+/*
+ * Making the token is kbs-token's work: no other program of the project loads a PKCS#11 module.
+ * Here is the other end of its channels (docs/protocol/role-channels.md): kbsd's part on the
+ * control channel, with a login that is always granted since there is one worker, then the judge's
+ * part, two GENERATEs and a DESCRIBE.
+ *
+ * PINs travel as descriptors of the files just written; this process never reads them back. What
+ * kbs-token logs is caught in memory and shown only when it fails, so that a success is quiet. The
+ * child gets the default signal mask: a Ctrl-C at the terminal ends it, its channel closes, and
+ * `init` cleans up.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/process.h"
+#include "base/terms.h"
+#include "channel/channel.h"
+#include "cli/init.h"
+#include "cli/output.h"
+#include "jose/write/jose.h"
+
+#define PROGRAM "kbs-token"
+#define OPTION "--init-token"
+#define LOG_MAX_BYTES 16384
+#define EXIT_MS 5000
+
+struct worker {
+    pid_t pid; /* 0: none */
+    int control;
+    int judge;
+    int log;
+};
+
+/* kbs-token beside this program. */
+static int find_program(char out[PATH_MAX + 16], struct kbs_error *err)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    if (n <= 0) {
+        return kbs_fail_errno(err, KBS_INTERNAL, "cannot find where this program is");
+    }
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    (void)snprintf(out, PATH_MAX + 16, "%s/" PROGRAM, self);
+    if (access(out, X_OK) != 0) {
+        return kbs_fail_errno(err, KBS_MISSING, PROGRAM " is not beside this program");
+    }
+    return 0;
+}
+
+/* Standard descriptors and the control channel, nothing else (the rest is close-on-exec). */
+static int spawn_with(const char *program, int control, int log, pid_t *ret)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigset_t pipe;
+    char *argv[] = {(char *)(uintptr_t)PROGRAM, (char *)(uintptr_t)OPTION, NULL};
+
+    if (posix_spawn_file_actions_init(&actions) != 0) {
+        return ENOMEM;
+    }
+    if (posix_spawnattr_init(&attr) != 0) {
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return ENOMEM;
+    }
+    (void)sigemptyset(&none);
+    (void)sigemptyset(&pipe);
+    (void)sigaddset(&pipe, SIGPIPE);
+    int r = posix_spawnattr_setsigmask(&attr, &none);
+    r = r != 0 ? r : posix_spawnattr_setsigdefault(&attr, &pipe);
+    r = r != 0 ? r
+               : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    r = r != 0 ? r
+               : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    r = r != 0
+            ? r
+            : posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, log, STDERR_FILENO);
+    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, control, KBS_FD_CONTROL);
+    r = r != 0 ? r : posix_spawn(ret, program, &actions, &attr, argv, environ);
+    (void)posix_spawnattr_destroy(&attr);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    return r;
+}
+
+static int start(struct worker *w, int *ret_judge_end, struct kbs_error *err)
+{
+    char program[PATH_MAX + 16];
+    int control[2] = {-1, -1};
+    int judge[2] = {-1, -1};
+    int r;
+
+    if (find_program(program, err) != 0 || kbs_channel_pair(control, err) != 0) {
+        return -1;
+    }
+    w->control = control[0];
+    if (kbs_channel_pair(judge, err) != 0) {
+        goto fail;
+    }
+    w->judge = judge[0];
+    w->log = memfd_create("kbs-token-log", MFD_CLOEXEC);
+    if (w->log < 0) {
+        (void)kbs_fail_errno(err, KBS_INTERNAL, "memfd_create");
+        goto fail;
+    }
+    r = spawn_with(program, control[1], w->log, &w->pid);
+    if (r != 0) {
+        w->pid = 0;
+        (void)kbs_fail_native(err, KBS_INTERNAL, KBS_ORIGIN_ERRNO, r, "cannot start " PROGRAM);
+        goto fail;
+    }
+    kbs_io_close(&control[1]);
+    *ret_judge_end = judge[1];
+    return 0;
+fail:
+    kbs_io_close(&control[1]);
+    kbs_io_close(&judge[1]);
+    return -1;
+}
+
+/* What it logged, line by line, in the open. */
+static void show_log(int log)
+{
+    char text[LOG_MAX_BYTES + 1];
+    ssize_t n = pread(log, text, LOG_MAX_BYTES, 0);
+    char *save = NULL;
+
+    text[n > 0 ? n : 0] = '\0';
+    for (char *line = strtok_r(text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        kbs_cli_say("%s", line);
+    }
+}
+
+/* Lets it go in peace if all went well (it drains and exits), by force if not. */
+static void stop(struct worker *w, bool failed)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error ignored = KBS_ERROR_NONE;
+    uint64_t deadline = kbs_deadline_in_ms(EXIT_MS);
+    int r = -1;
+
+    if (w->pid != 0) {
+        if (!failed) {
+            r = kbs_channel_send(w->control, KBS_WIRE_DRAIN, 0, NULL, -1, deadline, &ignored);
+        }
+        kbs_io_close(&w->judge);
+        while (r == 0) {
+            r = kbs_channel_recv(w->control, &m, deadline, &ignored);
+        }
+        if (r != KBS_CHANNEL_EOF) {
+            (void)kill(w->pid, SIGKILL);
+        }
+        while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+        if (failed) {
+            show_log(w->log);
+        }
+    }
+    kbs_channel_msg_deinit(&m);
+    kbs_io_close(&w->judge);
+    kbs_io_close(&w->control);
+    kbs_io_close(&w->log);
+}
+
+static int attach(const struct worker *w, enum kbs_attach what, uint32_t index, int fd,
+                  uint64_t deadline, struct kbs_error *err)
+{
+    const struct kbs_wire_attach msg = {.what = (uint8_t)what, .index = index};
+
+    return kbs_channel_send(w->control, KBS_WIRE_ATTACH, 0, &msg, fd, deadline, err);
+}
+
+/* The PIN files, read once by kbs-token. */
+static int attach_pin(const struct worker *w, const struct kbs_init *in, const char *name,
+                      uint32_t index, uint64_t deadline, struct kbs_error *err)
+{
+    char path[KBS_INIT_PATH_BYTES];
+
+    kbs_init_path(in, name, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return kbs_fail_errno(err, KBS_INTERNAL, "cannot open the file %s", name);
+    }
+    int r = attach(w, KBS_ATTACH_PIN, index, fd, deadline, err);
+    kbs_io_close(&fd);
+    return r;
+}
+
+static int send_config(const struct worker *w, const struct kbs_init *in, uint64_t deadline,
+                       struct kbs_error *err)
+{
+    struct kbs_buf init_args = KBS_BUF(8192);
+    struct kbs_buf env = KBS_BUF(8192);
+    struct kbs_buf env_list = KBS_BUF(8192 + 16);
+    struct kbs_wire_list_builder list = {.buf = &env_list};
+    int r = -1;
+
+    kbs_init_args_put(in, &init_args);
+    kbs_init_env_put(in, &env);
+    if (env.len > 0) {
+        kbs_wire_list_add(&list, kbs_buf_span(&env));
+    }
+    if (kbs_buf_check(&init_args, "init_args", err) == 0 && kbs_buf_check(&env, "env", err) == 0 &&
+        kbs_buf_check(&env_list, "env", err) == 0) {
+        const struct kbs_wire_config_token msg = {.duty = KBS_DUTY_ADMIN,
+                                                  .production = in->production ? 1 : 0,
+                                                  .module = kbs_span_str(in->module),
+                                                  .uri = KBS_SPAN_LIT(KBS_INIT_URI),
+                                                  .init_args = kbs_buf_span(&init_args),
+                                                  .env = kbs_wire_list_done(&list)};
+        r = kbs_channel_send(w->control, KBS_WIRE_CONFIG_TOKEN, 0, &msg, -1, deadline, err);
+    }
+    kbs_buf_deinit(&init_args);
+    kbs_buf_deinit(&env);
+    kbs_buf_deinit(&env_list);
+    return r;
+}
+
+static int configure(const struct worker *w, const struct kbs_init *in, int judge_end,
+                     uint64_t deadline, struct kbs_error *err)
+{
+    if (send_config(w, in, deadline, err) != 0 ||
+        attach(w, KBS_ATTACH_JUDGE, 0, judge_end, deadline, err) != 0 ||
+        attach_pin(w, in, "pin", 0, deadline, err) != 0) {
+        return -1;
+    }
+    if (in->token == KBS_INIT_SOFTHSM && attach_pin(w, in, "so-pin", 1, deadline, err) != 0) {
+        return -1;
+    }
+    return kbs_channel_send(w->control, KBS_WIRE_GO, 0, NULL, -1, deadline, err);
+}
+
+static int check_login(const struct kbs_channel_msg *m, struct kbs_error *err)
+{
+    struct kbs_wire_login_done done;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, err) != 0) {
+        return -1;
+    }
+    if (done.ok == 0) {
+        int n = done.detail.len < 120 ? (int)done.detail.len : 120;
+        return kbs_fail(err, KBS_TOKEN_DOWN, "the token: %.*s", n, (const char *)done.detail.p);
+    }
+    return 0;
+}
+
+/* Until READY. One worker, so every login is granted at once. */
+static int await_ready(const struct worker *w, uint64_t deadline, struct kbs_error *err)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    bool ready = false;
+    int r = 0;
+
+    while (r == 0 && !ready) {
+        r = kbs_channel_recv(w->control, &m, deadline, err);
+        if (r == KBS_CHANNEL_EOF) {
+            r = kbs_fail(err, KBS_TOKEN_DOWN, PROGRAM " ended before it was ready");
+        }
+        if (r != 0) {
+            break;
+        }
+        if (m.frame.type == KBS_WIRE_LOGIN_WANT) {
+            r = kbs_channel_send(w->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, deadline, err);
+        } else if (m.frame.type == KBS_WIRE_LOGIN_DONE) {
+            r = check_login(&m, err);
+        } else if (m.frame.type == KBS_WIRE_READY) {
+            ready = true;
+        } else {
+            r = kbs_fail(err, KBS_INTERNAL, PROGRAM " sent %s before READY",
+                         kbs_wire_type_name(m.frame.type));
+        }
+    }
+    kbs_channel_msg_deinit(&m);
+    return r;
+}
+
+/* An EC pair of the service; its public half is in the answer. */
+static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs_ec_public *ret,
+                    uint64_t deadline, struct kbs_error *err)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_wire_result result;
+    uint8_t id[KBS_KEY_ID_BYTES];
+    int r;
+
+    kbs_service_key_id(purpose, id);
+    const struct kbs_wire_generate msg = {.purpose = (uint8_t)purpose,
+                                          .key_id = kbs_span(id, sizeof(id)),
+                                          .key_version = 1,
+                                          .label = kbs_span_str(kbs_purpose_name(purpose))};
+    r = kbs_channel_call(w->judge, KBS_WIRE_GENERATE, &msg, KBS_WIRE_RESULT, &result, &m, deadline,
+                         err);
+    if (r == 0 && result.category != KBS_OK) {
+        int n = result.detail.len < 120 ? (int)result.detail.len : 120;
+        r = kbs_fail_native(err, KBS_TOKEN_DOWN, KBS_ORIGIN_CKR, result.ckr, "the %s key: %.*s",
+                            kbs_purpose_name(purpose), n, (const char *)result.detail.p);
+    } else if (r == 0) {
+        r = kbs_ec_point_get(KBS_CURVE_P256, result.body, ret, err);
+    }
+    if (r == 0) {
+        r = kbs_ec_public_check(ret, err);
+    }
+    kbs_channel_msg_deinit(&m);
+    return r;
+}
+
+static void take_text(struct kbs_buf *from, char *out, size_t size)
+{
+    const char *text = kbs_buf_cstr(from);
+
+    (void)snprintf(out, size, "%s", text != NULL ? text : "");
+    kbs_buf_deinit(from);
+}
+
+static int describe(const struct worker *w, struct kbs_init *in, uint64_t deadline,
+                    struct kbs_error *err)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_buf token = KBS_BUF(sizeof(in->token_text) - 1);
+    struct kbs_buf rungs = KBS_BUF(sizeof(in->rungs) - 1);
+    struct kbs_wire_described d;
+    struct kbs_span rung;
+    int r = kbs_channel_call(w->judge, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d, &m,
+                             deadline, err);
+
+    if (r == 0) {
+        kbs_buf_put_span(&token, d.manufacturer);
+        kbs_buf_put_str(&token, " ");
+        kbs_buf_put_span(&token, d.model);
+        kbs_buf_printf(&token, " (%s), serial ",
+                       kbs_token_class_name((enum kbs_token_class)d.token_class));
+        kbs_buf_put_span(&token, d.serial);
+        struct kbs_wire_iter it = kbs_wire_list_iter(&d.rungs);
+        while (kbs_wire_list_next(&it, &rung)) {
+            kbs_buf_put_str(&rungs, rungs.len > 0 ? ", " : "");
+            kbs_buf_put_span(&rungs, rung);
+        }
+    }
+    take_text(&token, in->token_text, sizeof(in->token_text));
+    take_text(&rungs, in->rungs, sizeof(in->rungs));
+    kbs_channel_msg_deinit(&m);
+    return r;
+}
+
+static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_error *err)
+{
+    uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    struct kbs_ec_public sign_key;
+    struct kbs_ec_public import_key;
+
+    if (generate(w, KBS_PURPOSE_SIGN_TOKEN, &sign_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_IMPORT, &import_key, deadline, err) != 0 ||
+        describe(w, in, deadline, err) != 0) {
+        return -1;
+    }
+    kbs_jose_thumbprint(&import_key, in->thumbprint);
+    return 0;
+}
+
+int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err)
+{
+    uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    struct worker w = {.control = -1, .judge = -1, .log = -1};
+    int judge_end = -1;
+    int r = start(&w, &judge_end, err);
+
+    if (r == 0) {
+        r = configure(&w, in, judge_end, deadline, err);
+    }
+    kbs_io_close(&judge_end);
+    if (r == 0) {
+        r = await_ready(&w, deadline, err);
+    }
+    if (r == 0) {
+        r = make_keys(&w, in, err);
+    }
+    stop(&w, r != 0);
+    if (r != 0 && err->category != KBS_MISSING) {
+        err->category = KBS_TOKEN_DOWN;
+    }
+    return r;
+}

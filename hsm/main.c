@@ -1,0 +1,314 @@
+/*
+ * kbs-token: custody. The only process that loads a PKCS#11 module, reads the PIN and knows handles.
+ *
+ *   kbs-token                  started by kbsd
+ *   kbs-token --init-token     started by `kbs-admin init`: makes the token and sets its PIN first
+ *
+ * Phases: harden; configuration and descriptors until GO; LOGIN_WANT, LOGIN_GRANT; load, find, log in;
+ * LOGIN_DONE; probe; READY; serve. Everything before LOGIN_DONE happens under kbsd's grant, one worker at a
+ * time, because C_Initialize and C_Login of several SoftHSM processes race for the token's files.
+ *
+ * What `kbs-admin init` writes for the two tokens of the test matrix:
+ *
+ *   SoftHSM   env ["SOFTHSM2_CONF=<file>"], uri "pkcs11:token=<label>". The file holds "directories.tokendir =
+ *             <folder>", "objectstore.backend = file", "log.level = ERROR"; the folder exists. The new
+ *             token gets the label in the URI; a second attached PIN (index 1) is the security officer's, without
+ *             one it is random and forgotten.
+ *   NSS       init_args "configdir='sql:<folder>' certPrefix='' keyPrefix='' secmod='' flags=
+ *             dbTokenDescription='<label>'" (one line), uri "pkcs11:token=<label>". The folder exists and is
+ *             empty. The label has no quote and at most 32 characters; the other token of the module,
+ *             "NSS Generic Crypto Services", keeps its name.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "channel/channel.h"
+#include "hsm/ckr.h"
+#include "hsm/serve.h"
+
+#define MAIN_PATH_BYTES 4096u
+
+/* What kbsd hands over before GO. */
+struct main_setup {
+    bool init_token;
+    bool production;
+    enum kbs_duty duty;
+    struct kbs_channel_msg config_msg; /* owns what config borrows */
+    struct kbs_wire_config_token config;
+    int judge_fd;
+    int pin_fd;
+    int so_pin_fd; /* --init-token only, -1 if there is none */
+};
+
+static int main_take_attach(struct main_setup *s, struct kbs_channel_msg *m, struct kbs_error *err)
+{
+    struct kbs_wire_attach attach;
+    int *place = NULL;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) != 0) {
+        return -1;
+    }
+    if (attach.what == KBS_ATTACH_JUDGE && attach.index == 0) {
+        place = &s->judge_fd;
+    } else if (attach.what == KBS_ATTACH_PIN && attach.index == 0) {
+        place = &s->pin_fd;
+    } else if (attach.what == KBS_ATTACH_PIN && attach.index == 1 && s->init_token) {
+        place = &s->so_pin_fd;
+    }
+    if (place == NULL || *place >= 0) {
+        return kbs_fail(err, KBS_INPUT, "unexpected descriptor %u of kind %u", attach.index,
+                        attach.what);
+    }
+    *place = m->fd;
+    m->fd = -1;
+    return 0;
+}
+
+/* The next message of the control channel; end of file is an error here. */
+static int main_recv(struct kbs_channel_msg *m, uint32_t timeout_ms, struct kbs_error *err)
+{
+    int rc = kbs_channel_recv(KBS_FD_CONTROL, m, kbs_deadline_in_ms(timeout_ms), err);
+
+    return rc == KBS_CHANNEL_EOF ? kbs_fail(err, KBS_INTERNAL, "kbsd hung up during start") : rc;
+}
+
+static int main_send(enum kbs_wire_type type, const void *msg, struct kbs_error *err)
+{
+    return kbs_channel_send(KBS_FD_CONTROL, type, 0, msg, -1,
+                            kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
+}
+
+/* CONFIG_TOKEN, ATTACHes, GO. */
+static int main_take_setup(struct main_setup *s, struct kbs_error *err)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    int rc = main_recv(&s->config_msg, KBS_LIMIT_START_MS, err);
+
+    if (rc == 0) {
+        rc = kbs_channel_msg_decode(&s->config_msg, KBS_WIRE_CONFIG_TOKEN, &s->config, err);
+    }
+    while (rc == 0) {
+        rc = main_recv(&m, KBS_LIMIT_START_MS, err);
+        if (rc != 0 || m.frame.type == KBS_WIRE_GO) {
+            break;
+        }
+        rc = main_take_attach(s, &m, err);
+    }
+    kbs_channel_msg_deinit(&m);
+    if (rc != 0) {
+        return -1;
+    }
+    if (s->config.duty <= KBS_DUTY_NONE || s->config.duty >= KBS_DUTY_COUNT) {
+        return kbs_fail(err, KBS_INPUT, "unknown duty %u", s->config.duty);
+    }
+    if (s->judge_fd < 0 || s->pin_fd < 0) {
+        return kbs_fail(err, KBS_INPUT, "no channel to a judge, or no PIN");
+    }
+    s->duty = (enum kbs_duty)s->config.duty;
+    s->production = s->config.production != 0;
+    return 0;
+}
+
+/* Secrets may not be written to swap: an error in production, a warning in the demo. */
+static int main_check_heap(const struct main_setup *s, int heap, struct kbs_error *err)
+{
+    if (heap != KBS_SECRET_UNLOCKED) {
+        return heap;
+    }
+    if (s->production) {
+        return kbs_fail(err, KBS_INPUT,
+                        "memory for secrets cannot be locked: raise RLIMIT_MEMLOCK");
+    }
+    kbs_log(KBS_LOG_WARN, "memory-unlocked",
+            "consequence=\"secrets may be written to swap\" profile=demo");
+    return 0;
+}
+
+/* NAME=value into the environment, for the module. */
+static int main_set_env(const struct main_setup *s, struct kbs_error *err)
+{
+    struct kbs_wire_iter it = kbs_wire_list_iter(&s->config.env);
+    struct kbs_span item;
+
+    while (kbs_wire_list_next(&it, &item)) {
+        char text[MAIN_PATH_BYTES];
+        char *equals;
+
+        if (!kbs_span_to_cstr(item, text, sizeof(text)) || (equals = strchr(text, '=')) == NULL ||
+            equals == text) {
+            return kbs_fail(err, KBS_INPUT, "an env entry is not NAME=value");
+        }
+        *equals = '\0';
+        if (setenv(text, equals + 1, 1) != 0) {
+            return kbs_fail(err, KBS_INTERNAL, "the environment cannot be set");
+        }
+    }
+    return 0;
+}
+
+/* Module to logged-in session. The PINs are cleansed when this returns. */
+static int main_open_token(const struct main_setup *s, struct kbs_token *t, struct kbs_error *err)
+{
+    KBS_AUTO_SECRET pin = NULL;
+    KBS_AUTO_SECRET so_pin = NULL;
+    char module[MAIN_PATH_BYTES];
+    char uri[MAIN_PATH_BYTES];
+    char init_args[MAIN_PATH_BYTES];
+
+    if (!kbs_span_to_cstr(s->config.module, module, sizeof(module)) ||
+        !kbs_span_to_cstr(s->config.uri, uri, sizeof(uri)) ||
+        !kbs_span_to_cstr(s->config.init_args, init_args, sizeof(init_args))) {
+        return kbs_fail(err, KBS_INPUT, "module, uri or init_args is too long");
+    }
+    if (kbs_secret_read_fd(s->pin_fd, &pin, err) != 0 ||
+        (s->so_pin_fd >= 0 && kbs_secret_read_fd(s->so_pin_fd, &so_pin, err) != 0) ||
+        main_set_env(s, err) != 0 ||
+        kbs_token_load(t, module, init_args[0] != '\0' ? init_args : NULL, err) != 0) {
+        return -1;
+    }
+    if (s->init_token && kbs_token_provision(t, uri, so_pin, pin, err) != 0) {
+        return -1;
+    }
+    if (kbs_token_find(t, uri, err) != 0) {
+        return -1;
+    }
+    return kbs_token_login(t, pin, err);
+}
+
+static bool main_is_pin_error(const struct kbs_error *err)
+{
+    return kbs_ckr_class(kbs_ckr_of(err)) == KBS_CKR_OPERATOR;
+}
+
+/* LOGIN_WANT to LOGIN_DONE. kbsd hears the outcome in every case, so that the next worker may log in. */
+static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_error *err)
+{
+    struct kbs_wire_login_done done = {.ok = 1};
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error send_err = KBS_ERROR_NONE;
+    int rc = main_send(KBS_WIRE_LOGIN_WANT, NULL, err);
+
+    if (rc == 0) {
+        rc = main_recv(&m, KBS_LIMIT_START_MS, err);
+    }
+    if (rc == 0) {
+        rc = kbs_channel_msg_decode(&m, KBS_WIRE_LOGIN_GRANT, NULL, err);
+    }
+    kbs_channel_msg_deinit(&m);
+    if (rc != 0) {
+        return -1;
+    }
+    rc = main_open_token(s, t, err);
+    kbs_io_close(&s->pin_fd);
+    kbs_io_close(&s->so_pin_fd);
+    if (rc != 0) {
+        done.ok = 0;
+        done.pin_error = main_is_pin_error(err);
+        done.detail = kbs_span_str(err->detail);
+    }
+    if (main_send(KBS_WIRE_LOGIN_DONE, &done, rc == 0 ? err : &send_err) != 0) {
+        return -1;
+    }
+    return rc;
+}
+
+/* Probes what the token can do and says so. */
+static int main_ready(struct kbs_worker *w, struct kbs_error *err)
+{
+    struct kbs_buf detail = KBS_BUF(512);
+    struct kbs_wire_ready ready;
+    const char *text;
+    int rc;
+
+    if (kbs_handle_cache_new(&w->cache, err) != 0 ||
+        kbs_ladder_probe(&w->ladder, &w->token, err) != 0) {
+        return -1;
+    }
+    if (kbs_signer_load(&w->signer, &w->token, err) != 0) {
+        if (err->category != KBS_MISSING) {
+            return -1;
+        }
+        *err = KBS_ERROR_NONE; /* `init` has still to make it */
+    }
+    kbs_buf_printf(&detail, "token=\"%s\" serial=%s class=%s rungs=", w->token.label,
+                   w->token.serial, kbs_token_class_name(w->token.quirk->class));
+    for (size_t i = 0, n = 0; i < KBS_RUNG_COUNT; i++) {
+        if (kbs_ladder_passed(&w->ladder, i)) {
+            kbs_buf_printf(&detail, "%s%s", n++ > 0 ? "," : "", kbs_rungs[i].name);
+        }
+    }
+    text = kbs_buf_cstr(&detail);
+    kbs_log(KBS_LOG_INFO, "ready", "%s", text != NULL ? text : "");
+    ready.detail = kbs_buf_span(&detail);
+    rc = main_send(KBS_WIRE_READY, &ready, err);
+    kbs_buf_deinit(&detail);
+    return rc;
+}
+
+static int main_exit_status(const struct kbs_error *err)
+{
+    if (main_is_pin_error(err)) {
+        kbs_log(KBS_LOG_ERROR, "pin-refused",
+                "ckr=%s action=\"check pin_file; no further login will be tried\"",
+                kbs_ckr_name(kbs_ckr_of(err)));
+        return KBS_EXIT_PIN;
+    }
+    return KBS_EXIT_FAILURE;
+}
+
+static int main_run(struct main_setup *s, struct kbs_worker *w)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int heap = kbs_secret_heap_init(&err);
+    int status = KBS_EXIT_OK;
+
+    if (heap < 0 || main_take_setup(s, &err) != 0 || main_check_heap(s, heap, &err) != 0) {
+        kbs_log_error("start-failed", &err);
+        return err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+    }
+    w->duty = s->duty;
+    w->judge_fd = s->judge_fd;
+    if (main_login(s, &w->token, &err) != 0) {
+        kbs_log_error("login-failed", &err);
+        status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : main_exit_status(&err);
+    } else if (main_ready(w, &err) != 0) {
+        kbs_log_error("start-failed", &err);
+        status = KBS_EXIT_FAILURE;
+    } else if (kbs_serve(w, &err) != 0) {
+        kbs_log_error("serve-failed", &err);
+        status = KBS_EXIT_FAILURE;
+    }
+    kbs_token_close(&w->token);
+    w->cache = kbs_handle_cache_free(w->cache);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct main_setup setup = {
+        .config_msg = KBS_CHANNEL_MSG, .judge_fd = -1, .pin_fd = -1, .so_pin_fd = -1};
+    struct kbs_worker worker = {
+        .control_fd = KBS_FD_CONTROL, .judge_fd = -1, .token = KBS_TOKEN_NULL};
+    int status;
+
+    if (kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {
+        kbs_log_error("harden-failed", &err);
+        return KBS_EXIT_FAILURE;
+    }
+    setup.init_token = argc == 2 && strcmp(argv[1], "--init-token") == 0;
+    if (argc > 1 && !setup.init_token) {
+        kbs_log(KBS_LOG_ERROR, "usage",
+                "expected=\"kbs-token [--init-token], started by kbsd or kbs-admin\"");
+        return KBS_EXIT_CONFIG;
+    }
+    status = main_run(&setup, &worker);
+    kbs_channel_msg_deinit(&setup.config_msg);
+    kbs_io_close(&setup.judge_fd);
+    kbs_io_close(&setup.pin_fd);
+    kbs_io_close(&setup.so_pin_fd);
+    return status;
+}

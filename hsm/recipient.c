@@ -1,0 +1,85 @@
+/*
+ * Ephemeral key, wrapping key, wrap, print. Nothing is parsed and nothing but the ephemeral public key and the
+ * wrapped blob leaves the token (in the transport rung: the one-use wrapping key, see derive.c).
+ *
+ * The ephemeral key is fresh per release and made in the token on every rung, so that the transport rung
+ * exposes no more than the wrapping key. A pool of pre-made keys would halve the latency in NSS; it is
+ * left out until someone needs it.
+ */
+#include "hsm/recipient.h"
+
+#include "cose/write/cose.h"
+#include "jose/write/jose.h"
+
+#define RECIPIENT_INFO_MAX_BYTES 2048u
+
+void kbs_recipient_info_put(struct kbs_buf *out, const struct kbs_recipient_order *order)
+{
+    struct kbs_buf protected_map = KBS_BUF(RECIPIENT_INFO_MAX_BYTES);
+
+    if (order->format == KBS_FORMAT_JOSE) {
+        kbs_jose_other_info_put(out, order->party_u, order->party_v);
+        return;
+    }
+    kbs_cose_recipient_protected_put(&protected_map, order->kid);
+    kbs_cose_kdf_context_put(out, order->party_u, order->party_v, kbs_buf_span(&protected_map));
+    out->failed = out->failed || protected_map.failed;
+    kbs_buf_deinit(&protected_map);
+}
+
+static int recipient_ephemeral(struct kbs_scratch *s, enum kbs_curve curve,
+                               CK_OBJECT_HANDLE *ret_private, struct kbs_ec_public *ret_epk,
+                               struct kbs_error *err)
+{
+    struct kbs_template public_key = {.n = 0};
+    struct kbs_template private_key = {.n = 0};
+    CK_OBJECT_HANDLE public_object = CK_INVALID_HANDLE;
+
+    kbs_template_ec_pair(&public_key, &private_key, curve, false, KBS_USAGE_DERIVE);
+    if (kbs_scratch_generate_ec(s, &public_key, &private_key, &public_object, ret_private, err) !=
+        0) {
+        return -1;
+    }
+    return kbs_object_ec_point(s->token, public_object, curve, ret_epk, err);
+}
+
+int kbs_recipient_make(struct kbs_token *t, const struct kbs_recipient_order *order,
+                       CK_OBJECT_HANDLE key, struct kbs_recipient *ret, struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_buf info = KBS_BUF(RECIPIENT_INFO_MAX_BYTES);
+    struct kbs_derive_input in = {.peer = order->tee, .salt = order->salt, .usage = KBS_USAGE_WRAP};
+    CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
+    int rc = -1;
+
+    kbs_recipient_info_put(&info, order);
+    in.info = kbs_buf_span(&info);
+    if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
+        recipient_ephemeral(&scratch, order->tee->curve, &in.private_key, &ret->epk, err) == 0 &&
+        order->derive(&scratch, &in, &kek, err) == 0) {
+        rc = kbs_object_wrap(t, kek, key, ret->wrapped, &ret->wrapped_len, err);
+    }
+    kbs_buf_deinit(&info);
+    return rc;
+}
+
+void kbs_recipient_print(struct kbs_buf *out, const struct kbs_recipient_order *order,
+                         const struct kbs_recipient *r)
+{
+    struct kbs_span wrapped = kbs_span(r->wrapped, r->wrapped_len);
+
+    if (order->format == KBS_FORMAT_JOSE) {
+        kbs_jose_recipient_put(out, &(struct kbs_jose_recipient){.epk = &r->epk,
+                                                                 .kid = order->kid,
+                                                                 .apu = order->party_u,
+                                                                 .apv = order->party_v,
+                                                                 .encrypted_key = wrapped});
+        return;
+    }
+    kbs_cose_recipient_put(out, &(struct kbs_cose_recipient){.epk = &r->epk,
+                                                             .kid = order->kid,
+                                                             .party_u = order->party_u,
+                                                             .party_v = order->party_v,
+                                                             .salt = order->salt,
+                                                             .encrypted_key = wrapped});
+}

@@ -1,0 +1,109 @@
+/*
+ * A judge's knowledge before its first request: setup checked, token described, administrators enrolled.
+ *
+ * The problem: a lane that cannot do its work should say so at start, once, in words an operator can act on, and
+ * not per request. So a release lane refuses to start without a token-signing key, and the admin lane without
+ * an administrator; the admin lane does start on a token that has no service keys yet, so that
+ * `kbs-admin` can show what there is.
+ */
+#include "api/context.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/random.h"
+#include "base/secret.h"
+#include "jose/read/jose.h"
+#include "jose/write/jose.h"
+
+static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, struct kbs_error *err)
+{
+    struct kbs_wire_iter it = kbs_wire_list_iter(keys);
+    struct kbs_span pem;
+
+    if (keys->count == 0 || keys->count > KBS_LIMIT_ADMIN_KEYS) {
+        return kbs_fail(err, KBS_INPUT, "the admin lane needs 1 to %d administrator keys",
+                        KBS_LIMIT_ADMIN_KEYS);
+    }
+    api->admins = calloc(keys->count, sizeof(*api->admins));
+    if (api->admins == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "out of memory");
+    }
+    while (kbs_wire_list_next(&it, &pem)) {
+        struct kbs_admin *admin = &api->admins[api->admin_count];
+
+        if (kbs_jose_public_from_pem(pem, &admin->key, err) != 0) {
+            return -1;
+        }
+        if (admin->key.curve != KBS_CURVE_P256) {
+            return kbs_fail(err, KBS_INPUT, "administrator key %zu is not on P-256", api->admin_count + 1);
+        }
+        kbs_jose_thumbprint(&admin->key, admin->thumbprint);
+        api->admin_count++;
+    }
+    return 0;
+}
+
+static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
+{
+    if (setup->duty != KBS_DUTY_RELEASE && setup->duty != KBS_DUTY_ADMIN) {
+        return kbs_fail(err, KBS_INPUT, "unknown duty");
+    }
+    if (setup->session_s == 0 || setup->token_s == 0) {
+        return kbs_fail(err, KBS_INPUT, "sessions and tokens must live for some time");
+    }
+    if (setup->issuer.len == 0 || !kbs_span_to_cstr(setup->issuer, api->issuer, sizeof(api->issuer))) {
+        return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes", sizeof(api->issuer) - 1);
+    }
+    return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
+}
+
+int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct kbs_error *err)
+{
+    struct kbs_api *api = calloc(1, sizeof(*api));
+
+    if (api == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "out of memory");
+    }
+    api->duty = setup->duty;
+    api->allow_sample = setup->allow_sample;
+    api->session_s = setup->session_s;
+    api->token_s = setup->token_s;
+    api->store = setup->store;
+    api->token_fd = setup->token_fd;
+    api->token_answer = KBS_CHANNEL_MSG;
+    api->ledger = (struct kbs_api_ledger){.fd = setup->ledger_fd, .answer = KBS_CHANNEL_MSG};
+    api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
+    kbs_random(api->nonce_key, sizeof(api->nonce_key));
+    if (api_check(api, setup, err) != 0 || kbs_token_describe(api, err) != 0) {
+        (void)kbs_api_free(api);
+        return -1;
+    }
+    if (api->duty == KBS_DUTY_RELEASE && !api->token.has_sign) {
+        (void)kbs_api_free(api);
+        return kbs_fail(err, KBS_INPUT, "the token has no sign-token key, run kbs-admin init");
+    }
+    (void)snprintf(api->description, sizeof(api->description), "token %s %s %s, class %s",
+                   api->token.manufacturer, api->token.model, api->token.serial,
+                   kbs_token_class_name(api->token.class));
+    *ret = api;
+    return 0;
+}
+
+struct kbs_api *kbs_api_free(struct kbs_api *api)
+{
+    if (api != NULL) {
+        kbs_channel_msg_deinit(&api->token_answer);
+        kbs_channel_msg_deinit(&api->ledger.answer);
+        kbs_buf_deinit(&api->answer.body);
+        free(api->admins);
+        kbs_cleanse(api->nonce_key, sizeof(api->nonce_key));
+        free(api);
+    }
+    return NULL;
+}
+
+const char *kbs_api_describe(const struct kbs_api *api)
+{
+    return api->description;
+}

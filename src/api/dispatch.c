@@ -1,0 +1,143 @@
+/*
+ * From a route's number to its handler, and from what the handler met to an answer.
+ *
+ * The problem: a front may be taken over, so a judge must not do what its duty does not have, whatever route
+ * it is sent. The approach: one table says which duty knows which route by which method; anything else does not
+ * exist. Handlers fill in an answer or return an error; only here does an error become a status, a body and a
+ * line in the log, so that no handler can say too much. What is internal is logged and not told.
+ *
+ * One line per request: route, category, status, time, sizes, peer, and what the requester was told. Never a
+ * cookie, a token or a body.
+ */
+#include "api/context.h"
+
+#include "base/log.h"
+#include "wire/route.h"
+
+static const struct route {
+    enum kbs_route number;
+    enum kbs_duty duty;
+    const char *method;
+    const char *name;
+    kbs_handler *handler;
+} routes[] = {
+    {KBS_ROUTE_AUTH, KBS_DUTY_RELEASE, "POST", "auth", kbs_api_auth},
+    {KBS_ROUTE_ATTEST, KBS_DUTY_RELEASE, "POST", "attest", kbs_api_attest},
+    {KBS_ROUTE_KEY_RELEASE, KBS_DUTY_RELEASE, "POST", "key-release", kbs_api_key_release},
+    {KBS_ROUTE_JWKS, KBS_DUTY_RELEASE, "GET", "jwks", kbs_api_jwks},
+    {KBS_ROUTE_ADMIN_NONCE, KBS_DUTY_ADMIN, "GET", "admin-nonce", kbs_api_admin_nonce},
+    {KBS_ROUTE_ADMIN_KEY_LIST, KBS_DUTY_ADMIN, "GET", "admin-key-list", kbs_api_admin_key_list},
+    {KBS_ROUTE_ADMIN_KEY_CREATE, KBS_DUTY_ADMIN, "POST", "admin-key-create", kbs_api_admin_key_create},
+    {KBS_ROUTE_ADMIN_KEY_SHOW, KBS_DUTY_ADMIN, "GET", "admin-key-show", kbs_api_admin_key_show},
+    {KBS_ROUTE_ADMIN_KEY_IMPORT, KBS_DUTY_ADMIN, "POST", "admin-key-import", kbs_api_admin_key_import},
+    {KBS_ROUTE_ADMIN_IMPORT_KEY, KBS_DUTY_ADMIN, "GET", "admin-import-key", kbs_api_admin_import_key},
+};
+
+static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)
+{
+    enum kbs_listener listener = api->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
+
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (routes[i].number == (enum kbs_route)req->route && routes[i].duty == api->duty &&
+            req->listener == listener && kbs_span_equal_str(req->method, routes[i].method)) {
+            return &routes[i];
+        }
+    }
+    return NULL;
+}
+
+static int dispatch(struct kbs_call *call, const struct route *route, struct kbs_error *err)
+{
+    if (route == NULL) {
+        call->answer->variant = "PluginNotFound";
+        return kbs_fail(err, KBS_MISSING, "there is nothing here");
+    }
+    if (call->req->query.count % 2 != 0) {
+        return kbs_fail(err, KBS_INPUT, "the query is malformed");
+    }
+    if (kbs_clock_mono_ns() >= call->deadline_ns) {
+        return kbs_fail(err, KBS_DEADLINE, "the request waited too long");
+    }
+    if (route->handler(call, err) != 0) {
+        return -1;
+    }
+    return kbs_buf_check(&call->answer->body, "answer", err);
+}
+
+/* A handler's own variant is for what the requester did; what happened to us has names of its own. */
+static const char *error_variant(const struct kbs_answer *answer, enum kbs_category category)
+{
+    bool requester = category == KBS_INPUT || category == KBS_UNAUTHENTICATED || category == KBS_DENIED ||
+                     category == KBS_MISSING || category == KBS_UNPROCESSABLE;
+
+    return requester && answer->variant != NULL ? answer->variant : kbs_category_variant(category);
+}
+
+static void answer_error(struct kbs_answer *answer, const struct kbs_error *err)
+{
+    kbs_buf_clear(&answer->body);
+    answer->content_type = "application/json";
+    answer->cookie[0] = '\0';
+    answer->cookie_expires_s = 0;
+    answer->status = kbs_category_status(err->category);
+    kbs_error_body(&answer->body, error_variant(answer, err->category),
+                   err->category == KBS_INTERNAL ? "Internal error" : err->detail);
+}
+
+static void log_request(const struct kbs_call *call, const struct route *route, const struct kbs_error *err,
+                        uint64_t started_ns)
+{
+    char peer[96];
+    char detail[2 * KBS_LIMIT_ERROR_DETAIL_BYTES];
+
+    if (err->category == KBS_INTERNAL) {
+        kbs_log_error("request_failed", err);
+    }
+    kbs_log(err->category == KBS_INTERNAL ? KBS_LOG_ERROR : KBS_LOG_INFO, "request",
+            "route=%s category=%s status=%u us=%llu in=%zu out=%zu peer=%s detail=%s",
+            route != NULL ? route->name : "none", kbs_category_name(err->category), call->answer->status,
+            (unsigned long long)((kbs_clock_mono_ns() - started_ns) / 1000), call->req->body.len,
+            call->answer->body.len, kbs_log_text(call->req->peer, peer, sizeof(peer)),
+            kbs_log_text(kbs_span_str(err->detail), detail, sizeof(detail)));
+}
+
+static bool retry_later(unsigned int status)
+{
+    return status == 429 || status == 503;
+}
+
+enum kbs_exit kbs_api_handle(struct kbs_api *api, const struct kbs_wire_request *request,
+                             uint64_t deadline_ns, struct kbs_wire_response *ret)
+{
+    uint64_t started_ns = kbs_clock_mono_ns();
+    struct kbs_answer *answer = &api->answer;
+    const struct route *route = route_find(api, request);
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_call call = {.api = api,
+                            .req = request,
+                            .answer = answer,
+                            .arena = KBS_ARENA(KBS_API_ARENA_BYTES),
+                            .deadline_ns = deadline_ns,
+                            .now_s = kbs_clock_unix_s()};
+
+    kbs_buf_clear(&answer->body);
+    answer->status = 200;
+    answer->content_type = "application/json";
+    answer->variant = NULL;
+    answer->cookie[0] = '\0';
+    answer->cookie_expires_s = 0;
+    if (dispatch(&call, route, &err) != 0) {
+        answer_error(answer, &err);
+    }
+    log_request(&call, route, &err, started_ns);
+    kbs_arena_deinit(&call.arena);
+    *ret = (struct kbs_wire_response){
+        .status = answer->status,
+        .content_type = kbs_span_str(answer->content_type),
+        .cookie = kbs_span_str(answer->cookie),
+        .cookie_expires_s = answer->cookie_expires_s,
+        .retry_after_s = retry_later(answer->status) ? KBS_LIMIT_RETRY_AFTER_S : 0,
+        .body = kbs_buf_span(&answer->body),
+    };
+    return api->must_exit;
+}

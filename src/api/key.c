@@ -1,0 +1,298 @@
+/*
+ * Key release: an attested session, a key, a policy, and an order to the token to wrap one for the other.
+ *
+ * The problem: this is the one road on which keys leave. It must not be possible to learn of a key without
+ * attesting, to have it wrapped for anybody but the session's TEE, to get it without a record, or to get an answer
+ * that the record does not describe. The approach: the checks of docs/protocol/key-release.md, each before
+ * anything that depends on it; the wrapping target and both party infos are the server's; the order is recorded
+ * before the token is asked and acknowledged after (`release`), and what the token then did is recorded and
+ * acknowledged before the answer leaves (`released`, or `release-failed`). The answer body is the token's, unread.
+ *
+ * If the ledger fails after the token has answered, the answer is dropped: wrapped to a TEE that never
+ * sees it, it is lost, and the guest asks again.
+ */
+#include "api/context.h"
+
+#include <stdio.h>
+
+#include "base/encoding.h"
+#include "jose/write/jose.h"
+#include "policy/release.h"
+
+struct release {
+    struct kbs_session session;
+    struct kbs_key key;
+    struct kbs_buf policy;
+    struct kbs_span path;
+    uint32_t version; /* as asked; 0: the latest */
+    uint8_t formats[KBS_FORMAT_COUNT];
+    size_t format_count;
+    bool empty_context;
+    uint8_t nonce[32];
+    uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES];
+    size_t salt_len;
+    char kid[KBS_LIMIT_KID_BYTES + 1];
+    char sid[33];
+    char tee_key[KBS_API_THUMBPRINT_BYTES];
+    uint64_t order_seq; /* number of the `release` record */
+};
+
+static int release_body(struct kbs_call *call, struct release *r, struct kbs_error *err)
+{
+    static const char *const members[] = {"nonce", "salt", NULL};
+    struct kbs_buf salt = KBS_BUF(sizeof(r->salt));
+    struct kbs_span nonce_text = KBS_SPAN_EMPTY;
+    struct kbs_span salt_text = KBS_SPAN_EMPTY;
+    KBS_AUTO_JSON body = NULL;
+    int rc = 0;
+
+    if (call->req->body.len == 0) {
+        return 0;
+    }
+    if (kbs_request_json_type(call->req, false, err) != 0 ||
+        kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
+        kbs_json_only(body, members, err) != 0 ||
+        kbs_json_opt_string(body, "nonce", &nonce_text, err) != 0 ||
+        kbs_json_opt_string(body, "salt", &salt_text, err) != 0) {
+        return -1;
+    }
+    if (nonce_text.p != NULL && kbs_base64url_get_exact(r->nonce, sizeof(r->nonce), nonce_text) != 0) {
+        return kbs_fail(err, KBS_INPUT, "'nonce' is not the base64url of 32 bytes");
+    }
+    if (kbs_base64url_get(&salt, salt_text) != 0) {
+        rc = kbs_fail(err, KBS_INPUT, "'salt' is not the base64url of at most %d bytes",
+                      KBS_LIMIT_COSE_SALT_BYTES);
+    } else if (salt.len != 0) {
+        memcpy(r->salt, salt.p, salt.len);
+        r->salt_len = salt.len;
+    }
+    kbs_buf_deinit(&salt);
+    return rc;
+}
+
+static int release_syntax(struct kbs_call *call, struct release *r, struct kbs_error *err)
+{
+    static const char *const names[] = {"version", "context", NULL};
+    struct kbs_span context = KBS_SPAN_EMPTY;
+
+    if (kbs_request_path(call, &r->path, err) != 0 || kbs_request_query_only(call->req, names, err) != 0 ||
+        kbs_request_version(call->req, &r->version, err) != 0) {
+        return -1;
+    }
+    if (kbs_wire_list_find(&call->req->query, "context", &context)) {
+        if (!kbs_span_equal_str(context, "none")) {
+            return kbs_fail(err, KBS_INPUT, "context may only be none");
+        }
+        r->empty_context = true;
+    }
+    if (kbs_request_accept(call->req->accept, r->formats, &r->format_count, err) != 0) {
+        return -1;
+    }
+    return release_body(call, r, err);
+}
+
+/* What every record of this release begins with. */
+static void release_record(struct kbs_call *call, const struct release *r, struct kbs_record *ret,
+                           const char *kind)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    kbs_record_init(ret, kind);
+    if (r->order_seq != 0) {
+        kbs_record_u64(ret, "order", r->order_seq);
+    }
+    kbs_record_str(ret, "session", r->sid);
+    kbs_record_str(ret, "kid", r->kid);
+    kbs_record_str(ret, "tee", kbs_tee_name(r->session.tee));
+    kbs_record_str(ret, "binding", kbs_binding_name(r->session.binding));
+    kbs_record_str(ret, "tee_key", r->tee_key);
+    kbs_sha256(kbs_buf_span(&r->policy), digest);
+    kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
+    kbs_record_text(ret, "peer", call->req->peer);
+}
+
+/* Records a refusal or a failure with its reason, keeping the cause unless the record fails. Always -1. */
+static int release_ended(struct kbs_call *call, const struct release *r, const char *kind,
+                         struct kbs_error *err)
+{
+    struct kbs_error failed = KBS_ERROR_NONE;
+    struct kbs_record record;
+
+    release_record(call, r, &record, kind);
+    kbs_record_str(&record, "category", kbs_category_name(err->category));
+    kbs_record_str(&record, "reason", err->detail);
+    if (kbs_api_ledger_append(call->api, &record, NULL, &failed) != 0) {
+        *err = failed;
+    }
+    kbs_record_deinit(&record);
+    return -1;
+}
+
+/* The path of the request target, without its query. */
+static struct kbs_span target_path(struct kbs_span target)
+{
+    const uint8_t *query = target.len != 0 ? memchr(target.p, '?', target.len) : NULL;
+
+    return query != NULL ? kbs_span(target.p, (size_t)(query - target.p)) : target;
+}
+
+/* The `kbs` root of the claims model: what we know ourselves, and no token can set. Returns owned, or NULL. */
+static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r)
+{
+    const struct kbs_api *api = call->api;
+    struct kbs_span path = target_path(call->req->target);
+    char id[2 * KBS_KEY_ID_BYTES + 1];
+
+    for (size_t i = 0; i < KBS_KEY_ID_BYTES; i++) {
+        (void)snprintf(id + 2 * i, 3, "%02x", (unsigned int)r->key.id[i]);
+    }
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s}, s:s, s:b, s:b, s:s%,"
+                     " s:s%, s:I}",
+                     "issuer", api->issuer, "tee", kbs_tee_name(r->session.tee), "binding",
+                     kbs_binding_name(r->session.binding), "token_age_s",
+                     (json_int_t)(call->now_s - r->session.attested_s), "session_age_s",
+                     (json_int_t)(call->now_s - r->session.created_s), "key_thumbprint", r->tee_key, "key",
+                     "id", id, "path", r->key.path, "version", (json_int_t)r->key.version, "purpose",
+                     kbs_purpose_name(r->key.purpose), "provenance", kbs_provenance_name(r->key.provenance),
+                     "floor", kbs_locality_name(r->key.floor), "token_class",
+                     kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "method",
+                     (const char *)call->req->method.p, call->req->method.len, "path",
+                     (const char *)path.p, path.len, "time", (json_int_t)call->now_s);
+}
+
+static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
+{
+    KBS_AUTO_JSON input = NULL;
+    KBS_AUTO_JSON kbs = NULL;
+
+    if (r->key.purpose != KBS_PURPOSE_RELEASE) {
+        return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not release",
+                        kbs_purpose_name(r->key.purpose));
+    }
+    if (kbs_json_parse_object(kbs_buf_span(&r->session.claims), "claims", &input, err) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
+    }
+    kbs = release_kbs_claims(call, r);
+    if (kbs == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "the kbs claims cannot be built");
+    }
+    return kbs_policy_decide(kbs_buf_span(&r->policy), input, kbs, err);
+}
+
+/* The token did what it was told to, as far as can be told without reading the key's wrapping. */
+static int release_check(const struct release *r, const struct kbs_wire_result *result, struct kbs_error *err)
+{
+    bool asked = false;
+
+    for (size_t i = 0; i < r->format_count; i++) {
+        asked = asked || r->formats[i] == result->format;
+    }
+    if (!asked || result->locality >= KBS_LOCALITY_COUNT || result->locality < r->key.floor ||
+        result->body.len == 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the token's answer does not keep to its order");
+    }
+    return 0;
+}
+
+static int release_order(struct kbs_call *call, const struct release *r, struct kbs_wire_result *ret,
+                         struct kbs_error *err)
+{
+    uint8_t party_v[32];
+    const struct kbs_wire_release order = {
+        .key_id = kbs_span(r->key.id, sizeof(r->key.id)),
+        .key_version = r->key.version,
+        .kid = kbs_span_str(r->kid),
+        .curve = (uint8_t)r->session.tee_key.curve,
+        .x = kbs_ec_x(&r->session.tee_key),
+        .y = kbs_ec_y(&r->session.tee_key),
+        .formats = kbs_span(r->formats, r->format_count),
+        .floor = (uint8_t)r->key.floor,
+        .empty_context = r->empty_context ? 1 : 0,
+        .party_v = kbs_span(party_v, sizeof(party_v)),
+        .salt = kbs_span(r->salt, r->salt_len),
+    };
+
+    kbs_party_v(kbs_digest_span(&r->session.report_digest), r->nonce, party_v);
+    if (kbs_token_order(call, KBS_WIRE_RELEASE, &order, ret, err) != 0) {
+        return -1;
+    }
+    return release_check(r, ret, err);
+}
+
+static int release_done(struct kbs_call *call, const struct release *r, const struct kbs_wire_result *result,
+                        struct kbs_error *err)
+{
+    struct kbs_record record;
+    int rc = 0;
+
+    release_record(call, r, &record, "released");
+    kbs_record_str(&record, "format", kbs_format_name((enum kbs_format)result->format));
+    kbs_record_text(&record, "rung", result->rung);
+    kbs_record_str(&record, "wrap_locality", kbs_locality_name((enum kbs_locality)result->locality));
+    kbs_record_str(&record, "token_class", kbs_token_class_name(call->api->token.class));
+    kbs_record_text(&record, "token_serial", result->serial);
+    rc = kbs_api_ledger_append(call->api, &record, NULL, err);
+    kbs_record_deinit(&record);
+    return rc;
+}
+
+/* From a decision to an answer: order recorded, token asked, deed recorded. */
+static int release_carry_out(struct kbs_call *call, struct release *r, struct kbs_error *err)
+{
+    struct kbs_error failed = KBS_ERROR_NONE;
+    struct kbs_wire_result result = {.category = KBS_OK};
+    struct kbs_record record;
+    int rc = 0;
+
+    release_record(call, r, &record, "release");
+    rc = kbs_api_ledger_start(call->api, &record, err);
+    kbs_record_deinit(&record);
+    if (rc != 0) {
+        return -1;
+    }
+    rc = release_order(call, r, &result, err);
+    if (kbs_api_ledger_await(call->api, &r->order_seq, &failed) != 0) {
+        *err = failed;
+        return -1;
+    }
+    if (rc != 0) {
+        return release_ended(call, r, "release-failed", err);
+    }
+    if (release_done(call, r, &result, err) != 0) {
+        return -1;
+    }
+    call->answer->content_type = result.format == KBS_FORMAT_COSE
+                                     ? "application/cose; cose-type=\"cose-encrypt\""
+                                     : "application/jose+json";
+    kbs_buf_put_span(&call->answer->body, result.body);
+    return kbs_buf_check(&call->answer->body, "answer", err);
+}
+
+static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
+{
+    struct kbs_buf sid = KBS_BUF(sizeof(r->sid) - 1);
+
+    if (kbs_session_attested(call, &r->session, err) != 0 || release_syntax(call, r, err) != 0 ||
+        kbs_store_key_get(call->api->store, r->path, r->version, &r->key, &r->policy, err) != 0) {
+        return -1;
+    }
+    kbs_hex_put(&sid, kbs_span(r->session.sid, sizeof(r->session.sid)));
+    (void)kbs_span_to_cstr(kbs_buf_span(&sid), r->sid, sizeof(r->sid));
+    kbs_buf_deinit(&sid);
+    (void)kbs_key_kid(&r->key, r->kid);
+    kbs_jose_thumbprint(&r->session.tee_key, r->tee_key);
+    if (release_decide(call, r, err) != 0) {
+        return err->category == KBS_DENIED ? release_ended(call, r, "release-denied", err) : -1;
+    }
+    return release_carry_out(call, r, err);
+}
+
+int kbs_api_key_release(struct kbs_call *call, struct kbs_error *err)
+{
+    struct release r = {.session = KBS_SESSION_NULL, .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
+    int rc = release_run(call, &r, err);
+
+    kbs_buf_deinit(&r.policy);
+    kbs_session_deinit(&r.session);
+    return rc;
+}

@@ -1,0 +1,255 @@
+/*
+ * The RCAR handshake: auth gives a challenge, attest turns evidence into an attested session and a token.
+ *
+ * The problem: one nonce must attest once although judges run side by side; an attested session must never be
+ * without its record; and a token that cannot be signed must not use the nonce up. The approach, in this order:
+ * session alive and challenged, message, nonce, evidence, record sent, token signed, record acknowledged, and last
+ * the one conditional UPDATE that makes the session attested. Whoever loses it has a token that was never
+ * answered and gets a second record that says so.
+ *
+ * Evidence that parses and does not hold is recorded as refused; what does not get that far is only counted in the
+ * log, since anyone can cause it.
+ */
+#include "api/context.h"
+
+#include "attest/ear.h"
+#include "attest/rcar.h"
+#include "base/encoding.h"
+#include "base/random.h"
+#include "jose/write/jose.h"
+
+/* What attest works on. */
+struct attest {
+    struct kbs_session session;
+    struct kbs_rcar_attestation message;
+    struct kbs_evidence_result result;
+    char sid[33];
+    char key[KBS_API_THUMBPRINT_BYTES];
+};
+
+static void hex_cstr(struct kbs_span in, char *out, size_t size)
+{
+    struct kbs_buf text = KBS_BUF(128);
+
+    kbs_hex_put(&text, in);
+    (void)kbs_span_to_cstr(kbs_buf_span(&text), out, size);
+    kbs_buf_deinit(&text);
+}
+
+/* 128 random bits in the shape of a UUIDv4 without its dashes, as Trustee's cookies look. */
+static void cookie_new(char out[KBS_LIMIT_COOKIE_BYTES + 1])
+{
+    uint8_t id[KBS_LIMIT_COOKIE_BYTES / 2];
+
+    kbs_random(id, sizeof(id));
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    hex_cstr(kbs_span(id, sizeof(id)), out, KBS_LIMIT_COOKIE_BYTES + 1);
+}
+
+static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *request, struct kbs_error *err)
+{
+    struct kbs_answer *answer = call->answer;
+    struct kbs_session session = KBS_SESSION_NULL;
+    struct kbs_buf nonce = KBS_BUF(sizeof(session.nonce) - 1);
+    uint8_t random[KBS_LIMIT_NONCE_BYTES];
+    int rc = 0;
+
+    kbs_random(random, sizeof(random));
+    kbs_base64_put(&nonce, kbs_span(random, sizeof(random)));
+    kbs_random(session.sid, sizeof(session.sid));
+    cookie_new(answer->cookie);
+    kbs_sha256(kbs_span_str(answer->cookie), session.cookie_hash);
+    session.state = KBS_SESSION_CHALLENGED;
+    session.tee = request->tee;
+    session.hash = request->hash;
+    session.created_s = call->now_s;
+    session.expires_s = call->now_s + call->api->session_s;
+    if (nonce.failed || !kbs_span_to_cstr(kbs_buf_span(&nonce), session.nonce, sizeof(session.nonce))) {
+        rc = kbs_fail(err, KBS_INTERNAL, "out of memory");
+    } else {
+        rc = kbs_store_session_create(call->api->store, &session, err);
+    }
+    if (rc == 0) {
+        answer->cookie_expires_s = (uint64_t)session.expires_s;
+        kbs_rcar_challenge_put(&answer->body, kbs_buf_span(&nonce));
+    }
+    kbs_buf_deinit(&nonce);
+    kbs_session_deinit(&session);
+    return rc;
+}
+
+int kbs_api_auth(struct kbs_call *call, struct kbs_error *err)
+{
+    struct kbs_rcar_request request = {.tee = KBS_TEE_NONE};
+
+    call->answer->variant = "AttestationError";
+    if (kbs_request_json_type(call->req, true, err) != 0 ||
+        kbs_rcar_request_parse(call->req->body, &request, err) != 0) {
+        return -1;
+    }
+    if (request.tee == KBS_TEE_SAMPLE && !call->api->allow_sample) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED,
+                        "Attestation error: RCAR handshake Auth failed: unknown or unsupported tee");
+    }
+    return auth_session(call, &request, err);
+}
+
+/* From cookie to a message whose nonce is the session's. */
+static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    struct kbs_session *s = &a->session;
+
+    if (kbs_session_of_cookie(call, s, err) != 0) {
+        return -1;
+    }
+    if (s->state != KBS_SESSION_CHALLENGED) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "nonce already used");
+    }
+    if (kbs_request_json_type(call->req, true, err) != 0 ||
+        kbs_rcar_attestation_parse(call->req->body, &a->message, err) != 0) {
+        return -1;
+    }
+    if (!kbs_span_equal_str(a->message.nonce, s->nonce)) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the nonce is not the session's");
+    }
+    s->tee_key = a->message.tee_key;
+    hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
+    kbs_jose_thumbprint(&s->tee_key, a->key);
+    return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce, a->message.additional,
+                                  &s->report_digest, err);
+}
+
+static void attest_record(struct kbs_call *call, const struct attest *a, struct kbs_record *r,
+                          const char *outcome, const char *reason)
+{
+    kbs_record_init(r, "attest");
+    kbs_record_str(r, "outcome", outcome);
+    kbs_record_str(r, "session", a->sid);
+    kbs_record_str(r, "tee", kbs_tee_name(a->session.tee));
+    kbs_record_str(r, "tee_key", a->key);
+    kbs_record_hex(r, "report_data", kbs_digest_span(&a->session.report_digest));
+    if (reason != NULL) {
+        kbs_record_str(r, "reason", reason);
+    } else {
+        kbs_record_str(r, "binding", kbs_binding_name(a->result.binding));
+        kbs_record_str(r, "status", a->result.status != NULL ? a->result.status : "none");
+    }
+    kbs_record_text(r, "peer", call->req->peer);
+}
+
+/* Records that nothing came of it. The cause is kept, unless the record itself fails. Always -1. */
+static int attest_refused(struct kbs_call *call, const struct attest *a, const char *outcome,
+                          struct kbs_error *err)
+{
+    struct kbs_error failed = KBS_ERROR_NONE;
+    struct kbs_record r;
+
+    attest_record(call, a, &r, outcome, err->detail);
+    if (kbs_api_ledger_append(call->api, &r, NULL, &failed) != 0) {
+        *err = failed;
+    }
+    kbs_record_deinit(&r);
+    return -1;
+}
+
+/* Record, signature, acknowledgement. */
+static int attest_sign(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    struct kbs_error failed = KBS_ERROR_NONE;
+    struct kbs_wire_result result = {.category = KBS_OK};
+    struct kbs_wire_sign_ear order = {.claims = kbs_buf_span(&a->session.claims)};
+    struct kbs_record r;
+    int rc = 0;
+
+    attest_record(call, a, &r, "attested", NULL);
+    rc = kbs_api_ledger_start(call->api, &r, err);
+    kbs_record_deinit(&r);
+    if (rc != 0) {
+        return -1;
+    }
+    rc = kbs_token_order(call, KBS_WIRE_SIGN_EAR, &order, &result, err);
+    if (kbs_api_ledger_await(call->api, NULL, &failed) != 0) {
+        *err = failed;
+        return -1;
+    }
+    if (rc == 0) {
+        kbs_buf_put_span(&a->session.token, result.body);
+        if (a->session.token.failed || a->session.token.len == 0) {
+            rc = kbs_fail(err, KBS_INTERNAL, "the token signed nothing, or too much");
+        }
+    }
+    return rc == 0 ? 0 : attest_refused(call, a, "failed", err);
+}
+
+static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    struct kbs_session *s = &a->session;
+    const struct kbs_ear ear = {
+        .issuer = kbs_span_str(call->api->issuer),
+        .sid = kbs_span_str(a->sid),
+        .iat = call->now_s,
+        .exp = call->now_s + call->api->token_s,
+        .tee = s->tee,
+        .result = &a->result,
+        .attestation = &a->message,
+        .report_digest = &s->report_digest,
+    };
+    KBS_AUTO_JSON claims = NULL;
+
+    s->binding = a->result.binding;
+    s->attested_s = ear.iat;
+    s->expires_s = ear.exp;
+    if (kbs_ear_build(&ear, &claims, err) != 0) {
+        return -1;
+    }
+    kbs_buf_clear(&s->claims);
+    kbs_buf_clear(&s->token);
+    /* What SIGN_EAR takes: its body is the claims and their length. */
+    s->claims.max = KBS_LIMIT_JWT_BYTES - 4;
+    return kbs_json_dump(claims, &s->claims, err);
+}
+
+static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    if (kbs_evidence_verify(a->session.tee, a->message.primary_evidence, &a->session.report_digest,
+                            &a->result, err) != 0) {
+        return err->category == KBS_UNAUTHENTICATED ? attest_refused(call, a, "refused", err) : -1;
+    }
+    if (attest_claims(call, a, err) != 0 || attest_sign(call, a, err) != 0) {
+        return -1;
+    }
+    if (kbs_store_session_attest(call->api->store, &a->session, err) != 0) {
+        return attest_refused(call, a, "refused", err);
+    }
+    return 0;
+}
+
+int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
+{
+    struct kbs_answer *answer = call->answer;
+    struct attest a = {.session = KBS_SESSION_NULL, .message = KBS_RCAR_ATTESTATION_NULL};
+    struct kbs_error cause;
+    int rc = 0;
+
+    answer->variant = "AttestationError";
+    rc = attest_open(call, &a, err);
+    if (rc == 0) {
+        rc = attest_judge(call, &a, err);
+    }
+    if (rc == 0) {
+        kbs_buf_put_str(&answer->body, "{\"token\":");
+        kbs_json_string_put(&answer->body, kbs_buf_span(&a.session.token));
+        kbs_buf_put_u8(&answer->body, '}');
+        (void)kbs_span_to_cstr(call->req->cookie, answer->cookie, sizeof(answer->cookie));
+        answer->cookie_expires_s = (uint64_t)a.session.expires_s;
+    } else if (err->category == KBS_UNAUTHENTICATED) {
+        cause = *err;
+        (void)kbs_fail(err, KBS_UNAUTHENTICATED,
+                       "Attestation error: RCAR handshake Attest failed: %.120s", cause.detail);
+    }
+    kbs_evidence_result_deinit(&a.result);
+    kbs_rcar_attestation_deinit(&a.message);
+    kbs_session_deinit(&a.session);
+    return rc;
+}

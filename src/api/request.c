@@ -1,0 +1,233 @@
+/*
+ * The parts of a request that several handlers read: content type, query, path parameters, Accept.
+ *
+ * The problem: lenient reading here is how a request comes to mean two things. The approach: what is not
+ * known is refused with 400, and names are compared after the front's single decoding, never decoded again.
+ *
+ * Accept: formats are few, so each gets the q of the most specific range that names it, and the list is
+ * sorted by q, then by place. A wildcard only ever means JOSE, the default: a client that says it takes anything
+ * has not said that it knows COSE.
+ */
+#include "api/context.h"
+
+#include <strings.h>
+
+#define Q_MAX 1000u
+
+static struct kbs_span trim(struct kbs_span s)
+{
+    while (s.len > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
+        s = kbs_span_skip(s, 1);
+    }
+    while (s.len > 0 && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t')) {
+        s.len--;
+    }
+    return s;
+}
+
+/* Cuts the text up to a separator off *rest; quoted strings are passed over. */
+static struct kbs_span cut(struct kbs_span *rest, char separator)
+{
+    struct kbs_span piece = *rest;
+    bool quoted = false;
+
+    for (size_t i = 0; i < rest->len; i++) {
+        if (rest->p[i] == '"') {
+            quoted = !quoted;
+        } else if (rest->p[i] == (uint8_t)separator && !quoted) {
+            piece.len = i;
+            *rest = kbs_span_skip(*rest, i + 1);
+            return trim(piece);
+        }
+    }
+    *rest = KBS_SPAN_EMPTY;
+    return trim(piece);
+}
+
+static bool is_name(struct kbs_span s, const char *name)
+{
+    return s.len == strlen(name) && strncasecmp((const char *)s.p, name, s.len) == 0;
+}
+
+int kbs_request_json_type(const struct kbs_wire_request *req, bool lenient, struct kbs_error *err)
+{
+    struct kbs_span rest = req->content_type;
+
+    if (rest.len == 0 && lenient) {
+        return 0;
+    }
+    if (!is_name(cut(&rest, ';'), "application/json")) {
+        return kbs_fail(err, KBS_INPUT, "Content-Type must be application/json");
+    }
+    return 0;
+}
+
+int kbs_request_query_only(const struct kbs_wire_request *req, const char *const *names, struct kbs_error *err)
+{
+    for (uint16_t i = 0; i < req->query.count; i = (uint16_t)(i + 2)) {
+        struct kbs_span name = kbs_wire_list_at(&req->query, i);
+        const char *const *known = names;
+
+        while (*known != NULL && !kbs_span_equal_str(name, *known)) {
+            known++;
+        }
+        if (*known == NULL) {
+            return kbs_fail(err, KBS_INPUT, "unknown query parameter");
+        }
+        for (uint16_t j = 0; j < i; j = (uint16_t)(j + 2)) {
+            if (kbs_span_equal(name, kbs_wire_list_at(&req->query, j))) {
+                return kbs_fail(err, KBS_INPUT, "query parameter '%s' twice", *known);
+            }
+        }
+    }
+    return 0;
+}
+
+int kbs_request_version(const struct kbs_wire_request *req, uint32_t *ret, struct kbs_error *err)
+{
+    struct kbs_span text = KBS_SPAN_EMPTY;
+    uint64_t version = 0;
+
+    *ret = 0;
+    if (!kbs_wire_list_find(&req->query, "version", &text)) {
+        return 0;
+    }
+    for (size_t i = 0; i < text.len && text.len <= 10; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9') {
+            version = 0;
+            break;
+        }
+        version = version * 10 + (uint64_t)(text.p[i] - '0');
+    }
+    if (version == 0 || version > UINT32_MAX || text.p[0] == '0') {
+        return kbs_fail(err, KBS_INPUT, "version must be a decimal number from 1 to 4294967295");
+    }
+    *ret = (uint32_t)version;
+    return 0;
+}
+
+int kbs_request_path(struct kbs_call *call, struct kbs_span *ret, struct kbs_error *err)
+{
+    struct kbs_buf path = KBS_BUF(KBS_LIMIT_KEY_PATH_BYTES);
+    int result = 0;
+
+    for (uint16_t i = 0; i < 3; i++) {
+        if (i > 0) {
+            kbs_buf_put_u8(&path, '/');
+        }
+        kbs_buf_put_span(&path, kbs_wire_list_at(&call->req->params, i));
+    }
+    if (path.failed || call->req->params.count != 3 || !kbs_key_path_valid(kbs_buf_span(&path))) {
+        result = kbs_fail(err, KBS_INPUT, "the path is not repo/type/tag of letters, digits, '_', '-', '.'");
+    } else {
+        *ret = kbs_arena_copy(&call->arena, kbs_buf_span(&path));
+        if (ret->p == NULL) {
+            result = kbs_fail(err, KBS_INTERNAL, "out of memory");
+        }
+    }
+    kbs_buf_deinit(&path);
+    return result;
+}
+
+/* qvalue of RFC 9110 section 12.4.2 in thousandths; false if it is none. */
+static bool qvalue(struct kbs_span s, unsigned int *ret)
+{
+    unsigned int q = 0;
+    unsigned int weight = Q_MAX;
+
+    if (s.len == 0 || s.len > 5 || (s.len > 1 && s.p[1] != '.')) {
+        return false;
+    }
+    for (size_t i = 0; i < s.len; i++) {
+        if (i == 1) {
+            continue;
+        }
+        if (s.p[i] < '0' || s.p[i] > '9') {
+            return false;
+        }
+        q += (unsigned int)(s.p[i] - '0') * weight;
+        weight /= 10;
+    }
+    *ret = q;
+    return q <= Q_MAX;
+}
+
+/* What one media range says: which format, how specifically, how much it is wanted. */
+struct range {
+    enum kbs_format format; /* KBS_FORMAT_NONE: nothing that we have */
+    unsigned int specific;  /* 1 any type, 2 any application type, 3 by name */
+    unsigned int q;
+};
+
+static bool cose_type_known(struct kbs_span value)
+{
+    return is_name(value, "cose-encrypt") || is_name(value, "\"cose-encrypt\"");
+}
+
+static int range_parse(struct kbs_span text, struct range *ret, struct kbs_error *err)
+{
+    struct kbs_span type = cut(&text, ';');
+
+    *ret = (struct range){.format = KBS_FORMAT_NONE, .specific = 3, .q = Q_MAX};
+    if (is_name(type, "application/jose+json")) {
+        ret->format = KBS_FORMAT_JOSE;
+    } else if (is_name(type, "application/cose")) {
+        ret->format = KBS_FORMAT_COSE;
+    } else if (is_name(type, "*/*") || is_name(type, "application/*")) {
+        ret->format = KBS_FORMAT_JOSE;
+        ret->specific = type.p[0] == '*' ? 1 : 2;
+    }
+    while (text.len > 0) {
+        struct kbs_span value = cut(&text, ';');
+        struct kbs_span name = cut(&value, '=');
+
+        if (is_name(name, "q") && !qvalue(value, &ret->q)) {
+            return kbs_fail(err, KBS_INPUT, "Accept holds a q that is not a weight");
+        }
+        if (is_name(name, "cose-type") && !cose_type_known(value)) {
+            ret->format = KBS_FORMAT_NONE;
+        }
+    }
+    return 0;
+}
+
+int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FORMAT_COUNT], size_t *ret_count,
+                       struct kbs_error *err)
+{
+    struct range best[KBS_FORMAT_COUNT] = {{.format = KBS_FORMAT_NONE}};
+    size_t place[KBS_FORMAT_COUNT] = {0};
+    size_t n = 0;
+
+    if (accept.len == 0) {
+        accept = KBS_SPAN_LIT("*/*");
+    }
+    for (size_t i = 0; accept.len > 0; i++) {
+        struct range r;
+
+        if (range_parse(cut(&accept, ','), &r, err) != 0) {
+            return -1;
+        }
+        if (r.format != KBS_FORMAT_NONE && r.specific > best[r.format].specific) {
+            best[r.format] = r;
+            place[r.format] = i;
+        }
+    }
+    for (unsigned int q = Q_MAX; q > 0; q--) {
+        enum kbs_format first = place[KBS_FORMAT_JOSE] <= place[KBS_FORMAT_COSE] ? KBS_FORMAT_JOSE
+                                                                                : KBS_FORMAT_COSE;
+        enum kbs_format second = first == KBS_FORMAT_JOSE ? KBS_FORMAT_COSE : KBS_FORMAT_JOSE;
+
+        if (best[first].format != KBS_FORMAT_NONE && best[first].q == q) {
+            ret[n++] = (uint8_t)first;
+        }
+        if (best[second].format != KBS_FORMAT_NONE && best[second].q == q) {
+            ret[n++] = (uint8_t)second;
+        }
+    }
+    *ret_count = n;
+    if (n == 0) {
+        return kbs_fail(err, KBS_INPUT,
+                        "Accept must allow application/jose+json or application/cose");
+    }
+    return 0;
+}

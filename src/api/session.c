@@ -1,0 +1,119 @@
+/*
+ * Who is asking: from cookie and Bearer token to a session.
+ *
+ * The problem: two ways to name a session, one of which (our token) may be held by another process of the
+ * same guest, and a wrapping target that nobody may choose. The approach: both only ever lead to a session row;
+ * the TEE key is read from there. A token is ours if the token-held key that DESCRIBE named verifies it; a key
+ * in its header is never looked at. A cookie and a token in one request must lead to the same row: otherwise one
+ * of them is not the asker's.
+ *
+ * Everything here is answered with 401 before anything about keys is looked up, so that who has not
+ * attested cannot learn which keys exist.
+ */
+#include "api/context.h"
+
+#include <strings.h>
+
+#include "attest/ear.h"
+#include "base/encoding.h"
+#include "jose/read/jose.h"
+
+#define BEARER "Bearer "
+
+static int cookie_hash(struct kbs_span cookie, uint8_t ret[KBS_SHA256_BYTES], struct kbs_error *err)
+{
+    uint8_t id[KBS_LIMIT_COOKIE_BYTES / 2];
+
+    if (kbs_hex_get_exact(id, sizeof(id), cookie) != 0) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the session cookie is %s",
+                        cookie.len == 0 ? "missing" : "malformed");
+    }
+    kbs_sha256(cookie, ret);
+    return 0;
+}
+
+int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+{
+    uint8_t hash[KBS_SHA256_BYTES];
+
+    if (cookie_hash(call->req->cookie, hash, err) != 0) {
+        return -1;
+    }
+    return kbs_store_session_by_cookie(call->api->store, hash, call->now_s, ret, err);
+}
+
+/* The session that a verified token of ours names. */
+static int session_of_claims(struct kbs_call *call, const json_t *claims, struct kbs_session *ret,
+                             struct kbs_error *err)
+{
+    struct kbs_span text = KBS_SPAN_EMPTY;
+    uint8_t sid[16];
+
+    if (kbs_ear_check(claims, kbs_span_str(call->api->issuer), call->now_s, &text, err) != 0) {
+        return -1;
+    }
+    if (kbs_hex_get_exact(sid, sizeof(sid), text) != 0) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the token names no session");
+    }
+    return kbs_store_session_by_sid(call->api->store, sid, call->now_s, ret, err);
+}
+
+static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+{
+    struct kbs_span text = call->req->authorization;
+    struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
+    KBS_AUTO_JSON claims = NULL;
+    int rc = -1;
+
+    if (text.len <= strlen(BEARER) ||
+        strncasecmp((const char *)text.p, BEARER, strlen(BEARER)) != 0) { /* RFC 9110 section 11.1 */
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "Authorization is not a Bearer token");
+    }
+    if (!call->api->token.has_sign) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "no token was ever issued here");
+    }
+    if (kbs_jose_jws_split(kbs_span_skip(text, strlen(BEARER)), &jws, err) == 0) {
+        if (!kbs_span_equal_str(jws.kid, call->api->token.sign_kid)) {
+            rc = kbs_fail(err, KBS_UNAUTHENTICATED, "the token was signed by another key");
+        } else {
+            rc = kbs_jose_jws_verify(&jws, &call->api->token.sign, &claims, err);
+        }
+    }
+    if (rc == 0) {
+        rc = session_of_claims(call, claims, ret, err);
+    }
+    kbs_jose_jws_deinit(&jws);
+    return rc;
+}
+
+int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+{
+    const struct kbs_wire_request *req = call->req;
+    uint8_t hash[KBS_SHA256_BYTES];
+
+    call->answer->variant = "TokenNotFound";
+    if (req->authorization.len == 0) {
+        if (req->cookie.len == 0) {
+            return kbs_fail(err, KBS_UNAUTHENTICATED, "Attestation Token not found");
+        }
+        if (kbs_session_of_cookie(call, ret, err) != 0) {
+            return -1;
+        }
+    } else {
+        call->answer->variant = "TokenVerifierError";
+        if (session_of_bearer(call, ret, err) != 0) {
+            return -1;
+        }
+        if (req->cookie.len != 0 &&
+            (cookie_hash(req->cookie, hash, err) != 0 ||
+             !kbs_span_equal(kbs_span(hash, sizeof(hash)),
+                             kbs_span(ret->cookie_hash, sizeof(ret->cookie_hash))))) {
+            return kbs_fail(err, KBS_UNAUTHENTICATED, "cookie and token are of two sessions");
+        }
+    }
+    if (ret->state != KBS_SESSION_ATTESTED) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the session has not attested");
+    }
+    call->answer->variant = NULL;
+    return 0;
+}

@@ -1,0 +1,135 @@
+/*
+ * Orders to the lane's token worker.
+ *
+ * The problem: the worker may refuse, hang, die, or be taken over. A refusal is an answer like any other and
+ * comes with its category. After anything else the channel may still deliver the answer to a question that was
+ * given up, so the next order could be answered with the last one's key: the lane is never used again. The
+ * request is answered with 503 and the judge exits with KBS_EXIT_STUCK, which makes kbsd replace the lane.
+ *
+ * What the worker says is checked for range and encoding here, once, so that handlers may use it.
+ */
+#include "api/context.h"
+
+#include <stdio.h>
+
+#include "base/encoding.h"
+#include "base/log.h"
+#include "jose/write/jose.h"
+
+/* Printable text of a fixed size; PKCS#11 pads with spaces, which the worker has already cut off. */
+static void facts_text(struct kbs_span v, char *out, size_t size)
+{
+    if (!kbs_utf8_valid(v) || !kbs_span_to_cstr(v, out, size)) {
+        (void)snprintf(out, size, "unknown");
+    }
+}
+
+static int facts_key(struct kbs_span point, bool *ret_has, struct kbs_ec_public *ret, char kid[44],
+                     struct kbs_error *err)
+{
+    *ret_has = false;
+    if (point.len == 0) {
+        return 0;
+    }
+    if (kbs_ec_point_get(KBS_CURVE_P256, point, ret, err) != 0 || kbs_ec_public_check(ret, err) != 0) {
+        return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes a public key that is none");
+    }
+    kbs_jose_thumbprint(ret, kid);
+    *ret_has = true;
+    return 0;
+}
+
+static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size, struct kbs_error *err)
+{
+    struct kbs_buf b = KBS_BUF(size - 1);
+    struct kbs_wire_iter it = kbs_wire_list_iter(rungs);
+    struct kbs_span rung;
+    bool first = true;
+    int result = 0;
+
+    kbs_buf_put_u8(&b, '[');
+    while (kbs_wire_list_next(&it, &rung)) {
+        if (!first) {
+            kbs_buf_put_u8(&b, ',');
+        }
+        kbs_json_string_put(&b, rung);
+        first = false;
+    }
+    kbs_buf_put_u8(&b, ']');
+    if (b.failed || !kbs_span_to_cstr(kbs_buf_span(&b), out, size)) {
+        result = kbs_fail(err, KBS_TOKEN_DOWN, "the token describes too many rungs");
+    }
+    kbs_buf_deinit(&b);
+    return result;
+}
+
+int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
+{
+    struct kbs_token_facts *f = &api->token;
+    struct kbs_wire_described d;
+
+    /* The worker may still wait for its turn to log in. */
+    if (kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d, &api->token_answer,
+                         kbs_deadline_in_ms(KBS_LIMIT_START_MS), err) != 0) {
+        return -1;
+    }
+    facts_text(d.manufacturer, f->manufacturer, sizeof(f->manufacturer));
+    facts_text(d.model, f->model, sizeof(f->model));
+    facts_text(d.serial, f->serial, sizeof(f->serial));
+    f->class = d.token_class < KBS_TOKEN_CLASS_COUNT ? (enum kbs_token_class)d.token_class
+                                                     : KBS_TOKEN_CLASS_UNKNOWN;
+    if (facts_rungs(&d.rungs, f->rungs, sizeof(f->rungs), err) != 0 ||
+        facts_key(d.sign_public, &f->has_sign, &f->sign, f->sign_kid, err) != 0) {
+        return -1;
+    }
+    return facts_key(d.import_public, &f->has_import, &f->import, f->import_kid, err);
+}
+
+static int token_out_of_step(struct kbs_api *api, struct kbs_error *err)
+{
+    struct kbs_error cause = *err;
+
+    kbs_log_error("token_channel", &cause);
+    api->must_exit = KBS_EXIT_STUCK;
+    if (cause.category == KBS_DEADLINE) {
+        return kbs_fail(err, KBS_DEADLINE, "the token did not answer in time");
+    }
+    return kbs_fail(err, KBS_TOKEN_DOWN, "the token is not available");
+}
+
+static int token_refused(const struct kbs_wire_result *r, struct kbs_error *err)
+{
+    char detail[KBS_LIMIT_ERROR_DETAIL_BYTES];
+    char function[64];
+    enum kbs_category category =
+        r->category < KBS_CATEGORY_COUNT ? (enum kbs_category)r->category : KBS_INTERNAL;
+
+    /* Two of ours that the worker has no business to claim: the guest's standing is decided here. */
+    if (category == KBS_UNAUTHENTICATED || category == KBS_DENIED) {
+        category = KBS_INTERNAL;
+    }
+    if (!kbs_utf8_valid(r->detail) || !kbs_span_to_cstr(r->detail, detail, sizeof(detail))) {
+        (void)snprintf(detail, sizeof(detail), "the token refused");
+    }
+    if (r->function.len != 0) {
+        kbs_log(KBS_LOG_WARN, "token_refused", "category=%s function=%s ckr=0x%llx",
+                kbs_category_name(category), kbs_log_text(r->function, function, sizeof(function)),
+                (unsigned long long)r->ckr);
+    }
+    return kbs_fail_native(err, category, KBS_ORIGIN_CKR, r->ckr, "%s", detail);
+}
+
+int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type, const void *order,
+                    struct kbs_wire_result *ret, struct kbs_error *err)
+{
+    struct kbs_api *api = call->api;
+
+    if (kbs_clock_mono_ns() >= call->deadline_ns) {
+        return kbs_fail(err, KBS_DEADLINE, "the request waited too long");
+    }
+    if (kbs_channel_call(api->token_fd, type, order, KBS_WIRE_RESULT, ret, &api->token_answer,
+                         kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err) != 0) {
+        return token_out_of_step(api, err);
+    }
+    return ret->category == KBS_OK ? 0 : token_refused(ret, err);
+}

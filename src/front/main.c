@@ -1,0 +1,188 @@
+/*
+ * kbs-front: the only role that talks to the network. Bytes to typed requests for the judges, and their answers
+ * back; no keys but its TLS key, no knowledge of what a route means.
+ *
+ * The problem: all of the network's hostility meets one process. The approach: it is given everything it needs by
+ * descriptor before it serves (startup.c), then runs one loop in one thread: listeners (acceptor.c), connections (conns.c,
+ * step.c), lanes (lanes.c) and the control channel (here). It opens no file and makes no connection.
+ *
+ * The end: DRAIN stops accepting, lets requests in hand finish, and exits 0 within the drain timeout; end of file on the
+ * control channel means kbsd is gone and ends everything at once; so does a control message that breaks the protocol.
+ */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/process.h"
+#include "channel/channel.h"
+#include "front/front.h"
+
+#define CONTROL_MS 1000 /* for the rest of a control message whose first byte is here */
+
+/* Closes every handle; the loop then runs out of work and uv_run() returns. */
+static void close_all(struct kbs_front *f, int exit_status)
+{
+    if (f->closing) {
+        return;
+    }
+    f->closing = true;
+    f->exit_status = exit_status;
+    kbs_acceptor_stop(&f->acceptor);
+    kbs_conns_close_all(&f->conns);
+    kbs_lanes_close(&f->lanes);
+    uv_close((uv_handle_t *)&f->control, NULL);
+    uv_close((uv_handle_t *)&f->drain_timer, NULL);
+}
+
+static void on_conn_closed(void *data)
+{
+    struct kbs_front *f = data;
+
+    if (f->conns.draining && f->conns.count == 0) {
+        close_all(f, KBS_EXIT_OK);
+    } else {
+        kbs_acceptor_resume(&f->acceptor);
+    }
+}
+
+static void on_drain_timeout(uv_timer_t *timer)
+{
+    struct kbs_front *f = timer->data;
+
+    kbs_log(KBS_LOG_WARN, "drain-cut", "connections=%u", f->conns.count);
+    close_all(f, KBS_EXIT_OK);
+}
+
+static void drain(struct kbs_front *f)
+{
+    kbs_log(KBS_LOG_INFO, "drain", "connections=%u", f->conns.count);
+    kbs_acceptor_stop(&f->acceptor);
+    if (f->conns.count == 0) {
+        close_all(f, KBS_EXIT_OK);
+        return;
+    }
+    (void)uv_timer_start(&f->drain_timer, on_drain_timeout, f->conns.timeouts->drain_ms, 0);
+    kbs_conns_drain(&f->conns);
+}
+
+/* One message of the running phase: ATTACH lane, DRAIN. */
+static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
+{
+    struct kbs_wire_attach attach;
+    int fd = m->fd;
+
+    if (m->frame.type == KBS_WIRE_DRAIN) {
+        if (!f->conns.draining) {
+            drain(f);
+        }
+        return 0;
+    }
+    if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
+        return -1;
+    }
+    if (attach.what != KBS_ATTACH_LANE) {
+        return kbs_fail(err, KBS_INPUT, "only lanes are attached to a running front");
+    }
+    m->fd = -1;
+    return kbs_lanes_attach(&f->lanes, attach.index, fd, err);
+}
+
+static void on_control(uv_poll_t *poll, int status, int events)
+{
+    struct kbs_front *f = poll->data;
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    int r = status < 0 ? KBS_CHANNEL_EOF
+                       : kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(CONTROL_MS), &err);
+
+    (void)events;
+    if (r == 0) {
+        r = take_control(f, &m, &err);
+    }
+    if (r == KBS_CHANNEL_EOF) {
+        kbs_log(KBS_LOG_INFO, "control-closed", "kbsd is gone");
+        close_all(f, KBS_EXIT_OK);
+    } else if (r < 0) {
+        kbs_log_error("control-failed", &err);
+        close_all(f, KBS_EXIT_FAILURE);
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
+static int start_loop(struct kbs_front *f, struct kbs_error *err)
+{
+    const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("kbs-front")};
+
+    if (kbs_acceptor_start(&f->acceptor, &f->loop, err) < 0) {
+        return -1;
+    }
+    if (uv_timer_init(&f->loop, &f->drain_timer) != 0 ||
+        uv_poll_init(&f->loop, &f->control, KBS_FD_CONTROL) != 0 ||
+        uv_poll_start(&f->control, UV_READABLE, on_control) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the control channel cannot be polled");
+    }
+    f->control.data = f;
+    f->drain_timer.data = f;
+    return kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1, kbs_deadline_in_ms(CONTROL_MS), err);
+}
+
+static void wire_up(struct kbs_front *f)
+{
+    const struct kbs_front_timeouts *timeouts = kbs_front_timeouts();
+
+    f->lanes.loop = &f->loop;
+    f->lanes.metrics = &f->metrics;
+    f->lanes.timeouts = timeouts;
+    f->lanes.deliver = kbs_conns_deliver;
+    f->lanes.data = &f->conns;
+    f->conns.loop = &f->loop;
+    f->conns.timeouts = timeouts;
+    f->conns.tls = f->tls;
+    f->conns.lanes = &f->lanes;
+    f->conns.metrics = &f->metrics;
+    f->conns.closed = on_conn_closed;
+    f->conns.data = f;
+    f->acceptor.conns = &f->conns;
+    f->acceptor.metrics = &f->metrics;
+    f->acceptor.retry_ms = timeouts->accept_retry_ms;
+}
+
+static int serve(struct kbs_front *f, struct kbs_error *err)
+{
+    wire_up(f);
+    if (uv_loop_init(&f->loop) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the event loop cannot be made");
+    }
+    if (start_loop(f, err) < 0) {
+        return -1; /* the process ends; nothing to unwind */
+    }
+    (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    return uv_loop_close(&f->loop) == 0 ? 0 : kbs_fail(err, KBS_INTERNAL, "a handle was left open");
+}
+
+int main(void)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_front *f = NULL;
+    int status;
+    int r;
+
+    if (kbs_process_harden(KBS_FD_CONTROL, &err) < 0 || (f = calloc(1, sizeof(*f))) == NULL) {
+        kbs_log_error("start-failed", &err);
+        return KBS_EXIT_FAILURE;
+    }
+    r = kbs_front_startup(f, &err);
+    if (r != 0) {
+        kbs_log_error("start-failed", &err);
+        free(f);
+        return r < 0 && err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+    }
+    r = serve(f, &err);
+    if (r != 0) {
+        kbs_log_error("failed", &err);
+    }
+    status = r != 0 ? KBS_EXIT_FAILURE : f->exit_status;
+    kbs_conns_deinit(&f->conns);
+    kbs_tls_context_free(f->tls);
+    free(f);
+    return status;
+}

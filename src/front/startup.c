@@ -1,0 +1,112 @@
+/*
+ * Start-up: the conversation with kbsd before the loop runs.
+ *
+ * The problem: a front that serves with half its configuration is worse than none. The approach: plain blocking reads with a
+ * deadline and an allow-list per phase (first CONFIG_FRONT, then ATTACHes, then GO); anything else, a repeated TLS key, or a
+ * TLS listener without a key is fatal. The TLS key is read here, once, before a byte from the network is.
+ */
+#include "channel/channel.h"
+#include "front/front.h"
+
+#include "base/io.h"
+#include "base/process.h"
+
+static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m, struct kbs_buf *certificate,
+                       struct kbs_error *err)
+{
+    struct kbs_wire_config_front config;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_FRONT, &config, err) < 0) {
+        return -1;
+    }
+    if (config.listener != KBS_LISTENER_GUEST && config.listener != KBS_LISTENER_ADMIN) {
+        return kbs_fail(err, KBS_INPUT, "the listener kind is unknown");
+    }
+    if (config.lanes == 0 || config.lanes > KBS_LIMIT_LANES) {
+        return kbs_fail(err, KBS_INPUT, "the number of lanes is out of range");
+    }
+    f->conns.listener = (enum kbs_listener)config.listener;
+    f->conns.max = config.max_connections;
+    f->lanes.count = config.lanes;
+    kbs_buf_put_span(certificate, config.certificate);
+    if (kbs_buf_check(certificate, "the TLS certificate", err) < 0) {
+        return -1;
+    }
+    return kbs_conns_init(&f->conns, err);
+}
+
+static int take_key(struct kbs_front *f, int key_fd, const struct kbs_buf *certificate, struct kbs_error *err)
+{
+    if (f->tls != NULL) {
+        return kbs_fail(err, KBS_INPUT, "a second TLS key was attached");
+    }
+    return kbs_tls_context_new(kbs_buf_span(certificate), key_fd, &f->tls, err);
+}
+
+/* Takes m->fd where the descriptor is kept. */
+static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m, const struct kbs_buf *certificate,
+                       struct kbs_error *err)
+{
+    struct kbs_wire_attach attach;
+    int fd = m->fd;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
+        return -1;
+    }
+    if (attach.what == KBS_ATTACH_TLS_KEY) {
+        return take_key(f, fd, certificate, err);
+    }
+    if (attach.what == KBS_ATTACH_LISTENER_TLS || attach.what == KBS_ATTACH_LISTENER_PLAIN) {
+        m->fd = -1;
+        return kbs_acceptor_add(&f->acceptor, fd, attach.what == KBS_ATTACH_LISTENER_TLS, err);
+    }
+    return kbs_fail(err, KBS_INPUT, "a descriptor that no front expects was attached");
+}
+
+static int check_complete(const struct kbs_front *f, struct kbs_error *err)
+{
+    for (size_t i = 0; i < f->acceptor.count; i++) {
+        if (f->acceptor.listeners[i].tls && f->tls == NULL) {
+            return kbs_fail(err, KBS_INPUT, "there is a TLS listener, but no TLS key");
+        }
+    }
+    return f->acceptor.count > 0 ? 0 : kbs_fail(err, KBS_INPUT, "there is no listener");
+}
+
+static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_buf *certificate,
+                    struct kbs_error *err)
+{
+    uint64_t deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    int r = kbs_channel_recv(KBS_FD_CONTROL, m, deadline_ns, err);
+
+    if (r != 0) {
+        return r;
+    }
+    if (take_config(f, m, certificate, err) < 0) {
+        return -1;
+    }
+    while ((r = kbs_channel_recv(KBS_FD_CONTROL, m, deadline_ns, err)) == 0 &&
+           m->frame.type == KBS_WIRE_ATTACH) {
+        if (take_attach(f, m, certificate, err) < 0) {
+            return -1;
+        }
+    }
+    if (r != 0) {
+        return r;
+    }
+    if (kbs_channel_msg_decode(m, KBS_WIRE_GO, NULL, err) < 0) {
+        return -1;
+    }
+    return check_complete(f, err);
+}
+
+int kbs_front_startup(struct kbs_front *f, struct kbs_error *err)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_buf certificate = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
+    int r = converse(f, &m, &certificate, err);
+
+    kbs_channel_msg_deinit(&m);
+    kbs_buf_deinit(&certificate);
+    return r;
+}

@@ -1,0 +1,121 @@
+/*
+ * The route table.
+ *
+ * The problem: which handler a request reaches must be decidable by reading one table, and an administrator's
+ * route must not exist at all for guests. The approach: a static table of literal segments and "{}" holes,
+ * matched against the decoded segments; each row names its listeners. No patterns, no precedence: at most one
+ * row matches a given (listener, method, path), which test_route checks for all pairs of rows.
+ *
+ * Body limits are per route, because they are what an unauthenticated peer can make us hold: evidence is large,
+ * everything else is small.
+ */
+#include "http/route.h"
+
+#define GUEST (1u << KBS_LISTENER_GUEST)
+#define ADMIN (1u << KBS_LISTENER_ADMIN)
+
+#define BODY_SMALL 4096u
+#define BODY_AUTH 65536u
+#define BODY_ADMIN (2u * KBS_LIMIT_POLICY_BYTES)
+
+static const struct kbs_http_route_row rows[] = {
+    {KBS_ROUTE_AUTH, GUEST, "POST", "/kbs/v0/auth", BODY_AUTH, "auth"},
+    {KBS_ROUTE_ATTEST, GUEST, "POST", "/kbs/v0/attest", KBS_LIMIT_HTTP_BODY_BYTES, "attest"},
+    {KBS_ROUTE_KEY_RELEASE, GUEST, "POST", "/kbs/v0/key/{}/{}/{}", BODY_SMALL, "key-release"},
+    {KBS_ROUTE_JWKS, GUEST, "GET", "/.well-known/jwks.json", 0, "jwks"},
+    {KBS_ROUTE_ADMIN_NONCE, ADMIN, "GET", "/kbs/v0/admin/nonce", 0, "admin-nonce"},
+    {KBS_ROUTE_ADMIN_KEY_LIST, ADMIN, "GET", "/kbs/v0/admin/keys", 0, "admin-key-list"},
+    {KBS_ROUTE_ADMIN_KEY_CREATE, ADMIN, "POST", "/kbs/v0/admin/keys", BODY_ADMIN, "admin-key-create"},
+    {KBS_ROUTE_ADMIN_KEY_SHOW, ADMIN, "GET", "/kbs/v0/admin/keys/{}/{}/{}", 0, "admin-key-show"},
+    {KBS_ROUTE_ADMIN_KEY_IMPORT, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/import", BODY_ADMIN,
+     "admin-key-import"},
+    {KBS_ROUTE_ADMIN_IMPORT_KEY, ADMIN, "GET", "/kbs/v0/admin/import-key", 0, "admin-import-key"},
+    {KBS_ROUTE_HEALTHZ, GUEST | ADMIN, "GET", "/healthz", 0, "healthz"},
+    {KBS_ROUTE_READYZ, GUEST | ADMIN, "GET", "/readyz", 0, "readyz"},
+    {KBS_ROUTE_METRICS, GUEST | ADMIN, "GET", "/metrics", 0, "metrics"},
+};
+
+#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+
+/* Takes the next segment off a table path; false at its end. */
+static bool next_segment(const char **path, struct kbs_span *ret)
+{
+    if (**path == '\0') {
+        return false;
+    }
+    const char *begin = *path + 1; /* after the slash */
+    const char *end = strchr(begin, '/');
+    size_t len = end != NULL ? (size_t)(end - begin) : strlen(begin);
+
+    *ret = kbs_span(begin, len);
+    *path = begin + len;
+    return true;
+}
+
+static bool path_matches(const struct kbs_http_route_row *row, const struct kbs_http_target *target,
+                         struct kbs_http_match *match)
+{
+    const char *path = row->path;
+    struct kbs_span want;
+
+    match->param_count = 0;
+    for (size_t i = 0; i < target->segment_count; i++) {
+        if (!next_segment(&path, &want)) {
+            return false;
+        }
+        if (kbs_span_equal_str(want, "{}")) {
+            match->params[match->param_count++] = target->segments[i];
+        } else if (!kbs_span_equal(want, target->segments[i])) {
+            return false;
+        }
+    }
+    return !next_segment(&path, &want);
+}
+
+int kbs_http_route_find(enum kbs_listener listener, struct kbs_span method,
+                        const struct kbs_http_target *target, struct kbs_http_match *ret)
+{
+    bool get = false;
+    bool post = false;
+
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        struct kbs_http_match match = {.route = rows[i].route};
+
+        if ((rows[i].listeners & (1u << listener)) == 0 || !path_matches(&rows[i], target, &match)) {
+            continue;
+        }
+        if (kbs_span_equal_str(method, rows[i].method)) {
+            match.method = rows[i].method;
+            match.body_max = rows[i].body_max;
+            *ret = match;
+            return 0;
+        }
+        get = get || strcmp(rows[i].method, "GET") == 0;
+        post = post || strcmp(rows[i].method, "POST") == 0;
+    }
+    *ret = (struct kbs_http_match){.route = KBS_ROUTE_NONE};
+    if (!get && !post) {
+        return KBS_HTTP_ROUTE_NO_PATH;
+    }
+    ret->allow = get && post ? "GET, POST" : get ? "GET" : "POST";
+    return KBS_HTTP_ROUTE_NO_METHOD;
+}
+
+const char *kbs_http_route_name(enum kbs_route route)
+{
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        if (rows[i].route == route) {
+            return rows[i].name;
+        }
+    }
+    return "none";
+}
+
+bool kbs_http_route_row(size_t n, struct kbs_http_route_row *ret)
+{
+    if (n >= ROW_COUNT) {
+        return false;
+    }
+    *ret = rows[n];
+    return true;
+}

@@ -1,0 +1,245 @@
+/*
+ * The judge as a process: configuration, peers, one request at a time.
+ *
+ * The problem: four peers (kbsd, front, token, ledger), of which only two may speak first, and none may be
+ * trusted to keep to its turn. The approach: a fixed order at start, then one poll over all four. kbsd and front
+ * may send; token and ledger only ever answer within a request, so anything from them in between, end of file
+ * included, is the end of this lane. Any message that the phase does not have is fatal, as the protocol demands.
+ *
+ * A handler may find that a peer is out of step (kbs_api_handle()): its answer is still sent, then we exit with
+ * the status that says what kbsd should do. Nothing is kept in memory that a new judge would miss.
+ */
+#include "judge/judge.h"
+
+#include <poll.h>
+
+#include "api/api.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "channel/channel.h"
+
+/* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
+#define JUDGE_GO_ON (-1)
+
+struct judge {
+    int control;
+    int front;
+    int token;
+    int ledger;
+    struct kbs_channel_msg config_msg; /* what `config` borrows */
+    struct kbs_wire_config_judge config;
+    struct kbs_channel_msg msg;
+    struct kbs_store *store;
+    struct kbs_api *api;
+};
+
+/* One ATTACH before GO. Takes the descriptor of j->msg. */
+static int judge_attach(struct judge *j, struct kbs_error *err)
+{
+    struct kbs_wire_attach attach;
+    int *slot = NULL;
+
+    if (kbs_channel_msg_decode(&j->msg, KBS_WIRE_ATTACH, &attach, err) != 0) {
+        return -1;
+    }
+    switch (attach.what) {
+    case KBS_ATTACH_FRONT:
+        slot = &j->front;
+        break;
+    case KBS_ATTACH_TOKEN:
+        slot = &j->token;
+        break;
+    case KBS_ATTACH_AUDIT:
+        slot = &j->ledger;
+        break;
+    default:
+        break;
+    }
+    if (slot == NULL || *slot >= 0) {
+        return kbs_fail(err, KBS_INPUT, "an ATTACH that a judge does not take, or takes only once");
+    }
+    *slot = j->msg.fd;
+    j->msg.fd = -1;
+    return 0;
+}
+
+/* CONFIG, the three ATTACHes, GO. */
+static int judge_configure(struct judge *j, struct kbs_error *err)
+{
+    uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    int rc = kbs_channel_recv(j->control, &j->config_msg, deadline, err);
+
+    if (rc == 0) {
+        rc = kbs_channel_msg_decode(&j->config_msg, KBS_WIRE_CONFIG_JUDGE, &j->config, err);
+    }
+    while (rc == 0) {
+        rc = kbs_channel_recv(j->control, &j->msg, deadline, err);
+        if (rc == 0 && j->msg.frame.type == KBS_WIRE_GO) {
+            break;
+        }
+        if (rc == 0) {
+            rc = judge_attach(j, err);
+        }
+    }
+    if (rc == KBS_CHANNEL_EOF) {
+        return kbs_fail(err, KBS_INTERNAL, "kbsd is gone");
+    }
+    if (rc == 0 && (j->front < 0 || j->token < 0 || j->ledger < 0)) {
+        return kbs_fail(err, KBS_INPUT, "GO without front, token and audit");
+    }
+    return rc;
+}
+
+static int judge_open(struct judge *j, struct kbs_error *err)
+{
+    struct kbs_api_setup setup = {
+        .duty = j->config.duty < KBS_DUTY_COUNT ? (enum kbs_duty)j->config.duty : KBS_DUTY_NONE,
+        .allow_sample = j->config.allow_sample != 0,
+        .issuer = j->config.issuer,
+        .session_s = j->config.session_s,
+        .token_s = j->config.token_s,
+        .admin_keys = &j->config.admin_keys,
+        .token_fd = j->token,
+        .ledger_fd = j->ledger,
+    };
+    char path[4096];
+
+    if (j->config.production != 0 && setup.allow_sample) {
+        return kbs_fail(err, KBS_INPUT, "the production profile does not take sample evidence");
+    }
+    if (j->config.store_path.len == 0 || !kbs_span_to_cstr(j->config.store_path, path, sizeof(path))) {
+        return kbs_fail(err, KBS_INPUT, "the store's path is empty or too long");
+    }
+    if (kbs_store_open(path, &j->store, err) != 0) {
+        return -1;
+    }
+    setup.store = j->store;
+    return kbs_api_new(&setup, &j->api, err);
+}
+
+static int judge_ready(struct judge *j, struct kbs_error *err)
+{
+    struct kbs_wire_ready ready = {.detail = kbs_span_str(kbs_api_describe(j->api))};
+
+    return kbs_channel_send(j->control, KBS_WIRE_READY, 0, &ready, -1, kbs_deadline_in_ms(KBS_LIMIT_START_MS),
+                            err);
+}
+
+/* A message of the front: one request, answered. */
+static int judge_request(struct judge *j)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_request request;
+    struct kbs_wire_response response;
+    enum kbs_exit status = KBS_EXIT_OK;
+    uint64_t id = 0;
+    int rc = kbs_channel_recv(j->front, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
+
+    if (rc == KBS_CHANNEL_EOF) {
+        kbs_log(KBS_LOG_INFO, "front_gone", "lane=%u", (unsigned int)j->config.lane);
+        return KBS_EXIT_FAILURE;
+    }
+    if (rc == 0) {
+        rc = kbs_channel_msg_decode(&j->msg, KBS_WIRE_REQUEST, &request, &err);
+    }
+    if (rc == 0) {
+        id = j->msg.frame.id;
+        status = kbs_api_handle(j->api, &request, j->msg.frame.deadline_ns, &response);
+        rc = kbs_channel_send(j->front, KBS_WIRE_RESPONSE, id, &response, -1,
+                              kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
+    }
+    if (rc != 0) {
+        kbs_log_error("front_channel", &err);
+        return KBS_EXIT_FAILURE;
+    }
+    return status == KBS_EXIT_OK ? JUDGE_GO_ON : (int)status;
+}
+
+static bool readable_now(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLIN) != 0;
+}
+
+/* A message of kbsd: while running, only DRAIN. A request that has already been sent to us is in flight. */
+static int judge_control(struct judge *j)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int rc = kbs_channel_recv(j->control, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_DRAIN_MS), &err);
+
+    if (rc == KBS_CHANNEL_EOF) {
+        return KBS_EXIT_OK;
+    }
+    if (rc == 0 && j->msg.frame.type != KBS_WIRE_DRAIN) {
+        rc = kbs_fail(&err, KBS_INPUT, "role message %s while running", kbs_wire_type_name(j->msg.frame.type));
+    }
+    if (rc != 0) {
+        kbs_log_error("control_channel", &err);
+        return KBS_EXIT_FAILURE;
+    }
+    if (readable_now(j->front)) {
+        rc = judge_request(j);
+        return rc == JUDGE_GO_ON ? KBS_EXIT_OK : rc;
+    }
+    return KBS_EXIT_OK;
+}
+
+static int judge_step(struct judge *j)
+{
+    struct pollfd fds[] = {{.fd = j->control, .events = POLLIN},
+                           {.fd = j->front, .events = POLLIN},
+                           {.fd = j->token, .events = POLLIN},
+                           {.fd = j->ledger, .events = POLLIN}};
+
+    if (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0) {
+        return JUDGE_GO_ON; /* EINTR: we have no signal handlers, but a debugger may stop us */
+    }
+    if (fds[0].revents != 0) {
+        return judge_control(j);
+    }
+    if (fds[2].revents != 0) {
+        kbs_log(KBS_LOG_ERROR, "token_gone", "lane=%u", (unsigned int)j->config.lane);
+        return KBS_EXIT_STUCK;
+    }
+    if (fds[3].revents != 0) {
+        kbs_log(KBS_LOG_ERROR, "ledger_gone", "lane=%u", (unsigned int)j->config.lane);
+        return KBS_EXIT_FAILURE;
+    }
+    return fds[1].revents != 0 ? judge_request(j) : JUDGE_GO_ON;
+}
+
+static enum kbs_exit judge_main(struct judge *j)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int status = JUDGE_GO_ON;
+
+    if (judge_configure(j, &err) != 0 || judge_open(j, &err) != 0 || judge_ready(j, &err) != 0) {
+        kbs_log_error("start_failed", &err);
+        return err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+    }
+    while (status == JUDGE_GO_ON) {
+        status = judge_step(j);
+    }
+    return (enum kbs_exit)status;
+}
+
+enum kbs_exit kbs_judge_run(int control_fd)
+{
+    struct judge j = {.control = control_fd,
+                      .front = -1,
+                      .token = -1,
+                      .ledger = -1,
+                      .config_msg = KBS_CHANNEL_MSG,
+                      .msg = KBS_CHANNEL_MSG};
+    enum kbs_exit status = judge_main(&j);
+
+    (void)kbs_api_free(j.api);
+    (void)kbs_store_close(j.store);
+    kbs_channel_msg_deinit(&j.msg);
+    kbs_channel_msg_deinit(&j.config_msg);
+    kbs_io_close(&j.front);
+    kbs_io_close(&j.token);
+    kbs_io_close(&j.ledger);
+    return status;
+}

@@ -1,0 +1,185 @@
+/*
+ * The schema and its versions.
+ *
+ * The problem: an upgrade may be killed at any moment, may be started twice, and may be pointed at a file that
+ * belongs to something else or to a newer kbs-hsm. The approach: the file says whose it is (application_id,
+ * in its header) and meta says which schema it has; every step from one version to the next, and the new
+ * version, are written in a single transaction, so that a crash leaves the old schema or the new one. A
+ * file that is neither empty nor ours is refused before anything in it is changed, and so is a newer schema.
+ *
+ * All tables are STRICT and carry CHECKs for what their readers rely on. meta.sessions counts the rows of
+ * `session` by triggers: count(*) would walk up to KBS_LIMIT_SESSIONS index entries at each challenge.
+ */
+#include "store/sql.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/io.h"
+
+/* Step n makes schema n + 1 of schema n. Never edit a step that was released: append one. */
+static const char *const schema_steps[KBS_STORE_SCHEMA] = {
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "INSERT INTO meta (name, value) VALUES ('schema', 0), ('sessions', 0);"
+
+    "CREATE TABLE session ("
+    " cookie_hash BLOB NOT NULL UNIQUE CHECK (length(cookie_hash) = 32),"
+    " sid BLOB NOT NULL UNIQUE CHECK (length(sid) = 16),"
+    " state INTEGER NOT NULL CHECK (state IN (1, 2)),"
+    " tee INTEGER NOT NULL,"
+    " hash TEXT NOT NULL,"
+    " nonce TEXT NOT NULL,"
+    " created_s INTEGER NOT NULL,"
+    " expires_s INTEGER NOT NULL,"
+    " binding INTEGER,"
+    " attested_s INTEGER,"
+    " tee_curve INTEGER,"
+    " tee_point BLOB,"
+    " report_digest BLOB,"
+    " claims TEXT,"
+    " token TEXT,"
+    " CHECK (state = 1 OR (binding IS NOT NULL AND attested_s IS NOT NULL AND tee_curve IS NOT NULL"
+    "  AND tee_point IS NOT NULL AND report_digest IS NOT NULL AND claims IS NOT NULL"
+    "  AND token IS NOT NULL))) STRICT;"
+    "CREATE INDEX session_expires ON session (expires_s);"
+    "CREATE TRIGGER session_added AFTER INSERT ON session BEGIN"
+    " UPDATE meta SET value = value + 1 WHERE name = 'sessions'; END;"
+    "CREATE TRIGGER session_removed AFTER DELETE ON session BEGIN"
+    " UPDATE meta SET value = value - 1 WHERE name = 'sessions'; END;"
+
+    "CREATE TABLE key ("
+    " id BLOB NOT NULL CHECK (length(id) = 16),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " path TEXT NOT NULL CHECK (length(path) BETWEEN 5 AND 255),"
+    " purpose INTEGER NOT NULL,"
+    " provenance INTEGER NOT NULL,"
+    " floor INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL CHECK (bytes BETWEEN 16 AND 64),"
+    " kcv BLOB NOT NULL CHECK (length(kcv) = 4),"
+    " created_s INTEGER NOT NULL,"
+    " policy TEXT NOT NULL,"
+    " PRIMARY KEY (path, version),"
+    " UNIQUE (id, version)) STRICT;"
+
+    "CREATE TABLE admin ("
+    " thumbprint TEXT PRIMARY KEY,"
+    " sequence INTEGER NOT NULL CHECK (sequence >= 0)) STRICT, WITHOUT ROWID;",
+};
+
+/* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */
+static int schema_version(sqlite3 *db, int64_t *ret, struct kbs_error *err)
+{
+    int64_t application = 0;
+    int64_t objects = 0;
+
+    if (kbs_sql_integer(db, "PRAGMA application_id", "read the file's owner", &application, err) != 0 ||
+        kbs_sql_integer(db, "SELECT count(*) FROM sqlite_schema", "read the schema", &objects, err) != 0) {
+        return -1;
+    }
+    if (application == 0 && objects == 0) {
+        *ret = 0;
+        return 0;
+    }
+    if (application != KBS_STORE_APPLICATION_ID) {
+        return kbs_fail(err, KBS_INTERNAL, "store: the file is a database of something else");
+    }
+    return kbs_sql_integer(db, "SELECT value FROM meta WHERE name = 'schema'", "read the schema version", ret,
+                           err);
+}
+
+static int schema_refuse_newer(int64_t version, struct kbs_error *err)
+{
+    if (version < 0 || version > KBS_STORE_SCHEMA) {
+        return kbs_fail(err, KBS_INTERNAL, "store: schema %lld is not one of this program's (it has %d)",
+                        (long long)version, KBS_STORE_SCHEMA);
+    }
+    return 0;
+}
+
+int kbs_sql_check_schema(sqlite3 *db, struct kbs_error *err)
+{
+    int64_t version = 0;
+
+    if (schema_version(db, &version, err) != 0 || schema_refuse_newer(version, err) != 0) {
+        return -1;
+    }
+    if (version < KBS_STORE_SCHEMA) {
+        return kbs_fail(err, KBS_INTERNAL, "store: schema %lld is older than %d, run kbs-judge --migrate",
+                        (long long)version, KBS_STORE_SCHEMA);
+    }
+    return 0;
+}
+
+/* Inside a transaction: from whatever version there is to ours. */
+static int schema_upgrade(sqlite3 *db, struct kbs_error *err)
+{
+    char text[160];
+    int64_t version = 0;
+
+    if (schema_version(db, &version, err) != 0 || schema_refuse_newer(version, err) != 0) {
+        return -1;
+    }
+    for (int64_t i = version; i < KBS_STORE_SCHEMA; i++) {
+        if (kbs_sql_exec(db, schema_steps[i], "upgrade the schema", err) != 0) {
+            return -1;
+        }
+    }
+    (void)snprintf(text, sizeof(text),
+                   "UPDATE meta SET value = %d WHERE name = 'schema'; PRAGMA application_id = %d;",
+                   KBS_STORE_SCHEMA, KBS_STORE_APPLICATION_ID);
+    return kbs_sql_exec(db, text, "write the schema version", err);
+}
+
+static int schema_transaction(sqlite3 *db, struct kbs_error *err)
+{
+    if (kbs_sql_exec(db, "BEGIN IMMEDIATE", "begin the upgrade", err) != 0) {
+        return -1;
+    }
+    if (schema_upgrade(db, err) != 0 || kbs_sql_exec(db, "COMMIT", "commit the upgrade", err) != 0) {
+        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+        return -1;
+    }
+    return 0;
+}
+
+/* WAL is a property of the file and cannot be set inside a transaction; setting it twice is nothing. */
+static int schema_use_wal(sqlite3 *db, struct kbs_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    int rc = sqlite3_prepare_v2(db, "PRAGMA journal_mode=WAL", -1, &statement, NULL);
+    int result = 0;
+
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(statement);
+    }
+    if (rc != SQLITE_ROW) {
+        result = kbs_sql_fail(db, rc, "set journal_mode", err);
+    } else if (sqlite3_stricmp((const char *)sqlite3_column_text(statement, 0), "wal") != 0) {
+        result = kbs_fail(err, KBS_INTERNAL, "store: the file system cannot hold a WAL database");
+    }
+    (void)sqlite3_finalize(statement);
+    return result;
+}
+
+int kbs_store_migrate(const char *path, struct kbs_error *err)
+{
+    struct kbs_sql_connection c = {.db = NULL};
+    int64_t version = 0;
+    int result = -1;
+    /* Made here, not by SQLite, so that nobody else may read it from its first moment; -wal and -shm
+     * follow its mode. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, S_IRUSR | S_IWUSR);
+
+    if (fd < 0) {
+        return kbs_fail_errno(err, KBS_INTERNAL, "store: the file cannot be opened for writing");
+    }
+    kbs_io_close(&fd);
+    if (kbs_sql_open(&c, path, "FULL", err) == 0 && schema_version(c.db, &version, err) == 0 &&
+        schema_refuse_newer(version, err) == 0 && schema_use_wal(c.db, err) == 0) {
+        result = schema_transaction(c.db, err);
+    }
+    kbs_sql_close(&c);
+    return result;
+}

@@ -1,0 +1,184 @@
+/*
+ * Sessions: one row per RCAR handshake.
+ *
+ * The problem: several judges may work on one session at the same time, and a nonce must attest once. The
+ * approach: the step from challenged to attested is one conditional UPDATE, and SQLite's write lock orders
+ * the judges; whoever changes no row has lost. Rows are found by the hash of the cookie, so that who reads the
+ * file cannot act as a guest. A session that has expired is not found, whether or not its row is gone yet.
+ */
+#include "store/sql.h"
+
+void kbs_session_deinit(struct kbs_session *s)
+{
+    kbs_buf_deinit(&s->claims);
+    kbs_buf_deinit(&s->token);
+}
+
+/* Removes a batch of expired rows; gives how many, and how many rows are left. */
+static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_removed, int64_t *ret_left,
+                          struct kbs_error *err)
+{
+    int rc = 0;
+
+    kbs_sql_bind_int(s, KBS_SQL_SESSION_EXPIRE, 1, now_s);
+    if (kbs_sql_run(s, KBS_SQL_SESSION_EXPIRE, "expire sessions", err) != 0) {
+        return -1;
+    }
+    *ret_removed = sqlite3_changes64(s->fast.db);
+    rc = kbs_sql_step(s, KBS_SQL_SESSION_COUNT, "count sessions", err);
+    if (rc == KBS_SQL_ROW) {
+        *ret_left = kbs_sql_column_int(s, KBS_SQL_SESSION_COUNT, 0);
+    }
+    kbs_sql_reset(s, KBS_SQL_SESSION_COUNT);
+    if (rc == 0) {
+        return kbs_fail(err, KBS_INTERNAL, "store: the count of sessions is missing");
+    }
+    return rc == KBS_SQL_ROW ? 0 : -1;
+}
+
+static int session_insert(struct kbs_store *s, const struct kbs_session *session, struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_SESSION_INSERT;
+    int64_t removed = 0;
+    int64_t left = 0;
+    int rc = 0;
+
+    do {
+        if (session_expire(s, session->created_s, &removed, &left, err) != 0) {
+            return -1;
+        }
+    } while (left >= KBS_LIMIT_SESSIONS && removed > 0);
+    if (left >= KBS_LIMIT_SESSIONS) {
+        return kbs_fail(err, KBS_LIMITED, "too many sessions, try again later");
+    }
+    kbs_sql_bind_blob(s, q, 1, kbs_span(session->cookie_hash, sizeof(session->cookie_hash)));
+    kbs_sql_bind_blob(s, q, 2, kbs_span(session->sid, sizeof(session->sid)));
+    kbs_sql_bind_int(s, q, 3, session->tee);
+    kbs_sql_bind_text(s, q, 4, kbs_span_str(kbs_hash_name(session->hash)));
+    kbs_sql_bind_text(s, q, 5, kbs_span_str(session->nonce));
+    kbs_sql_bind_int(s, q, 6, session->created_s);
+    kbs_sql_bind_int(s, q, 7, session->expires_s);
+    rc = kbs_sql_run(s, q, "insert a session", err);
+    if (rc == KBS_SQL_EXISTS) {
+        return kbs_fail(err, KBS_INTERNAL, "store: the same random session id twice");
+    }
+    return rc;
+}
+
+int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *session, struct kbs_error *err)
+{
+    struct kbs_error ignored = KBS_ERROR_NONE;
+
+    if (kbs_sql_run(s, KBS_SQL_BEGIN, "begin", err) != 0) {
+        return -1;
+    }
+    if (session_insert(s, session, err) != 0 || kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", err) != 0) {
+        (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
+        return -1;
+    }
+    return 0;
+}
+
+/* The members that only an attested session has. False if the row is not one that we wrote. */
+static bool session_read_attested(struct kbs_store *s, enum kbs_sql q, struct kbs_session *ret)
+{
+    struct kbs_error ignored = KBS_ERROR_NONE;
+    int64_t curve = kbs_sql_column_int(s, q, 10);
+    int64_t binding = kbs_sql_column_int(s, q, 8);
+    struct kbs_span digest = kbs_sql_column_bytes(s, q, 12);
+
+    if (binding <= KBS_BINDING_NONE || binding >= KBS_BINDING_COUNT || curve < KBS_CURVE_P256 ||
+        curve > KBS_CURVE_P521 || digest.len != kbs_hash_bytes(ret->hash)) {
+        return false;
+    }
+    ret->binding = (enum kbs_binding)binding;
+    ret->attested_s = kbs_sql_column_int(s, q, 9);
+    memcpy(ret->report_digest.p, digest.p, digest.len);
+    ret->report_digest.len = digest.len;
+    kbs_buf_put_span(&ret->claims, kbs_sql_column_bytes(s, q, 13));
+    kbs_buf_put_span(&ret->token, kbs_sql_column_bytes(s, q, 14));
+    return !ret->claims.failed && !ret->token.failed && ret->claims.len != 0 && ret->token.len != 0 &&
+           kbs_ec_point_get((enum kbs_curve)curve, kbs_sql_column_bytes(s, q, 11), &ret->tee_key,
+                            &ignored) == 0;
+}
+
+static bool session_read(struct kbs_store *s, enum kbs_sql q, struct kbs_session *ret)
+{
+    int64_t state = kbs_sql_column_int(s, q, 2);
+    int64_t tee = kbs_sql_column_int(s, q, 3);
+
+    if ((state != KBS_SESSION_CHALLENGED && state != KBS_SESSION_ATTESTED) || tee <= KBS_TEE_NONE ||
+        tee >= KBS_TEE_COUNT) {
+        return false;
+    }
+    ret->state = (enum kbs_session_state)state;
+    ret->tee = (enum kbs_tee)tee;
+    ret->hash = kbs_hash_from_name(kbs_sql_column_bytes(s, q, 4));
+    ret->created_s = kbs_sql_column_int(s, q, 6);
+    ret->expires_s = kbs_sql_column_int(s, q, 7);
+    kbs_buf_clear(&ret->claims);
+    kbs_buf_clear(&ret->token);
+    return ret->hash != KBS_HASH_NONE &&
+           kbs_sql_column_exact(s, q, 0, ret->cookie_hash, sizeof(ret->cookie_hash)) &&
+           kbs_sql_column_exact(s, q, 1, ret->sid, sizeof(ret->sid)) &&
+           kbs_span_to_cstr(kbs_sql_column_bytes(s, q, 5), ret->nonce, sizeof(ret->nonce)) &&
+           (ret->state == KBS_SESSION_CHALLENGED || session_read_attested(s, q, ret));
+}
+
+static int session_find(struct kbs_store *s, enum kbs_sql q, struct kbs_span id, int64_t now_s,
+                        struct kbs_session *ret, struct kbs_error *err)
+{
+    int result = 0;
+    int rc = 0;
+
+    kbs_sql_bind_blob(s, q, 1, id);
+    kbs_sql_bind_int(s, q, 2, now_s);
+    rc = kbs_sql_step(s, q, "find a session", err);
+    if (rc == KBS_SQL_ROW) {
+        if (!session_read(s, q, ret)) {
+            result = kbs_fail(err, KBS_INTERNAL, "store: malformed session row");
+        }
+    } else if (rc == 0) {
+        result = kbs_fail(err, KBS_UNAUTHENTICATED, "no such session, or it has expired");
+    } else {
+        result = -1;
+    }
+    kbs_sql_reset(s, q);
+    return result;
+}
+
+int kbs_store_session_by_cookie(struct kbs_store *s, const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
+                                struct kbs_session *ret, struct kbs_error *err)
+{
+    return session_find(s, KBS_SQL_SESSION_BY_COOKIE, kbs_span(hash, KBS_SHA256_BYTES), now_s, ret, err);
+}
+
+int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16], int64_t now_s,
+                             struct kbs_session *ret, struct kbs_error *err)
+{
+    return session_find(s, KBS_SQL_SESSION_BY_SID, kbs_span(sid, 16), now_s, ret, err);
+}
+
+int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session, struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_SESSION_ATTEST;
+    uint8_t point[KBS_EC_POINT_MAX_BYTES];
+    size_t point_len = kbs_ec_point_put(&session->tee_key, point);
+
+    kbs_sql_bind_blob(s, q, 1, kbs_span(session->cookie_hash, sizeof(session->cookie_hash)));
+    kbs_sql_bind_int(s, q, 2, session->expires_s);
+    kbs_sql_bind_int(s, q, 3, session->binding);
+    kbs_sql_bind_int(s, q, 4, session->attested_s);
+    kbs_sql_bind_int(s, q, 5, session->tee_key.curve);
+    kbs_sql_bind_blob(s, q, 6, kbs_span(point, point_len));
+    kbs_sql_bind_blob(s, q, 7, kbs_digest_span(&session->report_digest));
+    kbs_sql_bind_text(s, q, 8, kbs_buf_span(&session->claims));
+    kbs_sql_bind_text(s, q, 9, kbs_buf_span(&session->token));
+    if (kbs_sql_run(s, q, "attest a session", err) != 0) {
+        return -1;
+    }
+    if (sqlite3_changes64(s->fast.db) != 1) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "nonce already used");
+    }
+    return 0;
+}

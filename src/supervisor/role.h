@@ -1,0 +1,45 @@
+/* Roles as kbsd sees them: one process, its control channel, and what it may say when. */
+#ifndef KBS_SUPERVISOR_ROLE_H
+#define KBS_SUPERVISOR_ROLE_H
+
+#include <sys/types.h>
+
+#include "base/clock.h"
+#include "wire/message.h"
+
+enum kbsd_role {
+    KBSD_MIGRATE, /* kbs-judge --migrate: no control channel */
+    KBSD_AUDIT,
+    KBSD_FRONT,
+    KBSD_JUDGE,
+    KBSD_TOKEN,
+    KBSD_ROLE_COUNT
+};
+
+enum kbsd_state {
+    KBSD_GONE,       /* no process */
+    KBSD_STARTING,   /* configured; has said nothing yet */
+    KBSD_LOGIN_WAIT, /* kbs-token: wants to log in */
+    KBSD_LOGIN,      /* kbs-token: may be logging in; must not be killed before the deadline */
+    KBSD_LOGGED_IN,  /* kbs-token: probing */
+    KBSD_READY,
+    KBSD_ENDING,     /* told to leave, or seen leaving; killed at the deadline */
+    KBSD_STATE_COUNT
+};
+
+struct kbsd_child {
+    enum kbsd_role role;
+    enum kbsd_state state;
+    pid_t pid;            /* -1: none */
+    int control;          /* -1: none */
+    uint64_t deadline_ns; /* of the state */
+    bool condemned;       /* KBSD_LOGIN: to be ended as soon as the login is over */
+};
+
+const char *kbsd_role_name(enum kbsd_role role); /* the executable's name */
+const char *kbsd_state_name(enum kbsd_state state);
+
+/* The state a message leads to; KBSD_GONE if this role may not send it in this state. */
+enum kbsd_state kbsd_role_next(enum kbsd_role role, enum kbsd_state state, enum kbs_wire_type type);
+
+#endif

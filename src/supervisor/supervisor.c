@@ -1,0 +1,793 @@
+/*
+ * One thread, one poll loop over a signalfd and the control channels. After every wake-up the handlers only note
+ * what happened (a message, a death); step() then does whatever is due: deadlines, drains, starts, one login,
+ * attaching, announcing. So there is one place for every decision, and it sees a consistent picture.
+ *
+ * Invariants
+ *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the flock on
+ *     token.lock beside the PIN file, so `kbs-admin init` and other instances keep out as well.
+ *   - A worker in that state is neither signalled nor cut off before KBS_LIMIT_TOKEN_LOGIN_MS has passed: SoftHSM
+ *     destroys its token when it is killed there.
+ *   - After one PIN error nobody logs in again in the life of this process. The next attempt may lock the PIN.
+ *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's death those
+ *     that were attached to it, because their channels died.
+ *   - A death is handled after everything the dead role had said.
+ */
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "channel/channel.h"
+#include "supervisor/announce.h"
+#include "supervisor/spawn.h"
+#include "supervisor/unit.h"
+
+#define UNITS_MAX (3 + KBS_LIMIT_LANES + 1)
+#define MESSAGE_MS 1000    /* for the rest of a message that has begun to arrive */
+#define GRACE_MS 2000      /* between being told to leave and SIGKILL */
+#define HEALTHY_MS 60000   /* after which earlier failures are forgotten */
+#define LOCK_RETRY_MS 100
+
+enum phase {
+    PHASE_MIGRATE,
+    PHASE_RUN,
+    PHASE_DRAIN_FRONTS,
+    PHASE_DRAIN_LANES,
+    PHASE_DRAIN_AUDIT,
+    PHASE_END
+};
+
+struct supervisor {
+    const struct kbs_config *config;
+    const struct kbsd_options *options;
+    enum phase phase;
+    int status; /* to exit with */
+    int signal_fd;
+    int null_fd;
+    struct kbsd_listeners guest;
+    struct kbsd_listeners admin;
+    struct kbsd_child migrate;
+    struct kbsd_unit units[UNITS_MAX]; /* audit, guest front, admin front, guest lanes, admin lane */
+    size_t n_units;
+    int lock_fd;                /* token.lock; -1 if there can be none */
+    struct kbsd_child *login;   /* the worker that has the grant */
+    uint64_t lock_retry_ns;     /* KBS_DEADLINE_NONE: nobody else has it */
+    bool pin_latched;
+    bool announced;
+    bool announce_due;
+};
+
+static struct kbsd_unit *audit_of(struct supervisor *s)
+{
+    return &s->units[0];
+}
+
+static struct kbsd_unit *front_of(struct supervisor *s, enum kbs_listener listener)
+{
+    return &s->units[listener == KBS_LISTENER_GUEST ? 1 : 2];
+}
+
+/* Ending things */
+
+static void child_kill(struct kbsd_child *c, int signal_number, uint64_t grace_ms)
+{
+    c->state = KBSD_ENDING;
+    c->deadline_ns = grace_ms == 0 ? KBS_DEADLINE_NONE : kbs_deadline_in_ms((uint32_t)grace_ms);
+    if (signal_number != 0 && c->pid > 0) {
+        (void)kill(c->pid, signal_number);
+    }
+    kbs_io_close(&c->control); /* after the signal: what has to be killed is not invited to act on it first */
+}
+
+static void child_end(struct kbsd_child *c)
+{
+    if (c->state == KBSD_LOGIN) {
+        c->condemned = true;
+    } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
+        child_kill(c, SIGTERM, GRACE_MS);
+    }
+}
+
+static void unit_down(struct supervisor *s, struct kbsd_unit *u);
+
+/* Tells every process of the unit to leave; the first cause counts. */
+static void unit_end(struct supervisor *s, struct kbsd_unit *u, enum kbsd_cause cause)
+{
+    if (u->state != KBSD_UNIT_UP) {
+        return;
+    }
+    u->state = KBSD_UNIT_ENDING;
+    u->cause = cause;
+    s->announce_due = true;
+    kbs_io_close(&u->front_end);
+    for (size_t i = 0; i < u->n_children; i++) {
+        child_end(&u->children[i]);
+    }
+    if (kbsd_unit_all(u, KBSD_GONE)) {
+        unit_down(s, u);
+    }
+}
+
+static void drain(struct supervisor *s, int status)
+{
+    if (s->phase < PHASE_DRAIN_FRONTS) {
+        s->status = status;
+        s->phase = PHASE_DRAIN_FRONTS;
+        kbs_log(KBS_LOG_INFO, "drain", "status=%d", status);
+        kbsd_notify("STOPPING=1\n");
+        child_end(&s->migrate);
+    } else if (s->status == KBS_EXIT_OK) {
+        s->status = status;
+    }
+}
+
+/* Lanes that have channels to this unit cannot live on. */
+static void end_dependants(struct supervisor *s, const struct kbsd_unit *u)
+{
+    for (size_t i = 0; i < s->n_units; i++) {
+        struct kbsd_unit *lane = &s->units[i];
+        bool attached = lane->ready_ns != 0 && lane->listener == u->listener;
+        if (lane->kind == KBSD_UNIT_LANE && (u->kind == KBSD_UNIT_AUDIT || attached)) {
+            unit_end(s, lane, KBSD_CAUSE_COLLATERAL);
+        }
+    }
+}
+
+static uint64_t backoff_ms(unsigned int failures)
+{
+    uint64_t ms = KBS_LIMIT_RESTART_BACKOFF_MIN_MS;
+    for (unsigned int i = 1; i < failures && ms < KBS_LIMIT_RESTART_BACKOFF_MAX_MS; i++) {
+        ms *= 2;
+    }
+    return ms < KBS_LIMIT_RESTART_BACKOFF_MAX_MS ? ms : KBS_LIMIT_RESTART_BACKOFF_MAX_MS;
+}
+
+/* Every process of the unit is gone: never again, at once, or after a while. */
+static void unit_down(struct supervisor *s, struct kbsd_unit *u)
+{
+    uint64_t now_ns = kbs_clock_mono_ns();
+    uint64_t wait_ms = 0;
+    if (u->ready_ns != 0 && now_ns - u->ready_ns >= HEALTHY_MS * KBS_NS_PER_MS) {
+        u->failures = 0;
+    }
+    if (u->cause != KBSD_CAUSE_COLLATERAL) {
+        bool at_once = u->cause == KBSD_CAUSE_STUCK && u->ready_ns != 0 && u->failures == 0;
+        u->failures++;
+        wait_ms = at_once ? 0 : backoff_ms(u->failures);
+    }
+    u->ready_ns = 0;
+    u->restart_at_ns = now_ns + wait_ms * KBS_NS_PER_MS;
+    u->state = u->hopeless ? KBSD_UNIT_FAILED : KBSD_UNIT_DOWN;
+    if (s->phase != PHASE_RUN) {
+        return;
+    }
+    if (u->state == KBSD_UNIT_FAILED) {
+        kbs_log(KBS_LOG_ERROR, "unit-failed", "unit=%s advice=\"see above; it is not started again\"", u->name);
+        if (u->kind != KBSD_UNIT_LANE || (!s->announced && !s->pin_latched)) {
+            drain(s, KBS_EXIT_CONFIG);
+        }
+    } else {
+        kbs_log(KBS_LOG_WARN, "unit-restart", "unit=%s failures=%u in_ms=%llu", u->name, u->failures,
+                (unsigned long long)wait_ms);
+    }
+}
+
+/* The login */
+
+static void login_over(struct supervisor *s, const struct kbsd_child *c)
+{
+    if (s->login == c) {
+        s->login = NULL;
+        if (s->lock_fd >= 0) {
+            (void)flock(s->lock_fd, LOCK_UN);
+        }
+    }
+}
+
+static void pin_latch(struct supervisor *s)
+{
+    if (s->pin_latched) {
+        return;
+    }
+    s->pin_latched = true;
+    kbs_log(KBS_LOG_ERROR, "pin-error",
+            "advice=\"the token refused the PIN; nobody logs in any more, since another attempt may lock it: "
+            "correct %s, check the token's PIN counter, then restart kbsd\"",
+            s->config->token.pin_file);
+    for (size_t i = 0; i < s->n_units; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        enum kbsd_state token = u->children[1].state;
+        bool logged_in = token == KBSD_LOGGED_IN || token == KBSD_READY;
+        if (u->kind == KBSD_UNIT_LANE && !logged_in) {
+            u->hopeless = true;
+            unit_end(s, u, KBSD_CAUSE_FAILURE);
+        }
+    }
+}
+
+/* True when no other process is logging in. A lock that cannot be taken at all does not stop the service. */
+static bool lock_token(struct supervisor *s)
+{
+    if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) {
+        s->lock_retry_ns = KBS_DEADLINE_NONE;
+        return true;
+    }
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+        kbs_log(KBS_LOG_WARN, "token-lock", "errno=%d", errno);
+        kbs_io_close(&s->lock_fd);
+        return true;
+    }
+    if (s->lock_retry_ns == KBS_DEADLINE_NONE) {
+        kbs_log(KBS_LOG_INFO, "token-lock", "why=\"another process has the token, waiting for it\"");
+    }
+    s->lock_retry_ns = kbs_deadline_in_ms(LOCK_RETRY_MS);
+    return false;
+}
+
+static void grant_login(struct supervisor *s)
+{
+    struct kbsd_unit *u = NULL;
+    struct kbsd_child *c = NULL;
+    for (size_t i = 0; i < s->n_units && c == NULL; i++) {
+        u = &s->units[i];
+        if (u->state == KBSD_UNIT_UP && u->kind == KBSD_UNIT_LANE &&
+            u->children[1].state == KBSD_LOGIN_WAIT) {
+            c = &u->children[1];
+        }
+    }
+    bool waiting = s->lock_retry_ns != KBS_DEADLINE_NONE && kbs_clock_mono_ns() < s->lock_retry_ns;
+    if (c == NULL || s->login != NULL || s->pin_latched || waiting || !lock_token(s)) {
+        return;
+    }
+    struct kbs_error err = KBS_ERROR_NONE;
+    s->login = c;
+    c->state = KBSD_LOGIN;
+    c->deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_TOKEN_LOGIN_MS);
+    kbs_log(KBS_LOG_INFO, "login-granted", "unit=%s child=%ld", u->name, (long)c->pid);
+    if (kbs_channel_send(c->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, kbs_deadline_in_ms(MESSAGE_MS),
+                         &err) != 0) {
+        kbs_log_error("login-grant", &err); /* it is dying; its death ends the login */
+    }
+}
+
+static void login_done(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
+                       const struct kbs_wire_login_done *done)
+{
+    char text[256];
+    bool ok = done->ok == 1 && done->pin_error == 0;
+    login_over(s, c);
+    kbs_log(ok ? KBS_LOG_INFO : KBS_LOG_ERROR, "login-done", "unit=%s child=%ld ok=%d pin_error=%d detail=%s",
+            u->name, (long)c->pid, done->ok, done->pin_error, kbs_log_text(done->detail, text, sizeof(text)));
+    for (size_t i = 0; ok && i < u->n_children; i++) {
+        if (u->children[i].state == KBSD_STARTING || u->children[i].state == KBSD_LOGGED_IN) {
+            u->children[i].deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+        }
+    }
+    if (c->condemned) {
+        child_kill(c, SIGTERM, GRACE_MS);
+    } else if (!ok) {
+        child_kill(c, 0, GRACE_MS); /* it leaves by itself, with a status that says why */
+    }
+    if (done->pin_error != 0) {
+        u->hopeless = true;
+        pin_latch(s);
+    }
+}
+
+/* Messages */
+
+static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
+                    const struct kbs_channel_msg *m)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_login_done done;
+    struct kbs_wire_ready ready;
+    char text[256];
+    enum kbsd_state next = kbsd_role_next(c->role, c->state, m->frame.type);
+    int rc = next == KBSD_GONE ? -1 : 0;
+    if (rc == 0 && m->frame.type == KBS_WIRE_LOGIN_DONE) {
+        rc = kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, &err);
+    } else if (rc == 0 && m->frame.type == KBS_WIRE_READY) {
+        rc = kbs_channel_msg_decode(m, KBS_WIRE_READY, &ready, &err);
+    }
+    if (rc != 0) {
+        kbs_log(KBS_LOG_ERROR, "role-broken", "unit=%s name=%s child=%ld state=%s sent=%s", u->name,
+                kbsd_role_name(c->role), (long)c->pid, kbsd_state_name(c->state),
+                kbs_wire_type_name(m->frame.type));
+        c->condemned = c->state == KBSD_LOGIN;
+        if (!c->condemned) {
+            child_kill(c, SIGKILL, 0);
+        }
+        return;
+    }
+    c->state = next;
+    if (m->frame.type == KBS_WIRE_LOGIN_DONE) {
+        login_done(s, u, c, &done);
+    } else if (m->frame.type == KBS_WIRE_LOGIN_WANT) {
+        /* Others may come first: neither it nor its judge, which waits for it, is slow. */
+        u->children[0].deadline_ns = u->children[1].deadline_ns = KBS_DEADLINE_NONE;
+    } else {
+        c->deadline_ns = KBS_DEADLINE_NONE;
+        kbs_log(KBS_LOG_INFO, "role-ready", "unit=%s name=%s child=%ld detail=%s", u->name,
+                kbsd_role_name(c->role), (long)c->pid, kbs_log_text(ready.detail, text, sizeof(text)));
+    }
+}
+
+/* One message of a role, or its end. */
+static void control_read(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    int rc = kbs_channel_recv(c->control, &m, kbs_deadline_in_ms(MESSAGE_MS), &err);
+    if (rc == 0 && c->state != KBSD_ENDING) {
+        message(s, u, c, &m);
+    } else if (rc != 0) {
+        if (rc < 0) {
+            kbs_log_error("role-broken", &err);
+        }
+        if (c->state == KBSD_LOGIN) {
+            kbs_io_close(&c->control); /* the deadline of the login stands */
+        } else {
+            child_kill(c, rc < 0 ? SIGKILL : 0, rc < 0 ? 0 : GRACE_MS);
+        }
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
+/* What a role said before it died counts: a PIN error above all. */
+static void control_read_rest(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c)
+{
+    for (int i = 0; i < 8 && c->control >= 0; i++) {
+        struct pollfd p = {.fd = c->control, .events = POLLIN};
+        if (poll(&p, 1, 0) != 1 || (p.revents & POLLIN) == 0) {
+            break;
+        }
+        control_read(s, u, c);
+    }
+    kbs_io_close(&c->control);
+}
+
+/* Deaths */
+
+static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c, int wstatus)
+{
+    int code = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : -1;
+    enum kbsd_cause cause = code == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
+    bool expected = u->state != KBSD_UNIT_UP || s->phase != PHASE_RUN;
+    pid_t pid = c->pid;
+    control_read_rest(s, u, c);
+    login_over(s, c);
+    c->state = KBSD_GONE;
+    c->pid = -1;
+    c->deadline_ns = KBS_DEADLINE_NONE;
+    kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",
+            "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role), (long)pid,
+            code, WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
+    if (code == KBS_EXIT_PIN || code == KBS_EXIT_CONFIG || code == KBSD_EXIT_NOT_EXECUTED) {
+        u->hopeless = true;
+    }
+    if (code == KBS_EXIT_PIN) {
+        pin_latch(s);
+    }
+    if (u->state == KBSD_UNIT_UP) {
+        unit_end(s, u, cause);
+    } else if (kbsd_unit_all(u, KBSD_GONE)) {
+        unit_down(s, u);
+    }
+    if (u->kind != KBSD_UNIT_LANE && s->phase == PHASE_RUN) {
+        end_dependants(s, u);
+    }
+}
+
+static void migrate_died(struct supervisor *s, int wstatus)
+{
+    int code = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : -1;
+    s->migrate.pid = -1;
+    s->migrate.state = KBSD_GONE;
+    if (s->phase == PHASE_MIGRATE && code == 0) {
+        s->phase = PHASE_RUN;
+    } else {
+        kbs_log(KBS_LOG_ERROR, "migrate-failed", "status=%d signal=%d", code,
+                WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
+        drain(s, KBS_EXIT_CONFIG);
+    }
+}
+
+static void reap(struct supervisor *s)
+{
+    int wstatus;
+    pid_t pid;
+    while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
+        if (pid == s->migrate.pid) {
+            migrate_died(s, wstatus);
+            continue;
+        }
+        for (size_t i = 0; i < s->n_units; i++) {
+            for (size_t k = 0; k < s->units[i].n_children; k++) {
+                if (s->units[i].children[k].pid == pid) {
+                    child_died(s, &s->units[i], &s->units[i].children[k], wstatus);
+                }
+            }
+        }
+    }
+}
+
+static void read_signals(struct supervisor *s)
+{
+    struct signalfd_siginfo info;
+    while (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
+            drain(s, KBS_EXIT_OK);
+        }
+    }
+    reap(s);
+}
+
+/* What is due */
+
+static bool may_start(struct supervisor *s, const struct kbsd_unit *u)
+{
+    return u->kind == KBSD_UNIT_AUDIT ||
+           (audit_of(s)->state == KBSD_UNIT_UP && kbsd_unit_all(audit_of(s), KBSD_READY));
+}
+
+static void start_due(struct supervisor *s)
+{
+    for (size_t i = 0; i < s->n_units && s->phase == PHASE_RUN; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        struct kbs_error err = KBS_ERROR_NONE;
+        if (u->state != KBSD_UNIT_DOWN || u->restart_at_ns > kbs_clock_mono_ns() || !may_start(s, u)) {
+            continue;
+        }
+        if (u->kind == KBSD_UNIT_LANE && s->pin_latched) {
+            u->state = KBSD_UNIT_FAILED;
+            kbs_log(KBS_LOG_ERROR, "unit-failed", "unit=%s advice=\"the PIN was refused, see pin-error\"",
+                    u->name);
+            continue;
+        }
+        const struct kbsd_start with = {
+            .config = s->config,
+            .folder = s->options->libexec,
+            .null_fd = s->null_fd,
+            .listeners = u->listener == KBS_LISTENER_GUEST ? &s->guest : &s->admin,
+            .audit_control = audit_of(s)->children[0].control,
+            .client_index = (uint32_t)i,
+        };
+        if (kbsd_unit_start(u, &with, &err) != 0) {
+            kbs_log_error("unit-start", &err);
+            unit_end(s, u, KBSD_CAUSE_FAILURE);
+        }
+    }
+}
+
+static void unit_serves(struct supervisor *s, struct kbsd_unit *u)
+{
+    u->ready_ns = kbs_clock_mono_ns();
+    s->announce_due = true;
+}
+
+/* Hands a lane that is ready to its front. Fronts and the audit serve as soon as they are ready. */
+static void attach_ready(struct supervisor *s)
+{
+    for (size_t i = 0; i < s->n_units; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        if (u->state != KBSD_UNIT_UP || u->ready_ns != 0 || !kbsd_unit_all(u, KBSD_READY)) {
+            continue;
+        }
+        if (u->kind != KBSD_UNIT_LANE) {
+            unit_serves(s, u);
+            continue;
+        }
+        struct kbsd_unit *front = front_of(s, u->listener);
+        struct kbs_wire_attach lane = {.what = KBS_ATTACH_LANE, .index = u->index};
+        struct kbs_error err = KBS_ERROR_NONE;
+        if (front->state != KBSD_UNIT_UP || front->children[0].state != KBSD_READY) {
+            continue;
+        }
+        if (kbs_channel_send(front->children[0].control, KBS_WIRE_ATTACH, 0, &lane, u->front_end,
+                             kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
+            kbs_log_error("lane-attach", &err);
+            child_kill(&front->children[0], SIGKILL, 0);
+            continue;
+        }
+        kbs_io_close(&u->front_end);
+        unit_serves(s, u);
+        kbs_log(KBS_LOG_INFO, "lane-attached", "unit=%s front=%s", u->name, front->name);
+    }
+}
+
+static void expire_child(const char *unit, struct kbsd_child *c)
+{
+    if (c->state != KBSD_GONE && kbs_clock_mono_ns() >= c->deadline_ns) {
+        kbs_log(KBS_LOG_ERROR, "role-overdue", "unit=%s name=%s child=%ld state=%s", unit,
+                kbsd_role_name(c->role), (long)c->pid, kbsd_state_name(c->state));
+        child_kill(c, SIGKILL, 0);
+    }
+}
+
+static void expire(struct supervisor *s)
+{
+    expire_child("migrate", &s->migrate);
+    for (size_t i = 0; i < s->n_units; i++) {
+        for (size_t k = 0; k < s->units[i].n_children; k++) {
+            expire_child(s->units[i].name, &s->units[i].children[k]);
+        }
+    }
+}
+
+static void child_drain(struct kbsd_child *c)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    if (c->state == KBSD_LOGIN) {
+        c->condemned = true;
+    } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
+        bool sent = kbs_channel_send(c->control, KBS_WIRE_DRAIN, 0, NULL, -1, kbs_deadline_in_ms(MESSAGE_MS),
+                                     &err) == 0;
+        c->state = KBSD_ENDING; /* the channel stays open: its end would mean "exit at once" */
+        /* Roles keep the limit themselves; the grace is for those that do not. */
+        c->deadline_ns = kbs_deadline_in_ms(GRACE_MS + (sent ? KBS_LIMIT_DRAIN_MS : 0));
+    }
+}
+
+/* Drains one kind of unit; true when none of it is left. */
+static bool drain_kind(struct supervisor *s, enum kbsd_unit_kind kind)
+{
+    bool gone = true;
+    for (size_t i = 0; i < s->n_units; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        for (size_t k = 0; u->kind == kind && k < u->n_children; k++) {
+            child_drain(&u->children[k]);
+            gone = gone && u->children[k].state == KBSD_GONE;
+        }
+    }
+    return gone;
+}
+
+static void advance_drain(struct supervisor *s)
+{
+    if (s->phase == PHASE_DRAIN_FRONTS && s->migrate.state == KBSD_GONE && drain_kind(s, KBSD_UNIT_FRONT)) {
+        s->phase = PHASE_DRAIN_LANES;
+    }
+    if (s->phase == PHASE_DRAIN_LANES && drain_kind(s, KBSD_UNIT_LANE)) {
+        s->phase = PHASE_DRAIN_AUDIT;
+    }
+    if (s->phase == PHASE_DRAIN_AUDIT && drain_kind(s, KBSD_UNIT_AUDIT)) {
+        s->phase = PHASE_END;
+    }
+}
+
+static bool serves(struct supervisor *s, enum kbs_listener listener)
+{
+    for (size_t i = 0; i < s->n_units; i++) {
+        const struct kbsd_unit *u = &s->units[i];
+        if (u->kind == KBSD_UNIT_LANE && u->listener == listener && u->ready_ns != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void announce_due(struct supervisor *s)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    bool first = !s->announced;
+    if (s->phase != PHASE_RUN || !s->announce_due ||
+        (first && !(serves(s, KBS_LISTENER_GUEST) && serves(s, KBS_LISTENER_ADMIN)))) {
+        return;
+    }
+    s->announced = true;
+    s->announce_due = false;
+    if (s->options->announce != NULL) {
+        if (kbsd_announce(s->options->announce, &s->guest, &s->admin, s->units, s->n_units, &err) != 0) {
+            kbs_log_error("announce", &err);
+        } else {
+            kbs_log(KBS_LOG_INFO, "announced", "file=%s", s->options->announce);
+        }
+    }
+    if (first) {
+        kbs_log(KBS_LOG_INFO, "serving", "lanes=%u", (unsigned int)s->config->token.lanes);
+        kbsd_notify("READY=1\n");
+    }
+}
+
+static void step(struct supervisor *s)
+{
+    expire(s);
+    advance_drain(s);
+    if (s->phase == PHASE_RUN) {
+        start_due(s);
+        grant_login(s);
+        attach_ready(s);
+    }
+    announce_due(s);
+}
+
+/* Waiting */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t next_deadline(const struct supervisor *s)
+{
+    uint64_t now_ns = kbs_clock_mono_ns();
+    uint64_t ret = s->migrate.state != KBSD_GONE ? s->migrate.deadline_ns : KBS_DEADLINE_NONE;
+    for (size_t i = 0; i < s->n_units; i++) {
+        const struct kbsd_unit *u = &s->units[i];
+        for (size_t k = 0; k < u->n_children; k++) {
+            if (u->children[k].state != KBSD_GONE) {
+                ret = earlier(ret, u->children[k].deadline_ns);
+            }
+        }
+        /* One that is due but waits for the audit is woken by the audit. */
+        if (u->state == KBSD_UNIT_DOWN && u->restart_at_ns > now_ns && s->phase == PHASE_RUN) {
+            ret = earlier(ret, u->restart_at_ns);
+        }
+    }
+    return s->phase == PHASE_RUN ? earlier(ret, s->lock_retry_ns) : ret;
+}
+
+static void wait_once(struct supervisor *s)
+{
+    struct pollfd fds[1 + 2 * UNITS_MAX];
+    struct kbsd_unit *units[1 + 2 * UNITS_MAX];
+    struct kbsd_child *children[1 + 2 * UNITS_MAX];
+    nfds_t n = 1;
+    fds[0] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
+    for (size_t i = 0; i < s->n_units; i++) {
+        for (size_t k = 0; k < s->units[i].n_children; k++) {
+            struct kbsd_child *c = &s->units[i].children[k];
+            if (c->control >= 0 && c->state != KBSD_ENDING) {
+                fds[n] = (struct pollfd){.fd = c->control, .events = POLLIN};
+                units[n] = &s->units[i];
+                children[n++] = c;
+            }
+        }
+    }
+    if (poll(fds, n, kbs_deadline_poll_ms(next_deadline(s))) <= 0) {
+        return;
+    }
+    for (nfds_t i = 1; i < n; i++) {
+        /* Handling one may have ended another. */
+        if (fds[i].revents != 0 && children[i]->control == fds[i].fd && children[i]->state != KBSD_ENDING) {
+            control_read(s, units[i], children[i]);
+        }
+    }
+    if (fds[0].revents != 0) {
+        read_signals(s);
+    }
+}
+
+/* Setting up */
+
+static int open_signals(struct supervisor *s, struct kbs_error *err)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGCHLD);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP); /* reserved for reloading: not a reason to die */
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0) {
+        return kbs_fail_errno(err, KBS_INTERNAL, "sigprocmask");
+    }
+    s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return s->signal_fd < 0 ? kbs_fail_errno(err, KBS_INTERNAL, "signalfd") : 0;
+}
+
+/* token.lock beside the PIN file, as `kbs-admin init` takes it. A read-only folder has none. */
+static void open_token_lock(struct supervisor *s)
+{
+    struct kbs_buf path = KBS_BUF(8192);
+    const char *pin_file = s->config->token.pin_file;
+    const char *slash = strrchr(pin_file, '/');
+    kbs_buf_put(&path, pin_file, slash != NULL ? (size_t)(slash - pin_file) + 1 : 0);
+    kbs_buf_put_str(&path, "token.lock");
+    const char *name = kbs_buf_cstr(&path);
+    s->lock_fd = name != NULL ? open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    if (s->lock_fd < 0) {
+        kbs_log(KBS_LOG_WARN, "token-lock",
+                "errno=%d why=\"no token.lock beside the PIN file: do not run kbs-admin init meanwhile\"", errno);
+    }
+    kbs_buf_deinit(&path);
+}
+
+static int start_migration(struct supervisor *s, struct kbs_error *err)
+{
+    char store[4096];
+    char name[] = "kbs-judge";
+    char option[] = "--migrate";
+    char *const argv[] = {name, option, store, NULL};
+    if (snprintf(store, sizeof(store), "%s", s->config->store_path) >= (int)sizeof(store)) {
+        return kbs_fail(err, KBS_INPUT, "the path of the store is too long");
+    }
+    if (kbsd_spawn(s->options->libexec, name, argv, s->null_fd, -1, &s->migrate.pid, err) != 0) {
+        return -1;
+    }
+    s->migrate.state = KBSD_STARTING;
+    s->migrate.deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    return 0;
+}
+
+static void make_units(struct supervisor *s)
+{
+    kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_AUDIT, KBS_LISTENER_NONE, 0);
+    kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FRONT, KBS_LISTENER_GUEST, 0);
+    kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FRONT, KBS_LISTENER_ADMIN, 0);
+    for (uint32_t i = 0; i < s->config->token.lanes; i++) {
+        kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_GUEST, i);
+    }
+    kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_ADMIN, 0);
+}
+
+static int set_up(struct supervisor *s, struct kbs_error *err)
+{
+    const enum kbsd_role roles[] = {KBSD_AUDIT, KBSD_FRONT, KBSD_JUDGE, KBSD_TOKEN};
+    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+        if (kbsd_spawn_check(s->options->libexec, kbsd_role_name(roles[i]), err) != 0) {
+            return -1;
+        }
+    }
+    s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (s->null_fd < 0) {
+        return kbs_fail_errno(err, KBS_INTERNAL, "/dev/null");
+    }
+    if (open_signals(s, err) != 0 || kbsd_listeners_open(&s->guest, &s->config->guest, err) != 0 ||
+        kbsd_listeners_open(&s->admin, &s->config->admin, err) != 0) {
+        return -1;
+    }
+    open_token_lock(s);
+    make_units(s);
+    return start_migration(s, err);
+}
+
+static void tear_down(struct supervisor *s)
+{
+    kbsd_listeners_close(&s->guest);
+    kbsd_listeners_close(&s->admin);
+    kbs_io_close(&s->lock_fd);
+    kbs_io_close(&s->signal_fd);
+    kbs_io_close(&s->null_fd);
+    if (s->announced && s->options->announce != NULL) {
+        (void)unlink(s->options->announce); /* what it says is no longer true */
+    }
+}
+
+int kbsd_run(const struct kbs_config *config, const struct kbsd_options *options)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct supervisor *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return KBS_EXIT_FAILURE;
+    }
+    *s = (struct supervisor){.config = config, .options = options, .signal_fd = -1, .null_fd = -1,
+                             .lock_fd = -1, .lock_retry_ns = KBS_DEADLINE_NONE,
+                             .migrate = {.role = KBSD_MIGRATE, .pid = -1, .control = -1}};
+    int status = KBS_EXIT_CONFIG;
+    if (set_up(s, &err) != 0) {
+        kbs_log_error("start-failed", &err);
+    } else {
+        while (s->phase != PHASE_END) {
+            wait_once(s);
+            step(s);
+        }
+        status = s->status;
+        kbs_log(KBS_LOG_INFO, "end", "status=%d", status);
+    }
+    tear_down(s);
+    free(s);
+    return status;
+}

@@ -1,0 +1,252 @@
+/*
+ * Starting units: who gets which configuration and which descriptors (docs/protocol/role-channels.md). Every
+ * descriptor is opened afresh for each start, because a duplicate would share its file offset with what the
+ * predecessor has read. kbsd opens the PIN file and the TLS key but never reads them.
+ */
+#include "supervisor/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "channel/channel.h"
+#include "supervisor/spawn.h"
+
+#define SEND_MS 5000
+
+void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,
+                    uint32_t index)
+{
+    const char *side = listener == KBS_LISTENER_ADMIN ? "admin" : "guest";
+    *u = (struct kbsd_unit){.kind = kind, .listener = listener, .index = index, .front_end = -1};
+    u->n_children = kind == KBSD_UNIT_LANE ? 2 : 1;
+    u->children[0].role = kind == KBSD_UNIT_AUDIT   ? KBSD_AUDIT
+                          : kind == KBSD_UNIT_FRONT ? KBSD_FRONT
+                                                    : KBSD_JUDGE;
+    u->children[1].role = KBSD_TOKEN;
+    for (size_t i = 0; i < 2; i++) {
+        u->children[i].pid = -1;
+        u->children[i].control = -1;
+    }
+    if (kind == KBSD_UNIT_AUDIT) {
+        snprintf(u->name, sizeof(u->name), "audit");
+    } else {
+        snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane", side,
+                 (unsigned int)index);
+    }
+}
+
+bool kbsd_unit_all(const struct kbsd_unit *u, enum kbsd_state state)
+{
+    bool all = true;
+    for (size_t i = 0; i < u->n_children; i++) {
+        all = all && u->children[i].state == state;
+    }
+    return all;
+}
+
+static int tell(const struct kbsd_child *c, enum kbs_wire_type type, const void *msg, int fd,
+                struct kbs_error *err)
+{
+    return kbs_channel_send(c->control, type, 0, msg, fd, kbs_deadline_in_ms(SEND_MS), err);
+}
+
+static int attach(const struct kbsd_child *c, enum kbs_attach what, uint32_t index, int fd,
+                  struct kbs_error *err)
+{
+    struct kbs_wire_attach msg = {.what = (uint8_t)what, .index = index};
+    return tell(c, KBS_WIRE_ATTACH, &msg, fd, err);
+}
+
+/* Opens, hands over, closes. */
+static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const char *path, int flags,
+                       struct kbs_error *err)
+{
+    int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
+    if (fd < 0) {
+        return kbs_fail_errno(err, KBS_INTERNAL, "%s: %s", path, strerror(errno));
+    }
+    int rc = attach(c, what, 0, fd, err);
+    kbs_io_close(&fd);
+    return rc;
+}
+
+static int spawn(struct kbsd_unit *u, struct kbsd_child *c, const struct kbsd_start *with,
+                 struct kbs_error *err)
+{
+    const char *name = kbsd_role_name(c->role);
+    char argument[32];
+    char *const argv[] = {argument, NULL};
+    int pair[2];
+    snprintf(argument, sizeof(argument), "%s", name);
+    if (kbs_channel_pair(pair, err) != 0) {
+        return -1;
+    }
+    int rc = kbsd_spawn(with->folder, name, argv, with->null_fd, pair[1], &c->pid, err);
+    kbs_io_close(&pair[1]);
+    if (rc != 0) {
+        kbs_io_close(&pair[0]);
+        return -1;
+    }
+    c->control = pair[0];
+    c->state = KBSD_STARTING;
+    c->condemned = false;
+    c->deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    kbs_log(KBS_LOG_INFO, "role-started", "unit=%s name=%s child=%ld", u->name, name, (long)c->pid);
+    return 0;
+}
+
+static int start_audit(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    struct kbsd_child *c = &u->children[0];
+    struct kbs_wire_config_audit config = {.production = with->config->production};
+    if (spawn(u, c, with, err) != 0 || tell(c, KBS_WIRE_CONFIG_AUDIT, &config, -1, err) != 0 ||
+        attach_file(c, KBS_ATTACH_LEDGER, with->config->audit_path, O_RDWR | O_APPEND | O_CREAT, err) != 0) {
+        return -1;
+    }
+    return tell(c, KBS_WIRE_GO, NULL, -1, err);
+}
+
+static int configure_front(const struct kbsd_unit *u, const struct kbsd_start *with,
+                           const struct kbs_config_server *server, struct kbs_error *err)
+{
+    const struct kbsd_child *c = &u->children[0];
+    bool guest = u->listener == KBS_LISTENER_GUEST;
+    struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
+    /* Read at every start, like the key: a renewed pair must not be torn apart. */
+    int rc = server->n_sockets > 0 ? kbs_io_read_file(server->certificate, &pem, err) : 0;
+    struct kbs_wire_config_front config = {.listener = (uint8_t)u->listener,
+                                           .production = with->config->production,
+                                           .lanes = guest ? with->config->token.lanes : 1,
+                                           .max_connections = with->config->max_connections,
+                                           .certificate = kbs_buf_span(&pem)};
+    if (rc == 0) {
+        rc = tell(c, KBS_WIRE_CONFIG_FRONT, &config, -1, err);
+    }
+    kbs_buf_deinit(&pem);
+    return rc;
+}
+
+static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    struct kbsd_child *c = &u->children[0];
+    const struct kbs_config_server *server =
+        u->listener == KBS_LISTENER_GUEST ? &with->config->guest : &with->config->admin;
+    if (spawn(u, c, with, err) != 0 || configure_front(u, with, server, err) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < with->listeners->n; i++) {
+        const struct kbsd_listener *l = &with->listeners->v[i];
+        if (attach(c, l->tls ? KBS_ATTACH_LISTENER_TLS : KBS_ATTACH_LISTENER_PLAIN, (uint32_t)i, l->fd,
+                   err) != 0) {
+            return -1;
+        }
+    }
+    if (server->n_sockets > 0 &&
+        attach_file(c, KBS_ATTACH_TLS_KEY, server->private_key, O_RDONLY, err) != 0) {
+        return -1;
+    }
+    return tell(c, KBS_WIRE_GO, NULL, -1, err);
+}
+
+static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c, struct kbs_error *err)
+{
+    struct kbs_buf keys = KBS_BUF(KBS_LIMIT_ADMIN_KEYS * (KBS_CONFIG_ADMIN_KEY_BYTES + 8));
+    struct kbs_wire_list_builder list = {.buf = &keys};
+    bool admin = u->listener == KBS_LISTENER_ADMIN;
+    /* A guest lane has no use for administrators' keys, so it is not trusted with knowing them. */
+    for (size_t i = 0; admin && i < c->admin_key_paths.n; i++) {
+        kbs_wire_list_add(&list, c->admin_keys[i]);
+    }
+    struct kbs_wire_config_judge config = {
+        .duty = admin ? KBS_DUTY_ADMIN : KBS_DUTY_RELEASE,
+        .lane = u->index,
+        .production = c->production,
+        .allow_sample = c->allow_sample,
+        .store_path = kbs_span_str(c->store_path),
+        .issuer = kbs_span_str(c->issuer),
+        .session_s = c->session_min * 60,
+        .token_s = c->token_min * 60,
+        .admin_keys = kbs_wire_list_done(&list),
+    };
+    int rc = kbs_buf_check(&keys, "the list of administrators", err);
+    if (rc == 0) {
+        rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
+    }
+    kbs_buf_deinit(&keys);
+    return rc;
+}
+
+static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c, struct kbs_error *err)
+{
+    struct kbs_buf env = KBS_BUF(32768);
+    struct kbs_wire_list_builder list = {.buf = &env};
+    for (size_t i = 0; i < c->token.env.n; i++) {
+        kbs_wire_list_add(&list, kbs_span_str(c->token.env.v[i]));
+    }
+    struct kbs_wire_config_token config = {
+        .duty = u->listener == KBS_LISTENER_ADMIN ? KBS_DUTY_ADMIN : KBS_DUTY_RELEASE,
+        .lane = u->index,
+        .production = c->production,
+        .module = kbs_span_str(c->token.module),
+        .uri = kbs_span_str(c->token.uri),
+        .init_args = kbs_span_str(c->token.init_args),
+        .env = kbs_wire_list_done(&list),
+    };
+    int rc = kbs_buf_check(&env, "the token's environment", err);
+    if (rc == 0) {
+        rc = tell(&u->children[1], KBS_WIRE_CONFIG_TOKEN, &config, -1, err);
+    }
+    kbs_buf_deinit(&env);
+    return rc;
+}
+
+static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    struct kbsd_child *judge = &u->children[0];
+    struct kbsd_child *token = &u->children[1];
+    const struct kbsd_child audit = {.control = with->audit_control};
+    int front[2] = {-1, -1};  /* front, judge */
+    int orders[2] = {-1, -1}; /* judge, token */
+    int ledger[2] = {-1, -1}; /* judge, audit */
+    int rc = -1;
+    if (kbs_channel_pair(front, err) == 0 && kbs_channel_pair(orders, err) == 0 &&
+        kbs_channel_pair(ledger, err) == 0 && spawn(u, judge, with, err) == 0 &&
+        spawn(u, token, with, err) == 0 &&
+        attach(&audit, KBS_ATTACH_CLIENT, with->client_index, ledger[1], err) == 0 &&
+        configure_token(u, with->config, err) == 0 &&
+        attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
+        attach_file(token, KBS_ATTACH_PIN, with->config->token.pin_file, O_RDONLY, err) == 0 &&
+        tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 && configure_judge(u, with->config, err) == 0 &&
+        attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
+        attach(judge, KBS_ATTACH_TOKEN, 0, orders[0], err) == 0 &&
+        attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0) {
+        rc = tell(judge, KBS_WIRE_GO, NULL, -1, err);
+    }
+    u->front_end = front[0];
+    kbs_io_close(&front[1]);
+    for (size_t i = 0; i < 2; i++) {
+        kbs_io_close(&orders[i]);
+        kbs_io_close(&ledger[i]);
+    }
+    return rc;
+}
+
+int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    u->state = KBSD_UNIT_UP;
+    u->ready_ns = 0;
+    u->hopeless = false;
+    switch (u->kind) {
+    case KBSD_UNIT_AUDIT:
+        return start_audit(u, with, err);
+    case KBSD_UNIT_FRONT:
+        return start_front(u, with, err);
+    case KBSD_UNIT_LANE:
+    default:
+        return start_lane(u, with, err);
+    }
+}

@@ -1,0 +1,71 @@
+/*
+ * Units: what lives and dies together. The audit and each front are units of one process; a lane is a unit of a
+ * judge and its token worker.
+ */
+#ifndef KBS_SUPERVISOR_UNIT_H
+#define KBS_SUPERVISOR_UNIT_H
+
+#include "base/terms.h"
+#include "config/config.h"
+#include "supervisor/listen.h"
+#include "supervisor/role.h"
+
+enum kbsd_unit_kind {
+    KBSD_UNIT_AUDIT,
+    KBSD_UNIT_FRONT,
+    KBSD_UNIT_LANE
+};
+
+enum kbsd_unit_state {
+    KBSD_UNIT_DOWN,   /* no process; to be started at restart_at_ns */
+    KBSD_UNIT_UP,
+    KBSD_UNIT_ENDING, /* waiting for its processes to be gone */
+    KBSD_UNIT_FAILED  /* never started again */
+};
+
+/* Why a unit ends, which decides when it is started again. */
+enum kbsd_cause {
+    KBSD_CAUSE_FAILURE,    /* its own: back-off */
+    KBSD_CAUSE_COLLATERAL, /* the audit or its front died: as soon as those are back */
+    KBSD_CAUSE_STUCK       /* its token does not answer: at once, if it worked and is not doing it again */
+};
+
+struct kbsd_unit {
+    char name[24];
+    enum kbsd_unit_kind kind;
+    enum kbs_listener listener; /* FRONT; LANE: the front that feeds it */
+    uint32_t index;             /* LANE: number within its front */
+    enum kbsd_unit_state state;
+    struct kbsd_child children[2]; /* LANE: judge, token worker */
+    size_t n_children;
+    enum kbsd_cause cause;  /* ENDING */
+    bool hopeless;          /* will be FAILED when it is down */
+    uint64_t ready_ns;      /* since when it serves; 0: it does not */
+    uint64_t restart_at_ns; /* DOWN */
+    unsigned int failures;  /* in a row, for the back-off */
+    int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
+};
+
+/* What starting a unit needs. All borrowed. */
+struct kbsd_start {
+    const struct kbs_config *config;
+    const char *folder; /* of the role executables */
+    int null_fd;
+    const struct kbsd_listeners *listeners; /* FRONT: of that front */
+    int audit_control;                      /* LANE: to attach a client to */
+    uint32_t client_index;                  /* LANE: kbs-audit's name for it */
+};
+
+void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,
+                    uint32_t index);
+
+/*
+ * Starts every process of the unit and sends it configuration, descriptors and GO. On failure some may be running:
+ * the caller ends the unit as if it had died.
+ */
+KBS_MUST_CHECK int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with,
+                                   struct kbs_error *err);
+
+bool kbsd_unit_all(const struct kbsd_unit *u, enum kbsd_state state); /* every child is in it */
+
+#endif

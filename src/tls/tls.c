@@ -1,0 +1,342 @@
+/*
+ * TLS as a filter.
+ *
+ * The problem: OpenSSL wants to own a socket, an event loop wants to own it too. The approach: two memory BIOs per
+ * connection. Callers hand in what they received and get back plaintext and what they must send; the order of
+ * events is a function of the bytes alone, so the whole exchange runs in a unit test without a socket.
+ *
+ * Rules, each learnt from somebody's outage:
+ *   - ERR_clear_error() before every SSL_* call: SSL_get_error() looks at the thread's queue, and a stale entry of
+ *     one connection closes another one.
+ *   - Both BIOs return -1, not 0, when empty; otherwise "no bytes yet" reads as end of file.
+ *   - The output BIO is emptied after every call, also after a failed one: that is where the alert is.
+ *   - Reads repeat until WANT_READ, because several records may have arrived together.
+ *   - No tickets and no session cache: a resumption secret is one more key to guard, and guests connect once.
+ *
+ * The private key lives on OpenSSL's normal heap, not the secure one: the secure heap is small and of fixed size, and
+ * OpenSSL also puts the ephemeral key of every handshake there, so a few thousand connections would exhaust it and
+ * fail. The process is not dumpable and writes no core.
+ *
+ * Rejected: SSL_MODE_ASYNC (stack switching hides control flow and confuses sanitizers); kTLS (needs a socket
+ * BIO).
+ */
+#include "tls/tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/secret.h"
+
+#define KEY_PEM_MAX_BYTES 16384
+#define RECORD_BYTES 16384
+
+struct kbs_tls_context {
+    SSL_CTX *ssl_ctx;
+};
+
+struct kbs_tls {
+    SSL *ssl;
+    BIO *in;  /* borrowed: SSL_free() frees it */
+    BIO *out; /* the same */
+    bool failed;
+};
+
+/* RFC 7301 section 3.2: nothing in common is a fatal no_application_protocol; no ALPN at all is fine. */
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned int in_len, void *arg)
+{
+    static const unsigned char wanted[] = "http/1.1";
+    const unsigned int wanted_len = sizeof(wanted) - 1;
+
+    (void)ssl;
+    (void)arg;
+    for (unsigned int i = 0; i + 1 <= in_len && in[i] <= in_len - i - 1; i += 1u + in[i]) {
+        if (in[i] == wanted_len && memcmp(in + i + 1, wanted, wanted_len) == 0) {
+            *out = in + i + 1;
+            *out_len = in[i];
+            return SSL_TLSEXT_ERR_OK;
+        }
+    }
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* An encrypted PEM is an error, not a question on the terminal. */
+static int no_passphrase(char *buf, int size, int rwflag, void *arg)
+{
+    (void)buf;
+    (void)size;
+    (void)rwflag;
+    (void)arg;
+    return -1;
+}
+
+static int use_certificates(SSL_CTX *ctx, struct kbs_span pem, struct kbs_error *err)
+{
+    BIO *bio = pem.len <= INT32_MAX ? BIO_new_mem_buf(pem.p, (int)pem.len) : NULL;
+    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
+    int result = -1;
+
+    if (cert == NULL || SSL_CTX_use_certificate(ctx, cert) != 1) {
+        result = kbs_fail_openssl(err, KBS_INPUT, "the TLS certificate is not usable PEM");
+        goto out;
+    }
+    for (;;) {
+        X509_free(cert);
+        cert = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+        if (cert == NULL) {
+            break;
+        }
+        if (SSL_CTX_add1_chain_cert(ctx, cert) != 1) {
+            result = kbs_fail_openssl(err, KBS_INPUT, "the TLS certificate chain is not usable");
+            goto out;
+        }
+    }
+    if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
+        result = kbs_fail_openssl(err, KBS_INPUT, "the TLS certificate chain is not usable PEM");
+        goto out;
+    }
+    ERR_clear_error();
+    result = 0;
+out:
+    X509_free(cert);
+    BIO_free(bio);
+    return result;
+}
+
+/* Reads to the end of fd; KBS_INPUT beyond `size`. */
+static int read_key_pem(int fd, uint8_t *pem, size_t size, size_t *ret_len, struct kbs_error *err)
+{
+    size_t len = 0;
+
+    for (;;) {
+        ssize_t n = read(fd, pem + len, size - len);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return kbs_fail_errno(err, KBS_INTERNAL, "cannot read the TLS key");
+        }
+        if (n == 0) {
+            *ret_len = len;
+            return 0;
+        }
+        len += (size_t)n;
+        if (len == size) {
+            return kbs_fail(err, KBS_INPUT, "the TLS key is too long");
+        }
+    }
+}
+
+static int use_key(SSL_CTX *ctx, int key_fd, struct kbs_error *err)
+{
+    uint8_t pem[KEY_PEM_MAX_BYTES];
+    size_t len = 0;
+    BIO *bio = NULL;
+    EVP_PKEY *key = NULL;
+    int result = -1;
+
+    if (read_key_pem(key_fd, pem, sizeof(pem), &len, err) < 0) {
+        goto out;
+    }
+    bio = BIO_new_mem_buf(pem, (int)len);
+    key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+    if (key == NULL) {
+        result = kbs_fail_openssl(err, KBS_INPUT, "the TLS key is not an unencrypted PEM private key");
+        goto out;
+    }
+    if (SSL_CTX_use_PrivateKey(ctx, key) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
+        result = kbs_fail_openssl(err, KBS_INPUT, "the TLS key does not belong to the certificate");
+        goto out;
+    }
+    result = 0;
+out:
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+    kbs_cleanse(pem, sizeof(pem));
+    return result;
+}
+
+static int configure(SSL_CTX *ctx, struct kbs_error *err)
+{
+    if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 || SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
+        SSL_CTX_set_max_early_data(ctx, 0) != 1) {
+        return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
+    }
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
+    return 0;
+}
+
+int kbs_tls_context_new(struct kbs_span certificate, int key_fd, struct kbs_tls_context **ret,
+                        struct kbs_error *err)
+{
+    struct kbs_tls_context *c = calloc(1, sizeof(*c));
+
+    ERR_clear_error();
+    if (c == NULL || (c->ssl_ctx = SSL_CTX_new(TLS_server_method())) == NULL) {
+        free(c);
+        return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
+    }
+    if (configure(c->ssl_ctx, err) < 0 || use_certificates(c->ssl_ctx, certificate, err) < 0 ||
+        use_key(c->ssl_ctx, key_fd, err) < 0) {
+        kbs_tls_context_free(c);
+        return -1;
+    }
+    *ret = c;
+    return 0;
+}
+
+struct kbs_tls_context *kbs_tls_context_free(struct kbs_tls_context *c)
+{
+    if (c != NULL) {
+        SSL_CTX_free(c->ssl_ctx);
+        free(c);
+    }
+    return NULL;
+}
+
+int kbs_tls_new(struct kbs_tls_context *c, struct kbs_tls **ret, struct kbs_error *err)
+{
+    struct kbs_tls *t = calloc(1, sizeof(*t));
+
+    ERR_clear_error();
+    if (t == NULL || (t->ssl = SSL_new(c->ssl_ctx)) == NULL) {
+        free(t);
+        return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up a TLS session");
+    }
+    t->in = BIO_new(BIO_s_mem());
+    t->out = BIO_new(BIO_s_mem());
+    if (t->in == NULL || t->out == NULL) {
+        BIO_free(t->in);
+        BIO_free(t->out);
+        SSL_free(t->ssl);
+        free(t);
+        return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up a TLS session");
+    }
+    BIO_set_mem_eof_return(t->in, -1);
+    BIO_set_mem_eof_return(t->out, -1);
+    SSL_set_bio(t->ssl, t->in, t->out);
+    SSL_set_accept_state(t->ssl);
+    *ret = t;
+    return 0;
+}
+
+struct kbs_tls *kbs_tls_free(struct kbs_tls *t)
+{
+    if (t != NULL) {
+        SSL_free(t->ssl);
+        free(t);
+    }
+    return NULL;
+}
+
+/* Moves what OpenSSL wants to send into `out`. */
+static void flush(struct kbs_tls *t, struct kbs_buf *out)
+{
+    char *p = NULL;
+    long n = BIO_get_mem_data(t->out, &p);
+
+    if (n > 0) {
+        kbs_buf_put(out, p, (size_t)n);
+        (void)BIO_reset(t->out);
+    }
+}
+
+/* Decrypts until OpenSSL wants more bytes. 0, KBS_TLS_CLOSED or -1. */
+static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *err)
+{
+    uint8_t bytes[RECORD_BYTES]; /* not in `plain`: most calls decrypt nothing, and idle buffers stay small */
+
+    for (;;) {
+        size_t n = 0;
+        int r;
+
+        ERR_clear_error();
+        r = SSL_read_ex(t->ssl, bytes, sizeof(bytes), &n);
+        if (r == 1) {
+            kbs_buf_put(plain, bytes, n);
+            if (plain->failed) {
+                return kbs_buf_check(plain, "the decrypted input", err);
+            }
+            continue;
+        }
+        switch (SSL_get_error(t->ssl, r)) {
+        case SSL_ERROR_WANT_READ:
+            return 0;
+        case SSL_ERROR_ZERO_RETURN:
+            return KBS_TLS_CLOSED;
+        default:
+            return kbs_fail_openssl(err, KBS_INPUT, "the peer breaks the TLS protocol");
+        }
+    }
+}
+
+int kbs_tls_receive(struct kbs_tls *t, struct kbs_span cipher, struct kbs_buf *plain, struct kbs_buf *out,
+                    struct kbs_error *err)
+{
+    int r = 0;
+
+    if (t->failed) {
+        return kbs_fail(err, KBS_INPUT, "the TLS session has failed before");
+    }
+    if (cipher.len > INT32_MAX ||
+        (cipher.len != 0 && BIO_write(t->in, cipher.p, (int)cipher.len) != (int)cipher.len)) {
+        r = kbs_fail_openssl(err, KBS_INTERNAL, "cannot buffer TLS input");
+    } else {
+        r = read_all(t, plain, err);
+    }
+    flush(t, out);
+    if (r >= 0 && out->failed) {
+        r = kbs_buf_check(out, "the TLS output", err);
+    }
+    t->failed = r < 0;
+    return r;
+}
+
+int kbs_tls_send(struct kbs_tls *t, struct kbs_span plain, struct kbs_buf *out, struct kbs_error *err)
+{
+    size_t written = 0;
+    int r = 1;
+
+    if (t->failed || !kbs_tls_established(t)) {
+        return kbs_fail(err, KBS_INTERNAL, "the TLS session is not established");
+    }
+    while (plain.len != 0 && r == 1) {
+        /* One record at a time, so that the BIO never holds a second copy of a large answer. */
+        size_t n = plain.len < RECORD_BYTES ? plain.len : RECORD_BYTES;
+
+        ERR_clear_error();
+        r = SSL_write_ex(t->ssl, plain.p, n, &written);
+        flush(t, out);
+        plain = kbs_span_skip(plain, r == 1 ? written : 0);
+    }
+    if (r != 1) {
+        t->failed = true;
+        return kbs_fail_openssl(err, KBS_INTERNAL, "cannot encrypt");
+    }
+    return kbs_buf_check(out, "the TLS output", err);
+}
+
+void kbs_tls_close(struct kbs_tls *t, struct kbs_buf *out)
+{
+    if (t->failed || !kbs_tls_established(t)) {
+        return;
+    }
+    ERR_clear_error();
+    (void)SSL_shutdown(t->ssl);
+    ERR_clear_error();
+    flush(t, out);
+}
+
+bool kbs_tls_established(const struct kbs_tls *t)
+{
+    return SSL_is_init_finished(t->ssl) == 1;
+}

@@ -1,0 +1,403 @@
+"""kbs-admin and kbs-guest without a service: usage, exit statuses, signatures, and servers that misbehave."""
+import base64
+import hashlib
+import hmac
+import json
+import os
+import pty
+import socket
+import subprocess
+
+import pytest
+from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from stub import BIN, Stub, b64u, jwk, new_key, pem, run, thumbprint, unb64u, verify_signature, write_certificate
+
+KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "provenance": "generated",
+       "alg": "AES", "bytes": 32, "floor": "transport", "kcv": "01020304", "created": 1700000000}
+JSON = {"Content-Type": "application/json"}
+
+
+def error(status, detail="because"):
+    return status, JSON, {"type": "https://github.com/confidential-containers/kbs/errors/PolicyDeny", "detail": detail}
+
+
+# ---- usage
+
+
+@pytest.mark.parametrize("argv", [
+    [], ["bogus"], ["key"], ["key", "bogus"], ["--bogus"], ["key", "list", "extra"], ["key", "list", "-x"],
+    ["key", "generate"], ["key", "generate", "a/b"], ["key", "generate", "../b/c"], ["key", "generate", "a/b/c", "d"],
+    ["key", "generate", "a/b/c", "--bytes", "20"], ["key", "generate", "a/b/c", "--bytes", "0x10"],
+    ["key", "generate", "a/b/c", "--bytes"], ["key", "generate", "a/b/c", "--byte", "16"],
+    ["key", "generate", "a/b/c", "--floor", "basement"], ["key", "generate", "a/b/c", "--policy="],
+    ["key", "import", "a/b/c"], ["key", "show", "a/b/c", "--version", "0"], ["key", "show", "a/b/c", "--json=yes"],
+    ["key", "show", "a/b/c", "--version", "4294967296"],
+    ["init"], ["init", "x", "--token", "yubikey"], ["init", "x", "--listen", "localhost:1"],
+    ["init", "x", "--admin-listen", "1.2.3.4"], ["init", "x", "--lanes", "0"], ["init", "x", "--lanes", "33"],
+])
+def test_kbs_admin_wrong_usage(argv, tmp_path):
+    done = run("kbs-admin", *argv, cwd=tmp_path)
+    assert done.returncode == 2, done
+    assert done.stdout == b"" and b"usage: kbs-admin" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [
+    [], ["bogus"], ["attest"], ["attest", "--url"], ["attest", "--url", "http://127.0.0.1:1", "--curve", "P-192"],
+    ["get-key", "--url", "http://127.0.0.1:1"], ["get-key", "a/b", "--url", "http://127.0.0.1:1"],
+    ["get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--nonce", "00"],
+    ["get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--salt", "00"],
+    ["get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--cose", "--salt", "0"],
+    ["get-key", "a/b/c", "--recipient-in", "x"], ["open"], ["open", "x", "--path", "a/b/c"],
+])
+def test_kbs_guest_wrong_usage(argv, tmp_path):
+    done = run("kbs-guest", *argv, cwd=tmp_path)
+    assert done.returncode == 2, done
+    assert done.stdout == b"" and b"usage: kbs-guest" in done.stderr
+
+
+@pytest.mark.parametrize("program, commands", [
+    ("kbs-admin", [[], ["init"], ["key", "generate"], ["key", "import"], ["key", "list"], ["key", "show"]]),
+    ("kbs-guest", [[], ["attest"], ["get-key"], ["open"]])])
+def test_help_and_version(program, commands):
+    for command in commands:
+        done = run(program, *command, "--help")
+        assert done.returncode == 0 and done.stderr == b""
+        assert done.stdout.startswith(b"Usage: " + " ".join([program] + command).encode())
+        assert max(len(line) for line in done.stdout.decode().splitlines()) <= 100
+    assert run(program, "--version").stdout.startswith(program.encode() + b" 0.")
+
+
+def test_unsupported_evidence():
+    assert run("kbs-guest", "attest", "--url", "http://127.0.0.1:1", "--tee", "snp").returncode == 9
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8080", "http://127.0.0.1/path", "http://127.0.0.1?q=1",
+                                 "http://user@127.0.0.1", "file:///etc/passwd", "http://127.0.0.1/#x", ""])
+def test_other_urls_are_refused(url):
+    done = run("kbs-guest", "attest", f"--url={url}")
+    assert done.returncode in (1, 2) and done.stderr
+
+
+def test_a_key_is_not_written_to_a_terminal(tmp_path):
+    master, slave = pty.openpty()
+    done = subprocess.run([BIN / "kbs-guest", "get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--out", "-"],
+                          stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.PIPE, timeout=60)
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == 2 and b"terminal" in done.stderr
+
+
+# ---- kbs-admin and its server
+
+
+class Admin:
+    """A profile, and a server that checks every signature against it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.key = new_key()
+        self.import_key = new_key()
+        write_certificate(folder)
+        (folder / "admin.key.pem").write_bytes(pem(self.key))
+        self.pinned = thumbprint(self.import_key.public_key())
+        self.nonces = []
+        self.sequences = []
+        self.answers = {}
+        self.server = Stub(self.respond, tls=folder)
+        self.write_profile()
+
+    def write_profile(self, **changes):
+        (self.folder / "profile.json").write_text(json.dumps(
+            {"url": self.server.url, "ca": "cert.pem", "key": "admin.key.pem", "import_key": self.pinned, **changes}))
+
+    def respond(self, method, target, headers, body):
+        if target == "/kbs/v0/admin/nonce":
+            assert method == "GET" and "Kbs-Signature" not in headers
+            self.nonces.append(b64u(os.urandom(16)))
+            return 200, JSON, {"nonce": self.nonces[-1]}
+        claims = verify_signature(headers["Kbs-Signature"], self.key.public_key(), method, target, body)
+        assert claims["n"] == self.nonces.pop(), "a nonce is used once"
+        self.sequences.append(claims["s"])
+        if target == "/kbs/v0/admin/import-key" and target not in self.answers:
+            return 200, JSON, {"key": jwk(self.import_key.public_key()), "thumbprint": self.pinned, "token": {}}
+        return self.answers.get((method, target)) or self.answers.get(target) or error(404, "no such key")
+
+    def run(self, *argv, **kwargs):
+        return run("kbs-admin", "--profile", self.folder / "profile.json", *argv, **kwargs)
+
+    def mutations(self):
+        return [(path, json.loads(body)) for method, path, _, body in self.server.seen if method == "POST"]
+
+
+@pytest.fixture
+def admin(tmp_path):
+    one = Admin(tmp_path)
+    with one.server:
+        yield one
+
+
+def test_list_and_show(admin):
+    admin.answers["/kbs/v0/admin/keys"] = (200, JSON, {"keys": [KEY, {**KEY, "kid": "a/longer/path/v1"}]})
+    admin.answers["/kbs/v0/admin/keys/a/b/c?version=1"] = (200, JSON, {**KEY, "policy": None})
+    done = admin.run("key", "list")
+    assert done.returncode == 0, done.stderr
+    rows = done.stdout.decode().splitlines()
+    assert len(rows) == 3 and len({row.index("01020304") for row in rows[1:]}) == 1
+    assert json.loads(admin.run("--json", "key", "list").stdout)["keys"][0] == KEY
+    shown = admin.run("key", "show", "a/b/c", "--version", "1").stdout.decode()
+    assert "key check value   01020304\n" in shown and "2023-11-14T22:13:20Z" in shown and "denied" in shown
+    assert json.loads(admin.run("key", "show", "a/b/c", "--version", "1", "--json").stdout)["policy"] is None
+    assert admin.sequences == sorted(set(admin.sequences))
+
+
+def test_profile_from_the_environment_and_the_folder(admin):
+    admin.answers["/kbs/v0/admin/keys"] = (200, JSON, {"keys": []})
+    env = {"KBS_ADMIN_PROFILE": str(admin.folder / "profile.json")}
+    assert run("kbs-admin", "key", "list", env=env).returncode == 0
+    (admin.folder / "admin").symlink_to(admin.folder)
+    assert run("kbs-admin", "key", "list", cwd=admin.folder, env={"KBS_ADMIN_PROFILE": ""}).returncode == 0
+    assert run("kbs-admin", "key", "list", cwd="/", env={"KBS_ADMIN_PROFILE": ""}).returncode == 1
+
+
+def test_generate_sends_what_was_asked(admin, tmp_path):
+    policy = {"version": "1.0.0", "anyOf": [{"allOf": [{"claim": "kbs.tee", "equals": "sample"}]}]}
+    (tmp_path / "policy.json").write_text(json.dumps(policy, indent=8))
+    admin.answers["/kbs/v0/admin/keys"] = (200, JSON, KEY)
+    done = admin.run("key", "generate", "a/b/c", "--bytes", "16", "--floor", "token", "--policy",
+                     tmp_path / "policy.json")
+    assert done.returncode == 0 and b"key check value   01020304\n" in done.stdout, done.stderr
+    assert admin.mutations() == [("/kbs/v0/admin/keys", {
+        "path": "a/b/c", "purpose": "release", "alg": "AES", "bytes": 16, "floor": "token", "policy": policy})]
+    (tmp_path / "policy.json").write_text('{"a":1,"a":2}')
+    assert admin.run("key", "generate", "a/b/c", "--policy", tmp_path / "policy.json").returncode == 1
+    assert len(admin.mutations()) == 1
+
+
+def test_dry_run_changes_nothing(admin, tmp_path):
+    done = admin.run("key", "generate", "a/b/c", "--dry-run", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["body"]["path"] == "a/b/c"
+    (tmp_path / "key").write_bytes(os.urandom(32))
+    assert admin.run("key", "import", "a/b/c", "--key-file", tmp_path / "key", "--dry-run").returncode == 0
+    admin.answers["/kbs/v0/admin/keys/a/b/c"] = (200, JSON, {**KEY, "policy": None})
+    assert admin.run("key", "generate", "a/b/c", "--dry-run").returncode == 6
+    assert admin.mutations() == []
+
+
+def open_recipient(recipient, private, apv):
+    """ECDH-ES+A256KW by another library (RFC 7518 section 4.6)."""
+    header = recipient["header"]
+    assert header["alg"] == "ECDH-ES+A256KW" and header["kid"] == thumbprint(private.public_key())
+    assert unb64u(header["apu"]) == b"kbs-import-v1" and unb64u(header["apv"]) == apv
+    epk = ec.EllipticCurvePublicNumbers(int.from_bytes(unb64u(header["epk"]["x"]), "big"),
+                                        int.from_bytes(unb64u(header["epk"]["y"]), "big"), ec.SECP256R1())
+    z = private.exchange(ec.ECDH(), epk.public_key())
+
+    def sized(b):
+        return len(b).to_bytes(4, "big") + b
+    info = sized(b"ECDH-ES+A256KW") + sized(b"kbs-import-v1") + sized(apv) + (256).to_bytes(4, "big")
+    kek = hashlib.sha256((1).to_bytes(4, "big") + z + info).digest()
+    return keywrap.aes_key_unwrap(kek, unb64u(recipient["encrypted_key"]))
+
+
+def kcv(key):
+    return hmac.new(key, b"kbs-kcv", hashlib.sha256).digest()[:4].hex()
+
+
+@pytest.mark.parametrize("size", [16, 24, 32, 64])
+def test_import_wraps_to_the_pinned_key(admin, size):
+    key = os.urandom(size)
+    answer = {**KEY, "provenance": "imported", "kcv": kcv(key)}
+    admin.answers["/kbs/v0/admin/keys/a/b/c/import"] = (200, JSON, answer)
+    done = run("kbs-admin", "--profile", admin.folder / "profile.json", "key", "import", "a/b/c", "--key-file", "-",
+               stdin=None, input=key)
+    assert done.returncode == 0 and kcv(key).encode() in done.stdout, done.stderr
+    [(_, body)] = admin.mutations()
+    assert body["floor"] == "transport" and body["policy"] is None and set(body) == {"floor", "policy", "recipient"}
+    assert open_recipient(body["recipient"], admin.import_key, b"a/b/c/v1") == key
+    assert all(key not in seen[3] and b64u(key).encode() not in seen[3] for seen in admin.server.seen)
+
+
+def test_import_refuses_another_import_key(admin, tmp_path):
+    (tmp_path / "key").write_bytes(os.urandom(32))
+    admin.import_key = new_key()  # the server says the pinned thumbprint all the same
+    done = admin.run("key", "import", "a/b/c", "--key-file", tmp_path / "key")
+    assert done.returncode == 3 and b"pinned" in done.stderr
+    assert admin.mutations() == []
+
+
+def test_import_refuses_another_check_value(admin, tmp_path):
+    (tmp_path / "key").write_bytes(os.urandom(32))
+    admin.answers["/kbs/v0/admin/keys/a/b/c/import"] = (200, JSON, KEY)
+    assert admin.run("key", "import", "a/b/c", "--key-file", tmp_path / "key").returncode == 1
+
+
+@pytest.mark.parametrize("size", [0, 8, 17, 31, 72])
+def test_import_refuses_other_sizes(admin, tmp_path, size):
+    (tmp_path / "key").write_bytes(os.urandom(size))
+    assert admin.run("key", "import", "a/b/c", "--key-file", tmp_path / "key").returncode == 1
+    assert admin.server.seen == []
+
+
+@pytest.mark.parametrize("status, code", [(400, 1), (401, 3), (403, 4), (404, 5), (409, 6), (413, 1), (422, 1), (429, 1),
+                                          (500, 1), (501, 9), (503, 7), (302, 1), (201, 1), (204, 1)])
+def test_exit_statuses(admin, status, code):
+    admin.answers["/kbs/v0/admin/keys"] = error(status, "line\x1b[31m one")
+    done = admin.run("key", "list")
+    assert done.returncode == code and done.stdout == b""
+    if status != 204:
+        assert b"\x1b" not in done.stderr and b"one" in done.stderr
+
+
+def test_network_and_certificates(admin, tmp_path):
+    assert admin.run("--url", "https://127.0.0.1:1", "key", "list").returncode == 8
+    assert admin.run("--url", admin.server.url.replace("https", "http"), "key", "list").returncode == 1
+    (tmp_path / "other").mkdir()
+    write_certificate(tmp_path / "other")
+    admin.write_profile(ca="other/cert.pem")
+    done = admin.run("key", "list")
+    assert done.returncode == 3 and admin.server.seen == []
+    admin.write_profile(ca="missing.pem")
+    assert admin.run("key", "list").returncode == 1
+    admin.write_profile(surplus=1)
+    assert admin.run("key", "list").returncode == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"keys":{}}', b'{"keys":[1]}', b'{"keys":[]', b'{"keys":[],"keys":[]}',
+                                  b'{"keys":[{"kid":1}]}', b"TOO LARGE"])
+def test_answers_of_another_shape(admin, text):
+    if text == b"TOO LARGE":
+        text = b'{"keys":"' + b"x" * (4 << 20) + b'"}'
+    admin.answers["/kbs/v0/admin/keys"] = (200, JSON, text)
+    done = admin.run("key", "list")
+    assert done.returncode == 1 and done.stdout == b"" and done.stderr
+
+
+# ---- kbs-guest and its server
+
+
+class Kbs:
+    """auth and attest as docs/protocol/rcar.md; `keys` is a list of answers to key requests, in turn."""
+
+    def __init__(self, *keys):
+        self.keys = list(keys)
+        self.cookies = []
+
+    def __call__(self, method, target, headers, body):
+        if target == "/kbs/v0/auth":
+            assert json.loads(body)["version"] == "0.4.0"
+            self.cookies.append(os.urandom(16).hex())
+            self.nonce = base64.b64encode(os.urandom(32)).decode()
+            cookie = f"kbs-session-id={self.cookies[-1]}; Path=/; HttpOnly"
+            return 200, {**JSON, "Set-Cookie": cookie}, {"nonce": self.nonce, "extra-params": ""}
+        if f"kbs-session-id={self.cookies[-1]}" != headers.get("Cookie"):
+            return error(401)
+        if target == "/kbs/v0/attest":
+            message = json.loads(body)
+            runtime = message["runtime-data"]
+            assert runtime["nonce"] == self.nonce and message["init-data"] is None
+            data = {"additional-evidence": "", "nonce": self.nonce, "tee-pubkey": runtime["tee-pubkey"]}
+            text = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+            assert message["tee-evidence"] == {"primary_evidence": {
+                "svn": "1", "report_data": base64.b64encode(hashlib.sha384(text).digest()).decode()},
+                "additional_evidence": ""}
+            return 200, JSON, {"token": "head.body.tail"}
+        assert method == "POST"
+        return self.keys.pop(0)
+
+
+def test_attest_prints_the_token(tmp_path):
+    with Stub(Kbs()) as server:
+        assert run("kbs-guest", "attest", "--url", server.url).stdout == b"head.body.tail\n"
+        assert json.loads(run("kbs-guest", "attest", "--url", server.url, "--json").stdout) == {"token": "head.body.tail"}
+        done = run("kbs-guest", "attest", "--url", server.url, "--token-out", tmp_path / "token")
+        assert done.returncode == 0 and done.stdout == b""
+        assert (tmp_path / "token").read_text() == "head.body.tail"
+        assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("curve", ["P-256", "P-384", "P-521"])
+def test_https_and_curves(tmp_path, curve):
+    write_certificate(tmp_path)
+    with Stub(Kbs(), tls=tmp_path) as server:
+        done = run("kbs-guest", "attest", "--url", server.url, "--ca", tmp_path / "cert.pem", "--curve", curve)
+        assert done.returncode == 0, done.stderr
+        assert run("kbs-guest", "attest", "--url", server.url).returncode == 3, "not in the system's store"
+
+
+def test_a_401_is_attested_once_more():
+    for answers, code, handshakes in (([error(401), error(403)], 4, 2), ([error(401), error(401)], 3, 2),
+                                      ([error(404)], 5, 1), ([error(501)], 9, 1)):
+        kbs = Kbs(*answers)
+        with Stub(kbs) as server:
+            done = run("kbs-guest", "get-key", "a/b/c", "--url", server.url)
+        assert done.returncode == code and len(kbs.cookies) == handshakes, done.stderr
+
+
+def test_a_503_is_retried_as_told():
+    busy = (503, {**JSON, "Retry-After": "1"}, {"type": "x", "detail": "token down"})
+    for answers, code in (([busy, error(404)], 5), ([busy, busy, error(404)], 5), ([busy, busy, busy], 7)):
+        kbs = Kbs(*answers)
+        with Stub(kbs) as server:
+            done = run("kbs-guest", "get-key", "a/b/c", "--url", server.url)
+        assert done.returncode == code and kbs.keys == [], done.stderr
+
+
+def test_the_request_says_what_was_asked():
+    nonce, salt = os.urandom(32), os.urandom(64)
+    with Stub(Kbs(error(404), error(404), error(404))) as server:
+        run("kbs-guest", "get-key", "a/b/c", "--url", server.url, "--nonce", nonce.hex())
+        run("kbs-guest", "get-key", "a/b/c", "--url", server.url, "--version", "7", "--context-none", "--cose", "--salt",
+            salt.hex())
+        run("kbs-guest", "get-key", "a/b/c", "--url", server.url, "--context-none")
+        first, second, third = [s for s in server.seen if "/key/" in s[1]]
+    assert first[1] == "/kbs/v0/key/a/b/c" and first[2]["Accept"] == "application/jose+json"
+    assert json.loads(first[3]) == {"nonce": b64u(nonce)}
+    assert second[1] == "/kbs/v0/key/a/b/c?version=7&context=none" and second[2]["Accept"] == "application/cose"
+    body = json.loads(second[3])
+    assert body["salt"] == b64u(salt) and len(unb64u(body["nonce"])) == 32
+    assert third[1] == "/kbs/v0/key/a/b/c?context=none" and json.loads(third[3])["nonce"] != body["nonce"]
+
+
+@pytest.mark.parametrize("headers, body", [
+    ({}, {"nonce": "", "extra-params": ""}), ({}, {"extra-params": ""}), ({}, {"nonce": "x" * 5000}),
+    ({"Set-Cookie": "other=1"}, {"nonce": "abcd"}), ({"Set-Cookie": "kbs-session-id=a\"b"}, {"nonce": "abcd"}),
+    ({"Set-Cookie": "kbs-session-id=" + "a" * 500}, {"nonce": "abcd"}),
+    ({"Set-Cookie": "kbs-session-id=a"}, {"nonce": "abcd", "extra-params": {"selected-hash-algorithm": "md5"}}),
+])
+def test_challenges_of_another_shape(headers, body):
+    with Stub(lambda *_: (200, headers, body)) as server:
+        done = run("kbs-guest", "attest", "--url", server.url)
+        assert done.returncode == 1 and len(server.seen) == 1, done.stderr
+
+
+@pytest.mark.parametrize("headers, body", [
+    ({"Content-Type": "text/html"}, b"<html>"), ({"Content-Type": "application/jose+jsonx"}, {}),
+    ({"Content-Type": "application/jose+json"}, b""), ({"Content-Type": "application/jose+json"}, {"header": {}})])
+def test_key_answers_of_another_shape(headers, body):
+    with Stub(Kbs((200, headers, body))) as server:
+        done = run("kbs-guest", "get-key", "a/b/c", "--url", server.url)
+    assert done.returncode == 1 and done.stdout == b"" and done.stderr
+
+
+def test_redirects_and_proxies_lead_nowhere():
+    with Stub(lambda *_: (500, {}, b"")) as elsewhere:
+        with Stub(lambda *_: (307, {"Location": elsewhere.url + "/kbs/v0/auth"}, b"")) as server:
+            env = {"http_proxy": elsewhere.url, "ALL_PROXY": elsewhere.url}
+            assert run("kbs-guest", "attest", "--url", server.url, env=env).returncode == 1
+            assert len(server.seen) == 1
+        assert elsewhere.seen == []
+
+
+def test_a_server_that_hangs_up():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        child = subprocess.Popen([BIN / "kbs-guest", "attest", "--url", f"http://127.0.0.1:{port}"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        s.settimeout(30)
+        s.accept()[0].close()
+        assert child.wait(60) == 8
+        child.stdout.close()
+        child.stderr.close()

@@ -1,0 +1,645 @@
+/* See harness.h. */
+#include "harness.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/ecdsa.h>
+#include <openssl/pem.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "attest/rcar.h"
+#include "base/encoding.h"
+#include "base/io.h"
+#include "base/process.h"
+#include "base/random.h"
+
+#define WAIT_MS 30000
+
+/* ---- keys ---- */
+
+EVP_PKEY *key_new(const char *curve)
+{
+    EVP_PKEY *key = EVP_EC_gen(curve);
+
+    assert_non_null(key);
+    return key;
+}
+
+struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve)
+{
+    struct kbs_ec_public public;
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t point[KBS_EC_POINT_MAX_BYTES];
+    size_t n = 0;
+
+    assert_int_equal(
+        EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point), &n), 1);
+    assert_int_equal(kbs_ec_point_get(curve, kbs_span(point, n), &public, &err), 0);
+    return public;
+}
+
+void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out, size_t size)
+{
+    struct kbs_buf text = KBS_BUF(size - 1);
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    uint8_t der[128];
+    uint8_t raw[64];
+    size_t der_len = sizeof(der);
+    const uint8_t *p = der;
+    ECDSA_SIG *sig = NULL;
+
+    kbs_jose_jws_input_put(&text, "ES256", kid, typ, kbs_span_str(payload));
+    assert_non_null(ctx);
+    assert_int_equal(EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key), 1);
+    assert_int_equal(EVP_DigestSign(ctx, der, &der_len, text.p, text.len), 1);
+    sig = d2i_ECDSA_SIG(NULL, &p, (long)der_len);
+    assert_non_null(sig);
+    assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, 32), 32);
+    assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + 32, 32), 32);
+    kbs_jose_jws_signature_put(&text, kbs_span(raw, sizeof(raw)));
+    assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
+    ECDSA_SIG_free(sig);
+    EVP_MD_CTX_free(ctx);
+    kbs_buf_deinit(&text);
+}
+
+static void key_point(EVP_PKEY *key, uint8_t point[65])
+{
+    size_t n = 0;
+
+    assert_int_equal(EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, 65, &n), 1);
+    assert_int_equal(n, 65);
+}
+
+/* ---- fake token ---- */
+
+static void token_describe(struct judge *j, uint64_t id)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf rungs_buf = KBS_BUF(256);
+    struct kbs_wire_list_builder rungs = {.buf = &rungs_buf};
+    struct kbs_wire_described d = {.manufacturer = KBS_SPAN_LIT("Test \"Co\""),
+                                   .model = KBS_SPAN_LIT("T1"),
+                                   .serial = KBS_SPAN_LIT("42"),
+                                   .token_class = KBS_TOKEN_CLASS_SOFTWARE};
+    uint8_t sign[65];
+    uint8_t import[65];
+
+    kbs_wire_list_add(&rungs, KBS_SPAN_LIT("cose-hkdf"));
+    kbs_wire_list_add(&rungs, KBS_SPAN_LIT("transport"));
+    d.rungs = kbs_wire_list_done(&rungs);
+    if (j->sign != NULL) {
+        key_point(j->sign, sign);
+        d.sign_public = kbs_span(sign, sizeof(sign));
+    }
+    key_point(j->import, import);
+    d.import_public = kbs_span(import, sizeof(import));
+    assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1, kbs_deadline_in_ms(WAIT_MS),
+                                      &err),
+                     0);
+    kbs_buf_deinit(&rungs_buf);
+}
+
+static void token_fill(struct judge *j, enum kbs_wire_type type, char *jws, size_t size,
+                       struct kbs_wire_result *r)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_sign_ear ear;
+    struct kbs_ec_public public;
+    char claims[8192];
+    char kid[44];
+
+    *r = (struct kbs_wire_result){.serial = KBS_SPAN_LIT("42")};
+    if (type == KBS_WIRE_SIGN_EAR) {
+        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &ear, &err), 0);
+        assert_true(kbs_span_to_cstr(ear.claims, claims, sizeof(claims)));
+        public = key_public(j->sign, KBS_CURVE_P256);
+        kbs_jose_thumbprint(&public, kid);
+        jws_sign(j->sign, kid, "JWT", claims, jws, size);
+        r->body = kbs_span_str(jws);
+        return;
+    }
+    j->orders++;
+    if (type == KBS_WIRE_RELEASE) {
+        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->release, &err), 0);
+        r->rung = KBS_SPAN_LIT("transport");
+        r->locality = j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
+        r->format = j->release.formats.p[0];
+        r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+    } else if (type == KBS_WIRE_GENERATE) {
+        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->generate, &err), 0);
+        r->body = KBS_SPAN_LIT(JUDGE_KCV);
+    } else {
+        assert_int_equal(type, KBS_WIRE_IMPORT);
+        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->import_order, &err), 0);
+        r->body = KBS_SPAN_LIT(JUDGE_KCV);
+    }
+}
+
+static void token_serve(struct judge *j)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_result r;
+    char jws[16384];
+    int rc = kbs_channel_recv(j->token, &j->order_msg, kbs_deadline_in_ms(WAIT_MS), &err);
+    uint64_t id = j->order_msg.frame.id;
+
+    if (rc == KBS_CHANNEL_EOF) {
+        kbs_io_close(&j->token);
+        return;
+    }
+    assert_int_equal(rc, 0);
+    if (j->order_msg.frame.type == KBS_WIRE_DESCRIBE) {
+        token_describe(j, id);
+        return;
+    }
+    token_fill(j, j->order_msg.frame.type, jws, sizeof(jws), &r);
+    if (j->token_mood == TOKEN_HANGS_UP) {
+        kbs_io_close(&j->token);
+        return;
+    }
+    if (j->token_mood == TOKEN_ANSWERS_LATE) {
+        id ^= 1;
+    }
+    if (j->token_mood == TOKEN_REFUSES) {
+        r = (struct kbs_wire_result){.category = (uint8_t)j->refuse_category,
+                                     .ckr = 5,
+                                     .function = KBS_SPAN_LIT("C_WrapKey"),
+                                     .detail = kbs_span_str(j->refuse_detail)};
+    }
+    assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_RESULT, id, &r, -1, kbs_deadline_in_ms(WAIT_MS),
+                                      &err),
+                     0);
+}
+
+/* ---- fake ledger ---- */
+
+static void ledger_write(struct judge *j, const struct kbs_wire_append *append)
+{
+    struct kbs_buf line = KBS_BUF(sizeof(j->ledger_text) - 1);
+    struct kbs_wire_iter it = kbs_wire_list_iter(&append->fields);
+    struct kbs_span name;
+    struct kbs_span value;
+
+    kbs_buf_put_str(&line, j->ledger_text);
+    kbs_buf_put_span(&line, append->kind);
+    while (kbs_wire_list_next(&it, &name) && kbs_wire_list_next(&it, &value)) {
+        kbs_buf_put_u8(&line, ' ');
+        kbs_buf_put_span(&line, name);
+        kbs_buf_put_u8(&line, '=');
+        kbs_buf_put_span(&line, value);
+    }
+    kbs_buf_put_u8(&line, '\n');
+    assert_true(kbs_span_to_cstr(kbs_buf_span(&line), j->ledger_text, sizeof(j->ledger_text)));
+    kbs_buf_deinit(&line);
+}
+
+static void ledger_serve(struct judge *j)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_append append;
+    struct kbs_wire_ack ack;
+    int rc = kbs_channel_recv(j->ledger, &m, kbs_deadline_in_ms(WAIT_MS), &err);
+
+    if (rc == KBS_CHANNEL_EOF) {
+        kbs_io_close(&j->ledger);
+        return;
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_APPEND, &append, &err), 0);
+    ledger_write(j, &append);
+    j->records++;
+    ack.seq = j->records;
+    if (j->ledger_mood == LEDGER_HANGS_UP || (j->ledger_mood == LEDGER_BREAKS && j->records % 2 == 0)) {
+        kbs_io_close(&j->ledger);
+    } else if (j->ledger_mood != LEDGER_SILENT) {
+        assert_int_equal(kbs_channel_send(j->ledger, KBS_WIRE_ACK, m.frame.id, &ack, -1,
+                                          kbs_deadline_in_ms(WAIT_MS), &err),
+                         0);
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
+/* Serves token and ledger until `fd` has something to read. */
+static void serve_until(struct judge *j, int fd)
+{
+    for (;;) {
+        struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
+                               {.fd = j->ledger, .events = POLLIN},
+                               {.fd = j->token, .events = POLLIN}};
+
+        assert_true(poll(fds, 3, WAIT_MS) > 0);
+        if (fds[1].revents != 0) { /* before the token, so that the order of events is the judge's */
+            ledger_serve(j);
+        } else if (fds[2].revents != 0) {
+            token_serve(j);
+        } else if (fds[0].revents != 0) {
+            return;
+        }
+    }
+}
+
+void ledger_forget(struct judge *j)
+{
+    j->ledger_text[0] = '\0';
+}
+
+void ledger_expect(struct judge *j, const char *text)
+{
+    if (strstr(j->ledger_text, text) == NULL) {
+        print_error("ledger without '%s':\n%s", text, j->ledger_text);
+        fail();
+    }
+}
+
+void ledger_expect_not(struct judge *j, const char *text)
+{
+    if (strstr(j->ledger_text, text) != NULL) {
+        print_error("ledger with '%s':\n%s", text, j->ledger_text);
+        fail();
+    }
+}
+
+/* ---- kbsd's part ---- */
+
+static void judge_exec(struct judge *j, int control)
+{
+    const char *bin = getenv("KBS_BIN_DIR");
+    char program[512];
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int log = open(j->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+    (void)snprintf(program, sizeof(program), "%s/kbs-judge", bin != NULL ? bin : "bin");
+    /* Leaks of a process that is not dumpable cannot be looked for. */
+    (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0 ||
+        dup2(control, KBS_FD_CONTROL) < 0) {
+        _exit(126);
+    }
+    if (control == KBS_FD_CONTROL) { /* dup2() left its close-on-exec alone */
+        (void)fcntl(control, F_SETFD, 0);
+    }
+    (void)execl(program, "kbs-judge", (char *)NULL);
+    _exit(127);
+}
+
+static void control_send(struct judge *j, enum kbs_wire_type type, const void *msg, int fd)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_channel_send(j->control, type, 0, msg, fd, kbs_deadline_in_ms(WAIT_MS), &err), 0);
+}
+
+static void attach_peer(struct judge *j, enum kbs_attach what, int *ret_ours)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_attach attach = {.what = (uint8_t)what};
+    int pair[2];
+
+    assert_int_equal(kbs_channel_pair(pair, &err), 0);
+    control_send(j, KBS_WIRE_ATTACH, &attach, pair[1]);
+    kbs_io_close(&pair[1]);
+    kbs_io_close(ret_ours);
+    *ret_ours = pair[0];
+}
+
+static void send_config(struct judge *j)
+{
+    struct kbs_buf keys_buf = KBS_BUF(4096);
+    struct kbs_wire_list_builder keys = {.buf = &keys_buf};
+    struct kbs_wire_config_judge config = {.duty = (uint8_t)j->duty,
+                                           .allow_sample = j->allow_sample ? 1 : 0,
+                                           .store_path = kbs_span_str(j->store_path),
+                                           .issuer = KBS_SPAN_LIT(JUDGE_ISSUER),
+                                           .session_s = 300,
+                                           .token_s = 300};
+
+    if (j->duty == KBS_DUTY_ADMIN) {
+        BIO *bio = BIO_new(BIO_s_mem());
+        char *pem = NULL;
+        long n;
+
+        assert_int_equal(PEM_write_bio_PUBKEY(bio, j->admin), 1);
+        n = BIO_get_mem_data(bio, &pem);
+        kbs_wire_list_add(&keys, kbs_span(pem, (size_t)n));
+        BIO_free(bio);
+    }
+    config.admin_keys = kbs_wire_list_done(&keys);
+    control_send(j, KBS_WIRE_CONFIG_JUDGE, &config, -1);
+    kbs_buf_deinit(&keys_buf);
+}
+
+static void judge_spawn(struct judge *j)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int pair[2];
+
+    assert_int_equal(kbs_channel_pair(pair, &err), 0);
+    j->pid = fork();
+    assert_true(j->pid >= 0);
+    if (j->pid == 0) {
+        judge_exec(j, pair[1]);
+    }
+    kbs_io_close(&pair[1]);
+    kbs_io_close(&j->control);
+    j->control = pair[0];
+    send_config(j);
+    attach_peer(j, KBS_ATTACH_FRONT, &j->front);
+    attach_peer(j, KBS_ATTACH_TOKEN, &j->token);
+    attach_peer(j, KBS_ATTACH_AUDIT, &j->ledger);
+    control_send(j, KBS_WIRE_GO, NULL, -1);
+}
+
+void judge_start(struct judge *j)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_ready ready;
+
+    judge_spawn(j);
+    serve_until(j, j->control);
+    assert_int_equal(kbs_channel_recv(j->control, &m, kbs_deadline_in_ms(WAIT_MS), &err), 0);
+    assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_READY, &ready, &err), 0);
+    kbs_channel_msg_deinit(&m);
+}
+
+void judge_start_fails(struct judge *j, int status)
+{
+    judge_spawn(j);
+    serve_until(j, j->control);
+    assert_int_equal(judge_wait(j), status);
+}
+
+int judge_wait(struct judge *j)
+{
+    int status = 0;
+
+    assert_int_equal(waitpid(j->pid, &status, 0), j->pid);
+    j->pid = 0;
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int setup(void **state, enum kbs_duty duty, bool allow_sample)
+{
+    struct judge *j = calloc(1, sizeof(*j));
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_non_null(j);
+    j->control = j->front = j->token = j->ledger = -1;
+    j->duty = duty;
+    j->allow_sample = allow_sample;
+    j->order_msg = KBS_CHANNEL_MSG;
+    j->sign = key_new("P-256");
+    j->import = key_new("P-256");
+    j->admin = key_new("P-256");
+    j->sequence = 1000;
+    (void)snprintf(j->dir, sizeof(j->dir), "/tmp/kbs-judge-XXXXXX");
+    assert_non_null(mkdtemp(j->dir));
+    (void)snprintf(j->store_path, sizeof(j->store_path), "%s/store.db", j->dir);
+    (void)snprintf(j->log_path, sizeof(j->log_path), "%s/judge.log", j->dir);
+    assert_int_equal(kbs_store_migrate(j->store_path, &err), 0);
+    judge_start(j);
+    *state = j;
+    return 0;
+}
+
+int judge_setup_release(void **state)
+{
+    return setup(state, KBS_DUTY_RELEASE, true);
+}
+
+int judge_setup_no_sample(void **state)
+{
+    return setup(state, KBS_DUTY_RELEASE, false);
+}
+
+int judge_setup_admin(void **state)
+{
+    return setup(state, KBS_DUTY_ADMIN, false);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+int judge_teardown(void **state)
+{
+    struct judge *j = *state;
+
+    kbs_io_close(&j->control); /* kbsd is gone: it ends */
+    if (j->pid != 0) {
+        assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    }
+    kbs_io_close(&j->front);
+    kbs_io_close(&j->token);
+    kbs_io_close(&j->ledger);
+    kbs_channel_msg_deinit(&j->order_msg);
+    EVP_PKEY_free(j->sign);
+    EVP_PKEY_free(j->import);
+    EVP_PKEY_free(j->admin);
+    assert_int_equal(nftw(j->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    free(j);
+    return 0;
+}
+
+/* ---- the front's part ---- */
+
+static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs, struct kbs_buf *buf)
+{
+    struct kbs_wire_list_builder b = {.buf = buf};
+    size_t n = 0;
+
+    while (n < max && items[n] != NULL) {
+        n++;
+    }
+    assert_true(!pairs || n % 2 == 0);
+    for (size_t i = 0; i < n; i++) {
+        kbs_wire_list_add(&b, kbs_span_str(items[i]));
+    }
+    return kbs_wire_list_done(&b);
+}
+
+static void reply_read(struct judge *j, struct reply *ret)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_response r;
+    int rc = kbs_channel_recv(j->front, &m, kbs_deadline_in_ms(WAIT_MS), &err);
+
+    memset(ret, 0, sizeof(*ret));
+    if (rc != KBS_CHANNEL_EOF) {
+        assert_int_equal(rc, 0);
+        assert_int_equal(m.frame.id, 77);
+        assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_RESPONSE, &r, &err), 0);
+        ret->status = r.status;
+        ret->retry_after_s = r.retry_after_s;
+        ret->cookie_expires_s = r.cookie_expires_s;
+        assert_true(kbs_span_to_cstr(r.content_type, ret->type, sizeof(ret->type)));
+        assert_true(kbs_span_to_cstr(r.cookie, ret->cookie, sizeof(ret->cookie)));
+        assert_true(kbs_span_to_cstr(r.body, ret->body, sizeof(ret->body)));
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
+void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf params = KBS_BUF(4096);
+    struct kbs_buf query = KBS_BUF(4096);
+    enum kbs_listener listener = j->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
+    struct kbs_wire_request r = {
+        .route = (uint8_t)ask->route,
+        .listener = (uint8_t)(ask->listener != KBS_LISTENER_NONE ? ask->listener : listener),
+        .peer = KBS_SPAN_LIT("192.0.2.1:1234"),
+        .method = kbs_span_str(ask->method != NULL ? ask->method : "POST"),
+        .target = kbs_span_str(ask->target != NULL ? ask->target : "/"),
+        .params = list_of(ask->params, 3, false, &params),
+        .query = list_of(ask->query, 8, true, &query),
+        .cookie = kbs_span_str(ask->cookie),
+        .authorization = kbs_span_str(ask->authorization),
+        .accept = kbs_span_str(ask->accept),
+        .content_type = kbs_span_str(ask->content_type),
+        .signature = kbs_span_str(ask->signature),
+        .body = kbs_span_str(ask->body),
+    };
+
+    assert_int_equal(kbs_channel_send(j->front, KBS_WIRE_REQUEST, 77, &r, -1, kbs_deadline_in_ms(WAIT_MS),
+                                      &err),
+                     0);
+    kbs_buf_deinit(&params);
+    kbs_buf_deinit(&query);
+    serve_until(j, j->front);
+    reply_read(j, ret);
+}
+
+void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, const char *text)
+{
+    struct reply *r = calloc(1, sizeof(*r));
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_JSON body = NULL;
+
+    assert_non_null(r);
+    judge_ask(j, ask, r);
+    if (r->status != status || (text != NULL && strstr(r->body, text) == NULL)) {
+        print_error("expected %u '%s', got %u %s\n", status, text != NULL ? text : "", r->status, r->body);
+        fail();
+    }
+    if (status >= 400) { /* Trustee's shape, and nothing beside it */
+        assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "error", &body, &err), 0);
+        assert_non_null(json_object_get(body, "type"));
+        assert_non_null(json_object_get(body, "detail"));
+        assert_string_equal(r->type, "application/json");
+        assert_string_equal(r->cookie, "");
+        assert_int_equal(r->retry_after_s != 0, status == 503 || status == 429);
+    }
+    free(r);
+}
+
+void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy)
+{
+    struct kbs_store *store = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_key key = {.version = version,
+                          .purpose = KBS_PURPOSE_RELEASE,
+                          .provenance = KBS_PROVENANCE_GENERATED,
+                          .floor = KBS_LOCALITY_TRANSPORT,
+                          .bytes = 32};
+
+    kbs_random(key.id, sizeof(key.id));
+    assert_true(kbs_span_to_cstr(kbs_span_str(path), key.path, sizeof(key.path)));
+    assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
+    assert_int_equal(kbs_store_key_insert(store, &key, kbs_span_str(policy), &err), 0);
+    assert_null(kbs_store_close(store));
+}
+
+/* ---- the guest's part ---- */
+
+void guest_auth(struct judge *j, struct guest *g)
+{
+    const struct ask ask = {.route = KBS_ROUTE_AUTH,
+                            .target = "/kbs/v0/auth",
+                            .content_type = "application/json",
+                            .body = "{\"version\":\"0.4.0\",\"tee\":\"sample\",\"extra-params\":\"\"}"};
+    struct reply *r = calloc(1, sizeof(*r));
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_JSON body = NULL;
+
+    assert_non_null(r);
+    judge_ask(j, &ask, r);
+    assert_int_equal(r->status, 200);
+    assert_string_equal(r->type, "application/json");
+    assert_int_equal(strlen(r->cookie), KBS_LIMIT_COOKIE_BYTES);
+    assert_int_equal(r->cookie[12], '4'); /* UUIDv4 */
+    assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "challenge", &body, &err), 0);
+    (void)snprintf(g->nonce, sizeof(g->nonce), "%s", json_string_value(json_object_get(body, "nonce")));
+    assert_int_equal(strlen(g->nonce), 44);
+    assert_int_equal(g->nonce[43], '=');
+    (void)snprintf(g->cookie, sizeof(g->cookie), "%s", r->cookie);
+    if (g->key == NULL) {
+        g->key = key_new("P-256");
+        g->public = key_public(g->key, KBS_CURVE_P256);
+    }
+    free(r);
+    assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &g->public, kbs_span_str(g->nonce),
+                                            KBS_SPAN_EMPTY, &g->digest, &err),
+                     0);
+}
+
+void guest_evidence(struct guest *g, char *out, size_t size)
+{
+    struct kbs_buf text = KBS_BUF(size - 1);
+
+    kbs_buf_printf(&text, "{\"init-data\":null,\"runtime-data\":{\"nonce\":\"%s\",\"tee-pubkey\":", g->nonce);
+    kbs_jose_tee_jwk_put(&text, &g->public);
+    kbs_buf_put_str(&text, "},\"tee-evidence\":{\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"");
+    kbs_base64_put(&text, kbs_digest_span(&g->digest));
+    kbs_buf_put_str(&text, "\"},\"additional_evidence\":\"\"}}");
+    assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
+    kbs_buf_deinit(&text);
+}
+
+void guest_attest(struct judge *j, struct guest *g)
+{
+    char evidence[4096];
+    const struct ask ask = {.route = KBS_ROUTE_ATTEST,
+                            .target = "/kbs/v0/attest",
+                            .content_type = "application/json",
+                            .cookie = g->cookie,
+                            .body = evidence};
+    struct reply *r = calloc(1, sizeof(*r));
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_JSON body = NULL;
+
+    assert_non_null(r);
+    guest_auth(j, g);
+    guest_evidence(g, evidence, sizeof(evidence));
+    judge_ask(j, &ask, r);
+    if (r->status != 200) {
+        print_error("attest: %u %s\n", r->status, r->body);
+        fail();
+    }
+    assert_string_equal(r->cookie, g->cookie);
+    assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "token", &body, &err), 0);
+    (void)snprintf(g->token, sizeof(g->token), "%s", json_string_value(json_object_get(body, "token")));
+    (void)snprintf(g->bearer, sizeof(g->bearer), "Bearer %s", g->token);
+    free(r);
+}
+
+void guest_free(struct guest *g)
+{
+    EVP_PKEY_free(g->key);
+    g->key = NULL;
+}

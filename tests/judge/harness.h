@@ -1,0 +1,145 @@
+/*
+ * A real kbs-judge between fake peers, all in one thread: the test is its kbsd, front, token worker and ledger.
+ * judge_ask() sends a request and serves token and ledger until the answer is there, so nothing here sleeps
+ * and every run has one order of events.
+ */
+#ifndef KBS_TESTS_JUDGE_HARNESS_H
+#define KBS_TESTS_JUDGE_HARNESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+#include <sys/types.h>
+
+#include "channel/channel.h"
+#include "jose/read/json.h"
+#include "jose/write/jose.h"
+#include "store/store.h"
+#include "wire/route.h"
+
+#define JUDGE_ISSUER "kbs-test"
+#define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
+#define JUDGE_KCV "\x0a\x0b\x0c\x0d"
+
+enum token_mood {
+    TOKEN_OBEYS,
+    TOKEN_REFUSES,      /* with the category and detail set in the fixture */
+    TOKEN_HANGS_UP,     /* closes instead of answering */
+    TOKEN_ANSWERS_LATE, /* with the id of another question */
+    TOKEN_DISOBEYS      /* the key at a weaker locality than ordered */
+};
+
+enum ledger_mood {
+    LEDGER_WRITES,
+    LEDGER_SILENT,   /* takes records and says nothing */
+    LEDGER_HANGS_UP, /* closes instead of acknowledging */
+    LEDGER_BREAKS    /* acknowledges, then is gone at the second record */
+};
+
+struct judge {
+    char dir[64];
+    char store_path[128];
+    char log_path[128];
+    pid_t pid;
+    int control;
+    int front;
+    int token;
+    int ledger;
+    enum kbs_duty duty;
+    bool allow_sample;
+    EVP_PKEY *sign; /* the token's keys */
+    EVP_PKEY *import;
+    EVP_PKEY *admin; /* an enrolled administrator */
+    uint64_t sequence;
+    enum token_mood token_mood;
+    enum kbs_category refuse_category;
+    const char *refuse_detail;
+    enum ledger_mood ledger_mood;
+    /* what the peers saw */
+    struct kbs_channel_msg order_msg; /* the last order, which `release`, `generate`, `import` borrow */
+    struct kbs_wire_release release;
+    struct kbs_wire_generate generate;
+    struct kbs_wire_import import_order;
+    unsigned int orders;       /* RELEASE, GENERATE, IMPORT */
+    unsigned int unacked;      /* records that were not acknowledged when the token was last asked */
+    uint64_t records;
+    char ledger_text[65536];   /* one line per record: kind name=value ... */
+};
+
+/* A request to send; absent members are empty. */
+struct ask {
+    enum kbs_route route;
+    enum kbs_listener listener; /* default: the duty's */
+    const char *method;         /* default: POST */
+    const char *target;
+    const char *params[3];
+    const char *query[8]; /* names and values in turn */
+    const char *cookie;
+    const char *authorization;
+    const char *accept;
+    const char *content_type;
+    const char *signature;
+    const char *body;
+};
+
+struct reply {
+    unsigned int status; /* 0: the judge closed without answering */
+    char type[128];
+    char cookie[64];
+    uint64_t cookie_expires_s;
+    uint32_t retry_after_s;
+    char body[131072];
+};
+
+/* cmocka fixtures: a migrated store and a running judge. */
+int judge_setup_release(void **state);
+int judge_setup_admin(void **state);
+int judge_setup_no_sample(void **state);
+int judge_teardown(void **state);
+
+/* Starts (again) the judge of a fixture, up to READY. */
+void judge_start(struct judge *j);
+/* Starts it and expects it to give up with that status before READY. */
+void judge_start_fails(struct judge *j, int status);
+/* Waits for it to end; returns its exit status. */
+int judge_wait(struct judge *j);
+
+void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret);
+/* Asks and expects that status and, unless NULL, that text in the body. */
+void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, const char *text);
+
+/* Asserts that the ledger has (or has not) text in it, and forgets what it has. */
+void ledger_expect(struct judge *j, const char *text);
+void ledger_expect_not(struct judge *j, const char *text);
+void ledger_forget(struct judge *j);
+
+/* Puts a release key into the catalog. policy: NULL for none. */
+void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy);
+
+EVP_PKEY *key_new(const char *curve);
+struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve);
+/* Signs a compact JWS into out (NUL-terminated). */
+void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out, size_t size);
+
+/* The guest's side. */
+struct guest {
+    char cookie[64];
+    char nonce[64];
+    char token[8192];
+    char bearer[8200]; /* "Bearer " token */
+    EVP_PKEY *key;
+    struct kbs_ec_public public;
+    struct kbs_digest digest;
+};
+void guest_auth(struct judge *j, struct guest *g);
+/* The Attestation for the guest's key, nonce and digest. */
+void guest_evidence(struct guest *g, char *out, size_t size);
+void guest_attest(struct judge *j, struct guest *g);
+void guest_free(struct guest *g);
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * A role without a job, for the tests of kbsd. Under any role's name it takes its configuration and descriptors
+ * like the real one, then connects to the test (test.sock beside its executable) and does what the test orders,
+ * one line per datagram, and reports what kbsd says to it. So the test decides the order of everything.
+ *
+ * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
+ *          "got EOF"
+ * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "read"
+ */
+#include <dirent.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/process.h"
+#include "channel/channel.h"
+
+#define WAIT_MS 60000
+
+struct fake {
+    int test; /* SOCK_SEQPACKET to the test */
+    char role[32];
+    char report[1024];
+    size_t len;
+};
+
+static void add(struct fake *f, const char *text)
+{
+    size_t n = strlen(text);
+    if (f->len + n < sizeof(f->report)) {
+        memcpy(f->report + f->len, text, n + 1);
+        f->len += n;
+    }
+}
+
+static void add_number(struct fake *f, const char *before, long number)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "%s%ld", before, number);
+    add(f, text);
+}
+
+static void report(struct fake *f)
+{
+    if (send(f->test, f->report, f->len, MSG_NOSIGNAL) < 0) {
+        _exit(99);
+    }
+    f->len = 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* The descriptor table as kbsd left it. */
+static void list_descriptors(struct fake *f)
+{
+    int fds[64];
+    size_t n = 0;
+    const struct dirent *e;
+    DIR *d = opendir("/proc/self/fd");
+    while (d != NULL && n < 64 && (e = readdir(d)) != NULL) {
+        int fd = atoi(e->d_name);
+        if (e->d_name[0] != '.' && fd != dirfd(d)) {
+            fds[n++] = fd;
+        }
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    qsort(fds, n, sizeof(fds[0]), compare);
+    for (size_t i = 0; i < n; i++) {
+        add_number(f, i == 0 ? " fds=" : ",", fds[i]);
+    }
+    for (int fd = 0; fd < 2; fd++) {
+        char link[32];
+        char target[64] = "";
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        (void)!readlink(link, target, sizeof(target) - 1);
+        add(f, fd == 0 ? " in=" : " out=");
+        add(f, target);
+    }
+}
+
+static void connect_test(struct fake *f)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    char exe[sizeof(un.sun_path)] = "";
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    char *slash = n > 0 ? strrchr(exe, '/') : NULL;
+    if (slash == NULL) {
+        _exit(98);
+    }
+    snprintf(f->role, sizeof(f->role), "%.*s", 31, slash + 1);
+    *slash = '\0';
+    if (snprintf(un.sun_path, sizeof(un.sun_path), "%s/test.sock", exe) >= (int)sizeof(un.sun_path)) {
+        _exit(98);
+    }
+    f->test = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (f->test < 0 || connect(f->test, (const struct sockaddr *)&un, sizeof(un)) != 0) {
+        _exit(97);
+    }
+}
+
+static void describe_config(struct fake *f, const struct kbs_channel_msg *m)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_config_front front;
+    struct kbs_wire_config_judge judge;
+    struct kbs_wire_config_token token;
+    if (m->frame.type == KBS_WIRE_CONFIG_FRONT &&
+        kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_FRONT, &front, &err) == 0) {
+        add_number(f, " listener=", front.listener);
+        add_number(f, " certificate=", (long)front.certificate.len);
+    } else if (m->frame.type == KBS_WIRE_CONFIG_JUDGE &&
+               kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_JUDGE, &judge, &err) == 0) {
+        add_number(f, " lane=", judge.lane);
+        add_number(f, " duty=", judge.duty);
+        add_number(f, " admins=", judge.admin_keys.count);
+    } else if (m->frame.type == KBS_WIRE_CONFIG_TOKEN &&
+               kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_TOKEN, &token, &err) == 0) {
+        add_number(f, " lane=", token.lane);
+        add_number(f, " duty=", token.duty);
+        add_number(f, " variables=", token.env.count);
+    }
+}
+
+/* Takes everything up to GO. Descriptors are closed: nobody else's end stays open because of us. */
+static void configure(struct fake *f)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    bool first = true;
+    for (;;) {
+        struct kbs_wire_attach attach;
+        if (kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(WAIT_MS), &err) != 0) {
+            _exit(96);
+        }
+        if (m.frame.type == KBS_WIRE_GO) {
+            break;
+        }
+        if (m.frame.type == KBS_WIRE_ATTACH) {
+            if (kbs_channel_msg_decode(&m, KBS_WIRE_ATTACH, &attach, &err) != 0) {
+                _exit(95);
+            }
+            add_number(f, first ? " attach=" : ",", attach.what);
+            add_number(f, ".", attach.index);
+            first = false;
+        } else {
+            describe_config(f, &m);
+        }
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
+/* One message from kbsd. False at the end of the channel. */
+static bool control(struct fake *f)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_attach attach;
+    int rc = kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(WAIT_MS), &err);
+    add(f, "got ");
+    add(f, rc == 0 ? kbs_wire_type_name(m.frame.type) : "EOF");
+    if (rc == 0 && m.frame.type == KBS_WIRE_ATTACH &&
+        kbs_channel_msg_decode(&m, KBS_WIRE_ATTACH, &attach, &err) == 0) {
+        add_number(f, " ", attach.what);
+        add_number(f, ".", attach.index);
+    }
+    report(f);
+    kbs_channel_msg_deinit(&m);
+    return rc == 0;
+}
+
+static void tell(enum kbs_wire_type type, const void *msg)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    /* kbsd may have dropped us: the test sees that elsewhere. */
+    (void)!kbs_channel_send(KBS_FD_CONTROL, type, 0, msg, -1, kbs_deadline_in_ms(WAIT_MS), &err);
+}
+
+static void obey(struct fake *f, const char *order)
+{
+    int a = 0;
+    int b = 0;
+    (void)f;
+    if (strcmp(order, "want") == 0) {
+        tell(KBS_WIRE_LOGIN_WANT, NULL);
+    } else if (strcmp(order, "ready") == 0) {
+        struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("fake")};
+        tell(KBS_WIRE_READY, &ready);
+    } else if (sscanf(order, "done %d %d", &a, &b) == 2) {
+        struct kbs_wire_login_done done = {.ok = (uint8_t)a, .pin_error = (uint8_t)b};
+        tell(KBS_WIRE_LOGIN_DONE, &done);
+    } else if (strcmp(order, "garbage") == 0) {
+        (void)!send(KBS_FD_CONTROL, "this is not a frame, but is longer than one", 43, MSG_NOSIGNAL);
+    } else if (strcmp(order, "close") == 0) {
+        (void)close(KBS_FD_CONTROL);
+    } else if (sscanf(order, "exit %d", &a) == 1) {
+        _exit(a);
+    }
+}
+
+static void serve(struct fake *f)
+{
+    struct pollfd fds[2] = {{.fd = f->test, .events = POLLIN}, {.fd = KBS_FD_CONTROL, .events = POLLIN}};
+    for (;;) {
+        char order[128];
+        if (poll(fds, 2, -1) < 0) {
+            continue;
+        }
+        if (fds[1].revents != 0 && !control(f)) {
+            fds[1].fd = -1; /* the test says when to leave */
+        }
+        if (fds[0].revents != 0) {
+            ssize_t n = recv(f->test, order, sizeof(order) - 1, 0);
+            if (n <= 0) {
+                _exit(94); /* the test is gone */
+            }
+            order[n] = '\0';
+            obey(f, order);
+            if (strcmp(order, "close") == 0) {
+                fds[1].fd = -1;
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv, char **environment)
+{
+    struct fake f = {.test = -1};
+    struct fake seen = {.test = -1};
+    sigset_t blocked;
+    list_descriptors(&seen);
+    bool migrate = argc > 1 && strcmp(argv[1], "--migrate") == 0;
+    if (!migrate) {
+        configure(&seen);
+    }
+    connect_test(&f);
+    add(&f, "start role=");
+    add(&f, migrate ? "migrate" : f.role);
+    add(&f, seen.report);
+    add_number(&f, " env=", environment[0] != NULL);
+    (void)sigprocmask(SIG_BLOCK, NULL, &blocked);
+    add_number(&f, " blocked=", sigismember(&blocked, SIGTERM) == 1);
+    add_number(&f, " pipe_ignored=", signal(SIGPIPE, SIG_DFL) == SIG_IGN);
+    add_number(&f, " pid=", (long)getpid());
+    report(&f);
+    if (migrate) {
+        char order[32] = "";
+        (void)!recv(f.test, order, sizeof(order) - 1, 0);
+        obey(&f, order);
+        return 1;
+    }
+    serve(&f);
+}

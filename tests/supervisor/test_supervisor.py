@@ -1,0 +1,540 @@
+"""kbsd against stand-in roles (fake_role.c). The test is the scheduler: every role reports to it and does nothing it
+was not told to, so each case is one exact order of events. Nothing sleeps: the only waits are select() on the roles'
+reports and on kbsd's log, with a limit that means failure."""
+import fcntl
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+BUILD = Path(os.environ["KBS_BUILD_DIR"])
+KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
+FAKE = BUILD / "tests" / "bin" / "fake_role"
+LIMIT_S = 20
+
+CONFIG = """
+[profile]
+mode = "demo"
+[http_server]
+sockets = ["127.0.0.1:0", "[::1]:0"]
+private_key = "key.pem"
+certificate = "cert.pem"
+plain_sockets = ["127.0.0.1:0", "unix:plain.sock"]
+[admin_server]
+sockets = ["127.0.0.1:0"]
+private_key = "key.pem"
+certificate = "cert.pem"
+[admin]
+keys = ["admin.pem"]
+[token]
+module = "module.so"
+uri = "pkcs11:token=kbs"
+pin_file = "pin"
+env = ["A=b"]
+lanes = %(lanes)d
+[store]
+path = "store.db"
+[audit]
+path = "audit.log"
+"""
+
+
+class Role:
+    """One process started by kbsd, as it reported itself."""
+
+    def __init__(self, sock, text):
+        self.sock = sock
+        self.facts = dict(item.split("=", 1) for item in text.split()[1:])
+        self.name = self.facts["role"]
+        self.pid = int(self.facts["pid"])
+        self.lane = self.facts.get("lane")
+        self.admin = self.facts.get("duty") == "2" or self.facts.get("listener") == "2"
+        self.got = []
+        self.alive = True
+
+    def tell(self, order):
+        try:
+            self.sock.send(order.encode())
+        except OSError:
+            pass  # it is dead already, and the end of its socket says so
+
+    def __repr__(self):
+        return f"<{self.name} lane={self.lane} admin={self.admin} pid={self.pid} got={self.got}>"
+
+
+class Service:
+    """kbsd with stand-ins. `obey` decides what they do; the default makes everything work."""
+
+    def __init__(self, folder, lanes=2):
+        self.folder = folder
+        self.libexec = folder / "libexec"
+        self.libexec.mkdir()
+        for role in ("kbs-audit", "kbs-front", "kbs-judge", "kbs-token"):
+            shutil.copy(FAKE, self.libexec / role)
+        (folder / "kbs.toml").write_text(CONFIG % {"lanes": lanes})
+        (folder / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+        (folder / "admin.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
+        for name in ("key.pem", "module.so", "pin"):
+            (folder / name).write_text("secret")
+            (folder / name).chmod(0o600)
+        self.announce = folder / "announce.json"
+        self.roles, self.events, self.log = [], [], []
+        self.obey = self.works
+        self.selector = selectors.DefaultSelector()
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(self.libexec / "test.sock"))
+        self.listener.listen(64)
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        self.process = None
+        self.rest = b""
+
+    def start(self, **environment):
+        self.process = subprocess.Popen(
+            [KBSD, "-c", self.folder / "kbs.toml", "--libexec", self.libexec, "--announce", self.announce],
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
+        self.selector.register(self.process.stderr, selectors.EVENT_READ, self.read_log)
+        return self
+
+    def works(self, role, event):
+        """Everything goes well."""
+        if event == "start":
+            role.tell({"migrate": "exit 0", "kbs-token": "want"}.get(role.name, "ready"))
+        elif event == "got LOGIN_GRANT":
+            role.tell("done 1 0")
+            role.tell("ready")
+        elif event in ("got DRAIN", "got EOF"):
+            role.tell("exit 0")
+
+    def accept(self, _):
+        sock, _ = self.listener.accept()
+        self.selector.register(sock, selectors.EVENT_READ, self.read_role)
+
+    def read_role(self, sock):
+        try:
+            text = sock.recv(4096).decode()
+        except ConnectionResetError:
+            text = ""
+        role = next((r for r in self.roles if r.sock is sock), None)
+        if text.startswith("start"):
+            role = Role(sock, text)
+            self.roles.append(role)
+            text = "start"
+        elif not text:
+            self.selector.unregister(sock)
+            sock.close()
+            if role is None:
+                return
+            role.alive = False
+            text = "gone"
+        else:
+            role.got.append(text)
+        self.events.append((role, text))
+        self.obey(role, text)
+
+    def read_log(self, stream):
+        data = os.read(stream.fileno(), 65536)
+        if not data:
+            self.selector.unregister(stream)
+        self.rest += data
+        *lines, self.rest = self.rest.split(b"\n")
+        for line in lines:
+            print(line.decode())
+            self.log.append(line.decode())
+
+    def until(self, condition, what):
+        """Handles events until the condition holds."""
+        end = time.monotonic() + LIMIT_S
+        while not condition():
+            left = end - time.monotonic()
+            assert left > 0, f"never: {what}; roles: {self.roles}"
+            for key, _ in self.selector.select(left):
+                key.data(key.fileobj)
+        return self
+
+    def until_log(self, pattern, count=1):
+        return self.until(lambda: len(self.grep(pattern)) >= count, f"{count} x log {pattern}")
+
+    def grep(self, pattern):
+        return [line for line in self.log if re.search(pattern, line)]
+
+    def find(self, name, lane=None, admin=False, alive=True):
+        return [r for r in self.roles if r.name == name and r.alive == alive and r.admin == admin
+                and (lane is None or r.lane == str(lane))]
+
+    def announced(self):
+        return json.loads(self.announce.read_text())
+
+    def until_announced(self, condition, what):
+        """The file counts only once the log says that it was written."""
+        return self.until(lambda: self.grep("event=announced") and condition(self.announced()), what)
+
+    def serving(self):
+        everything = 3 + 2 * 3
+        return self.until_announced(lambda a: len(a["roles"]) == everything, "all roles announced")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self):
+        self.until(lambda: self.process.stderr.fileno() not in self.selector.get_map(), "kbsd ends")
+        return self.process.wait(LIMIT_S)
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for role in self.roles:
+            if role.alive:
+                role.sock.close()  # which ends it
+        if self.process:
+            self.process.stderr.close()
+        self.listener.close()
+
+
+@pytest.fixture
+def service(tmp_path):
+    s = Service(tmp_path)
+    yield s
+    s.close()
+
+
+def test_start_order_and_announcement(service):
+    service.start().serving()
+    order = [role.name for role, event in service.events if event == "start"]
+    assert order[0] == "migrate"
+    assert order[1] == "kbs-audit"
+    assert sorted(order[2:]) == ["kbs-front"] * 2 + ["kbs-judge"] * 3 + ["kbs-token"] * 3
+    a = service.announced()
+    assert a["pid"] == service.process.pid
+    assert re.fullmatch(r"https://127\.0\.0\.1:[1-9]\d*", a["guest"][0])
+    assert re.fullmatch(r"https://\[::1\]:[1-9]\d*", a["guest"][1])
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*", a["guest_plain"][0])
+    assert a["guest_plain"][1] == f"unix:{service.folder}/plain.sock"
+    assert re.fullmatch(r"https://127\.0\.0\.1:[1-9]\d*", a["admin"][0])
+    pids = {r.pid for r in service.roles if r.name != "migrate"}
+    assert {r["pid"] for r in a["roles"]} == pids
+    # The kernel takes connections for a front that has not even asked for them.
+    port = int(a["guest_plain"][0].rsplit(":", 1)[1])
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert service.stop() == 0
+    assert not service.announce.exists()
+    assert not (service.folder / "plain.sock").exists()
+
+
+def test_descriptors_environment_and_signals_of_roles(service):
+    service.start().serving()
+    for role in service.roles:
+        assert role.facts["fds"] == ("0,1,2" if role.name == "migrate" else "0,1,2,3"), role
+        assert (role.facts["in"], role.facts["out"]) == ("/dev/null", "/dev/null"), role
+        assert role.facts["env"] == "0", role
+        assert role.facts["blocked"] == "0", role
+        assert role.facts["pipe_ignored"] == "0", role
+    assert service.stop() == 0
+
+
+def test_what_is_attached(service):
+    service.start().serving()
+    (guest,), (admin,) = service.find("kbs-front"), service.find("kbs-front", admin=True)
+    assert guest.facts["attach"] == "1.0,1.1,2.2,2.3,3.0"
+    assert admin.facts["attach"] == "1.0,3.0"
+    assert int(guest.facts["certificate"]) > 0
+    for judge in service.find("kbs-judge"):
+        assert judge.facts["attach"] == "5.0,6.0,7.0"
+        assert judge.facts["admins"] == "0"
+    assert service.find("kbs-judge", admin=True)[0].facts["admins"] == "1"
+    for token in service.find("kbs-token") + service.find("kbs-token", admin=True):
+        assert token.facts["attach"] == "8.0,9.0"
+        assert token.facts["variables"] == "1"
+    assert service.find("kbs-audit")[0].facts["attach"] == "10.0"
+    # By the time the announcement is complete each front was sent its lanes and the audit a client per judge.
+    service.until(lambda: len([g for g in guest.got if g.startswith("got ATTACH 4.")]) == 2, "two lanes")
+    service.until(lambda: admin.got == ["got ATTACH 4.0"], "admin lane")
+    service.until(lambda: len([g for g in service.find("kbs-audit")[0].got if "ATTACH 11." in g]) == 3, "clients")
+    assert service.stop() == 0
+
+
+def test_logins_are_one_at_a_time(service):
+    granted, done = [], []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            granted.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start()
+    for n in range(1, 4):
+        service.until(lambda n=n: len(granted) == n, f"grant {n}")
+        # Everybody else has asked before this one is finished, and still only one has leave.
+        service.until_log("name=kbs-judge .*", 3)
+        service.until(lambda: len([r for r in service.roles if r.name == "kbs-token"]) == 3, "all tokens")
+        assert len(granted) == n
+        done.append(granted[-1])
+        granted[-1].tell("done 1 0")
+        granted[-1].tell("ready")
+    service.serving()
+    grants = [i for i, line in enumerate(service.log) if "event=login-granted" in line]
+    dones = [i for i, line in enumerate(service.log) if "event=login-done" in line]
+    assert len(grants) == len(dones) == 3
+    assert all(d < g for d, g in zip(dones, grants[1:]))
+    assert service.stop() == 0
+
+
+def test_login_waits_for_other_processes(service):
+    lock = os.open(service.folder / "token.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    service.start().until_log("event=token-lock")
+    service.until(lambda: len([r for r in service.roles if r.name == "kbs-token"]) == 3, "tokens")
+    assert not service.grep("event=login-granted")
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    service.serving()
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # kbsd let go of it after the last login
+    os.close(lock)
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["done 0 1", "exit 77"])
+def test_pin_error_is_tried_once(service, how):
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            role.tell(how)
+            role.tell("exit 77")
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start().until_log("event=pin-error").until_log("event=unit-failed", 3)
+    # Nothing more can come: every lane is given up, and kbsd waits for its operator.
+    service.until(lambda: not any(r.alive for r in service.roles if r.name in ("kbs-judge", "kbs-token")), "gone")
+    assert len(service.grep("event=login-granted")) == 1
+    assert len([1 for _, event in service.events if event == "got LOGIN_GRANT"]) == 1
+    assert service.process.poll() is None
+    # A crash of something else does not bring the lanes back.
+    os.kill(service.find("kbs-audit")[0].pid, signal.SIGKILL)
+    service.until_log("name=kbs-audit .*detail", 2)
+    assert len(service.grep("event=role-started .*name=kbs-token")) == 3
+    assert service.stop() == 0
+
+
+def test_pin_error_later_leaves_working_lanes_alone(service):
+    service.start().serving()
+    victim = service.find("kbs-token", lane=0)[0]
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            role.tell("done 0 1")
+            role.tell("exit 77")
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    os.kill(victim.pid, signal.SIGKILL)
+    service.until_log("event=pin-error").until_log("event=unit-failed")
+    service.until_announced(lambda a: len(a["roles"]) == 3 + 4, "one lane less")
+    assert len(service.find("kbs-token")) == 1 and len(service.find("kbs-token", admin=True)) == 1
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("name,admin,replaced", [
+    ("kbs-judge", False, 2), ("kbs-token", False, 2), ("kbs-judge", True, 2), ("kbs-token", True, 2),
+    ("kbs-front", False, 5), ("kbs-front", True, 3), ("kbs-audit", False, 7)])
+def test_killed_role_is_replaced(service, name, admin, replaced):
+    """With what depends on it: a lane as a whole, the lanes of a front, all lanes of the audit."""
+    service.start().serving()
+    before = {r["pid"] for r in service.announced()["roles"]}
+    os.kill(service.find(name, admin=admin)[0].pid, signal.SIGKILL)
+    service.until_announced(
+        lambda a: len(a["roles"]) == 9 and len({r["pid"] for r in a["roles"]} - before) == replaced, "replaced")
+    assert len({r["pid"] for r in service.announced()["roles"]} & before) == 9 - replaced
+    assert service.stop() == 0
+
+
+def test_replaced_lane_is_handed_to_the_running_front(service):
+    service.start().serving()
+    (front,) = service.find("kbs-front")
+    service.until(lambda: len(front.got) == 2, "lanes")
+    os.kill(service.find("kbs-token", lane=1)[0].pid, signal.SIGKILL)
+    service.until(lambda: front.got[2:] == ["got ATTACH 4.1"], "new lane 1")
+    assert front.alive
+    assert service.stop() == 0
+
+
+def test_back_off_grows(service):
+    def obey(role, event):
+        if event == "start" and role.name == "kbs-front" and not role.admin:
+            role.tell("exit 1")
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start().until_log("event=unit-restart unit=front-guest-0", 5)
+    waits = [int(re.search(r"in_ms=(\d+)", line)[1]) for line in service.grep("event=unit-restart unit=front-guest")]
+    assert waits[:5] == [100, 200, 400, 800, 1600]
+    assert service.stop() == 0
+
+
+def test_stuck_lane_that_worked_is_replaced_at_once(service):
+    service.start().serving()
+    service.find("kbs-judge", lane=0)[0].tell("exit 78")
+    service.until_log("event=unit-restart unit=lane-guest-0 failures=1 in_ms=0")
+    service.serving()
+    # But a token that hangs again and again gets no more logins than any other failure.
+    service.find("kbs-judge", lane=0)[0].tell("exit 78")
+    service.until_log("event=unit-restart unit=lane-guest-0 failures=2 in_ms=200")
+    service.serving()
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("order", ["want", "done 1 0", "ready", "garbage"])
+def test_unexpected_message_ends_the_role(service, order):
+    service.start().serving()
+    judge = service.find("kbs-judge", lane=0)[0]
+    judge.tell(order)
+    service.until(lambda: not judge.alive, "judge killed").until_log("event=role-broken")
+    service.until_log(rf"event=role-died unit=lane-guest-0 name=kbs-judge child={judge.pid} status=-1 signal=9")
+    service.until_announced(lambda a: len(a["roles"]) == 9 and judge.pid not in {r["pid"] for r in a["roles"]},
+                            "replaced")
+    assert service.stop() == 0
+
+
+def test_worker_is_not_killed_while_it_logs_in(service):
+    held = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT" and not held:
+            held.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start().until(lambda: held, "first grant")
+    (token,) = held
+    judges = []
+    service.until(lambda: judges.extend(service.find("kbs-judge", token.lane, token.admin)) or judges, "its judge")
+    judge = judges[0]
+    os.kill(judge.pid, signal.SIGKILL)
+    service.until_log(f"event=role-died .*child={judge.pid}")
+    service.process.send_signal(signal.SIGTERM)
+    # Everything else is drained; this one is waited for, undisturbed.
+    service.until(lambda: not any(r.alive for r in service.roles
+                                  if r is not token and r.name in ("kbs-judge", "kbs-token", "kbs-front")), "others")
+    assert token.alive and token.got == ["got LOGIN_GRANT"]
+    assert service.find("kbs-audit")[0].got[-1] != "got DRAIN"
+    token.tell("done 1 0")
+    assert service.ended() == 0
+    assert not token.alive
+
+
+def test_drain_order(service):
+    gone = []
+
+    def obey(role, event):
+        if event == "got DRAIN":
+            gone.append((role.name, role))
+        service.works(role, event)
+
+    service.obey = obey
+    service.start().serving()
+    assert service.stop() == 0
+    names = [name for name, _ in gone]
+    assert names[:2] == ["kbs-front"] * 2
+    assert sorted(names[2:8]) == ["kbs-judge"] * 3 + ["kbs-token"] * 3
+    assert names[8:] == ["kbs-audit"]
+    # Nobody saw the end of its channel instead, and nobody had to be killed.
+    assert not [e for e in service.events if e[1] == "got EOF"]
+    assert not service.grep("event=role-overdue")
+
+
+def test_drain_waits_for_fronts(service):
+    fronts = []
+
+    def obey(role, event):
+        if event == "got DRAIN" and role.name == "kbs-front":
+            fronts.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start().serving()
+    service.process.send_signal(signal.SIGTERM)
+    service.until(lambda: len(fronts) == 2, "both fronts are asked")
+    fronts[0].tell("exit 0")
+    service.until_log(rf"event=role-died .*child={fronts[0].pid}")
+    assert all("got DRAIN" not in r.got for r in service.roles if r not in fronts)
+    fronts[1].tell("exit 0")
+    assert service.ended() == 0
+
+
+@pytest.mark.parametrize("role_name", ["kbs-audit", "kbs-front", "kbs-judge"])
+def test_unusable_configuration_at_start_ends_kbsd(service, role_name):
+    def obey(role, event):
+        if event == "start" and role.name == role_name:
+            role.tell("exit 79")
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start()
+    assert service.ended() == 79
+
+
+def test_failed_migration_ends_kbsd(service):
+    service.obey = lambda role, event: role.tell("exit 1") if role.name == "migrate" else None
+    service.start()
+    assert service.ended() == 79
+    assert [r.name for r in service.roles] == ["migrate"]
+
+
+def test_signal_during_migration(service):
+    service.obey = lambda role, event: None
+    service.start().until(lambda: service.roles, "migration")
+    assert service.stop() in (0, 79)
+
+
+def test_missing_role_is_said_at_once(service):
+    (service.libexec / "kbs-token").unlink()
+    service.start()
+    assert service.ended() == 79
+    assert service.grep("kbs-token cannot be executed")
+
+
+def test_systemd_is_told(service, tmp_path):
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(LIMIT_S)
+        service.start(NOTIFY_SOCKET=str(path)).serving()
+        assert notify.recv(64) == b"READY=1\n"
+        assert service.stop() == 0
+        assert notify.recv(64) == b"STOPPING=1\n"
+
+
+def test_roles_see_the_end_of_kbsd(service):
+    service.start().serving()
+    service.process.kill()
+    service.process.wait()
+    service.until(lambda: all(r.got and r.got[-1] == "got EOF" or not r.alive
+                              for r in service.roles if r.name != "migrate"), "all see it")
+
+
+def test_stale_unix_socket_is_replaced_and_a_live_one_is_not(service):
+    path = service.folder / "plain.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+        stale.listen()
+        service.start()
+        assert service.ended() == 79
+        assert service.grep("cannot listen on unix:")
+    assert path.exists()
+    service.start().serving()
+    assert service.stop() == 0

@@ -1,0 +1,430 @@
+/*
+ * Why real processes: what is tested is the executable that will hold the keys, with its descriptors, exit
+ * statuses and phases, against real tokens. Why a copy per test: a test that breaks its token breaks only
+ * itself. SoftHSM is pointed to its folder by the environment, NSS by C_Initialize's parameters.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "cose/read/cose.h"
+#include "cose/write/cose.h"
+#include "jose/read/jose.h"
+#include "jose/write/jose.h"
+
+#define TIMEOUT_MS 30000
+
+static const struct token_kind kinds[] = {
+    {"softhsm",
+     {"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+      "/usr/lib64/pkcs11/libsofthsm2.so"},
+     false,
+     false,
+     KBS_LOCALITY_TRANSPORT,
+     "transport",
+     "transport",
+     "SoftHSM project"},
+    {"nss",
+     {"/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/aarch64-linux-gnu/libsoftokn3.so",
+      "/usr/lib64/libsoftokn3.so"},
+     true,
+     true,
+     KBS_LOCALITY_TOKEN,
+     "JOSE-chain",
+     "COSE-HKDF",
+     "Mozilla Foundation"},
+};
+const struct token_kind *kind;
+const char *module_path;
+
+bool harness_select(const char *name)
+{
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        for (size_t m = 0; strcmp(kinds[i].name, name) == 0 && kinds[i].modules[m] != NULL; m++) {
+            if (access(kinds[i].modules[m], R_OK) == 0) {
+                kind = &kinds[i];
+                module_path = kinds[i].modules[m];
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* ---- folders ---- */
+
+static void dir_configure(struct token_dir *d)
+{
+    d->uri = "pkcs11:token=kbs-test";
+    d->env[0] = '\0';
+    d->init_args[0] = '\0';
+    if (kind->nss) {
+        (void)snprintf(d->init_args, sizeof(d->init_args),
+                       "configdir='sql:%s' certPrefix='' keyPrefix='' secmod='' flags= "
+                       "dbTokenDescription='kbs-test'",
+                       d->path);
+        return;
+    }
+    char conf[300];
+    struct kbs_buf text = KBS_BUF(1024);
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)snprintf(conf, sizeof(conf), "%s/softhsm2.conf", d->path);
+    (void)snprintf(d->env, sizeof(d->env), "SOFTHSM2_CONF=%s", conf);
+    kbs_buf_printf(&text,
+                   "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n",
+                   d->path);
+    assert_int_equal(kbs_io_write_file(conf, kbs_buf_span(&text), 0600, false, &err), 0);
+    kbs_buf_deinit(&text);
+}
+
+void dir_new(struct token_dir *d)
+{
+    (void)snprintf(d->path, sizeof(d->path), "%s/kbs-token-test-XXXXXX",
+                   getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(d->path));
+    dir_configure(d);
+}
+
+static void run(const char *a, const char *b, const char *c, const char *e)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)execlp(a, a, b, c, e, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+void dir_copy(const struct token_dir *from, struct token_dir *d)
+{
+    char source[300];
+
+    dir_new(d);
+    (void)snprintf(source, sizeof(source), "%s/.", from->path);
+    run("cp", "-a", source, d->path);
+    dir_configure(d);
+}
+
+void dir_remove(const struct token_dir *d)
+{
+    run("rm", "-rf", d->path, NULL);
+}
+
+/* ---- worker ---- */
+
+static void worker_exec(const struct start_options *o, int control)
+{
+    char path[512];
+    const char *bin = getenv("KBS_BIN_DIR");
+
+    (void)snprintf(path, sizeof(path), "%s/kbs-token", bin != NULL ? bin : "bin");
+    /* Not dumpable, so the leak checker cannot look at it; it would end with an error. */
+    (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    if (dup2(control, 3) < 0) {
+        _exit(126);
+    }
+    (void)fcntl(3, F_SETFD, 0);
+    (void)execl(path, "kbs-token", o->init ? "--init-token" : NULL, (char *)NULL);
+    _exit(127);
+}
+
+static void send_ok(int fd, enum kbs_wire_type type, const void *msg, int attach)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (kbs_channel_send(fd, type, 0, msg, attach, kbs_deadline_in_ms(TIMEOUT_MS), &err) != 0) {
+        fail_msg("%s: %s", kbs_wire_type_name(type), err.detail);
+    }
+}
+
+static void attach_text(int control, uint32_t index, const char *text)
+{
+    int fds[2];
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    assert_int_equal(write(fds[1], text, strlen(text)), (ssize_t)strlen(text));
+    assert_int_equal(close(fds[1]), 0);
+    send_ok(control, KBS_WIRE_ATTACH,
+            &(struct kbs_wire_attach){.what = KBS_ATTACH_PIN, .index = index}, fds[0]);
+    assert_int_equal(close(fds[0]), 0);
+}
+
+static void worker_configure(struct worker *w, const struct token_dir *d,
+                             const struct start_options *o, int judge)
+{
+    struct kbs_buf env = KBS_BUF(1024);
+    struct kbs_wire_list_builder list = {.buf = &env};
+    struct kbs_wire_config_token config = {
+        .duty = (uint8_t)(o->duty != KBS_DUTY_NONE ? o->duty : KBS_DUTY_ADMIN),
+        .module = kbs_span_str(o->module != NULL ? o->module : module_path),
+        .uri = kbs_span_str(o->uri != NULL ? o->uri : d->uri),
+        .init_args = kbs_span_str(d->init_args),
+    };
+
+    if (d->env[0] != '\0') {
+        kbs_wire_list_add(&list, kbs_span_str(d->env));
+    }
+    config.env = kbs_wire_list_done(&list);
+    send_ok(w->control, KBS_WIRE_CONFIG_TOKEN, &config, -1);
+    kbs_buf_deinit(&env);
+    send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_JUDGE},
+            judge);
+    attach_text(w->control, 0, o->pin != NULL ? o->pin : PIN "\n");
+    if (o->so_pin != NULL) {
+        attach_text(w->control, 1, o->so_pin);
+    }
+    send_ok(w->control, KBS_WIRE_GO, NULL, -1);
+}
+
+static void expect(struct worker *w, struct kbs_channel_msg *m, enum kbs_wire_type type, void *msg)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (kbs_channel_recv(w->control, m, kbs_deadline_in_ms(TIMEOUT_MS), &err) != 0 ||
+        kbs_channel_msg_decode(m, type, msg, &err) != 0) {
+        fail_msg("expected %s: %s", kbs_wire_type_name(type), err.detail);
+    }
+}
+
+void worker_start(struct worker *w, const struct token_dir *d, const struct start_options *o)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_wire_ready ready;
+    int control[2];
+    int judge[2];
+
+    *w = (struct worker){.login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG, .next_id = 1};
+    assert_int_equal(kbs_channel_pair(control, &err), 0);
+    assert_int_equal(kbs_channel_pair(judge, &err), 0);
+    w->control = control[0];
+    w->judge = judge[0];
+    w->pid = fork();
+    assert_true(w->pid >= 0);
+    if (w->pid == 0) {
+        worker_exec(o, control[1]);
+    }
+    kbs_io_close(&control[1]);
+    worker_configure(w, d, o, judge[1]);
+    kbs_io_close(&judge[1]);
+    expect(w, &m, KBS_WIRE_LOGIN_WANT, NULL);
+    send_ok(w->control, KBS_WIRE_LOGIN_GRANT, NULL, -1);
+    expect(w, &w->login_msg, KBS_WIRE_LOGIN_DONE, &w->login);
+    if (!o->expect_failure) {
+        if (w->login.ok != 1) {
+            fail_msg("login: %.*s", (int)w->login.detail.len, (const char *)w->login.detail.p);
+        }
+        expect(w, &m, KBS_WIRE_READY, &ready);
+        w->ready = true;
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
+int worker_wait(struct worker *w)
+{
+    int status = 0;
+
+    assert_int_equal(waitpid(w->pid, &status, 0), w->pid);
+    kbs_io_close(&w->control);
+    kbs_io_close(&w->judge);
+    kbs_channel_msg_deinit(&w->login_msg);
+    kbs_channel_msg_deinit(&w->answer_msg);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int worker_stop(struct worker *w)
+{
+    kbs_io_close(&w->judge);
+    return worker_wait(w);
+}
+
+static void worker_call(struct worker *w, enum kbs_wire_type type, const void *msg,
+                        enum kbs_wire_type answer_type, void *answer)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (kbs_channel_call(w->judge, type, msg, answer_type, answer, &w->answer_msg,
+                         kbs_deadline_in_ms(TIMEOUT_MS), &err) != 0) {
+        fail_msg("%s: %s", kbs_wire_type_name(type), err.detail);
+    }
+}
+
+struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg)
+{
+    struct kbs_wire_result result;
+
+    worker_call(w, type, msg, KBS_WIRE_RESULT, &result);
+    return result;
+}
+
+struct kbs_wire_described worker_describe(struct worker *w)
+{
+    struct kbs_wire_described described;
+
+    worker_call(w, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &described);
+    return described;
+}
+
+/* ---- orders ---- */
+
+struct key_ref key_ref(uint8_t n, uint32_t version)
+{
+    struct key_ref k = {.version = version};
+
+    memset(k.id, n, sizeof(k.id));
+    (void)snprintf(k.kid, sizeof(k.kid), "default/key/nr-%u/v%u", (unsigned int)n, version);
+    return k;
+}
+
+struct kbs_wire_result order_generate(struct worker *w, const struct key_ref *k, uint32_t bytes)
+{
+    struct kbs_wire_generate order = {.purpose = KBS_PURPOSE_RELEASE,
+                                      .key_id = kbs_span(k->id, sizeof(k->id)),
+                                      .key_version = k->version,
+                                      .label = kbs_span_str(k->kid),
+                                      .key_bytes = bytes};
+
+    return worker_order(w, KBS_WIRE_GENERATE, &order);
+}
+
+struct kbs_wire_result order_service_key(struct worker *w, enum kbs_purpose purpose)
+{
+    struct kbs_wire_generate order = {.purpose = (uint8_t)purpose};
+
+    return worker_order(w, KBS_WIRE_GENERATE, &order);
+}
+
+struct kbs_wire_release release_order(const struct key_ref *k, const struct kbs_ec_public *tee,
+                                      enum kbs_format format)
+{
+    static const uint8_t formats[] = {0, KBS_FORMAT_JOSE, KBS_FORMAT_COSE};
+
+    return (struct kbs_wire_release){.key_id = kbs_span(k->id, sizeof(k->id)),
+                                     .key_version = k->version,
+                                     .kid = kbs_span_str(k->kid),
+                                     .curve = (uint8_t)tee->curve,
+                                     .x = kbs_ec_x(tee),
+                                     .y = kbs_ec_y(tee),
+                                     .formats = kbs_span(&formats[format], 1),
+                                     .floor = KBS_LOCALITY_TRANSPORT,
+                                     .party_v = KBS_SPAN_LIT("0123456789abcdef0123456789abcdef")};
+}
+
+static void open_jose(const struct kbs_wire_result *result, struct kbs_ec_public *ret_epk,
+                      uint8_t *wrapped, size_t *ret_len, const struct kbs_wire_release *order)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_jose_recipient_in r = {.kid = ""};
+    json_t *json = NULL;
+
+    if (kbs_json_parse_object(result->body, "answer", &json, &err) != 0 ||
+        kbs_jose_recipient_get(json, &r, &err) != 0) {
+        fail_msg("JOSE: %s", err.detail);
+    }
+    assert_true(kbs_span_equal_str(order->kid, r.kid));
+    if (order->empty_context == 0) {
+        assert_true(kbs_span_equal(kbs_buf_span(&r.apu), order->kid));
+        assert_true(kbs_span_equal(kbs_buf_span(&r.apv), order->party_v));
+    } else {
+        assert_int_equal(r.apu.len + r.apv.len, 0);
+    }
+    *ret_epk = r.epk;
+    memcpy(wrapped, r.encrypted_key.p, r.encrypted_key.len);
+    *ret_len = r.encrypted_key.len;
+    kbs_jose_recipient_in_deinit(&r);
+    json_decref(json);
+}
+
+static void open_cose(const struct kbs_wire_result *result, struct kbs_ec_public *ret_epk,
+                      uint8_t *wrapped, size_t *ret_len, const struct kbs_wire_release *order)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_cose_recipient_in r = {.kid = KBS_BUF(0)};
+
+    if (kbs_cose_recipient_get(result->body, &r, &err) != 0) {
+        fail_msg("COSE: %s", err.detail);
+    }
+    assert_true(kbs_span_equal(kbs_buf_span(&r.kid), order->kid));
+    assert_true(kbs_span_equal(kbs_buf_span(&r.salt), order->salt));
+    *ret_epk = r.epk;
+    memcpy(wrapped, r.encrypted_key.p, r.encrypted_key.len);
+    *ret_len = r.encrypted_key.len;
+    kbs_cose_recipient_in_deinit(&r);
+}
+
+void open_released(const struct kbs_agree_key *tee, const struct kbs_wire_release *order,
+                   const struct kbs_wire_result *result, struct kbs_secret **ret_key)
+{
+    KBS_AUTO_SECRET z = NULL;
+    KBS_AUTO_SECRET kek = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf info = KBS_BUF(2048);
+    struct kbs_buf map = KBS_BUF(512);
+    struct kbs_span u = order->empty_context != 0 ? KBS_SPAN_EMPTY : order->kid;
+    struct kbs_span v = order->empty_context != 0 ? KBS_SPAN_EMPTY : order->party_v;
+    struct kbs_ec_public epk;
+    uint8_t wrapped[256];
+    size_t wrapped_len = 0;
+    int rc;
+
+    if (result->format == KBS_FORMAT_JOSE) {
+        open_jose(result, &epk, wrapped, &wrapped_len, order);
+        kbs_jose_other_info_put(&info, u, v);
+    } else {
+        open_cose(result, &epk, wrapped, &wrapped_len, order);
+        kbs_cose_recipient_protected_put(&map, order->kid);
+        kbs_cose_kdf_context_put(&info, u, v, kbs_buf_span(&map));
+    }
+    rc = kbs_agree_ecdh(tee, &epk, &z, &err);
+    if (rc == 0 && result->format == KBS_FORMAT_JOSE) {
+        rc = kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, &err);
+    } else if (rc == 0) {
+        rc = kbs_agree_hkdf(kbs_secret_span(z), order->salt, kbs_buf_span(&info), &kek, &err);
+    }
+    if (rc == 0) {
+        rc = kbs_agree_unwrap(kbs_secret_span(kek), kbs_span(wrapped, wrapped_len), ret_key, &err);
+    }
+    if (rc != 0) {
+        fail_msg("the released key does not open: %s", err.detail);
+    }
+    kbs_buf_deinit(&info);
+    kbs_buf_deinit(&map);
+}
+
+/* ---- inside ---- */
+
+void inside_open(struct kbs_token *t, const struct token_dir *d)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_SECRET pin = NULL;
+    char init_args[512];
+
+    *t = KBS_TOKEN_NULL;
+    (void)snprintf(init_args, sizeof(init_args), "%s", d->init_args);
+    if (d->env[0] != '\0') {
+        (void)setenv("SOFTHSM2_CONF", strchr(d->env, '=') + 1, 1);
+    }
+    if (kbs_secret_new(sizeof(PIN) - 1, &pin, &err) != 0) {
+        fail_msg("%s", err.detail);
+    }
+    memcpy(kbs_secret_bytes(pin), PIN, sizeof(PIN) - 1);
+    if (kbs_token_load(t, module_path, init_args[0] != '\0' ? init_args : NULL, &err) != 0 ||
+        kbs_token_find(t, d->uri, &err) != 0 || kbs_token_login(t, pin, &err) != 0) {
+        fail_msg("inside: %s", err.detail);
+    }
+}

@@ -1,0 +1,97 @@
+/*
+ * The token test harness: fresh token folders, and a real kbs-token between a played kbsd and a played judge.
+ */
+#ifndef KBS_TESTS_TOKEN_HARNESS_H
+#define KBS_TESTS_TOKEN_HARNESS_H
+
+#include <sys/types.h>
+
+#include "agree/agree.h"
+#include "base/terms.h"
+#include "channel/channel.h"
+#include "hsm/module.h"
+
+#define PIN "471100-geheim"
+#define SO_PIN "so-815-geheim"
+#define SALT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+/* One column of the matrix. */
+struct token_kind {
+    const char *name;
+    const char *modules[4];          /* candidates, NULL-terminated */
+    bool nss;                        /* configured by init_args, not by environment */
+    bool short_kcv;                  /* computes HMAC-SHA-256 with keys of less than 32 bytes */
+    enum kbs_locality best_locality; /* what its best rung is worth */
+    const char *jose_rung;
+    const char *cose_rung;
+    const char *manufacturer;
+};
+extern const struct token_kind *kind;
+extern const char *module_path;
+
+/* Chooses the column; false if its module is not installed. */
+bool harness_select(const char *name);
+
+/* A token in a folder of its own; every test gets a copy of one that was initialised once. */
+struct token_dir {
+    char path[256];
+    char env[512];       /* NAME=value, or empty */
+    char init_args[512]; /* or empty */
+    const char *uri;
+};
+void dir_new(struct token_dir *d); /* an empty folder and its configuration */
+void dir_copy(const struct token_dir *from,
+              struct token_dir *d); /* a copy that can be used at once */
+void dir_remove(const struct token_dir *d);
+
+/* A running worker. */
+struct worker {
+    pid_t pid;
+    int control;
+    int judge;
+    struct kbs_channel_msg login_msg;
+    struct kbs_wire_login_done login;
+    bool ready;
+    struct kbs_channel_msg answer_msg; /* owns what the last answer borrows */
+    uint64_t next_id;
+};
+
+struct start_options {
+    enum kbs_duty duty; /* default: admin */
+    bool init;
+    const char *pin;
+    const char *so_pin;
+    const char *uri;
+    const char *module;
+    bool expect_failure; /* stop after LOGIN_DONE, or at the end of file before it */
+};
+void worker_start(struct worker *w, const struct token_dir *d, const struct start_options *o);
+/* Hangs up and waits; returns the exit status (128 + signal if it was killed). */
+int worker_stop(struct worker *w);
+/* Waits for a worker that should end by itself. */
+int worker_wait(struct worker *w);
+
+/* One order, and its RESULT (borrowed until the next). */
+struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg);
+struct kbs_wire_described worker_describe(struct worker *w);
+
+/* Orders in short. Key ids are made of one byte. */
+struct key_ref {
+    uint8_t id[KBS_KEY_ID_BYTES];
+    uint32_t version;
+    char kid[64];
+};
+struct key_ref key_ref(uint8_t n, uint32_t version);
+struct kbs_wire_result order_generate(struct worker *w, const struct key_ref *k, uint32_t bytes);
+struct kbs_wire_result order_service_key(struct worker *w, enum kbs_purpose purpose);
+/* A well-formed release order to change fields of; formats: one format byte. Borrows tee and k. */
+struct kbs_wire_release release_order(const struct key_ref *k, const struct kbs_ec_public *tee,
+                                      enum kbs_format format);
+/* Opens a released key with the TEE's private key, rebuilding the context from the order. */
+void open_released(const struct kbs_agree_key *tee, const struct kbs_wire_release *order,
+                   const struct kbs_wire_result *result, struct kbs_secret **ret_key);
+
+/* The token opened in this process, to look at what is in it. */
+void inside_open(struct kbs_token *t, const struct token_dir *d);
+
+#endif

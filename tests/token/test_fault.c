@@ -1,0 +1,290 @@
+/* What kbs-token does when the token fails or lies: fault.c in front of SoftHSM. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "base/process.h"
+#include "harness.h"
+#include "hsm/p11.h"
+
+static struct token_dir template_dir;
+
+/* One worker behind the fault module, with a key to release. */
+struct scene {
+    struct token_dir dir;
+    struct worker w;
+    struct key_ref key;
+    struct kbs_agree_key *tee;
+    struct kbs_wire_release order;
+};
+
+static void plan(const struct token_dir *d, const char *text)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "%s/plan", d->path);
+    assert_int_equal(kbs_io_write_file(path, kbs_span_str(text), 0600, false, &err), 0);
+}
+
+static const char *fault_module(void)
+{
+    static char path[512];
+
+    (void)snprintf(path, sizeof(path), "%s/tests/bin/libtoken_fault.so", getenv("KBS_BUILD_DIR"));
+    return path;
+}
+
+/* Starts with a plan in force from the first call on. */
+static void scene_start(struct scene *s, const char *first_plan, bool expect_failure)
+{
+    struct start_options o = {.module = fault_module(), .expect_failure = expect_failure};
+    struct kbs_error err = KBS_ERROR_NONE;
+    char path[300];
+
+    dir_copy(&template_dir, &s->dir);
+    (void)snprintf(path, sizeof(path), "%s/plan", s->dir.path);
+    (void)setenv("KBS_FAULT_PLAN", path, 1);
+    (void)setenv("KBS_FAULT_MODULE", module_path, 1);
+    plan(&s->dir, first_plan);
+    s->key = key_ref(1, 1);
+    assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &s->tee, &err), 0);
+    s->order = release_order(&s->key, kbs_agree_key_public(s->tee), KBS_FORMAT_JOSE);
+    worker_start(&s->w, &s->dir, &o);
+}
+
+static void scene_warm(struct scene *s)
+{
+    struct kbs_wire_result r;
+
+    scene_start(s, "", false);
+    r = order_generate(&s->w, &s->key, 32);
+    assert_int_equal(r.category, KBS_OK);
+    r = worker_order(&s->w, KBS_WIRE_RELEASE, &s->order);
+    assert_int_equal(r.category, KBS_OK);
+}
+
+static void scene_end(struct scene *s, int status)
+{
+    int got = status == 0 ? worker_stop(&s->w) : worker_wait(&s->w);
+
+    assert_int_equal(got, status);
+    (void)kbs_agree_key_free(s->tee);
+    dir_remove(&s->dir);
+}
+
+static int group_setup(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct worker w;
+
+    (void)state;
+    assert_true(kbs_secret_heap_init(&err) >= 0);
+    dir_new(&template_dir);
+    worker_start(&w, &template_dir, &(struct start_options){.init = true});
+    assert_int_equal(order_service_key(&w, KBS_PURPOSE_IMPORT).category, KBS_OK);
+    assert_int_equal(order_service_key(&w, KBS_PURPOSE_SIGN_TOKEN).category, KBS_OK);
+    assert_int_equal(worker_stop(&w), 0);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    dir_remove(&template_dir);
+    return 0;
+}
+
+/* Device gone, session gone, logged out, object that stays: TOKEN_DOWN, then the worker ends. */
+static void test_fatal_faults(void **state)
+{
+    static const struct {
+        const char *plan;
+        const char *function;
+        CK_RV ckr;
+    } cases[] = {
+        {"C_WrapKey 0x30", "C_WrapKey", CKR_DEVICE_ERROR},
+        {"C_DeriveKey 0x32", "C_DeriveKey", CKR_DEVICE_REMOVED},
+        {"C_GenerateKeyPair 0xb3", "C_GenerateKeyPair", CKR_SESSION_HANDLE_INVALID},
+        {"C_GetAttributeValue 0x101", "C_GetAttributeValue", CKR_USER_NOT_LOGGED_IN},
+        {"C_WrapKey 0x5", "C_WrapKey", CKR_GENERAL_ERROR}, /* the self-test fails as well */
+        {"C_WrapKey 0x80001234", "C_WrapKey", 0x80001234}, /* a vendor's code: the same */
+        {"C_DestroyObject 0x6 once", "", CKR_OK},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct scene s;
+        struct kbs_wire_result r;
+
+        scene_warm(&s);
+        plan(&s.dir, cases[i].plan);
+        r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+        if (r.category != KBS_TOKEN_DOWN || r.ckr != cases[i].ckr ||
+            !kbs_span_equal_str(r.function, cases[i].function) || r.body.len != 0) {
+            fail_msg("case %zu: category %u, ckr 0x%llx", i, r.category, (unsigned long long)r.ckr);
+        }
+        scene_end(&s, KBS_EXIT_FAILURE);
+    }
+}
+
+/* The order fails, the lane lives. */
+static void test_passing_faults(void **state)
+{
+    static const struct {
+        const char *plan;
+        enum kbs_category category;
+    } cases[] = {
+        {"C_WrapKey 0x5 once", KBS_INTERNAL}, /* the self-test passes */
+        {"C_WrapKey 0x69 once", KBS_INTERNAL},
+        {"C_DeriveKey 0x70 once", KBS_INTERNAL},
+        {"C_GenerateKeyPair 0xb1 once", KBS_BUSY},
+        {"stale", KBS_OK}, /* looked up again, done again */
+    };
+    struct scene s;
+
+    (void)state;
+    scene_warm(&s);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct kbs_wire_result r;
+
+        plan(&s.dir, cases[i].plan);
+        r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+        if (r.category != cases[i].category) {
+            fail_msg("case %zu: %s", i, kbs_category_name((enum kbs_category)r.category));
+        }
+        r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+        assert_int_equal(r.category, KBS_OK);
+    }
+    scene_end(&s, 0);
+}
+
+/* A stale handle that stays stale is looked up once, not for ever. */
+static void test_stale_twice(void **state)
+{
+    struct scene s;
+    struct kbs_wire_result r;
+
+    (void)state;
+    scene_warm(&s);
+    plan(&s.dir, "C_WrapKey 0x60");
+    r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+    assert_int_equal(r.category, KBS_INTERNAL);
+    plan(&s.dir, "");
+    r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+    assert_int_equal(r.category, KBS_OK);
+    scene_end(&s, 0);
+}
+
+static void test_pin_faults(void **state)
+{
+    static const char *const plans[] = {"C_Login 0xa0", "C_Login 0xa1", "C_Login 0xa2",
+                                        "C_Login 0xa3", "C_Login 0xa4", "C_Login 0x102"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
+        struct scene s;
+
+        scene_start(&s, plans[i], true);
+        assert_int_equal(s.w.login.ok, 0);
+        assert_int_equal(s.w.login.pin_error, 1);
+        scene_end(&s, KBS_EXIT_PIN);
+    }
+    struct scene s;
+    scene_start(&s, "C_Login 0x30", true); /* a device error is not a PIN error: kbsd tries again */
+    assert_int_equal(s.w.login.ok, 0);
+    assert_int_equal(s.w.login.pin_error, 0);
+    scene_end(&s, KBS_EXIT_FAILURE);
+}
+
+/* A rung that fails, or makes what nobody can open, is not used for want of a better one. */
+static void test_rungs_that_fail(void **state)
+{
+    static const struct {
+        const char *plan;
+        const char *detail;
+    } cases[] = {{"garble", "wrong result"}, {"C_DeriveKey 0x70", "CKR_MECHANISM_INVALID"}};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct scene s;
+        struct kbs_wire_result r;
+        char detail[256];
+
+        scene_start(&s, cases[i].plan, false);
+        assert_int_equal(worker_describe(&s.w).rungs.count, 0);
+        plan(&s.dir, "");
+        r = order_generate(&s.w, &s.key, 32);
+        assert_int_equal(r.category, KBS_OK);
+        r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+        assert_int_equal(r.category, KBS_UNSUPPORTED);
+        assert_true(kbs_span_to_cstr(r.detail, detail, sizeof(detail)));
+        assert_non_null(strstr(detail, cases[i].detail));
+        scene_end(&s, 0);
+    }
+}
+
+/* A token that ignores CKA_SENSITIVE: nothing is released, nothing is kept. */
+static void test_readable_keys(void **state)
+{
+    struct scene s;
+    struct kbs_wire_result r;
+    struct key_ref other = key_ref(2, 1);
+
+    (void)state;
+    scene_warm(&s);
+    plan(&s.dir, "readable");
+    r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
+    assert_int_equal(r.category, KBS_INTERNAL);
+    r = order_generate(&s.w, &other, 32);
+    assert_int_equal(r.category, KBS_INTERNAL);
+    plan(&s.dir, "");
+    r = order_generate(&s.w, &other, 32); /* no CONFLICT: the first try was destroyed */
+    assert_int_equal(r.category, KBS_OK);
+    scene_end(&s, 0);
+}
+
+/* The check value fails after the key was made: the key goes. */
+static void test_generate_half_way(void **state)
+{
+    static const char *const plans[] = {"C_WrapKey 0x69 once", "C_UnwrapKey 0x110 once",
+                                        "C_Sign 0x20 once"};
+    struct scene s;
+    struct key_ref k = key_ref(3, 1);
+    struct kbs_wire_result r;
+
+    (void)state;
+    scene_start(&s, "", false);
+    for (size_t i = 0; i < 3; i++) {
+        plan(&s.dir, plans[i]);
+        r = order_generate(&s.w, &k, 32);
+        assert_int_equal(r.category, KBS_INTERNAL);
+    }
+    r = order_generate(&s.w, &k, 32);
+    assert_int_equal(r.category, KBS_OK);
+    scene_end(&s, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fatal_faults),      cmocka_unit_test(test_passing_faults),
+        cmocka_unit_test(test_stale_twice),       cmocka_unit_test(test_pin_faults),
+        cmocka_unit_test(test_rungs_that_fail),   cmocka_unit_test(test_readable_keys),
+        cmocka_unit_test(test_generate_half_way),
+    };
+
+    if (!harness_select("softhsm")) {
+        (void)fprintf(stderr, "skipped: SoftHSM is not installed\n");
+        return 77;
+    }
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,1076 @@
+/*
+ * kbs-token against real tokens: one run per token (argument: softhsm or nss). Every claim that the project makes
+ * about custody has a case here; what depends on the token stands in its row of the harness.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "base/process.h"
+#include "harness.h"
+#include "hsm/ckr.h"
+#include "hsm/derive.h"
+#include "hsm/kcv.h"
+#include "hsm/keys.h"
+#include "hsm/ladder.h"
+#include "hsm/object.h"
+#include "hsm/release.h"
+#include "jose/read/jose.h"
+#include "jose/write/jose.h"
+
+/* Initialised once, with both service keys; never used by a test itself. */
+static struct token_dir template_dir;
+
+static const struct start_options admin_lane = {.duty = KBS_DUTY_ADMIN};
+static const struct start_options guest_lane = {.duty = KBS_DUTY_RELEASE};
+
+static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
+{
+    if (r->category != category) {
+        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
+                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
+    }
+}
+
+static void assert_ok(const struct kbs_wire_result *r)
+{
+    assert_category(r, KBS_OK);
+}
+
+static struct kbs_agree_key *tee_new(enum kbs_curve curve)
+{
+    struct kbs_agree_key *tee = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (kbs_agree_key_generate(curve, &tee, &err) != 0) {
+        fail_msg("%s", err.detail);
+    }
+    return tee;
+}
+
+static int group_setup(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct worker w;
+    struct kbs_wire_result r;
+
+    (void)state;
+    assert_true(kbs_secret_heap_init(&err) >= 0);
+    dir_new(&template_dir);
+    worker_start(&w, &template_dir, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
+    r = order_service_key(&w, KBS_PURPOSE_IMPORT);
+    assert_ok(&r);
+    assert_int_equal(r.body.len, 65);
+    r = order_service_key(&w, KBS_PURPOSE_SIGN_TOKEN);
+    assert_ok(&r);
+    assert_int_equal(r.body.len, 65);
+    assert_int_equal(worker_stop(&w), 0);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    dir_remove(&template_dir);
+    return 0;
+}
+
+/* ---- init ---- */
+
+static void test_init(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_described described;
+    struct kbs_wire_result r;
+    uint8_t point[65];
+
+    (void)state;
+    dir_new(&d);
+    worker_start(&w, &d, &(struct start_options){.init = true}); /* random SO PIN */
+    described = worker_describe(&w);
+    assert_true(kbs_span_equal_str(described.manufacturer, kind->manufacturer));
+    assert_int_equal(described.token_class, KBS_TOKEN_CLASS_SOFTWARE);
+    assert_true(described.serial.len > 0);
+    assert_int_equal(described.sign_public.len + described.import_public.len, 0);
+    assert_int_equal(described.rungs.count, kind->nss ? 3 : 1);
+    assert_true(kbs_span_equal_str(kbs_wire_list_at(&described.rungs, 0), kind->cose_rung));
+
+    r = worker_order(&w, KBS_WIRE_SIGN_EAR,
+                     &(struct kbs_wire_sign_ear){.claims = KBS_SPAN_LIT("{}")});
+    assert_category(&r, KBS_MISSING);
+    r = order_service_key(&w, KBS_PURPOSE_IMPORT);
+    assert_ok(&r);
+    assert_int_equal(r.body.len, sizeof(point));
+    memcpy(point, r.body.p, sizeof(point));
+    r = order_service_key(&w, KBS_PURPOSE_IMPORT);
+    assert_category(&r, KBS_CONFLICT);
+    r = order_service_key(&w, KBS_PURPOSE_NONE);
+    assert_category(&r, KBS_INPUT);
+    r = order_service_key(&w, KBS_PURPOSE_SIGN_TOKEN);
+    assert_ok(&r);
+    described = worker_describe(&w);
+    assert_true(kbs_span_equal(described.import_public, kbs_span(point, sizeof(point))));
+    assert_int_equal(described.sign_public.len, sizeof(point));
+    assert_int_equal(worker_stop(&w), 0);
+
+    worker_start(&w, &d, &(struct start_options){.init = true, .expect_failure = true});
+    assert_int_equal(w.login.ok, 0);
+    assert_int_equal(w.login.pin_error, 0);
+    assert_int_equal(worker_wait(&w), KBS_EXIT_FAILURE);
+    dir_remove(&d);
+}
+
+/* ---- release ---- */
+
+/* Releases k in every format to every curve and compares check values; `kcv` from GENERATE or IMPORT. */
+static void release_matrix(struct worker *w, const struct key_ref *k, size_t key_bytes,
+                           const uint8_t *kcv, uint8_t empty_context)
+{
+    for (enum kbs_curve curve = KBS_CURVE_P256; curve <= KBS_CURVE_P521; curve++) {
+        struct kbs_agree_key *tee = tee_new(curve);
+
+        for (unsigned int format = KBS_FORMAT_JOSE; format < KBS_FORMAT_COUNT; format++) {
+            KBS_AUTO_SECRET opened = NULL;
+            struct kbs_wire_release order =
+                release_order(k, kbs_agree_key_public(tee), (enum kbs_format)format);
+            struct kbs_wire_result r;
+            uint8_t opened_kcv[KBS_KCV_BYTES];
+
+            order.empty_context = empty_context;
+            order.salt = format == KBS_FORMAT_COSE && curve != KBS_CURVE_P384 ? KBS_SPAN_LIT(SALT)
+                                                                              : KBS_SPAN_EMPTY;
+            r = worker_order(w, KBS_WIRE_RELEASE, &order);
+            assert_ok(&r);
+            assert_int_equal(r.format, format);
+            assert_int_equal(r.locality, kind->best_locality);
+            assert_true(kbs_span_equal_str(r.rung, format == KBS_FORMAT_JOSE ? kind->jose_rung
+                                                                             : kind->cose_rung));
+            open_released(tee, &order, &r, &opened);
+            assert_int_equal(kbs_secret_len(opened), key_bytes);
+            kbs_agree_kcv(kbs_secret_span(opened), opened_kcv);
+            assert_memory_equal(opened_kcv, kcv, KBS_KCV_BYTES);
+        }
+        (void)kbs_agree_key_free(tee);
+    }
+}
+
+static void test_generate_and_release(void **state)
+{
+    static const uint32_t sizes[] = {16, 24, 32};
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (uint8_t i = 0; i < 3; i++) {
+        struct key_ref k = key_ref(1, i + 1u); /* versions of one key */
+        struct kbs_wire_result r = order_generate(&w, &k, sizes[i]);
+        uint8_t kcv[KBS_KCV_BYTES];
+
+        if (sizes[i] < 32 && !kind->short_kcv) {
+            assert_category(&r, KBS_UNSUPPORTED);
+            r = order_generate(&w, &k, 32); /* nothing was left behind under this id */
+            assert_ok(&r);
+            continue;
+        }
+        assert_ok(&r);
+        assert_int_equal(r.body.len, sizeof(kcv));
+        memcpy(kcv, r.body.p, sizeof(kcv));
+        release_matrix(&w, &k, sizes[i], kcv, i == 1);
+        release_matrix(&w, &k, sizes[i], kcv, i != 1);
+        r = order_generate(&w, &k, sizes[i]);
+        assert_category(&r, KBS_CONFLICT);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+static void test_longest_names(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_result r;
+    struct key_ref k = key_ref(2, UINT32_MAX);
+    char kid[KBS_LIMIT_KID_BYTES + 1];
+    uint8_t kcv[KBS_KCV_BYTES];
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    memset(kid, 'x', sizeof(kid));
+    kid[100] = kid[200] = '/';
+    (void)snprintf(kid + 255, sizeof(kid) - 255, "/v4294967295");
+    r = worker_order(&w, KBS_WIRE_GENERATE,
+                     &(struct kbs_wire_generate){.purpose = KBS_PURPOSE_RELEASE,
+                                                 .key_id = kbs_span(k.id, sizeof(k.id)),
+                                                 .key_version = k.version,
+                                                 .label = kbs_span_str(kid),
+                                                 .key_bytes = 32});
+    assert_ok(&r);
+    memcpy(kcv, r.body.p, sizeof(kcv));
+    for (unsigned int format = KBS_FORMAT_JOSE; format < KBS_FORMAT_COUNT; format++) {
+        KBS_AUTO_SECRET opened = NULL;
+        struct kbs_agree_key *tee = tee_new(KBS_CURVE_P521);
+        struct kbs_wire_release order =
+            release_order(&k, kbs_agree_key_public(tee), (enum kbs_format)format);
+        uint8_t opened_kcv[KBS_KCV_BYTES];
+
+        order.kid = kbs_span_str(kid);
+        r = worker_order(&w, KBS_WIRE_RELEASE, &order);
+        assert_ok(&r);
+        open_released(tee, &order, &r, &opened);
+        kbs_agree_kcv(kbs_secret_span(opened), opened_kcv);
+        assert_memory_equal(opened_kcv, kcv, sizeof(kcv));
+        (void)kbs_agree_key_free(tee);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+static void test_choice(void **state)
+{
+    static const uint8_t both[] = {KBS_FORMAT_COSE, KBS_FORMAT_JOSE};
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_result r;
+    struct key_ref k = key_ref(3, 1);
+    struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
+    struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    r = order_generate(&w, &k, 32);
+    assert_ok(&r);
+    order.formats = kbs_span(both, sizeof(both));
+    r = worker_order(&w, KBS_WIRE_RELEASE, &order);
+    assert_ok(&r);
+    assert_int_equal(r.format, KBS_FORMAT_COSE); /* the client's first wish */
+
+    order.floor = KBS_LOCALITY_TOKEN;
+    r = worker_order(&w, KBS_WIRE_RELEASE, &order);
+    if (kind->best_locality == KBS_LOCALITY_TOKEN) {
+        assert_ok(&r);
+    } else {
+        char detail[256];
+
+        assert_category(&r, KBS_UNSUPPORTED);
+        assert_int_equal(r.body.len, 0);
+        assert_true(kbs_span_to_cstr(r.detail, detail, sizeof(detail)));
+        assert_non_null(strstr(detail, "COSE-HKDF")); /* names what is missing */
+        assert_non_null(strstr(detail, "CKR_MECHANISM_INVALID"));
+    }
+    (void)kbs_agree_key_free(tee);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+static void test_release_refusals(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_result r;
+    struct key_ref k = key_ref(4, 1);
+    struct key_ref other = key_ref(5, 1);
+    struct key_ref other_version = key_ref(4, 2);
+    struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
+    struct kbs_ec_public off_curve = *kbs_agree_key_public(tee);
+    const struct kbs_wire_release good =
+        release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_COSE);
+    struct {
+        struct kbs_wire_release order;
+        enum kbs_category category;
+    } cases[16];
+    size_t n = 0;
+
+    (void)state;
+    off_curve.y[31] ^= 1;
+    for (size_t i = 0; i < 16; i++) {
+        cases[i].order = good;
+        cases[i].category = KBS_INPUT;
+    }
+    cases[n].order = release_order(&k, &off_curve, KBS_FORMAT_JOSE);
+    cases[n++].category = KBS_UNPROCESSABLE;
+    cases[n].order = release_order(&other, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    cases[n++].category = KBS_MISSING;
+    cases[n].order = release_order(&other_version, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    cases[n++].category = KBS_MISSING;
+    cases[n++].order.key_version = 2; /* kid says 1 */
+    cases[n++].order.key_id.len = 15;
+    cases[n++].order.kid = KBS_SPAN_LIT("default/key/v1");
+    cases[n++].order.kid = KBS_SPAN_LIT("default/key/\"x\"/v1");
+    cases[n++].order.curve = KBS_CURVE_P384;
+    cases[n++].order.curve = 4;
+    cases[n++].order.x.len = 31;
+    cases[n++].order.formats = KBS_SPAN_EMPTY;
+    cases[n++].order.formats = KBS_SPAN_LIT("\x07");
+    cases[n++].order.floor = 0;
+    cases[n++].order.floor = 4;
+    cases[n++].order.party_v.len = 31;
+    cases[n++].order.salt = KBS_SPAN_LIT(SALT "x");
+
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    r = order_generate(&w, &k, 32);
+    assert_ok(&r);
+    for (size_t i = 0; i < n; i++) {
+        r = worker_order(&w, KBS_WIRE_RELEASE, &cases[i].order);
+        if (r.category != cases[i].category) {
+            fail_msg("case %zu: %s", i, kbs_category_name((enum kbs_category)r.category));
+        }
+        assert_int_equal(r.body.len, 0);
+        assert_true(r.detail.len > 0);
+    }
+    r = worker_order(&w, KBS_WIRE_RELEASE, &good); /* and the worker is still there */
+    assert_ok(&r);
+    (void)kbs_agree_key_free(tee);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+static void test_generate_refusals(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct key_ref k = key_ref(6, 1);
+    struct kbs_wire_generate good = {.purpose = KBS_PURPOSE_RELEASE,
+                                     .key_id = kbs_span(k.id, sizeof(k.id)),
+                                     .key_version = 1,
+                                     .label = kbs_span_str(k.kid),
+                                     .key_bytes = 32};
+    struct kbs_wire_generate bad[5] = {good, good, good, good, good};
+
+    (void)state;
+    bad[0].key_bytes = 20;
+    bad[1].key_bytes = 64;
+    bad[2].key_version = 2;
+    bad[3].key_id.len = 17;
+    bad[4].label = KBS_SPAN_LIT("");
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (size_t i = 0; i < 5; i++) {
+        struct kbs_wire_result r = worker_order(&w, KBS_WIRE_GENERATE, &bad[i]);
+        assert_category(&r, KBS_INPUT);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+static void test_deadline(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_result r;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &guest_lane);
+    /* By hand: a frame whose deadline has passed cannot be sent by a call that honours it. */
+    struct kbs_buf frame = KBS_BUF(4096);
+    assert_int_equal(kbs_wire_encode(&frame, KBS_WIRE_SIGN_EAR, 7, 1,
+                                     &(struct kbs_wire_sign_ear){.claims = KBS_SPAN_LIT("{}")},
+                                     &err),
+                     0);
+    assert_int_equal(write(w.judge, frame.p, frame.len), (ssize_t)frame.len);
+    kbs_buf_deinit(&frame);
+    assert_int_equal(kbs_channel_recv(w.judge, &w.answer_msg, kbs_deadline_in_ms(10000), &err), 0);
+    assert_int_equal(kbs_channel_msg_decode(&w.answer_msg, KBS_WIRE_RESULT, &r, &err), 0);
+    assert_int_equal(w.answer_msg.frame.id, 7);
+    assert_category(&r, KBS_DEADLINE);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- import ---- */
+
+struct import_case {
+    struct kbs_agree_key *sender;
+    uint8_t wrapped[72];
+    size_t wrapped_len;
+    struct kbs_wire_import order;
+};
+
+/* What kbs-admin does: wraps `key` to the import key. */
+static void import_prepare(struct import_case *c, struct worker *w, const struct key_ref *k,
+                           struct kbs_span key)
+{
+    KBS_AUTO_SECRET z = NULL;
+    KBS_AUTO_SECRET kek = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_described described = worker_describe(w);
+    struct kbs_buf info = KBS_BUF(512);
+    struct kbs_ec_public import_key;
+
+    c->sender = tee_new(KBS_CURVE_P256);
+    kbs_jose_other_info_put(&info, KBS_SPAN_LIT("kbs-import-v1"), kbs_span_str(k->kid));
+    assert_int_equal(kbs_ec_point_get(KBS_CURVE_P256, described.import_public, &import_key, &err),
+                     0);
+    assert_int_equal(kbs_agree_ecdh(c->sender, &import_key, &z, &err), 0);
+    assert_int_equal(kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, &err), 0);
+    assert_int_equal(kbs_agree_wrap(kbs_secret_span(kek), key, c->wrapped, &c->wrapped_len, &err),
+                     0);
+    kbs_buf_deinit(&info);
+    c->order = (struct kbs_wire_import){.key_id = kbs_span(k->id, sizeof(k->id)),
+                                        .key_version = k->version,
+                                        .label = kbs_span_str(k->kid),
+                                        .epk_x = kbs_ec_x(kbs_agree_key_public(c->sender)),
+                                        .epk_y = kbs_ec_y(kbs_agree_key_public(c->sender)),
+                                        .wrapped = kbs_span(c->wrapped, c->wrapped_len)};
+}
+
+static void test_import(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    uint8_t key[32];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(key); i++) {
+        key[i] = (uint8_t)(3 * i + 1);
+    }
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (uint8_t n = 16; n <= 32; n += 8) {
+        struct key_ref k = key_ref(n, 1);
+        struct import_case c;
+        struct kbs_wire_result r;
+        uint8_t kcv[KBS_KCV_BYTES];
+
+        import_prepare(&c, &w, &k, kbs_span(key, n));
+        r = worker_order(&w, KBS_WIRE_IMPORT, &c.order);
+        if (n < 32 && !kind->short_kcv) {
+            assert_category(&r, KBS_UNSUPPORTED);
+            r = order_generate(&w, &k, 32); /* nothing was left behind under this id */
+            assert_ok(&r);
+            (void)kbs_agree_key_free(c.sender);
+            continue;
+        }
+        assert_ok(&r);
+        assert_int_equal(r.locality, kind->best_locality);
+        assert_true(kbs_span_equal_str(r.rung, kind->jose_rung));
+        kbs_agree_kcv(kbs_span(key, n), kcv);
+        assert_int_equal(r.body.len, sizeof(kcv));
+        assert_memory_equal(r.body.p, kcv, sizeof(kcv));
+        release_matrix(&w, &k, n, kcv, 0);
+        r = worker_order(&w, KBS_WIRE_IMPORT, &c.order);
+        assert_category(&r, KBS_CONFLICT);
+        (void)kbs_agree_key_free(c.sender);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+static void test_import_refusals(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct key_ref k = key_ref(40, 1);
+    struct key_ref moved = key_ref(41, 1);
+    struct import_case c;
+    struct kbs_wire_result r;
+    struct kbs_wire_import bad;
+    uint8_t key[32] = {1, 2, 3};
+    uint8_t y[32];
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    import_prepare(&c, &w, &k, kbs_span(key, sizeof(key)));
+
+    c.wrapped[5] ^= 1; /* garbled, again and again: the lane must live on */
+    for (int i = 0; i < 3; i++) {
+        r = worker_order(&w, KBS_WIRE_IMPORT, &c.order);
+        assert_category(&r, KBS_UNPROCESSABLE);
+        assert_true(r.ckr != CKR_OK);
+        if (i == 0) {
+            print_message("%s calls a garbled blob %s\n", kind->name, kbs_ckr_name(r.ckr));
+        }
+        assert_true(kbs_span_equal_str(r.function, "C_UnwrapKey"));
+    }
+    c.wrapped[5] ^= 1;
+
+    bad = c.order; /* a good blob under another name */
+    bad.key_id = kbs_span(moved.id, sizeof(moved.id));
+    bad.label = kbs_span_str(moved.kid);
+    r = worker_order(&w, KBS_WIRE_IMPORT, &bad);
+    assert_category(&r, KBS_UNPROCESSABLE);
+
+    bad = c.order;
+    memcpy(y, bad.epk_y.p, sizeof(y));
+    y[31] ^= 1;
+    bad.epk_y.p = y;
+    r = worker_order(&w, KBS_WIRE_IMPORT, &bad);
+    assert_category(&r, KBS_UNPROCESSABLE);
+
+    bad = c.order;
+    bad.wrapped.len = 28;
+    r = worker_order(&w, KBS_WIRE_IMPORT, &bad);
+    assert_category(&r, KBS_INPUT);
+    bad.wrapped.len = 16;
+    r = worker_order(&w, KBS_WIRE_IMPORT, &bad);
+    assert_category(&r, KBS_INPUT);
+    bad = c.order;
+    bad.label = kbs_span_str(moved.kid);
+    bad.key_version = 9;
+    r = worker_order(&w, KBS_WIRE_IMPORT, &bad);
+    assert_category(&r, KBS_INPUT);
+
+    r = worker_order(&w, KBS_WIRE_IMPORT, &c.order); /* nothing was left behind under this id */
+    assert_ok(&r);
+    (void)kbs_agree_key_free(c.sender);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- signing ---- */
+
+static void test_sign_ear(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_ec_public key;
+    struct kbs_wire_described described;
+    struct kbs_wire_result r;
+    char thumbprint[44];
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &guest_lane);
+    described = worker_describe(&w);
+    assert_int_equal(kbs_ec_point_get(KBS_CURVE_P256, described.sign_public, &key, &err), 0);
+    kbs_jose_thumbprint(&key, thumbprint);
+    for (int i = 0; i < 40; i++) { /* both lengths of r and s */
+        struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
+        json_t *payload = NULL;
+        struct kbs_span iss;
+
+        r = worker_order(
+            &w, KBS_WIRE_SIGN_EAR,
+            &(struct kbs_wire_sign_ear){.claims = KBS_SPAN_LIT("{\"iss\":\"kbs-hsm\"}")});
+        assert_ok(&r);
+        if (kbs_jose_jws_split(r.body, &jws, &err) != 0 ||
+            kbs_jose_jws_verify(&jws, &key, &payload, &err) != 0) {
+            fail_msg("JWS: %s", err.detail);
+        }
+        assert_true(kbs_span_equal_str(jws.kid, thumbprint));
+        assert_int_equal(kbs_json_get_string(payload, "iss", &iss, &err), 0);
+        assert_true(kbs_span_equal_str(iss, "kbs-hsm"));
+        json_decref(payload);
+        kbs_jose_jws_deinit(&jws);
+    }
+    r = worker_order(&w, KBS_WIRE_SIGN_EAR, &(struct kbs_wire_sign_ear){.claims = KBS_SPAN_EMPTY});
+    assert_category(&r, KBS_INPUT);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- phases, lists, exits ---- */
+
+static void test_wrong_pin(void **state)
+{
+    static const char *const pins[] = {"wrong-wrong-wrong", "1"};
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    for (size_t i = 0; i < 2; i++) {
+        worker_start(&w, &d, &(struct start_options){.pin = pins[i], .expect_failure = true});
+        assert_int_equal(w.login.ok, 0);
+        assert_int_equal(w.login.pin_error, 1);
+        assert_true(w.login.detail.len > 0);
+        assert_int_equal(worker_wait(&w), KBS_EXIT_PIN);
+    }
+    dir_remove(&d);
+}
+
+static void test_bad_configuration(void **state)
+{
+    static const struct start_options cases[] = {
+        {.uri = "pkcs11:token=kbs-test?pin-value=471100-geheim", .expect_failure = true},
+        {.uri = "pkcs11:token=kbs-test;object=x", .expect_failure = true},
+        {.uri = "kbs-test", .expect_failure = true},
+        {.module = "/nonexistent/module.so", .expect_failure = true},
+    };
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        worker_start(&w, &d, &cases[i]);
+        if (w.login.ok != 0) {
+            fail_msg("case %zu logged in", i);
+        }
+        assert_int_equal(w.login.pin_error, 0);
+        assert_int_equal(worker_wait(&w), KBS_EXIT_CONFIG);
+    }
+    worker_start(&w, &d,
+                 &(struct start_options){.uri = "pkcs11:token=other", .expect_failure = true});
+    assert_int_equal(w.login.ok, 0);
+    assert_int_equal(worker_wait(&w), KBS_EXIT_FAILURE);
+    dir_remove(&d);
+}
+
+/* Two tokens that the URI does not tell apart. */
+static void test_ambiguous_uri(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct start_options any = {.uri = "pkcs11:", .expect_failure = true};
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    if (!kind->nss) { /* NSS brings a second token of its own */
+        worker_start(&w, &d, &(struct start_options){.init = true, .uri = "pkcs11:token=second"});
+        assert_int_equal(worker_stop(&w), 0);
+    }
+    worker_start(&w, &d, &any);
+    assert_int_equal(w.login.ok, 0);
+    assert_int_equal(worker_wait(&w), KBS_EXIT_CONFIG);
+    dir_remove(&d);
+}
+
+static void test_not_on_the_list(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct key_ref k = key_ref(50, 1);
+    struct kbs_wire_generate generate = {.purpose = KBS_PURPOSE_RELEASE,
+                                         .key_id = kbs_span(k.id, sizeof(k.id)),
+                                         .key_version = 1,
+                                         .label = kbs_span_str(k.kid),
+                                         .key_bytes = 32};
+    struct kbs_wire_import import = {.key_version = 1};
+    struct {
+        bool to_control;
+        enum kbs_wire_type type;
+        const void *msg;
+    } cases[] = {{false, KBS_WIRE_GENERATE, &generate},
+                 {false, KBS_WIRE_IMPORT, &import},
+                 {false, KBS_WIRE_GO, NULL},
+                 {false, KBS_WIRE_LOGIN_GRANT, NULL},
+                 {true, KBS_WIRE_LOGIN_GRANT, NULL},
+                 {true, KBS_WIRE_DESCRIBE, NULL}};
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        worker_start(&w, &d, &guest_lane);
+        assert_int_equal(kbs_channel_send(cases[i].to_control ? w.control : w.judge, cases[i].type,
+                                          1, cases[i].msg, -1, kbs_deadline_in_ms(10000), &err),
+                         0);
+        assert_int_equal(kbs_channel_recv(w.judge, &w.answer_msg, kbs_deadline_in_ms(10000), &err),
+                         KBS_CHANNEL_EOF); /* no answer */
+        assert_int_equal(worker_wait(&w), KBS_EXIT_FAILURE);
+    }
+    dir_remove(&d);
+}
+
+static void test_ends(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &guest_lane);
+    assert_int_equal(
+        kbs_channel_send(w.control, KBS_WIRE_DRAIN, 0, NULL, -1, kbs_deadline_in_ms(10000), &err),
+        0);
+    assert_int_equal(worker_wait(&w), 0);
+    worker_start(&w, &d, &guest_lane);
+    kbs_io_close(&w.control);
+    assert_int_equal(worker_wait(&w), 0);
+    worker_start(&w, &d, &guest_lane);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- several processes ---- */
+
+static void destroy_key(struct kbs_token *t, const struct key_ref *k)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+
+    kbs_cka_id(k->id, k->version, cka_id);
+    if (kbs_object_find(t, CKO_SECRET_KEY, cka_id, &object, &err) != 0) {
+        fail_msg("%s", err.detail);
+    }
+    assert_int_equal(t->f->C_DestroyObject(t->session, object), CKR_OK);
+}
+
+/* A guest lane that runs while keys come, go, and come again: handles that went stale are looked up anew. */
+static void test_keys_change_under_a_lane(void **state)
+{
+    struct token_dir d;
+    struct worker admin;
+    struct worker guest;
+    struct kbs_token inside;
+    struct kbs_wire_result r;
+    struct key_ref k = key_ref(60, 1);
+    struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
+    struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&admin, &d, &admin_lane);
+    worker_start(&guest, &d, &guest_lane);
+    r = worker_order(&guest, KBS_WIRE_RELEASE, &order);
+    assert_category(&r, KBS_MISSING);
+    for (int i = 0; i < 3; i++) {
+        KBS_AUTO_SECRET opened = NULL;
+        uint8_t kcv[KBS_KCV_BYTES];
+        uint8_t opened_kcv[KBS_KCV_BYTES];
+
+        r = order_generate(&admin, &k, 32);
+        assert_ok(&r);
+        memcpy(kcv, r.body.p, sizeof(kcv));
+        r = worker_order(&guest, KBS_WIRE_RELEASE,
+                         &order); /* warm from the round before, and stale */
+        assert_ok(&r);
+        open_released(tee, &order, &r, &opened);
+        kbs_agree_kcv(kbs_secret_span(opened), opened_kcv);
+        assert_memory_equal(opened_kcv, kcv, sizeof(kcv));
+        inside_open(&inside, &d);
+        destroy_key(&inside, &k);
+        kbs_token_close(&inside);
+        if (i == 1) {
+            r = worker_order(&guest, KBS_WIRE_RELEASE, &order);
+            assert_category(&r, KBS_MISSING);
+        }
+    }
+    (void)kbs_agree_key_free(tee);
+    assert_int_equal(worker_stop(&guest), 0);
+    assert_int_equal(worker_stop(&admin), 0);
+    dir_remove(&d);
+}
+
+/* ---- inside the token ---- */
+
+static CK_ULONG count_objects(struct kbs_token *t, bool token_objects)
+{
+    struct kbs_template wanted = {.n = 0};
+    CK_OBJECT_HANDLE found[64];
+    CK_ULONG n = 0;
+
+    kbs_template_bool(&wanted, CKA_TOKEN, token_objects);
+    assert_int_equal(t->f->C_FindObjectsInit(t->session, wanted.a, wanted.n), CKR_OK);
+    assert_int_equal(t->f->C_FindObjects(t->session, found, 64, &n), CKR_OK);
+    assert_int_equal(t->f->C_FindObjectsFinal(t->session), CKR_OK);
+    return n;
+}
+
+/* What a template asked for is what the token has. */
+static void assert_attributes(struct kbs_token *t, CK_OBJECT_CLASS class, const uint8_t *cka_id,
+                              const struct kbs_template *wanted)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+
+    if (kbs_object_find(t, class, cka_id, &object, &err) != 0) {
+        fail_msg("%s", err.detail);
+    }
+    for (CK_ULONG i = 0; i < wanted->n; i++) {
+        uint8_t value[64] = {0};
+        CK_ATTRIBUTE a = {wanted->a[i].type, value, wanted->a[i].ulValueLen};
+        CK_RV rv = t->f->C_GetAttributeValue(t->session, object, &a, 1);
+
+        assert_true(a.ulValueLen <= sizeof(value));
+        if (rv != CKR_OK || a.ulValueLen != wanted->a[i].ulValueLen ||
+            memcmp(value, wanted->a[i].pValue, a.ulValueLen) != 0) {
+            fail_msg("attribute 0x%lx: %s", a.type, kbs_ckr_name(rv));
+        }
+    }
+}
+
+static void assert_secret(struct kbs_token *t, CK_OBJECT_CLASS class, const uint8_t *cka_id)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+    uint8_t value[128] = {0};
+    CK_ATTRIBUTE a = {CKA_VALUE, value, sizeof(value)};
+
+    assert_int_equal(kbs_object_find(t, class, cka_id, &object, &err), 0);
+    assert_int_equal(t->f->C_GetAttributeValue(t->session, object, &a, 1), CKR_ATTRIBUTE_SENSITIVE);
+    for (size_t i = 0; i < sizeof(value); i++) {
+        assert_int_equal(value[i], 0);
+    }
+}
+
+static void test_attributes(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_token t;
+    struct kbs_wire_result r;
+    struct key_ref generated = key_ref(70, 1);
+    struct key_ref imported = key_ref(71, 1);
+    struct import_case c;
+    uint8_t key[32] = {7};
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    r = order_generate(&w, &generated, 32);
+    assert_ok(&r);
+    import_prepare(&c, &w, &imported, kbs_span(key, sizeof(key)));
+    r = worker_order(&w, KBS_WIRE_IMPORT, &c.order);
+    assert_ok(&r);
+    (void)kbs_agree_key_free(c.sender);
+    assert_int_equal(worker_stop(&w), 0);
+
+    inside_open(&t, &d);
+    for (int i = 0; i < 2; i++) {
+        struct kbs_template wanted = {.n = 0};
+        const struct key_ref *k = i == 0 ? &generated : &imported;
+
+        kbs_cka_id(k->id, k->version, cka_id);
+        kbs_template_secret_key(&wanted, CKK_AES, true, true, KBS_USAGE_NONE);
+        kbs_template_bool(&wanted, CKA_MODIFIABLE, false);
+        /* SoftHSM does not know how long a key is that it unwrapped. */
+        kbs_template_number(&wanted, CKA_VALUE_LEN, i == 0 || kind->nss ? 32 : 0);
+        kbs_template_bytes(&wanted, CKA_LABEL, kbs_span_str(k->kid));
+        assert_attributes(&t, CKO_SECRET_KEY, cka_id, &wanted);
+        assert_secret(&t, CKO_SECRET_KEY, cka_id);
+    }
+    for (int i = 0; i < 2; i++) {
+        struct kbs_template public_key = {.n = 0};
+        struct kbs_template private_key = {.n = 0};
+
+        kbs_keys_service_id(i == 0 ? KBS_PURPOSE_IMPORT : KBS_PURPOSE_SIGN_TOKEN, cka_id);
+        kbs_template_ec_pair(&public_key, &private_key, KBS_CURVE_P256, true,
+                             i == 0 ? KBS_USAGE_DERIVE : KBS_USAGE_SIGN);
+        kbs_template_bool(&private_key, CKA_MODIFIABLE, false);
+        assert_attributes(&t, CKO_PRIVATE_KEY, cka_id, &private_key);
+        assert_secret(&t, CKO_PRIVATE_KEY, cka_id);
+    }
+    assert_int_equal(count_objects(&t, true), 6); /* two AES keys, two pairs */
+    kbs_token_close(&t);
+    dir_remove(&d);
+}
+
+/* N releases, good and bad ones, leave no session object behind; nor do probe, import and generation. */
+static void test_no_session_object_stays(void **state)
+{
+    struct token_dir d;
+    struct kbs_token t;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_ladder *ladder = calloc(1, sizeof(*ladder));
+    struct kbs_handle_cache *cache = NULL;
+    struct key_ref k = key_ref(80, 1);
+    struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
+    struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_generate generate = {.purpose = KBS_PURPOSE_RELEASE,
+                                         .key_id = kbs_span(k.id, sizeof(k.id)),
+                                         .key_version = 1,
+                                         .label = kbs_span_str(k.kid),
+                                         .key_bytes = 32};
+    struct kbs_answer answer = KBS_ANSWER;
+    CK_ULONG before;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    inside_open(&t, &d);
+    before = count_objects(&t, false);
+    {
+        KBS_AUTO_SCRATCH scratch = {.token = &t}; /* the detector detects */
+        CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+        assert_int_equal(kbs_kcv_session_key(&scratch, &object, &err), 0);
+        assert_int_equal(count_objects(&t, false), before + 1);
+    }
+    assert_int_equal(kbs_ladder_probe(ladder, &t, &err), 0);
+    assert_int_equal(count_objects(&t, false), before);
+    assert_int_equal(kbs_handle_cache_new(&cache, &err), 0);
+    if (kbs_keys_generate(&t, &generate, &answer, &err) != 0) {
+        fail_msg("%s", err.detail);
+    }
+    for (int i = 0; i < 30; i++) {
+        kbs_buf_clear(&answer.body);
+        assert_int_equal(kbs_release(&t, ladder, cache, &order, &answer, &err), 0);
+    }
+    assert_int_equal(count_objects(&t, false), before);
+
+    /* A failure between two session objects: the key is gone when it is to be wrapped. */
+    destroy_key(&t, &k);
+    assert_int_equal(kbs_release(&t, ladder, cache, &order, &answer, &err), -1);
+    assert_int_equal(err.category, KBS_MISSING);
+    {
+        KBS_AUTO_SCRATCH scratch = {.token = &t};
+        CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+        struct kbs_recipient made;
+        struct kbs_recipient_order bad = {.format = KBS_FORMAT_JOSE,
+                                          .derive = kbs_derive_jose_transport,
+                                          .tee = kbs_agree_key_public(tee),
+                                          .kid = kbs_span_str(k.kid)};
+        err = KBS_ERROR_NONE;
+        assert_int_equal(kbs_kcv_session_key(&scratch, &object, &err), 0);
+        assert_int_equal(kbs_recipient_make(&t, &bad, object + 99999, &made, &err), -1);
+        assert_int_equal(kbs_ckr_class(kbs_ckr_of(&err)), KBS_CKR_STALE);
+        assert_int_equal(count_objects(&t, false), before + 1);
+    }
+    assert_int_equal(count_objects(&t, false), before);
+    assert_int_equal(t.destroy_failures, 0);
+    kbs_buf_deinit(&answer.body);
+    cache = kbs_handle_cache_free(cache);
+    (void)kbs_agree_key_free(tee);
+    kbs_token_close(&t);
+    free(ladder);
+    dir_remove(&d);
+}
+
+/* A key that may be read is not released, and a handle that means another object is noticed. */
+static void test_read_back_fails_closed(void **state)
+{
+    struct token_dir d;
+    struct kbs_token t;
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t cka_id[KBS_CKA_ID_BYTES] = {9};
+    uint8_t other_id[KBS_CKA_ID_BYTES] = {8};
+    uint8_t value[32] = {1};
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    inside_open(&t, &d);
+    {
+        KBS_AUTO_SCRATCH scratch = {.token = &t};
+        struct kbs_template readable = {.n = 0};
+        struct kbs_template good = {.n = 0};
+        CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+
+        kbs_template_number(&readable, CKA_CLASS, CKO_SECRET_KEY);
+        kbs_template_number(&readable, CKA_KEY_TYPE, CKK_AES);
+        kbs_template_bool(&readable, CKA_TOKEN, false);
+        kbs_template_bool(&readable, CKA_SENSITIVE, false);
+        kbs_template_bool(&readable, CKA_EXTRACTABLE, true);
+        kbs_template_bytes(&readable, CKA_ID, kbs_span(cka_id, sizeof(cka_id)));
+        kbs_template_bytes(&readable, CKA_VALUE, kbs_span(value, sizeof(value)));
+        assert_int_equal(kbs_scratch_create(&scratch, &readable, &object, &err), 0);
+        assert_int_equal(kbs_object_check_secret(&t, object, true, &err), -1);
+        assert_int_equal(err.category, KBS_INTERNAL);
+        assert_int_equal(kbs_object_check_release_key(&t, object, cka_id, &err), -1);
+        assert_int_equal(err.category, KBS_INTERNAL);
+
+        err = KBS_ERROR_NONE;
+        kbs_template_secret_key(&good, CKK_AES, false, true, KBS_USAGE_NONE);
+        kbs_template_bytes(&good, CKA_ID, kbs_span(cka_id, sizeof(cka_id)));
+        kbs_template_bytes(&good, CKA_VALUE, kbs_span(value, sizeof(value)));
+        assert_int_equal(kbs_scratch_create(&scratch, &good, &object, &err), 0);
+        assert_int_equal(kbs_object_check_release_key(&t, object, cka_id, &err), 0);
+        assert_int_equal(kbs_object_check_secret(&t, object, false, &err), -1);
+        assert_int_equal(kbs_object_check_release_key(&t, object, other_id, &err), -1);
+        assert_int_equal(kbs_ckr_class(kbs_ckr_of(&err)), KBS_CKR_STALE);
+    }
+    kbs_token_close(&t);
+    dir_remove(&d);
+}
+
+static void test_ckr_classes(void **state)
+{
+    (void)state;
+    assert_int_equal(kbs_ckr_class(CKR_PIN_LOCKED), KBS_CKR_OPERATOR);
+    assert_int_equal(kbs_ckr_class(CKR_KEY_HANDLE_INVALID), KBS_CKR_STALE);
+    assert_int_equal(kbs_ckr_class(CKR_USER_NOT_LOGGED_IN), KBS_CKR_LOGGED_OUT);
+    assert_int_equal(kbs_ckr_class(CKR_DEVICE_REMOVED), KBS_CKR_DEVICE);
+    assert_int_equal(kbs_ckr_class(CKR_SESSION_COUNT), KBS_CKR_CAPACITY);
+    assert_int_equal(kbs_ckr_class(CKR_MECHANISM_INVALID), KBS_CKR_REQUEST);
+    assert_int_equal(kbs_ckr_class(CKR_VENDOR_DEFINED | 17), KBS_CKR_AMBIGUOUS);
+    assert_false(kbs_ckr_is_fatal(CKR_GENERAL_ERROR));
+    assert_true(kbs_ckr_is_fatal(CKR_DEVICE_ERROR));
+    assert_int_equal(kbs_ckr_category(CKR_SESSION_COUNT), KBS_BUSY);
+    assert_int_equal(kbs_ckr_category(CKR_DEVICE_ERROR), KBS_TOKEN_DOWN);
+    assert_string_equal(kbs_ckr_name(CKR_PIN_INCORRECT), "CKR_PIN_INCORRECT");
+}
+
+/* Not an assertion: warm latency through the channel, for the record. */
+static void test_latency(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_result r;
+    struct key_ref k = key_ref(90, 1);
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    r = order_generate(&w, &k, 32);
+    assert_ok(&r);
+    for (enum kbs_curve curve = KBS_CURVE_P256; curve <= KBS_CURVE_P521; curve++) {
+        struct kbs_agree_key *tee = tee_new(curve);
+
+        for (unsigned int format = KBS_FORMAT_JOSE; format < KBS_FORMAT_COUNT; format++) {
+            struct kbs_wire_release order =
+                release_order(&k, kbs_agree_key_public(tee), (enum kbs_format)format);
+            uint64_t best = UINT64_MAX;
+            uint64_t sum = 0;
+
+            for (int i = 0; i < 20; i++) {
+                uint64_t start = kbs_clock_mono_ns();
+                uint64_t took;
+
+                r = worker_order(&w, KBS_WIRE_RELEASE, &order);
+                took = kbs_clock_mono_ns() - start;
+                assert_ok(&r);
+                best = took < best ? took : best;
+                sum += took;
+            }
+            print_message("%s %s %s: best %.2f ms, mean %.2f ms\n", kind->name,
+                          kbs_curve_jose_name(curve), kbs_format_name((enum kbs_format)format),
+                          (double)best / 1e6, (double)sum / 20e6);
+        }
+        (void)kbs_agree_key_free(tee);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ckr_classes),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_generate_and_release),
+        cmocka_unit_test(test_longest_names),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_release_refusals),
+        cmocka_unit_test(test_generate_refusals),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_import),
+        cmocka_unit_test(test_import_refusals),
+        cmocka_unit_test(test_sign_ear),
+        cmocka_unit_test(test_wrong_pin),
+        cmocka_unit_test(test_bad_configuration),
+        cmocka_unit_test(test_ambiguous_uri),
+        cmocka_unit_test(test_not_on_the_list),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_keys_change_under_a_lane),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_no_session_object_stays),
+        cmocka_unit_test(test_read_back_fails_closed),
+        cmocka_unit_test(test_latency),
+    };
+
+    if (argc < 2 || !harness_select(argv[1])) {
+        (void)fprintf(stderr, "skipped: the module of %s is not installed\n",
+                      argc > 1 ? argv[1] : "?");
+        return 77;
+    }
+    if (argc > 2) {
+        cmocka_set_test_filter(argv[2]);
+    }
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
