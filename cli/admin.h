@@ -84,7 +84,7 @@ KBS_MUST_CHECK int kbs_admin_new_key_send(struct kbs_admin *a, const struct kbs_
 
 /* Shows a KEY for people; `with_policy` for answers that have the member "policy". */
 KBS_MUST_CHECK int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err);
-/* "2026-01-31T12:00:00Z"; empty if the seconds are out of range. */
+/* "2026-01-31T12:00:00Z" (21 bytes); empty if out of range or too long for `size`. */
 void kbs_admin_time(int64_t unix_s, char *out, size_t size);
 
 #endif

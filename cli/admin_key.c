@@ -151,40 +151,40 @@ static int print_policy(const json_t *key, struct kbs_error *err)
         kbs_cli_field("policy", "none: every release is denied");
         return 0;
     }
-    struct kbs_buf text = KBS_BUF(2 * KBS_LIMIT_POLICY_BYTES);
-    int r = kbs_json_dump(policy, &text, err);
-    if (r == 0) {
-        kbs_cli_field_text("policy", kbs_buf_span(&text));
+    return kbs_cli_field_json("policy", policy, err);
+}
+
+static int print_text(const json_t *key, const char *member, const char *label,
+                      struct kbs_error *err)
+{
+    struct kbs_span value;
+
+    if (kbs_json_get_string(key, member, &value, err) != 0) {
+        return -1;
     }
-    kbs_buf_deinit(&text);
-    return r;
+    kbs_cli_field_text(label, value);
+    return 0;
 }
 
 int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err)
 {
-    static const struct {
-        const char *label;
-        const char *member;
-    } texts[] = {{"path", "path"},          {"kid", "kid"},
-                 {"purpose", "purpose"},    {"provenance", "provenance"},
-                 {"algorithm", "alg"},      {"floor", "floor"},
-                 {"key check value", "kcv"}};
-    struct kbs_span value;
     int64_t bytes;
     int64_t created;
     char when[32];
 
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        if (kbs_json_get_string(key, texts[i].member, &value, err) != 0) {
-            return -1;
-        }
-        kbs_cli_field_text(texts[i].label, value);
-    }
     if (kbs_json_get_integer(key, "bytes", &bytes, err) != 0 ||
-        kbs_json_get_integer(key, "created", &created, err) != 0) {
+        kbs_json_get_integer(key, "created", &created, err) != 0 ||
+        print_text(key, "path", "path", err) != 0 || print_text(key, "kid", "kid", err) != 0 ||
+        print_text(key, "purpose", "purpose", err) != 0 ||
+        print_text(key, "provenance", "provenance", err) != 0 ||
+        print_text(key, "alg", "algorithm", err) != 0) {
         return -1;
     }
     kbs_cli_field("key length", "%lld bytes", (long long)bytes);
+    if (print_text(key, "floor", "floor", err) != 0 ||
+        print_text(key, "kcv", "key check value", err) != 0) {
+        return -1;
+    }
     kbs_admin_time(created, when, sizeof(when));
     kbs_cli_field("created", "%s", when);
     return with_policy ? print_policy(key, err) : 0;

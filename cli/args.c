@@ -187,7 +187,7 @@ int kbs_args_parse(const struct kbs_args *args, int argc, char **argv, const cha
     }
     size_t n = (size_t)(argc - optind);
     if (n < args->positionals_min) {
-        (void)kbs_args_usage(args, "something is missing");
+        (void)kbs_args_usage(args, "an argument is missing");
         return -1;
     }
     if (n > args->positionals_max) {

@@ -87,18 +87,30 @@ void kbs_cli_field_kcv(const uint8_t kcv[4])
                   (unsigned int)kcv[2], (unsigned int)kcv[3]);
 }
 
+/* Escaped to ASCII, so that nothing in it reaches the terminal raw. */
+static int put_json(const json_t *value, struct kbs_error *err)
+{
+    if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "cannot write the result");
+    }
+    (void)putchar('\n');
+    return 0;
+}
+
+int kbs_cli_field_json(const char *label, const json_t *value, struct kbs_error *err)
+{
+    (void)printf("%s\n", label);
+    return put_json(value, err);
+}
+
 int kbs_cli_json(json_t *value, struct kbs_error *err)
 {
     if (value == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
-    int bad = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    int r = put_json(value, err);
     json_decref(value);
-    if (bad != 0) {
-        return kbs_fail(err, KBS_INTERNAL, "cannot write the result");
-    }
-    (void)putchar('\n');
-    return 0;
+    return r;
 }
 
 void kbs_cli_table(const struct kbs_span *cells, size_t rows, size_t columns)

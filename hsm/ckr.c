@@ -1,14 +1,16 @@
 /*
- * Every CK_RV gets exactly one class here, so that no call site invents its own recovery: a caller's bad blob
- * must never restart a worker, and a dead device must never be blamed on a caller.
+ * Every CK_RV gets exactly one class here, so that no call site invents its own recovery: a
+ * caller's bad blob must never restart a worker, and a dead device must never be blamed on a
+ * caller.
  *
- * Tokens disagree about the vague codes: SoftHSM says GENERAL_ERROR for a garbled blob, others for a lost
- * device. Those are AMBIGUOUS, and serve.c settles them with a self-test. A code that is not in the table is
- * treated alike. There is no class that logs in again: the PIN is cleansed after the first login, and a new
- * login has to be granted by kbsd (one at a time per token), so a worker that was logged out is replaced.
+ * Tokens disagree about the vague codes: SoftHSM says GENERAL_ERROR for a garbled blob, others for
+ * a lost device. Those are AMBIGUOUS, and serve.c settles them with a self-test. A code that is not
+ * in the table is treated alike. There is no class that logs in again: the PIN is cleansed after
+ * the first login, and a new login has to be granted by kbsd (one at a time per token), so a worker
+ * that was logged out is replaced.
  *
- * Rejected: re-initialising the module in place. Vendors' modules are known to recover only with a new
- * process, and a new process is what kbsd makes anyway.
+ * Rejected: re-initialising the module in place. Vendors' modules are known to recover only with a
+ * new process, and a new process is what kbsd makes anyway.
  */
 #include "hsm/ckr.h"
 
@@ -129,7 +131,8 @@ enum kbs_category kbs_ckr_category(CK_RV rv)
         return KBS_OK;
     case KBS_CKR_REQUEST:
     case KBS_CKR_STALE:
-        return KBS_INTERNAL; /* what came from outside was validated: callers who know better say so */
+        /* what came from outside was validated: callers who know better say so */
+        return KBS_INTERNAL;
     case KBS_CKR_CAPACITY:
         return KBS_BUSY;
     case KBS_CKR_AMBIGUOUS:

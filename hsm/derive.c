@@ -1,19 +1,21 @@
 /*
- * No packaged token has one mechanism for what JOSE or COSE want, so each rung builds it from older parts.
- * With || for concatenation and Z for the shared secret:
+ * No packaged token has one mechanism for what JOSE or COSE want, so each rung builds it from older
+ * parts. With || for concatenation and Z for the shared secret:
  *
  *   COSE-HKDF   HKDF_DERIVE does extract and expand at once.
- *   JOSE-chain  Concat KDF with one round is SHA-256(00000001 || Z || OtherInfo): CONCATENATE_DATA_AND_BASE,
- *               CONCATENATE_BASE_AND_DATA, SHA256_KEY_DERIVATION, every step from key object to key object.
- *   transport   C_DigestKey hashes Z without showing it. JOSE: the digest above is the wrapping key. COSE: the
- *               extract step is HMAC(salt, Z) = SHA-256(salt^opad || SHA-256(salt^ipad || Z)); the inner
- *               digest is made over Z in the token, outer digest and expand step here. Then the wrapping key is
- *               imported as a sensitive object, which wraps in the token. It is in our memory, on the
- *               secure heap, for one operation.
+ *   JOSE-chain  Concat KDF with one round is SHA-256(00000001 || Z || OtherInfo):
+ *               CONCATENATE_DATA_AND_BASE, CONCATENATE_BASE_AND_DATA, SHA256_KEY_DERIVATION, every
+ *               step from key object to key object.
+ *   transport   C_DigestKey hashes Z without showing it. JOSE: the digest above is the wrapping
+ *               key. COSE: the extract step is HMAC(salt, Z) = SHA-256(salt^opad ||
+ *               SHA-256(salt^ipad || Z)); the inner digest is made over Z in the token, outer
+ *               digest and expand step here. Then the wrapping key is imported as a sensitive
+ *               object, which wraps in the token. It is in our memory, on the secure heap, for one
+ *               operation.
  *
- * Z is always derived by CKD_NULL with its full length: tokens disagree on which end to cut. Rejected: reading
- * Z out (what pkcs11-provider does), and ECDH in OpenSSL with the same import (faster in SoftHSM, but then
- * Z is here as well).
+ * Z is always derived by CKD_NULL with its full length: tokens disagree on which end to cut.
+ * Rejected: reading Z out (what pkcs11-provider does), and ECDH in OpenSSL with the same import
+ * (faster in SoftHSM, but then Z is here as well).
  */
 #include "hsm/derive.h"
 
@@ -180,7 +182,8 @@ int kbs_derive_jose_transport(struct kbs_scratch *s, const struct kbs_derive_inp
     return derive_import_kek(s, value, in->usage, ret, err);
 }
 
-/* HKDF's pseudo-random key, HMAC-SHA-256(salt, Z), into 32 bytes at `prk` (RFC 5869 section 2.2). */
+/* HKDF's pseudo-random key, HMAC-SHA-256(salt, Z), into 32 bytes at `prk` (RFC 5869 section 2.2).
+ * */
 static int derive_hkdf_extract(const struct kbs_token *t, struct kbs_span salt, CK_OBJECT_HANDLE z,
                                uint8_t *prk, struct kbs_error *err)
 {

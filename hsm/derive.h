@@ -1,6 +1,6 @@
 /*
- * Wrapping keys by ECDH: one function per rung and format, used by the sending side (fresh ephemeral key,
- * TEE's public key) and the receiving side (import key, sender's epk) alike.
+ * Wrapping keys by ECDH: one function per rung and format, used by the sending side (fresh
+ * ephemeral key, TEE's public key) and the receiving side (import key, sender's epk) alike.
  */
 #ifndef KBS_HSM_DERIVE_H
 #define KBS_HSM_DERIVE_H
@@ -16,8 +16,8 @@ struct kbs_derive_input {
 };
 
 /*
- * Makes the 32-byte AES wrapping key as a session object of the scratch, sensitive and not extractable
- * (read back), good for in->usage only.
+ * Makes the 32-byte AES wrapping key as a session object of the scratch, sensitive and not
+ * extractable (read back), good for in->usage only.
  */
 typedef int kbs_derive_fn(struct kbs_scratch *s, const struct kbs_derive_input *in,
                           CK_OBJECT_HANDLE *ret, struct kbs_error *err);
@@ -26,7 +26,8 @@ typedef int kbs_derive_fn(struct kbs_scratch *s, const struct kbs_derive_input *
 kbs_derive_fn kbs_derive_cose_hkdf;
 /* Concat KDF in the token: ECDH1_DERIVE, two concatenations, a digest (RFC 7518 section 4.6.2). */
 kbs_derive_fn kbs_derive_jose_chain;
-/* ECDH in the token, Z digested there by C_DigestKey; the wrapping key passes through this process. */
+/* ECDH in the token, Z digested there by C_DigestKey; the wrapping key passes through this process.
+ * */
 kbs_derive_fn kbs_derive_jose_transport;
 kbs_derive_fn kbs_derive_cose_transport;
 

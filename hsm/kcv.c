@@ -1,10 +1,11 @@
 /*
- * An AES key that may only be wrapped cannot compute a MAC, and CKA_CHECK_VALUE is missing in NSS. So a copy is
- * made in the token: wrapped under a throw-away AES key and unwrapped as a generic secret that can only
- * sign. Both tokens do it; the copy is sensitive and gone when the function returns.
+ * An AES key that may only be wrapped cannot compute a MAC, and CKA_CHECK_VALUE is missing in NSS.
+ * So a copy is made in the token: wrapped under a throw-away AES key and unwrapped as a generic
+ * secret that can only sign. Both tokens do it; the copy is sensitive and gone when the function
+ * returns.
  *
- * Rejected: C_CopyObject (attributes of a key that is not modifiable), encrypting a zero block (would need
- * CKA_ENCRYPT on the released key).
+ * Rejected: C_CopyObject (attributes of a key that is not modifiable), encrypting a zero block
+ * (would need CKA_ENCRYPT on the released key).
  */
 #include "hsm/kcv.h"
 

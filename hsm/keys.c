@@ -1,14 +1,14 @@
 /*
- * A key for release must leave the token wrapped, so it is extractable; that is all it can do. Every other usage is
- * denied at birth, MODIFIABLE=0 keeps it so (SoftHSM; NSS stores the flag and does not mind it), and what the
- * token made of the template is read back before the key counts.
+ * A key for release must leave the token wrapped, so it is extractable; that is all it can do.
+ * Every other usage is denied at birth, MODIFIABLE=0 keeps it so (SoftHSM; NSS stores the flag and
+ * does not mind it), and what the token made of the template is read back before the key counts.
  *
- * A new token object belongs to a scratch like any session object until the last check has passed: a failure
- * half-way leaves nothing behind. CKA_ID is the name of a key; that two are never made with the same is
- * checked here and holds because only the one admin lane makes keys.
+ * A new token object belongs to a scratch like any session object until the last check has passed:
+ * a failure half-way leaves nothing behind. CKA_ID is the name of a key; that two are never made
+ * with the same is checked here and holds because only the one admin lane makes keys.
  *
- * An import names its label in the KDF (apv), so a blob cannot be moved to another name or version, and its
- * purpose in apu.
+ * An import names its label in the KDF (apv), so a blob cannot be moved to another name or version,
+ * and its purpose in apu.
  */
 #include "hsm/keys.h"
 
@@ -64,7 +64,8 @@ static int keys_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class,
     return 0;
 }
 
-/* What GENERATE and IMPORT make. CKA_VALUE_LEN is for the caller: generation needs it, unwrapping forbids it. */
+/* What GENERATE and IMPORT make. CKA_VALUE_LEN is for the caller: generation needs it, unwrapping
+ * forbids it. */
 static void keys_release_template(struct kbs_template *t, CK_KEY_TYPE type,
                                   const struct keys_name *name)
 {
@@ -200,7 +201,8 @@ static int keys_import_kek(struct kbs_scratch *s, const struct kbs_rung *rung,
     return rc;
 }
 
-/* Codes that say nothing about the blob, but that this folder asked for something the token does not do. */
+/* Codes that say nothing about the blob, but that this folder asked for something the token does
+ * not do. */
 static bool keys_is_our_fault(CK_RV rv)
 {
     switch (rv) {
@@ -223,8 +225,8 @@ static bool keys_is_our_fault(CK_RV rv)
 }
 
 /*
- * Tokens answer a garbled blob with anything (NSS: WRAPPED_KEY_INVALID; SoftHSM: GENERAL_ERROR). If the token still
- * works right after, it was the blob.
+ * Tokens answer a garbled blob with anything (NSS: WRAPPED_KEY_INVALID; SoftHSM: GENERAL_ERROR). If
+ * the token still works right after, it was the blob.
  */
 static int keys_unwrap_failed(struct kbs_token *t, struct kbs_error *err)
 {

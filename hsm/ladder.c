@@ -1,12 +1,12 @@
 /*
- * Mechanism lists lie in both directions: NSS does not name the concatenations it does on that slot, SoftHSM names AES_GCM
- * for wrapping it refuses. So each rung is done once at start, with the very function that serves
- * releases and with inputs as long as they can get, and its result is opened by OpenSSL: a rung that passes makes
- * what a guest can open.
+ * Mechanism lists lie in both directions: NSS does not name the concatenations that it does,
+ * SoftHSM adds its flags to whatever the caller's struct held. So each rung is done once at start,
+ * with the very function that serves releases and with inputs as long as they can get, and its
+ * result is opened by OpenSSL: a rung that passes makes what a guest can open.
  *
- * Above that there is policy of one line: token-local rungs first, never below the key's floor, never a
- * silent fallback. Rejected: probing on first use. A start that takes some 100 ms longer and says what the token
- * can do is worth more than the first guest's latency.
+ * Above that there is policy of one line: token-local rungs first, never below the key's floor,
+ * never a silent fallback. Rejected: probing on first use. A start that takes some 100 ms longer
+ * and says what the token can do is worth more than the first guest's latency.
  */
 #include "hsm/ladder.h"
 
@@ -53,7 +53,8 @@ static int probe_open(const struct kbs_agree_key *tee, const struct kbs_recipien
     return rc;
 }
 
-/* One cell: release the throw-away key and see whether what comes out is that key (by its check value). */
+/* One cell: release the throw-away key and see whether what comes out is that key (by its check
+ * value). */
 static int probe_cell(struct kbs_token *t, const struct kbs_recipient_order *order,
                       const struct kbs_agree_key *tee, CK_OBJECT_HANDLE key,
                       const uint8_t kcv[KBS_KCV_BYTES], struct kbs_error *err)
@@ -148,7 +149,8 @@ bool kbs_ladder_passed(const struct kbs_ladder *ladder, size_t rung)
     return false;
 }
 
-/* "no rung for P-256 at locality token: JOSE needs JOSE-chain (C_DeriveKey: CKR_MECHANISM_INVALID)" */
+/* "no rung for P-256 at locality token: JOSE needs JOSE-chain (C_DeriveKey: CKR_MECHANISM_INVALID)"
+ * */
 static int ladder_unsupported(const struct kbs_ladder *ladder, struct kbs_span formats,
                               enum kbs_curve curve, enum kbs_locality floor, struct kbs_error *err)
 {

@@ -1,4 +1,5 @@
-/* The ladder of rungs: which ways of releasing a key this token can really do, and the choice among them. */
+/* The ladder of rungs: which ways of releasing a key this token can really do, and the choice among
+ * them. */
 #ifndef KBS_HSM_LADDER_H
 #define KBS_HSM_LADDER_H
 
@@ -28,8 +29,9 @@ struct kbs_ladder {
 };
 
 /*
- * Does every rung once, per format and curve, on a throw-away session key to a software TEE key, and opens
- * the result with OpenSSL. A rung that fails is noted, which is no error; -1 when the device is gone.
+ * Does every rung once, per format and curve, on a throw-away session key to a software TEE key,
+ * and opens the result with OpenSSL. A rung that fails is noted, which is no error; -1 when the
+ * device is gone.
  */
 KBS_MUST_CHECK int kbs_ladder_probe(struct kbs_ladder *ladder, struct kbs_token *t,
                                     struct kbs_error *err);
@@ -43,9 +45,9 @@ struct kbs_ladder_choice {
 };
 
 /*
- * The first rung that passed, at or above `floor`, for the first of `formats` (enum kbs_format, one byte
- * each, most wanted first) that has one. KBS_UNSUPPORTED, naming what is missing, if there is none; KBS_INPUT
- * for a format that is not in the enum.
+ * The first rung that passed, at or above `floor`, for the first of `formats` (enum kbs_format, one
+ * byte each, most wanted first) that has one. KBS_UNSUPPORTED, naming what is missing, if there is
+ * none; KBS_INPUT for a format that is not in the enum.
  */
 KBS_MUST_CHECK int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
                                      enum kbs_curve curve, enum kbs_locality floor,

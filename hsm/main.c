@@ -1,23 +1,25 @@
 /*
- * kbs-token: custody. The only process that loads a PKCS#11 module, reads the PIN and knows handles.
+ * kbs-token: custody. The only process that loads a PKCS#11 module, reads the PIN and knows
+ * handles.
  *
  *   kbs-token                  started by kbsd
  *   kbs-token --init-token     started by `kbs-admin init`: makes the token and sets its PIN first
  *
- * Phases: harden; configuration and descriptors until GO; LOGIN_WANT, LOGIN_GRANT; load, find, log in;
- * LOGIN_DONE; probe; READY; serve. Everything before LOGIN_DONE happens under kbsd's grant, one worker at a
- * time, because C_Initialize and C_Login of several SoftHSM processes race for the token's files.
+ * Phases: harden; configuration and descriptors until GO; LOGIN_WANT, LOGIN_GRANT; load, find, log
+ * in; LOGIN_DONE; probe; READY; serve. Everything before LOGIN_DONE happens under kbsd's grant, one
+ * worker at a time, because C_Initialize and C_Login of several SoftHSM processes race for the
+ * token's files.
  *
  * What `kbs-admin init` writes for the two tokens of the test matrix:
  *
- *   SoftHSM   env ["SOFTHSM2_CONF=<file>"], uri "pkcs11:token=<label>". The file holds "directories.tokendir =
- *             <folder>", "objectstore.backend = file", "log.level = ERROR"; the folder exists. The new
- *             token gets the label in the URI; a second attached PIN (index 1) is the security officer's, without
- *             one it is random and forgotten.
+ *   SoftHSM   env ["SOFTHSM2_CONF=<file>"], uri "pkcs11:token=<label>". The file holds
+ *             "directories.tokendir = <folder>", "objectstore.backend = file", "log.level = ERROR";
+ *             the folder exists. The new token gets the label in the URI; a second attached PIN
+ *             (index 1) is the security officer's, without one it is random and forgotten.
  *   NSS       init_args "configdir='sql:<folder>' certPrefix='' keyPrefix='' secmod='' flags=
- *             dbTokenDescription='<label>'" (one line), uri "pkcs11:token=<label>". The folder exists and is
- *             empty. The label has no quote and at most 32 characters; the other token of the module,
- *             "NSS Generic Crypto Services", keeps its name.
+ *             dbTokenDescription='<label>'" (one line), uri "pkcs11:token=<label>". The folder
+ *             exists and is empty. The label has no quote and at most 32 characters; the other
+ *             token of the module, "NSS Generic Crypto Services", keeps its name.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -183,7 +185,8 @@ static bool main_is_pin_error(const struct kbs_error *err)
     return kbs_ckr_class(kbs_ckr_of(err)) == KBS_CKR_OPERATOR;
 }
 
-/* LOGIN_WANT to LOGIN_DONE. kbsd hears the outcome in every case, so that the next worker may log in. */
+/* LOGIN_WANT to LOGIN_DONE. kbsd hears the outcome in every case, so that the next worker may log
+ * in. */
 static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_error *err)
 {
     struct kbs_wire_login_done done = {.ok = 1};

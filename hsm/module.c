@@ -1,14 +1,16 @@
 /*
  * From a path and a URI to a logged-in session.
  *
- * p11-kit loads the module unmanaged and nothing of its configuration is read: which module serves is kbsd's
- * decision, not that of files in /etc. C_Initialize is called here and not by p11-kit, because NSS softokn
- * takes its parameters in pReserved.
+ * p11-kit loads the module unmanaged and nothing of its configuration is read: which module serves
+ * is kbsd's decision, not that of files in /etc. C_Initialize is called here and not by p11-kit,
+ * because NSS softokn takes its parameters in pReserved.
  *
- * One session is opened and never closed before the end: closing the last session drops the login, and
- * SoftHSM keeps private session objects only as long as it is open. There are no threads, so one is enough.
+ * One session is opened and never closed before the end: closing the last session drops the login,
+ * and SoftHSM keeps private session objects only as long as it is open. There are no threads, so
+ * one is enough.
  *
- * Rejected: the slot number as a name. It changes with every token added (and in SoftHSM at C_InitToken).
+ * Rejected: the slot number as a name. It changes with every token added (and in SoftHSM at
+ * C_InitToken).
  */
 #include "hsm/module.h"
 
@@ -23,8 +25,8 @@
 #define MODULE_SO_PIN_BYTES 16u /* random bytes; twice as many hex digits */
 
 /*
- * C_Initialize's argument as NSS softokn reads it: when pReserved is set, one more pointer follows that must be
- * NULL (nss/pkcs11t.h). Others do not look there.
+ * C_Initialize's argument as NSS softokn reads it: when pReserved is set, one more pointer follows
+ * that must be NULL (nss/pkcs11t.h). Others do not look there.
  */
 struct module_init_args {
     CK_C_INITIALIZE_ARGS args;
@@ -39,7 +41,9 @@ int kbs_token_load(struct kbs_token *t, const char *path, char *init_args, struc
     p11_kit_be_quiet();
     t->f = p11_kit_module_load(path, P11_KIT_MODULE_UNMANAGED);
     if (t->f == NULL) {
-        return kbs_fail(err, KBS_INPUT, "cannot load the PKCS#11 module: %s", p11_kit_message());
+        const char *why = p11_kit_message();
+        return kbs_fail(err, KBS_INPUT, "cannot load the PKCS#11 module: %s",
+                        why != NULL ? why : "no reason given");
     }
     rv = t->f->C_Initialize(&args);
     if (rv != CKR_OK) {
@@ -111,8 +115,8 @@ static void module_take_info(struct kbs_token *t, CK_SLOT_ID slot, const CK_TOKE
 }
 
 /*
- * Looks for tokens that the URI names (NULL: all), initialised or not as asked. Returns the number of matches
- * (the first one in *ret_slot and *ret_info), or -1.
+ * Looks for tokens that the URI names (NULL: all), initialised or not as asked. Returns the number
+ * of matches (the first one in *ret_slot and *ret_info), or -1.
  */
 static int module_match(const struct kbs_token *t, P11KitUri *uri, bool initialized,
                         CK_SLOT_ID *ret_slot, CK_TOKEN_INFO *ret_info, struct kbs_error *err)
@@ -271,8 +275,8 @@ static int module_token_new(struct kbs_token *t, P11KitUri *uri, struct kbs_secr
 }
 
 /*
- * The slot of the token to give a PIN to: one that the URI names and that has no PIN yet, or a new one. NSS's
- * fresh database has its name, but counts as initialised only with a PIN.
+ * The slot of the token to give a PIN to: one that the URI names and that has no PIN yet, or a new
+ * one. NSS's fresh database has its name, but counts as initialised only with a PIN.
  */
 static int module_provision_slot(struct kbs_token *t, P11KitUri *uri, struct kbs_secret *so_pin,
                                  CK_SLOT_ID *ret_slot, bool *ret_so_pin_empty,

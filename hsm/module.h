@@ -1,6 +1,6 @@
 /*
- * One PKCS#11 module, one token of it, one read-write session, one login (PKCS#11 2.40 sections 5.4 to 5.6;
- * token URIs: RFC 7512). The only code that sees a PIN.
+ * One PKCS#11 module, one token of it, one read-write session, one login (PKCS#11 2.40 sections 5.4
+ * to 5.6; token URIs: RFC 7512). The only code that sees a PIN.
  */
 #ifndef KBS_HSM_MODULE_H
 #define KBS_HSM_MODULE_H
@@ -27,14 +27,16 @@ struct kbs_token {
 
 /*
  * Loads the module at `path` and calls C_Initialize. init_args: text for pReserved (NSS softokn's
- * "configdir=..."), NULL for none; borrowed for the call. KBS_INPUT if it cannot be loaded, else as ckr.h.
+ * "configdir=..."), NULL for none; borrowed for the call. KBS_INPUT if it cannot be loaded, else as
+ * ckr.h.
  */
 KBS_MUST_CHECK int kbs_token_load(struct kbs_token *t, const char *path, char *init_args,
                                   struct kbs_error *err);
 
 /*
- * Finds the one initialised token that the URI names. KBS_INPUT if the URI does not parse, has attributes
- * other than a token's, carries a PIN, or matches more than one token; KBS_MISSING if it matches none.
+ * Finds the one initialised token that the URI names. KBS_INPUT if the URI does not parse, has
+ * attributes other than a token's, carries a PIN, or matches more than one token; KBS_MISSING if it
+ * matches none.
  */
 KBS_MUST_CHECK int kbs_token_find(struct kbs_token *t, const char *uri, struct kbs_error *err);
 
@@ -43,10 +45,10 @@ KBS_MUST_CHECK int kbs_token_login(struct kbs_token *t, struct kbs_secret *pin,
                                    struct kbs_error *err);
 
 /*
- * Makes the token that the URI names and sets its user PIN (`kbs-admin init`): on the first slot whose token
- * is not initialised (C_InitToken, label from the URI), or in an existing token that has no user PIN yet. so_pin may
- * be NULL: a random one is used and forgotten. KBS_CONFLICT if the token is there and has a user PIN.
- * Follow with kbs_token_find() and kbs_token_login().
+ * Makes the token that the URI names and sets its user PIN (`kbs-admin init`): on the first slot
+ * whose token is not initialised (C_InitToken, label from the URI), or in an existing token that
+ * has no user PIN yet. so_pin may be NULL: a random one is used and forgotten. KBS_CONFLICT if the
+ * token is there and has a user PIN. Follow with kbs_token_find() and kbs_token_login().
  */
 KBS_MUST_CHECK int kbs_token_provision(struct kbs_token *t, const char *uri,
                                        struct kbs_secret *so_pin, struct kbs_secret *pin,

@@ -1,14 +1,16 @@
 /*
- * Objects are where tokens differ most quietly: SoftHSM lets a key do everything that the template does not
- * forbid, NSS makes keys extractable and readable by default, openCryptoki has ignored CKA_SENSITIVE in
- * C_UnwrapKey. So every template here names every flag, and what matters is read back before use.
+ * Objects are where tokens differ most quietly: SoftHSM lets a key do everything that the template
+ * does not forbid, NSS makes keys extractable and readable by default, openCryptoki has ignored
+ * CKA_SENSITIVE in C_UnwrapKey. So every template here names every flag, and what matters is read
+ * back before use.
  *
- * A session object that stays behind costs memory, slows every later call (SoftHSM) and is key material;
- * so objects are only made through a scratch, whose scope ends them. That is the one clean-up idiom here.
+ * A session object that stays behind costs memory, slows every later call (SoftHSM) and is key
+ * material; so objects are only made through a scratch, whose scope ends them. That is the one
+ * clean-up idiom here.
  *
- * Handles may be cached across operations: after a destroy elsewhere tokens answer HANDLE_INVALID. But a
- * token is free to use a number again, so a cached handle is a hint, and CKA_ID is read back before a key is
- * wrapped. That costs some microseconds; C_FindObjects costs up to milliseconds.
+ * Handles may be cached across operations: after a destroy elsewhere tokens answer HANDLE_INVALID.
+ * But a token is free to use a number again, so a cached handle is a hint, and CKA_ID is read back
+ * before a key is wrapped. That costs some microseconds; C_FindObjects costs up to milliseconds.
  */
 #include "hsm/object.h"
 
@@ -87,6 +89,7 @@ void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *
     kbs_template_bool(public_key, CKA_PRIVATE, false);
     kbs_template_bool(public_key, CKA_ENCRYPT, false);
     kbs_template_bool(public_key, CKA_VERIFY, sign);
+    kbs_template_bool(public_key, CKA_VERIFY_RECOVER, false);
     kbs_template_bool(public_key, CKA_WRAP, false);
 
     kbs_template_number(private_key, CKA_CLASS, CKO_PRIVATE_KEY);
@@ -96,8 +99,10 @@ void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *
     kbs_template_bool(private_key, CKA_SENSITIVE, true);
     kbs_template_bool(private_key, CKA_EXTRACTABLE, false);
     kbs_template_bool(private_key, CKA_DECRYPT, false);
-    /* SIGN on an ephemeral key costs a pairwise signature test per key in NSS: say no when it is not meant. */
+    /* SIGN on an ephemeral key costs a pairwise signature test per key in NSS: say no when it is
+     * not meant. */
     kbs_template_bool(private_key, CKA_SIGN, sign);
+    kbs_template_bool(private_key, CKA_SIGN_RECOVER, false);
     kbs_template_bool(private_key, CKA_UNWRAP, false);
     kbs_template_bool(private_key, CKA_DERIVE, (usage & KBS_USAGE_DERIVE) != 0);
 }

@@ -1,6 +1,6 @@
 /*
- * PKCS#11 objects: templates, session objects that are destroyed by scope, look-up by CKA_ID, attribute
- * read-back (PKCS#11 2.40 sections 4.4 to 4.9, 5.7, 5.13).
+ * PKCS#11 objects: templates, session objects that are destroyed by scope, look-up by CKA_ID,
+ * attribute read-back (PKCS#11 2.40 sections 4.4 to 4.9, 5.7, 5.13).
  */
 #ifndef KBS_HSM_OBJECT_H
 #define KBS_HSM_OBJECT_H
@@ -27,7 +27,8 @@ struct kbs_template {
     CK_ULONG n;
 };
 
-/* What a key may do; every flag that is not set is written as CK_FALSE, for tokens default to all. */
+/* What a key may do; every flag that is not set is written as CK_FALSE, for tokens default to all.
+ * */
 enum kbs_usage {
     KBS_USAGE_NONE = 0,
     KBS_USAGE_SIGN = 1,
@@ -41,8 +42,8 @@ void kbs_template_number(struct kbs_template *t, CK_ATTRIBUTE_TYPE type, CK_ULON
 void kbs_template_bytes(struct kbs_template *t, CK_ATTRIBUTE_TYPE type, struct kbs_span value);
 
 /*
- * A secret key: class, type, PRIVATE, SENSITIVE, and every usage flag. `token` makes it a token object,
- * `extractable` says that it may be wrapped; usage: bits of enum kbs_usage.
+ * A secret key: class, type, PRIVATE, SENSITIVE, and every usage flag. `token` makes it a token
+ * object, `extractable` says that it may be wrapped; usage: bits of enum kbs_usage.
  */
 void kbs_template_secret_key(struct kbs_template *t, CK_KEY_TYPE type, bool token, bool extractable,
                              unsigned int usage);
@@ -51,9 +52,9 @@ void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *
                           enum kbs_curve curve, bool token, unsigned int usage);
 
 /*
- * Scratch: the objects of one operation. Everything made through it is destroyed when it goes out of scope,
- * on every path; kbs_scratch_keep() is how a new token object survives success. An object that cannot be
- * destroyed is counted in token->destroy_failures.
+ * Scratch: the objects of one operation. Everything made through it is destroyed when it goes out
+ * of scope, on every path; kbs_scratch_keep() is how a new token object survives success. An object
+ * that cannot be destroyed is counted in token->destroy_failures.
  */
 #define KBS_SCRATCH_MAX 16u
 struct kbs_scratch {
@@ -84,12 +85,14 @@ KBS_MUST_CHECK int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE un
 /* The object is no longer destroyed with the scratch. */
 void kbs_scratch_keep(struct kbs_scratch *s, CK_OBJECT_HANDLE object);
 
-/* C_WrapKey with AES Key Wrap (RFC 3394). KBS_INTERNAL if the length is not that of a released key. */
+/* C_WrapKey with AES Key Wrap (RFC 3394). KBS_INTERNAL if the length is not that of a released key.
+ * */
 KBS_MUST_CHECK int kbs_object_wrap(const struct kbs_token *t, CK_OBJECT_HANDLE wrapping_key,
                                    CK_OBJECT_HANDLE key, uint8_t out[KBS_WRAPPED_MAX_BYTES],
                                    size_t *ret_len, struct kbs_error *err);
 
-/* The token object of that class and CKA_ID. KBS_MISSING if there is none, KBS_INTERNAL if there are more. */
+/* The token object of that class and CKA_ID. KBS_MISSING if there is none, KBS_INTERNAL if there
+ * are more. */
 KBS_MUST_CHECK int kbs_object_find(const struct kbs_token *t, CK_OBJECT_CLASS class,
                                    const uint8_t cka_id[KBS_CKA_ID_BYTES], CK_OBJECT_HANDLE *ret,
                                    struct kbs_error *err);
@@ -101,7 +104,8 @@ KBS_MUST_CHECK int kbs_object_find(const struct kbs_token *t, CK_OBJECT_CLASS cl
 KBS_MUST_CHECK int kbs_object_check_secret(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                                            bool extractable, struct kbs_error *err);
 
-/* The same, and that the object is the secret key with that CKA_ID: a cached handle is only a hint. */
+/* The same, and that the object is the secret key with that CKA_ID: a cached handle is only a hint.
+ * */
 KBS_MUST_CHECK int kbs_object_check_release_key(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                                                 const uint8_t cka_id[KBS_CKA_ID_BYTES],
                                                 struct kbs_error *err);
@@ -109,20 +113,22 @@ KBS_MUST_CHECK int kbs_object_check_release_key(const struct kbs_token *t, CK_OB
 /* CKA_VALUE_LEN, or 0 where the token does not tell. */
 size_t kbs_object_value_len(const struct kbs_token *t, CK_OBJECT_HANDLE object);
 
-/* CKA_EC_POINT, raw or as DER OCTET STRING. The curve equation is not checked: the token made the point. */
+/* CKA_EC_POINT, raw or as DER OCTET STRING. The curve equation is not checked: the token made the
+ * point. */
 KBS_MUST_CHECK int kbs_object_ec_point(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
                                        enum kbs_curve curve, struct kbs_ec_public *ret,
                                        struct kbs_error *err);
 
-/* Handles of release keys by CKA_ID: a bounded, direct-mapped table; a clash forgets the older entry. */
+/* Handles of release keys by CKA_ID: a bounded, direct-mapped table; a clash forgets the older
+ * entry. */
 struct kbs_handle_cache;
 KBS_MUST_CHECK int kbs_handle_cache_new(struct kbs_handle_cache **ret, struct kbs_error *err);
 struct kbs_handle_cache *kbs_handle_cache_free(struct kbs_handle_cache *c);
 void kbs_handle_cache_clear(struct kbs_handle_cache *c);
 
 /*
- * The release key of that CKA_ID, checked as by kbs_object_check_release_key(), and its length in bytes (0
- * where the token does not tell). Without C_FindObjects when the cache knows it.
+ * The release key of that CKA_ID, checked as by kbs_object_check_release_key(), and its length in
+ * bytes (0 where the token does not tell). Without C_FindObjects when the cache knows it.
  */
 KBS_MUST_CHECK int kbs_handle_cache_get(struct kbs_handle_cache *c, const struct kbs_token *t,
                                         const uint8_t cka_id[KBS_CKA_ID_BYTES],

@@ -1,6 +1,6 @@
 /*
- * PKCS#11 as this folder sees it: p11-kit's header (2.40 and a little more) and the few 3.x constants that
- * p11-kit 0.24 lacks (OASIS PKCS#11 3.0, pkcs11t.h). Newer headers win.
+ * PKCS#11 as this folder sees it: p11-kit's header (2.40 and a little more) and the few 3.x
+ * constants that p11-kit 0.24 lacks (OASIS PKCS#11 3.0, pkcs11t.h). Newer headers win.
  */
 #ifndef KBS_HSM_P11_H
 #define KBS_HSM_P11_H

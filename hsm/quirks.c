@@ -1,7 +1,8 @@
 /*
- * The class of a token (hardware, software) is a claim about the world behind the module, which no probe can
- * make: NSS and SoftHSM pass rungs that some hardware does not. So it comes from this table, by the names
- * that the token gives itself, and a token that is not listed is "unknown" whatever it says.
+ * The class of a token (hardware, software) is a claim about the world behind the module, which no
+ * probe can make: NSS and SoftHSM pass rungs that some hardware does not. So it comes from this
+ * table, by the names that the token gives itself, and a token that is not listed is "unknown"
+ * whatever it says.
  *
  * Mechanisms are not listed here: the ladder finds out by doing.
  */

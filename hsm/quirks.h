@@ -1,4 +1,5 @@
-/* What is known of a token by its name alone: its class, and the few ways in which it departs from others. */
+/* What is known of a token by its name alone: its class, and the few ways in which it departs from
+ * others. */
 #ifndef KBS_HSM_QUIRKS_H
 #define KBS_HSM_QUIRKS_H
 
@@ -11,7 +12,8 @@ struct kbs_quirk {
     bool so_pin_empty; /* a fresh token is initialised with the empty security officer PIN */
 };
 
-/* The row for a token; a row of class unknown and no quirks for tokens that are not in the table. Static. */
+/* The row for a token; a row of class unknown and no quirks for tokens that are not in the table.
+ * Static. */
 const struct kbs_quirk *kbs_quirk_find(const char *manufacturer, const char *model);
 
 #endif

@@ -1,10 +1,11 @@
 /*
- * Ephemeral key, wrapping key, wrap, print. Nothing is parsed and nothing but the ephemeral public key and the
- * wrapped blob leaves the token (in the transport rung: the one-use wrapping key, see derive.c).
+ * Ephemeral key, wrapping key, wrap, print. Nothing is parsed and nothing but the ephemeral public
+ * key and the wrapped blob leaves the token (in the transport rung: the one-use wrapping key, see
+ * derive.c).
  *
- * The ephemeral key is fresh per release and made in the token on every rung, so that the transport rung
- * exposes no more than the wrapping key. A pool of pre-made keys would halve the latency in NSS; it is
- * left out until someone needs it.
+ * The ephemeral key is fresh per release and made in the token on every rung, so that the transport
+ * rung exposes no more than the wrapping key. A pool of pre-made keys would halve the latency in
+ * NSS; it is left out until someone needs it.
  */
 #include "hsm/recipient.h"
 

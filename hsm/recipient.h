@@ -1,6 +1,6 @@
 /*
- * A recipient: one token key wrapped to one TEE key. What a release does and what a probe of a rung does are
- * the same function.
+ * A recipient: one token key wrapped to one TEE key. What a release does and what a probe of a rung
+ * does are the same function.
  */
 #ifndef KBS_HSM_RECIPIENT_H
 #define KBS_HSM_RECIPIENT_H
@@ -24,8 +24,8 @@ struct kbs_recipient {
 };
 
 /*
- * Wraps `key`: ephemeral EC pair in the token, wrapping key by order->derive, AES Key Wrap. All session
- * objects are gone when it returns.
+ * Wraps `key`: ephemeral EC pair in the token, wrapping key by order->derive, AES Key Wrap. All
+ * session objects are gone when it returns.
  */
 KBS_MUST_CHECK int kbs_recipient_make(struct kbs_token *t, const struct kbs_recipient_order *order,
                                       CK_OBJECT_HANDLE key, struct kbs_recipient *ret,

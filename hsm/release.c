@@ -1,10 +1,11 @@
 /*
- * The judge decided; this checks that what it ordered can be meant: kbs-token trusts no field, because a judge
- * that runs an attacker's code may still order releases, but must not reach the token with anything that
- * is not a well-formed release.
+ * The judge decided; this checks that what it ordered can be meant: kbs-token trusts no field,
+ * because a judge that runs an attacker's code may still order releases, but must not reach the
+ * token with anything that is not a well-formed release.
  *
- * A warm release makes no C_FindObjects. A handle that went stale (the key was destroyed and made anew
- * elsewhere) empties the cache and the release is done once more from the look-up; a second failure stands.
+ * A warm release makes no C_FindObjects. A handle that went stale (the key was destroyed and made
+ * anew elsewhere) empties the cache and the release is done once more from the look-up; a second
+ * failure stands.
  */
 #include "hsm/release.h"
 

@@ -1,13 +1,15 @@
 /*
- * One order at a time from the judge, as a closed list per duty; anything else on either channel means that the
- * peer is compromised, and the worker ends. So does the worker whose token is gone: it answers the order at
- * hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
+ * One order at a time from the judge, as a closed list per duty; anything else on either channel
+ * means that the peer is compromised, and the worker ends. So does the worker whose token is gone:
+ * it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
  *
- * An error that may be the device's or the order's (GENERAL_ERROR) is settled by a self-test: if the token still
- * works, the order failed and the lane lives on. Otherwise one guest could have lanes restarted at will.
+ * An error that may be the device's or the order's (GENERAL_ERROR) is settled by a self-test: if
+ * the token still works, the order failed and the lane lives on. Otherwise one guest could have
+ * lanes restarted at will.
  *
- * An order whose deadline has passed is not begun: whoever asked has given up, and a token call cannot be
- * cancelled. A call that hangs is kbsd's and the judge's business; nothing inside this process can stop it.
+ * An order whose deadline has passed is not begun: whoever asked has given up, and a token call
+ * cannot be cancelled. A call that hangs is kbsd's and the judge's business; nothing inside this
+ * process can stop it.
  */
 #include "hsm/serve.h"
 
@@ -95,8 +97,8 @@ static serve_fn *serve_find(enum kbs_duty duty, enum kbs_wire_type type)
 }
 
 /*
- * What an error means for the worker: true if it must end. Settles ambiguous errors by a self-test and corrects
- * the category that the judge will see.
+ * What an error means for the worker: true if it must end. Settles ambiguous errors by a self-test
+ * and corrects the category that the judge will see.
  */
 static bool serve_is_fatal(struct kbs_worker *w, struct kbs_error *err)
 {
@@ -256,7 +258,8 @@ static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct k
     return serve_order(w, m, serve, err);
 }
 
-/* One message from kbsd. KBS_CHANNEL_EOF also for DRAIN: nothing is in flight between two orders. */
+/* One message from kbsd. KBS_CHANNEL_EOF also for DRAIN: nothing is in flight between two orders.
+ * */
 static int serve_control(struct kbs_worker *w, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     int rc = kbs_channel_recv(w->control_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);

@@ -16,8 +16,8 @@ struct kbs_worker {
 };
 
 /*
- * Serves until DRAIN, or end of file on either channel (0), or an error that ends the worker (-1): an order
- * that is not on the duty's list, a broken channel, a token that is gone.
+ * Serves until DRAIN, or end of file on either channel (0), or an error that ends the worker (-1):
+ * an order that is not on the duty's list, a broken channel, a token that is gone.
  */
 KBS_MUST_CHECK int kbs_serve(struct kbs_worker *w, struct kbs_error *err);
 

@@ -1,9 +1,10 @@
 /*
- * The claims are hashed here and the digest signed by CKM_ECDSA, which every token has; CKM_ECDSA_SHA256 is
- * not in SoftHSM. PKCS#11 gives r || s, which is what JOSE wants.
+ * The claims are hashed here and the digest signed by CKM_ECDSA, which every token has;
+ * CKM_ECDSA_SHA256 is not in SoftHSM. PKCS#11 gives r || s, which is what JOSE wants.
  *
- * One signature is verified when the key is loaded: a public key object that does not belong to the private
- * key (their link is only a CKA_ID) would else be published and every token refused by those who verify.
+ * One signature is verified when the key is loaded: a public key object that does not belong to the
+ * private key (their link is only a CKA_ID) would else be published and every token refused by
+ * those who verify.
  */
 #include "hsm/sign.h"
 

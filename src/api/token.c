@@ -71,6 +71,8 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
     /* The worker may still wait for its turn to log in. */
     if (kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d, &api->token_answer,
                          kbs_deadline_in_ms(KBS_LIMIT_START_MS), err) != 0) {
+        /* Whatever it was, another worker may do better: not a fault of the configuration. */
+        err->category = err->category == KBS_DEADLINE ? KBS_DEADLINE : KBS_TOKEN_DOWN;
         return -1;
     }
     facts_text(d.manufacturer, f->manufacturer, sizeof(f->manufacturer));

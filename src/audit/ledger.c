@@ -1,20 +1,22 @@
 /*
- * Problem: a record counts only when it is on the disk, and one fdatasync per record would limit the whole service
- * to what the disk can sync. Records that wait together are therefore staged, written with one write and made
- * durable by one fdatasync; the caller acknowledges after that.
+ * Problem: a record counts only when it is on the disk, and one fdatasync per record would limit
+ * the whole service to what the disk can sync. Records that wait together are therefore staged,
+ * written with one write and made durable by one fdatasync; the caller acknowledges after that.
  *
- * Invariants: `durable_*` describes a prefix of the file that was synced. After any failure the staged records are
- * forgotten and the file is cut back to that prefix, so that a record nobody was told about cannot become the
- * predecessor of one that somebody was. A failed fsync leaves the page cache in an unknown state (the pages are
- * marked clean although they never reached the disk); cutting them off and writing anew is the only honest retry.
- * A file whose length is not what we left is somebody else's doing: it is neither cut nor appended to.
+ * Invariants: `durable_*` describes a prefix of the file that was synced. After any failure the
+ * staged records are forgotten and the file is cut back to that prefix, so that a record nobody was
+ * told about cannot become the predecessor of one that somebody was. A failed fsync leaves the page
+ * cache in an unknown state (the pages are marked clean although they never reached the disk);
+ * cutting them off and writing anew is the only honest retry. A file whose length is not what we
+ * left is somebody else's doing: it is neither cut nor appended to.
  *
- * A torn last line is what a crash in the middle of write(2) leaves: a beginning of a record without its line
- * feed, or with zeros in the place of blocks that were not written. Only that is cut off. Anything else that
- * does not verify, a foreign file given by mistake included, is left exactly as it is.
+ * A torn last line is what a crash in the middle of write(2) leaves: a beginning of a record
+ * without its line feed, or with zeros in the place of blocks that were not written. Only that is
+ * cut off. Anything else that does not verify, a foreign file given by mistake included, is left
+ * exactly as it is.
  *
- * Rejected: O_DSYNC per write (no grouping over several records in one call to measure), and preallocation (the
- * end of the file is the end of the chain, for everybody who reads it).
+ * Rejected: O_DSYNC per write (no grouping over several records in one call to measure), and
+ * preallocation (the end of the file is the end of the chain, for everybody who reads it).
  */
 #include "audit/ledger.h"
 
@@ -33,7 +35,8 @@
 #define NAME_BYTES 32
 #define READ_BYTES 65536
 /* A full group; also the most that one write(2) is asked to take. */
-#define STAGE_BYTES ((size_t)KBS_LIMIT_AUDIT_BATCH * KBS_LIMIT_AUDIT_RECORD_BYTES + KBS_LEDGER_LINE_BYTES)
+#define STAGE_BYTES \
+    ((size_t)KBS_LIMIT_AUDIT_BATCH * KBS_LIMIT_AUDIT_RECORD_BYTES + KBS_LEDGER_LINE_BYTES)
 
 static void chain(const uint8_t previous[KBS_SHA256_BYTES], struct kbs_span json,
                   uint8_t ret[KBS_SHA256_BYTES])
@@ -96,8 +99,8 @@ static bool looks_torn(struct kbs_span tail, uint64_t seq)
     }
     for (size_t i = 0; i < len; i++) {
         uint8_t c = tail.p[i];
-        bool fits = i < HEX_BYTES    ? (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')
-                    : i == HEX_BYTES ? c == ' '
+        bool fits = i < HEX_BYTES                 ? (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')
+                    : i == HEX_BYTES              ? c == ' '
                     : i <= HEX_BYTES + prefix_len ? c == (uint8_t)prefix[i - HEX_BYTES - 1]
                                                   : c >= ' ';
         if (!fits) {
@@ -109,8 +112,8 @@ static bool looks_torn(struct kbs_span tail, uint64_t seq)
 
 static int broken(const struct kbs_ledger_report *r, const char *why, struct kbs_error *err)
 {
-    return kbs_fail(err, KBS_CONFLICT, "ledger: line %" PRIu64 " (byte %" PRIu64 ") %s", r->records + 1,
-                    r->bytes, why);
+    return kbs_fail(err, KBS_CONFLICT, "ledger: line %" PRIu64 " (byte %" PRIu64 ") %s",
+                    r->records + 1, r->bytes, why);
 }
 
 /* Takes all whole lines out of `in`. */
@@ -130,7 +133,8 @@ static int verify_lines(struct kbs_ledger_report *r, struct kbs_buf *in, struct 
     return 0;
 }
 
-/* The rest after the last line feed. Zeros may go on for longer than any line, so they are only counted. */
+/* The rest after the last line feed. Zeros may go on for longer than any line, so they are only
+ * counted. */
 static int verify_tail(struct kbs_ledger_report *r, const struct kbs_buf *in, uint64_t zeros,
                        struct kbs_error *err)
 {
@@ -306,8 +310,9 @@ static void put_json(struct kbs_buf *out, uint64_t seq, struct kbs_span kind,
     kbs_buf_put_u8(out, '}');
 }
 
-int kbs_ledger_stage(struct kbs_ledger *l, struct kbs_span kind, const struct kbs_ledger_field *fields,
-                     size_t n, uint64_t *ret_seq, struct kbs_error *err)
+int kbs_ledger_stage(struct kbs_ledger *l, struct kbs_span kind,
+                     const struct kbs_ledger_field *fields, size_t n, uint64_t *ret_seq,
+                     struct kbs_error *err)
 {
     char text[HEX_BYTES + 1];
     uint8_t hash[KBS_SHA256_BYTES];

@@ -1,15 +1,16 @@
 /*
- * kbs-audit: the only writer of the ledger. Judges ask it to append a record and get an ACK once the record is on
- * the disk.
+ * kbs-audit: the only writer of the ledger. Judges ask it to append a record and get an ACK once
+ * the record is on the disk.
  *
- * One thread, one poll loop, rounds: take at most one record from every client that has one, stage them all, commit
- * them with one fdatasync, acknowledge them all. Under load the group grows by itself, because clients queue while
- * the disk is busy; there is no timer that trades latency for it.
+ * One thread, one poll loop, rounds: take at most one record from every client that has one, stage
+ * them all, commit them with one fdatasync, acknowledge them all. Under load the group grows by
+ * itself, because clients queue while the disk is busy; there is no timer that trades latency for
+ * it.
  *
- * A client may be a compromised judge. Its bytes are gathered without ever waiting for it, so it cannot hold up the
- * others; whatever breaks the protocol (a second question before the answer, another type, a bad field, a
- * descriptor) costs it its channel. When the disk refuses, nobody gets an ACK: the judges' own deadlines turn that
- * into 503, and the next record tries the disk again.
+ * A client may be a compromised judge. Its bytes are gathered without ever waiting for it, so it
+ * cannot hold up the others; whatever breaks the protocol (a second question before the answer,
+ * another type, a bad field, a descriptor) costs it its channel. When the disk refuses, nobody gets
+ * an ACK: the judges' own deadlines turn that into 503, and the next record tries the disk again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -71,7 +72,8 @@ static void client_add(struct audit *a, int fd, uint32_t index)
     kbs_io_close(&fd);
 }
 
-/* Reads up to the end of the frame, and one byte more to notice one that should not be there. Without waiting. */
+/* Reads up to the end of the frame, and one byte more to notice one that should not be there.
+ * Without waiting. */
 static int client_fill(struct client *c, size_t want)
 {
     while (c->in.len < want) {
@@ -91,7 +93,8 @@ static int client_fill(struct client *c, size_t want)
     return 0;
 }
 
-static int stage(struct audit *a, struct client *c, const struct kbs_frame *frame, struct kbs_error *err)
+static int stage(struct audit *a, struct client *c, const struct kbs_frame *frame,
+                 struct kbs_error *err)
 {
     struct kbs_wire_append append;
     struct kbs_ledger_field fields[FIELDS_MAX];
@@ -152,16 +155,18 @@ static void client_read(struct audit *a, struct client *c)
     kbs_buf_clear(&c->in);
 }
 
-/* Without waiting: a client that has no room for 40 bytes has not read the answers before this one. */
+/* Without waiting: a client that has no room for 40 bytes has not read the answers before this
+ * one. */
 static void client_ack(struct client *c)
 {
     struct kbs_buf frame = KBS_BUF(128);
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_wire_ack ack = {.seq = c->pending_seq};
     c->pending = false;
+    errno = 0;
     if (kbs_wire_encode(&frame, KBS_WIRE_ACK, c->pending_id, KBS_DEADLINE_NONE, &ack, &err) != 0 ||
         send(c->fd, frame.p, frame.len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)frame.len) {
-        client_drop(c, "does not take its answer");
+        client_drop(c, errno == EPIPE ? "died before its answer" : "does not take its answer");
     }
     kbs_buf_deinit(&frame);
 }
@@ -173,7 +178,7 @@ static void commit(struct audit *a)
     if (!ok && !a->refusing) {
         kbs_log_error("ledger-refuses", &err);
         kbs_log(KBS_LOG_ERROR, "ledger-refuses",
-                "advice=\"nothing is acknowledged, so nothing is released, until the ledger can be written\"");
+                "advice=\"nothing is acknowledged or released until it can be written\"");
     }
     if (ok && a->refusing) {
         kbs_log(KBS_LOG_INFO, "ledger-works-again", "seq=%" PRIu64, a->ledger.durable_seq);
@@ -188,7 +193,8 @@ static void commit(struct audit *a)
     }
 }
 
-/* A control message; NULL phases are not needed: before GO `started` is false. Returns -1 to exit. */
+/* A control message; NULL phases are not needed: before GO `started` is false. Returns -1 to
+ * exit. */
 static int control_read(struct audit *a, bool started, bool *ret_go, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
@@ -224,7 +230,8 @@ static int configure(struct audit *a, struct kbs_error *err)
     bool go = false;
     int rc = kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(CONTROL_MS), err);
     if (rc == KBS_CHANNEL_EOF) {
-        rc = kbs_fail(err, KBS_INTERNAL, "no configuration on descriptor 3: kbs-audit is started by kbsd");
+        rc = kbs_fail(err, KBS_INTERNAL,
+                      "no configuration on descriptor 3: kbs-audit is started by kbsd");
     }
     if (rc == 0) {
         rc = kbs_channel_msg_decode(&m, KBS_WIRE_CONFIG_AUDIT, &config, err);
@@ -247,15 +254,18 @@ static int open_ledger(struct audit *a, struct kbs_error *err)
         return -1;
     }
     kbs_log(KBS_LOG_INFO, "ledger-verified", "records=%" PRIu64 " bytes=%" PRIu64 " ms=%" PRIu64,
-            a->ledger.durable_seq, a->ledger.durable_bytes, (kbs_clock_mono_ns() - begin_ns) / KBS_NS_PER_MS);
+            a->ledger.durable_seq, a->ledger.durable_bytes,
+            (kbs_clock_mono_ns() - begin_ns) / KBS_NS_PER_MS);
     struct kbs_buf number = KBS_BUF(sizeof(text));
     kbs_buf_printf(&number, "%" PRIu64, cut_bytes);
-    struct kbs_ledger_field cut = {.name = KBS_SPAN_LIT("cut_bytes"), .value = kbs_buf_span(&number)};
-    int rc = kbs_ledger_stage(&a->ledger, KBS_SPAN_LIT("open"), &cut, cut_bytes > 0 ? 1 : 0, &seq, err);
+    struct kbs_ledger_field cut = {.name = KBS_SPAN_LIT("cut_bytes"),
+                                   .value = kbs_buf_span(&number)};
+    int rc =
+        kbs_ledger_stage(&a->ledger, KBS_SPAN_LIT("open"), &cut, cut_bytes > 0 ? 1 : 0, &seq, err);
     kbs_buf_deinit(&number);
     if (cut_bytes > 0) {
-        kbs_log(KBS_LOG_WARN, "ledger-cut", "bytes=%" PRIu64 " why=\"the last line was not written to its end\"",
-                cut_bytes);
+        kbs_log(KBS_LOG_WARN, "ledger-cut",
+                "bytes=%" PRIu64 " why=\"the last line was not written to its end\"", cut_bytes);
     }
     return rc == 0 ? kbs_ledger_commit(&a->ledger, err) : -1;
 }
@@ -306,8 +316,8 @@ static int run(struct audit *a, struct kbs_error *err)
     if (open_ledger(a, err) != 0) {
         return err->category == KBS_CONFLICT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
     }
-    if (kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1, kbs_deadline_in_ms(CONTROL_MS),
-                         err) != 0) {
+    if (kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1,
+                         kbs_deadline_in_ms(CONTROL_MS), err) != 0) {
         return KBS_EXIT_FAILURE;
     }
     return serve(a, err) == 0 ? KBS_EXIT_OK : KBS_EXIT_FAILURE;

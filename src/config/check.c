@@ -1,8 +1,8 @@
 /*
- * What the keys say together, and what the file system says to them. Everything that would make a role fail at
- * start and that can be seen from here is found here, where the operator gets a line and a column for it; so
- * `kbsd --check` answers for more than syntax. The answers may be stale a moment later: the roles check again
- * what they open.
+ * What the keys say together, and what the file system says to them. Everything that would make a
+ * role fail at start and that can be seen from here is found here, where the operator gets a line
+ * and a column for it; so `kbsd --check` answers for more than syntax. The answers may be stale a
+ * moment later: the roles check again what they open.
  *
  * The profile decides between error and warning: `insecure()` is the one place for that.
  */
@@ -57,7 +57,8 @@ static int check_parent(struct kbs_config_loader *l, enum kbs_config_key_id id, 
                           : snprintf(folder, sizeof(folder), "%.*s/", (int)(slash - path), path);
     struct stat st;
     if (n < 0 || (size_t)n >= sizeof(folder) || stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        return kbs_config_fail(l, l->at[id], "%s.%s: its folder does not exist", key->table, key->name);
+        return kbs_config_fail(l, l->at[id], "%s.%s: its folder does not exist", key->table,
+                               key->name);
     }
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
         return kbs_config_fail(l, l->at[id], "%s.%s: is not a regular file", key->table, key->name);
@@ -65,9 +66,11 @@ static int check_parent(struct kbs_config_loader *l, enum kbs_config_key_id id, 
     return 0;
 }
 
-/* Reads a PEM file of public things. A private key in it is a mistake that must not travel any further. */
-static int read_public_pem(struct kbs_config_loader *l, struct kbs_toml_position at, const char *name,
-                           const char *path, const char *label, struct kbs_buf *out)
+/* Reads a PEM file of public things. A private key in it is a mistake that must not travel any
+ * further. */
+static int read_public_pem(struct kbs_config_loader *l, struct kbs_toml_position at,
+                           const char *name, const char *path, const char *label,
+                           struct kbs_buf *out)
 {
     struct kbs_error why = KBS_ERROR_NONE;
     unsigned int mode;
@@ -75,7 +78,8 @@ static int read_public_pem(struct kbs_config_loader *l, struct kbs_toml_position
         return -1;
     }
     if (kbs_io_read_file(path, out, &why) != 0) {
-        return kbs_config_fail(l, at, "%s: cannot be read, or has more than %zu bytes", name, out->max);
+        return kbs_config_fail(l, at, "%s: cannot be read, or has more than %zu bytes", name,
+                               out->max);
     }
     const char *text = kbs_buf_cstr(out);
     char begin[64];
@@ -102,7 +106,8 @@ static int check_sockets(struct kbs_config_loader *l, const struct kbs_config_st
             const char *kept = kbs_arena_cstr(&l->config->arena, kbs_span_str(resolved));
             const char *wrong = kept != NULL ? kbs_config_socket_parse(kept, s) : "no memory";
             if (wrong != NULL) {
-                return kbs_config_fail(l, (struct kbs_toml_position){0}, "plain_sockets: %s", wrong);
+                return kbs_config_fail(l, (struct kbs_toml_position){0}, "plain_sockets: %s",
+                                       wrong);
             }
         }
     }
@@ -135,8 +140,8 @@ static int check_tls_files(struct kbs_config_loader *l, const struct kbs_config_
         return -1;
     }
     struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
-    int rc = read_public_pem(l, l->at[ids->certificate], "certificate", s->certificate, "CERTIFICATE",
-                             &pem);
+    int rc = read_public_pem(l, l->at[ids->certificate], "certificate", s->certificate,
+                             "CERTIFICATE", &pem);
     kbs_buf_deinit(&pem);
     return rc;
 }
@@ -153,7 +158,8 @@ static int check_server(struct kbs_config_loader *l, struct kbs_config_server *s
                                kbs_config_keys[ids->sockets].table, KBS_LIMIT_FRONT_LISTENERS);
     }
     if (s->n_sockets + s->n_plain_sockets == 0) {
-        return kbs_config_fail(l, l->at[ids->sockets], "%s: sockets and plain_sockets are both empty",
+        return kbs_config_fail(l, l->at[ids->sockets],
+                               "%s: sockets and plain_sockets are both empty",
                                kbs_config_keys[ids->sockets].table);
     }
     return s->n_sockets > 0 ? check_tls_files(l, s, ids) : 0;

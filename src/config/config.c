@@ -1,10 +1,11 @@
 /*
- * From TOML to the tree. The shim reports every key with its position; each is looked up in the table of schema.c,
- * checked on its own and stored at its offset. Afterwards check.c looks at what several keys say together. All
- * memory is one arena that lives and dies with the tree, so nothing here is freed piece by piece.
+ * From TOML to the tree. The shim reports every key with its position; each is looked up in the
+ * table of schema.c, checked on its own and stored at its offset. Afterwards check.c looks at what
+ * several keys say together. All memory is one arena that lives and dies with the tree, so nothing
+ * here is freed piece by piece.
  *
- * Rejected: a generic value tree between TOML and the struct. It would have to carry positions as well, and every
- * reader would check types again.
+ * Rejected: a generic value tree between TOML and the struct. It would have to carry positions as
+ * well, and every reader would check types again.
  */
 #include "config/config.h"
 
@@ -120,8 +121,8 @@ static const char *string_of(struct kbs_config_loader *l, const struct kbs_confi
     size_t min = list ? 1 : key->min;
     size_t max = list ? 1024 : key->max;
     if (s.len < min || s.len > max) {
-        kbs_config_fail(l, node->value_at, "%s.%s must have %zu to %zu bytes", key->table, key->name, min,
-                        max);
+        kbs_config_fail(l, node->value_at, "%s.%s must have %zu to %zu bytes", key->table,
+                        key->name, min, max);
         return NULL;
     }
     if (s.len > 0 && memchr(s.p, '\0', s.len) != NULL) {
@@ -134,9 +135,8 @@ static const char *string_of(struct kbs_config_loader *l, const struct kbs_confi
         kbs_buf_put_str(&text, l->folder);
     }
     kbs_buf_put_span(&text, s);
-    const char *ret = kbs_buf_cstr(&text) != NULL
-                          ? kbs_arena_cstr(&l->config->arena, kbs_buf_span(&text))
-                          : NULL;
+    const char *ret =
+        kbs_buf_cstr(&text) != NULL ? kbs_arena_cstr(&l->config->arena, kbs_buf_span(&text)) : NULL;
     kbs_buf_deinit(&text);
     if (ret == NULL) {
         no_memory(l);
@@ -183,8 +183,8 @@ static int store(struct kbs_config_loader *l, size_t id, const struct kbs_toml_n
     }
     if (node->type == KBS_TOML_INTEGER) {
         if (node->integer < (int64_t)key->min || node->integer > (int64_t)key->max) {
-            return kbs_config_fail(l, node->value_at, "%s.%s must be %u to %u", key->table, key->name,
-                                   key->min, key->max);
+            return kbs_config_fail(l, node->value_at, "%s.%s must be %u to %u", key->table,
+                                   key->name, key->min, key->max);
         }
         uint32_t number = (uint32_t)node->integer;
         memcpy(member, &number, sizeof(number));
@@ -213,10 +213,10 @@ static int visit(void *arg, const struct kbs_toml_node *node)
     if (id == KBS_CONFIG_KEY_COUNT) {
         char name[64];
         char table[64];
-        return kbs_config_fail(l, node->key_at, "unknown key %s in table %s",
-                               kbs_log_text(kbs_span(node->key.p, node->key.len), name, sizeof(name)),
-                               kbs_log_text(kbs_span(node->table.p, node->table.len), table,
-                                            sizeof(table)));
+        return kbs_config_fail(
+            l, node->key_at, "unknown key %s in table %s",
+            kbs_log_text(kbs_span(node->key.p, node->key.len), name, sizeof(name)),
+            kbs_log_text(kbs_span(node->table.p, node->table.len), table, sizeof(table)));
     }
     const struct kbs_config_key *key = &kbs_config_keys[id];
     if (node->type != kind_type(key->kind, node->element)) {
@@ -234,7 +234,8 @@ static int check_required(struct kbs_config_loader *l)
     for (size_t i = 0; i < KBS_CONFIG_KEY_COUNT; i++) {
         const struct kbs_config_key *key = &kbs_config_keys[i];
         if (key->required && l->at[i].line == 0) {
-            return kbs_config_fail(l, l->at[i], "%s is missing in table [%s]", key->name, key->table);
+            return kbs_config_fail(l, l->at[i], "%s is missing in table [%s]", key->name,
+                                   key->table);
         }
     }
     return 0;

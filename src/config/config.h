@@ -1,6 +1,6 @@
 /*
- * The configuration: one TOML file (docs/configuration.md) as one validated tree that never changes. Only kbsd
- * links this; the roles get their part of it over their control channels.
+ * The configuration: one TOML file (docs/configuration.md) as one validated tree that never
+ * changes. Only kbsd links this; the roles get their part of it over their control channels.
  */
 #ifndef KBS_CONFIG_CONFIG_H
 #define KBS_CONFIG_CONFIG_H
@@ -66,20 +66,21 @@ struct kbs_config {
     uint32_t session_min;
     uint32_t token_min;
     const char *issuer;
-    uint32_t max_connections; /* per front */
-    struct kbs_config_strings warnings; /* for the log: what production would refuse */
+    uint32_t max_connections;                       /* per front */
+    struct kbs_config_strings warnings;             /* for the log: what production would refuse */
     const char *warning_texts[KBS_CONFIG_WARNINGS]; /* private */
     struct kbs_arena arena;                         /* private: every string above */
 };
 
 /*
- * Reads and checks the file. Returns owned (kbs_config_free()). Whatever is wrong with it is KBS_INPUT, and the
- * detail begins with "file:line:column: " (for a missing key only "file: "). Values that may hold secrets are
- * never quoted. Files that the configuration names are opened only to learn that they are there and, for
- * certificates and administrators' keys, that they are what they should be; the PIN file and the TLS private
- * key are not opened at all.
+ * Reads and checks the file. Returns owned (kbs_config_free()). Whatever is wrong with it is
+ * KBS_INPUT, and the detail begins with "file:line:column: " (for a missing key only "file: ").
+ * Values that may hold secrets are never quoted. Files that the configuration names are opened only
+ * to learn that they are there and, for certificates and administrators' keys, that they are what
+ * they should be; the PIN file and the TLS private key are not opened at all.
  */
-KBS_MUST_CHECK int kbs_config_load(const char *path, const struct kbs_config **ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_config_load(const char *path, const struct kbs_config **ret,
+                                   struct kbs_error *err);
 
 /* NULL is fine. Always returns NULL. */
 const struct kbs_config *kbs_config_free(const struct kbs_config *config);

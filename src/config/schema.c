@@ -1,7 +1,7 @@
 /*
- * The keys of docs/configuration.md as one table, and the rules for a single value. A key that is not in the table
- * does not exist: a typing error must not become a default silently. What needs more than the value itself (other
- * keys, files, the profile) is in check.c.
+ * The keys of docs/configuration.md as one table, and the rules for a single value. A key that is
+ * not in the table does not exist: a typing error must not become a default silently. What needs
+ * more than the value itself (other keys, files, the profile) is in check.c.
  */
 #include "config/schema.h"
 
@@ -15,13 +15,13 @@
 #define PATH_BYTES 1024
 
 #define KEY(id, table_, name_, kind_, required_, min_, max_, member, check_) \
-    [KBS_CONFIG_KEY_##id] = {.table = (table_), \
-                             .name = (name_), \
-                             .kind = KBS_CONFIG_##kind_, \
-                             .required = (required_), \
-                             .min = (min_), \
-                             .max = (max_), \
-                             .offset = offsetof(struct kbs_config, member), \
+    [KBS_CONFIG_KEY_##id] = {.table = (table_),                              \
+                             .name = (name_),                                \
+                             .kind = KBS_CONFIG_##kind_,                     \
+                             .required = (required_),                        \
+                             .min = (min_),                                  \
+                             .max = (max_),                                  \
+                             .offset = offsetof(struct kbs_config, member),  \
                              .check = (check_)}
 
 const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
@@ -148,9 +148,12 @@ static bool uri_attribute_known(struct kbs_span name, bool *ret_names_token)
         const char *name;
         bool names_token;
     } known[] = {
-        {"token", true},         {"serial", true},
-        {"manufacturer", false}, {"model", false},
-        {"slot-id", false},      {"slot-description", false},
+        {"token", true},
+        {"serial", true},
+        {"manufacturer", false},
+        {"model", false},
+        {"slot-id", false},
+        {"slot-description", false},
         {"slot-manufacturer", false},
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -163,8 +166,8 @@ static bool uri_attribute_known(struct kbs_span name, bool *ret_names_token)
 }
 
 /*
- * Stricter than RFC 7512: no query part, because the PIN and the module have keys of their own, and no white
- * space, which p11-kit would drop from names (so that "pin -value" would be one).
+ * Stricter than RFC 7512: no query part, because the PIN and the module have keys of their own, and
+ * no white space, which p11-kit would drop from names (so that "pin -value" would be one).
  */
 const char *kbs_config_check_uri(const char *value)
 {

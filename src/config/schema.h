@@ -62,7 +62,7 @@ struct kbs_config_loader {
     struct kbs_config *config;
     char file[72];      /* for messages; a long name is shortened from the left */
     const char *folder; /* "" or ending in a slash */
-    struct kbs_toml_position at[KBS_CONFIG_KEY_COUNT];       /* of the value; line 0: not given */
+    struct kbs_toml_position at[KBS_CONFIG_KEY_COUNT]; /* of the value; line 0: not given */
     const struct kbs_toml_position *items[KBS_CONFIG_KEY_COUNT]; /* of list elements */
     const char **open_list; /* elements of the list being read */
     struct kbs_toml_position *open_positions;

@@ -1,6 +1,6 @@
 /*
- * TOML 1.0 by toml++, seen from C: every table, array, element and value of a document of two levels, with its
- * position. Plain C types only, because the other side of this header is C++.
+ * TOML 1.0 by toml++, seen from C: every table, array, element and value of a document of two
+ * levels, with its position. Plain C types only, because the other side of this header is C++.
  */
 #ifndef KBS_CONFIG_TOML_H
 #define KBS_CONFIG_TOML_H
@@ -57,9 +57,9 @@ struct kbs_toml_error {
 typedef int (*kbs_toml_visit)(void *arg, const struct kbs_toml_node *node);
 
 /*
- * Parses `text` and visits what it holds: top-level values and tables, then what is in those tables. Tables and
- * arrays further down are visited but not entered. Returns 0; -1 with *err for a document that is not TOML
- * (duplicate keys among the reasons); else what the visitor returned.
+ * Parses `text` and visits what it holds: top-level values and tables, then what is in those
+ * tables. Tables and arrays further down are visited but not entered. Returns 0; -1 with *err for a
+ * document that is not TOML (duplicate keys among the reasons); else what the visitor returned.
  */
 int kbs_toml_parse(const char *text, size_t len, kbs_toml_visit visit, void *arg,
                    struct kbs_toml_error *err);

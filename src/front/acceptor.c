@@ -1,13 +1,14 @@
 /*
  * Accepting.
  *
- * The problem: a listening socket stays readable while accept(2) fails for want of descriptors, and a level-triggered loop
- * then spins at full speed doing nothing; and a table that is full must not be a way to lock others out. The approach: on
- * a lasting failure all listeners are left alone until a timer fires or a connection closes; with the table full,
- * until one closes. What waits meanwhile waits in the kernel's backlog.
+ * The problem: a listening socket stays readable while accept(2) fails for want of descriptors, and
+ * a level-triggered loop then spins at full speed doing nothing; and a table that is full must not
+ * be a way to lock others out. The approach: on a lasting failure all listeners are left alone
+ * until a timer fires or a connection closes; with the table full, until one closes. What waits
+ * meanwhile waits in the kernel's backlog.
  *
- * The listening sockets are shared with kbsd, which hands the same ones to the next front: closing our copies loses no
- * connection that is still in the backlog.
+ * The listening sockets are shared with kbsd, which hands the same ones to the next front: closing
+ * our copies loses no connection that is still in the backlog.
  */
 #include "front/acceptor.h"
 
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -50,7 +52,8 @@ int kbs_acceptor_add(struct kbs_acceptor *a, int fd, bool tls, struct kbs_error 
         socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1 ||
         fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
         kbs_io_close(&fd);
-        return kbs_fail(err, KBS_INPUT, "a listener is not a listening stream socket, or one too many");
+        return kbs_fail(err, KBS_INPUT,
+                        "a listener is not a listening stream socket, or one too many");
     }
     a->listeners[a->count++] = (struct kbs_acceptor_listener){.owner = a, .fd = fd, .tls = tls};
     return 0;
@@ -125,6 +128,14 @@ static void peer_text(const union address *from, char *out, size_t size)
     }
 }
 
+/* Only then is it worth closing an idle connection for. */
+static bool somebody_waits(const struct kbs_acceptor_listener *l)
+{
+    struct pollfd p = {.fd = l->fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 1;
+}
+
 /* Takes one connection. False when there is none left, or none can be taken now. */
 static bool accept_one(struct kbs_acceptor_listener *l)
 {
@@ -136,8 +147,11 @@ static bool accept_one(struct kbs_acceptor_listener *l)
     const int one = 1;
     int fd;
 
-    if (!kbs_conns_make_room(a->conns)) {
-        watch_all(a, false); /* until kbs_acceptor_resume() */
+    if (a->conns->count >= a->conns->max) {
+        if (somebody_waits(l) && !kbs_conns_make_room(a->conns)) {
+            watch_all(a, false); /* until there is room, or it is time to look again */
+            (void)uv_timer_start(&a->retry, on_retry, a->retry_ms, 0);
+        }
         return false;
     }
     fd = accept4(l->fd, &from.any, &from_len, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -27,11 +27,13 @@ struct kbs_acceptor {
 };
 
 /*
- * Notes a bound and listening stream socket (takes `fd`, also on failure). KBS_INPUT for any other descriptor or
- * one too many. Nothing is accepted before kbs_acceptor_start().
+ * Notes a bound and listening stream socket (takes `fd`, also on failure). KBS_INPUT for any other
+ * descriptor or one too many. Nothing is accepted before kbs_acceptor_start().
  */
-KBS_MUST_CHECK int kbs_acceptor_add(struct kbs_acceptor *a, int fd, bool tls, struct kbs_error *err);
-KBS_MUST_CHECK int kbs_acceptor_start(struct kbs_acceptor *a, uv_loop_t *loop, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_acceptor_add(struct kbs_acceptor *a, int fd, bool tls,
+                                    struct kbs_error *err);
+KBS_MUST_CHECK int kbs_acceptor_start(struct kbs_acceptor *a, uv_loop_t *loop,
+                                      struct kbs_error *err);
 void kbs_acceptor_resume(struct kbs_acceptor *a); /* a connection has gone: there may be room */
 void kbs_acceptor_stop(struct kbs_acceptor *a);   /* for good; closes the listeners; idempotent */
 

@@ -1,17 +1,22 @@
 /*
  * Answers.
  *
- * The problem: a client must get exactly one well-formed answer to each request, whoever makes it. The approach: everything
- * that reaches a client goes through kbs_answer_send(), which writes, counts and logs it; requests for a judge are
- * encoded once, into the frame that waits in the queue, so that the parser's memory is free again at once.
+ * The problem: a client must get exactly one well-formed answer to each request, whoever makes it.
+ * The approach: everything that reaches a client goes through kbs_answer_send(), which writes,
+ * counts and logs it; requests for a judge are encoded once, into the frame that waits in the
+ * queue, so that the parser's memory is free again at once.
  *
- * The request's deadline travels with the frame: a judge need not begin what nobody waits for any more.
+ * The request's deadline travels with the frame: a judge need not begin what nobody waits for any
+ * more.
  */
 #include "front/answer.h"
 
 #include "base/clock.h"
 
-/* Connections are found by slot; the serial makes each id unique. kbs_conns_deliver() takes it apart. */
+/*
+ * Connections are found by slot; the serial makes each id unique. kbs_conns_deliver() takes it
+ * apart.
+ */
 static uint64_t next_id(struct kbs_conn *conn)
 {
     return (++conn->owner->next_serial << 20) | conn->slot;
@@ -47,7 +52,8 @@ static void send_mode(struct kbs_conn *conn, const struct kbs_http_response *res
     kbs_buf_deinit(&text);
 }
 
-void kbs_answer_send(struct kbs_conn *conn, const struct kbs_http_response *response, bool keep_alive)
+void kbs_answer_send(struct kbs_conn *conn, const struct kbs_http_response *response,
+                     bool keep_alive)
 {
     const struct kbs_http_response_mode mode = {.keep_alive = keep_alive && !conn->owner->draining,
                                                 .now_s = kbs_clock_unix_s()};
@@ -57,7 +63,8 @@ void kbs_answer_send(struct kbs_conn *conn, const struct kbs_http_response *resp
 
 void kbs_answer_refusal(struct kbs_conn *conn, const struct kbs_http_refusal *refusal)
 {
-    const struct kbs_http_response_mode mode = {.keep_alive = !refusal->close && !conn->owner->draining,
+    const struct kbs_http_response_mode mode = {.keep_alive =
+                                                    !refusal->close && !conn->owner->draining,
                                                 .head_only = refusal->head_only,
                                                 .now_s = kbs_clock_unix_s()};
     struct kbs_buf body = KBS_BUF(2048);
@@ -79,7 +86,8 @@ static void send_error(struct kbs_conn *conn, unsigned int status, const char *v
     struct kbs_buf body = KBS_BUF(2048);
     struct kbs_http_response response = {.status = status,
                                          .content_type = KBS_SPAN_LIT("application/json"),
-                                         .retry_after_s = status == 503 ? KBS_LIMIT_RETRY_AFTER_S : 0};
+                                         .retry_after_s =
+                                             status == 503 ? KBS_LIMIT_RETRY_AFTER_S : 0};
 
     kbs_error_body(&body, variant, detail);
     response.body = kbs_buf_span(&body);
@@ -91,13 +99,15 @@ void kbs_answer_error(struct kbs_conn *conn, unsigned int refused, enum kbs_cate
                       const char *detail, bool keep_alive)
 {
     kbs_metrics_refused(conn->owner->metrics, refused);
-    send_error(conn, kbs_category_status(category), kbs_category_variant(category), detail, keep_alive);
+    send_error(conn, kbs_category_status(category), kbs_category_variant(category), detail,
+               keep_alive);
 }
 
 void kbs_answer_timeout(struct kbs_conn *conn, unsigned int refused)
 {
     kbs_metrics_refused(conn->owner->metrics, refused);
-    send_error(conn, 408, kbs_category_variant(KBS_INPUT), "the request took too long to arrive", false);
+    send_error(conn, 408, kbs_category_variant(KBS_INPUT), "the request took too long to arrive",
+               false);
 }
 
 static void answer_metrics(struct kbs_conn *conn, bool keep_alive)
@@ -139,8 +149,9 @@ bool kbs_answer_local(struct kbs_conn *conn, enum kbs_route route, bool keep_ali
 }
 
 /* Lists are built in buffers that must outlive the encoding. */
-static int encode_request(const struct kbs_conn *conn, const struct kbs_http_request *r, uint64_t id,
-                          uint64_t deadline_ns, struct kbs_buf *frame, struct kbs_error *err)
+static int encode_request(const struct kbs_conn *conn, const struct kbs_http_request *r,
+                          uint64_t id, uint64_t deadline_ns, struct kbs_buf *frame,
+                          struct kbs_error *err)
 {
     struct kbs_buf params_buf = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
     struct kbs_buf query_buf = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
@@ -187,9 +198,10 @@ bool kbs_answer_ask(struct kbs_conn *conn, const struct kbs_http_request *reques
     if (room == KBS_LANES_NONE) {
         kbs_answer_error(conn, KBS_REFUSED_NO_LANE, KBS_BUSY, "no lane is ready", keep_alive);
     } else if (room == KBS_LANES_FULL) {
-        kbs_answer_error(conn, KBS_REFUSED_QUEUE_FULL, KBS_BUSY, "too many requests are waiting", keep_alive);
-    } else if (encode_request(conn, request, id, kbs_deadline_in_ms(c->timeouts->request_ms), &frame,
-                              &err) < 0 ||
+        kbs_answer_error(conn, KBS_REFUSED_QUEUE_FULL, KBS_BUSY, "too many requests are waiting",
+                         keep_alive);
+    } else if (encode_request(conn, request, id, kbs_deadline_in_ms(c->timeouts->request_ms),
+                              &frame, &err) < 0 ||
                kbs_lanes_submit(c->lanes, id, &frame) != 0) {
         kbs_answer_error(conn, KBS_HTTP_REASON_MEMORY, KBS_BUSY, "the request cannot be handed on",
                          keep_alive);

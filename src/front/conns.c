@@ -1,17 +1,20 @@
 /*
  * Connections.
  *
- * The problem: thousands of peers, each slow, hostile or gone at any moment, share one thread and a bounded amount of
- * memory and descriptors. The approach: raw non-blocking sockets under uv_poll, so TCP and unix sockets are one case and
- * no buffer exists before there are bytes; every callback moves bytes, then runs the state machine (step.c), then
- * asks the kernel for what is still of interest.
+ * The problem: thousands of peers, each slow, hostile or gone at any moment, share one thread and a
+ * bounded amount of memory and descriptors. The approach: raw non-blocking sockets under uv_poll,
+ * so TCP and unix sockets are one case and no buffer exists before there are bytes; every callback
+ * moves bytes, then runs the state machine (step.c), then asks the kernel for what is still of
+ * interest.
  *
- * Invariants: `in` stops growing at KBS_CONN_PIPELINE_BYTES plus one read, because the socket is not read then; `out` holds
- * one answer at most, plus TLS records that are not application data; a connection is closed in one place, once, and
- * freed when both its handles are closed; ids given to the lanes name slot and serial, never a pointer.
+ * Invariants: `in` stops growing at KBS_CONN_PIPELINE_BYTES plus one read, because the socket is
+ * not read then; `out` holds one answer at most, plus TLS records that are not application data; a
+ * connection is closed in one place, once, and freed when both its handles are closed; ids given to
+ * the lanes name slot and serial, never a pointer.
  *
- * When the table is full the connection that has been idle for longest makes room: keep-alive is a favour, and must not
- * lock out new clients. When none is idle the acceptor stops, and the kernel's backlog is the queue.
+ * When the table is full the connection that has been idle for longest makes room: keep-alive is a
+ * favour, and must not lock out new clients. When none can be spared the acceptor stops, and the
+ * kernel's backlog is the queue.
  */
 #include "front/conns.h"
 
@@ -19,14 +22,17 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "front/step.h"
 
 #define RECV_BYTES 16384
 #define RECV_REPEATS 4 /* per event, so that one fast sender does not starve the others */
-#define SLOT_BITS 20   /* of a request id */
-#define OUT_MAX_BYTES \
-    (KBS_TLS_CIPHER_MAX_BYTES(KBS_HTTP_RESPONSE_HEAD_BYTES + KBS_LIMIT_HTTP_RESPONSE_BYTES) + 65536u)
+#define EVICTION_LOOKS 16
+#define SLOT_BITS 20 /* of a request id */
+#define OUT_MAX_BYTES                                                                         \
+    (KBS_TLS_CIPHER_MAX_BYTES(KBS_HTTP_RESPONSE_HEAD_BYTES + KBS_LIMIT_HTTP_RESPONSE_BYTES) + \
+     65536u)
 #define IN_MAX_BYTES (KBS_CONN_PIPELINE_BYTES + KBS_TLS_PLAIN_MAX_BYTES(RECV_BYTES))
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -55,10 +61,14 @@ void kbs_conn_idle(struct kbs_conn *conn, bool idle)
     }
     conn->in_idle_list = idle;
     if (idle) {
+        conn->idle_since_ns = kbs_clock_mono_ns();
         conn->idle_prev = c->idle_newest;
         conn->idle_next = NULL;
         *(c->idle_newest != NULL ? &c->idle_newest->idle_next : &c->idle_oldest) = conn;
         c->idle_newest = conn;
+        if (c->count == c->max) {
+            c->room(c->data);
+        }
         return;
     }
     *(conn->idle_prev != NULL ? &conn->idle_prev->idle_next : &c->idle_oldest) = conn->idle_next;
@@ -147,7 +157,7 @@ static void on_closed(uv_handle_t *handle)
     c->table[conn->slot] = NULL;
     c->count--;
     free(conn);
-    c->closed(c->data);
+    c->room(c->data);
 }
 
 static void conn_close(struct kbs_conn *conn)
@@ -185,7 +195,8 @@ static void watch(struct kbs_conn *conn)
     if (events == conn->events) {
         return;
     }
-    if ((events == 0 ? uv_poll_stop(&conn->poll) : uv_poll_start(&conn->poll, events, on_poll)) != 0) {
+    if ((events == 0 ? uv_poll_stop(&conn->poll) : uv_poll_start(&conn->poll, events, on_poll)) !=
+        0) {
         conn->broken = true;
     }
     conn->events = events;
@@ -250,7 +261,8 @@ static void receive(struct kbs_conn *conn)
 {
     uint8_t bytes[RECV_BYTES];
 
-    for (int i = 0; i < RECV_REPEATS && !conn->broken && conn->in.len < KBS_CONN_PIPELINE_BYTES; i++) {
+    for (int i = 0; i < RECV_REPEATS && !conn->broken && conn->in.len < KBS_CONN_PIPELINE_BYTES;
+         i++) {
         ssize_t n = recv(conn->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 
         if (n < 0 && errno == EINTR) {
@@ -348,16 +360,36 @@ int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const char *peer, struc
     return 0;
 }
 
+/*
+ * An idle connection may make room when it has had an answer, or its moment to ask; not while its
+ * next request is already in the socket. Otherwise newcomers would push each other out before any
+ * of them is served.
+ */
+static bool can_spare(const struct kbs_conn *conn)
+{
+    uint64_t patience_ns = conn->owner->timeouts->linger_ms * KBS_NS_PER_MS;
+
+    return (conn->served || kbs_clock_mono_ns() - conn->idle_since_ns > patience_ns) &&
+           !kbs_conn_socket_has_bytes(conn);
+}
+
 bool kbs_conns_make_room(struct kbs_conns *c)
 {
+    struct kbs_conn *conn;
+
     if (c->count < c->max) {
         return true;
     }
-    if (c->idle_oldest != NULL) {
-        kbs_metrics_refused(c->metrics, KBS_REFUSED_CAPACITY);
-        conn_close(c->idle_oldest);
+    conn = c->idle_oldest; /* the first few are enough to look at */
+    for (int i = 0; conn != NULL && i < EVICTION_LOOKS && !can_spare(conn); i++) {
+        conn = conn->idle_next;
     }
-    return false; /* its slot is free when its handles are closed: closed() is called then */
+    conn = conn != NULL && can_spare(conn) ? conn : NULL;
+    kbs_metrics_refused(c->metrics, KBS_REFUSED_CAPACITY);
+    if (conn != NULL) {
+        conn_close(conn);
+    }
+    return false; /* its slot is free when its handles are closed: room() is called then */
 }
 
 void kbs_conns_deliver(void *data, uint64_t id, const struct kbs_lanes_answer *answer)

@@ -1,6 +1,6 @@
 /*
- * Connections: sockets, TLS and buffers of the clients, and the table of them. What happens with the bytes is
- * decided by the state machine in step.c; here they are moved.
+ * Connections: sockets, TLS and buffers of the clients, and the table of them. What happens with
+ * the bytes is decided by the state machine in step.c; here they are moved.
  */
 #ifndef KBS_FRONT_CONNS_H
 #define KBS_FRONT_CONNS_H
@@ -54,7 +54,10 @@ struct kbs_conn_request {
     size_t body_bytes; /* our share of kbs_conns.body_bytes */
 };
 
-/* Over twenty fields with those of the handles: one connection is one allocation, freed by its last handle. */
+/*
+ * Over twenty fields with those of the handles: one connection is one allocation, freed by its last
+ * handle.
+ */
 struct kbs_conn {
     struct kbs_conns *owner;
     uint32_t slot;
@@ -78,6 +81,7 @@ struct kbs_conn {
     char peer[KBS_CONN_PEER_BYTES];
     struct kbs_conn *idle_prev, *idle_next; /* list of idle connections */
     bool in_idle_list;
+    uint64_t idle_since_ns;
 };
 
 struct kbs_conns {
@@ -87,7 +91,7 @@ struct kbs_conns {
     struct kbs_tls_context *tls; /* NULL without TLS listeners */
     struct kbs_lanes *lanes;
     struct kbs_metrics *metrics;
-    void (*closed)(void *data); /* called after each connection is gone */
+    void (*room)(void *data); /* a connection is gone, or has become idle while the table is full */
     void *data;
     struct kbs_conn **table; /* max entries */
     uint32_t max;
@@ -107,7 +111,10 @@ void kbs_conns_deinit(struct kbs_conns *c); /* once no connection is left */
 KBS_MUST_CHECK int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const char *peer,
                                  struct kbs_error *err);
 
-/* True when there is room for one more; closes the connection idle for longest if that makes it. */
+/*
+ * Somebody waits to connect. True when there is room; else a connection that can be spared is
+ * closed, if there is one, and room() tells when its place is free.
+ */
 bool kbs_conns_make_room(struct kbs_conns *c);
 
 /* kbs_lanes_deliver, with struct kbs_conns as data. */
@@ -118,12 +125,14 @@ void kbs_conns_drain(struct kbs_conns *c);
 void kbs_conns_close_all(struct kbs_conns *c);
 
 /* For step.c and answer.c. */
-void kbs_conn_put(struct kbs_conn *conn, struct kbs_span plain); /* queues for the socket, encrypted if need be */
-bool kbs_conn_flushed(const struct kbs_conn *conn);              /* nothing is queued */
-void kbs_conn_shutdown(struct kbs_conn *conn);                   /* TLS close_notify, then FIN once flushed */
+void kbs_conn_put(struct kbs_conn *conn,
+                  struct kbs_span plain); /* queues for the socket, encrypted if need be */
+bool kbs_conn_flushed(const struct kbs_conn *conn); /* nothing is queued */
+void kbs_conn_shutdown(struct kbs_conn *conn);      /* TLS close_notify, then FIN once flushed */
 void kbs_conn_set_timer(struct kbs_conn *conn, uint32_t ms);
-void kbs_conn_idle(struct kbs_conn *conn, bool idle); /* enters or leaves the list of idle connections */
-void kbs_conn_request_done(struct kbs_conn *conn);    /* forgets the request in hand */
+void kbs_conn_idle(struct kbs_conn *conn,
+                   bool idle); /* enters or leaves the list of idle connections */
+void kbs_conn_request_done(struct kbs_conn *conn); /* forgets the request in hand */
 bool kbs_conn_socket_has_bytes(const struct kbs_conn *conn);
 
 #endif

@@ -1,4 +1,6 @@
-/* kbs-front as a whole: what main.c wires together and startup.c fills in from the control channel. */
+/*
+ * kbs-front as a whole: what main.c wires together and startup.c fills in from the control channel.
+ */
 #ifndef KBS_FRONT_FRONT_H
 #define KBS_FRONT_FRONT_H
 
@@ -21,8 +23,9 @@ struct kbs_front {
 };
 
 /*
- * The blocking phase: CONFIG_FRONT, the ATTACHes, GO (docs/protocol/role-channels.md). Fills in what does not need the
- * loop. KBS_INPUT for unusable configuration or a message out of turn; KBS_CHANNEL_EOF when kbsd is gone.
+ * The blocking phase: CONFIG_FRONT, the ATTACHes, GO (docs/protocol/role-channels.md). Fills in
+ * what does not need the loop. KBS_INPUT for unusable configuration or a message out of turn;
+ * KBS_CHANNEL_EOF when kbsd is gone.
  */
 KBS_MUST_CHECK int kbs_front_startup(struct kbs_front *f, struct kbs_error *err);
 

@@ -1,18 +1,21 @@
 /*
  * Lanes.
  *
- * The problem: a few synchronous judges serve many connections, any of them may crash, hang or turn hostile, and the
- * loop must not wait for any of them. The approach: one request in flight per lane; idle lanes take the
- * oldest waiting request; frames are written and read piecemeal on non-blocking descriptors. Requests are named by
- * id in both directions, so an answer that nobody waits for any more is dropped by its number.
+ * The problem: a few synchronous judges serve many connections, any of them may crash, hang or turn
+ * hostile, and the loop must not wait for any of them. The approach: one request in flight per
+ * lane; idle lanes take the oldest waiting request; frames are written and read piecemeal on
+ * non-blocking descriptors. Requests are named by id in both directions, so an answer that nobody
+ * waits for any more is dropped by its number.
  *
- * A lane ends for one of three reasons: its channel closed; its answer broke the schema, came unasked or with a
- * foreign id (then it must be taken for compromised); it did not answer in `lane_ms`, long after the
- * client was told 503. In each case the request in flight is delivered as lost, once, the descriptor is closed, so that
- * the judge sees end of file and exits, and kbsd attaches a new lane.
+ * A lane ends for one of three reasons: its channel closed; its answer broke the schema, came
+ * unasked or with a foreign id (then it must be taken for compromised); it did not answer in
+ * `lane_ms`, long after the client was told 503. In each case the request in flight is delivered as
+ * lost, once, the descriptor is closed, so that the judge sees end of file and exits, and kbsd
+ * attaches a new lane.
  *
- * Invariants: lane->request_id != 0 exactly while it is busy; the queue is empty while a lane is idle; deliver() is
- * called only from loop callbacks. deliver() may submit again, so no state is kept across it.
+ * Invariants: lane->request_id != 0 exactly while it is busy; the queue is empty while a lane is
+ * idle; deliver() is called only from loop callbacks. deliver() may submit again, so no state is
+ * kept across it.
  */
 #include "front/lanes.h"
 
@@ -68,7 +71,10 @@ static uint64_t lane_close(struct kbs_lane *lane)
     return id;
 }
 
-/* Fails what waits when nobody is left to serve it: better an answer now than silence until the deadline. */
+/*
+ * Fails what waits when nobody is left to serve it: better an answer now than silence until the
+ * deadline.
+ */
 static void fail_queue(struct kbs_lanes *l, const struct kbs_lanes_answer *lost)
 {
     while (l->waiting > 0 && kbs_lanes_attached(l) == 0) {
@@ -86,7 +92,8 @@ static void lane_lost(struct kbs_lane *lane, unsigned int refused, const struct 
     uint64_t id;
 
     kbs_metrics_refused(l->metrics, refused);
-    kbs_log(KBS_LOG_WARN, "lane-closed", "lane=%u reason=%s", lane->index, kbs_refused_name(refused));
+    kbs_log(KBS_LOG_WARN, "lane-closed", "lane=%u reason=%s", lane->index,
+            kbs_refused_name(refused));
     if (err != NULL) {
         kbs_log_error("lane-breach", err);
     }
@@ -106,7 +113,9 @@ static void watch(struct kbs_lane *lane)
     }
 }
 
-/* Sends what the socket takes. An error is left to the next readable event: the answer, or the end. */
+/*
+ * Sends what the socket takes. An error is left to the next readable event: the answer, or the end.
+ */
 static void lane_write(struct kbs_lane *lane)
 {
     while (lane->sent < lane->out.len) {
@@ -214,7 +223,8 @@ static int header_complete(struct kbs_lane *lane, struct kbs_error *err)
         return -1;
     }
     if (lane->frame.type != KBS_WIRE_RESPONSE || lane->frame.id != lane->request_id) {
-        return kbs_fail(err, KBS_INPUT, "lane sent %s out of turn", kbs_wire_type_name(lane->frame.type));
+        return kbs_fail(err, KBS_INPUT, "lane sent %s out of turn",
+                        kbs_wire_type_name(lane->frame.type));
     }
     if (lane->sent < lane->out.len) {
         return kbs_fail(err, KBS_INPUT, "lane answered before it had the request");

@@ -1,6 +1,7 @@
 /*
- * Lanes: the channels to the judges, and the queue of requests in front of them. A request is known here by
- * its id and its encoded frame; whose it is, and whether that connection still lives, is the owner's business.
+ * Lanes: the channels to the judges, and the queue of requests in front of them. A request is known
+ * here by its id and its encoded frame; whose it is, and whether that connection still lives, is
+ * the owner's business.
  */
 #ifndef KBS_FRONT_LANES_H
 #define KBS_FRONT_LANES_H
@@ -34,8 +35,8 @@ struct kbs_lanes {
     const struct kbs_front_timeouts *timeouts;
     kbs_lanes_deliver deliver;
     void *data;
-    uint32_t count;                          /* indices are below this */
-    struct kbs_lane *lane[KBS_LIMIT_LANES];  /* NULL while not attached */
+    uint32_t count;                                        /* indices are below this */
+    struct kbs_lane *lane[KBS_LIMIT_LANES];                /* NULL while not attached */
     struct kbs_lanes_waiting queue[KBS_LIMIT_FRONT_QUEUE]; /* oldest first */
     uint32_t waiting;
 };
@@ -44,8 +45,12 @@ struct kbs_lanes {
 #define KBS_LANES_NONE 1 /* no lane is attached */
 #define KBS_LANES_FULL 2 /* the queue is full */
 
-/* Takes `fd`, the front's end of a judge's channel; the lane of that index, if any, is closed first. */
-KBS_MUST_CHECK int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_error *err);
+/*
+ * Takes `fd`, the front's end of a judge's channel; the lane of that index, if any, is closed
+ * first.
+ */
+KBS_MUST_CHECK int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd,
+                                    struct kbs_error *err);
 
 /* Whether a submit would be accepted now: 0, KBS_LANES_NONE or KBS_LANES_FULL. */
 KBS_MUST_CHECK int kbs_lanes_room(const struct kbs_lanes *l);
@@ -53,10 +58,16 @@ KBS_MUST_CHECK int kbs_lanes_room(const struct kbs_lanes *l);
 /* Takes the content of `frame`, an encoded REQUEST with that id. 0 or a condition above. */
 KBS_MUST_CHECK int kbs_lanes_submit(struct kbs_lanes *l, uint64_t id, struct kbs_buf *frame);
 
-/* Nobody wants the answer to `id` any more: leaves the queue, or its answer is dropped when it comes. */
+/*
+ * Nobody wants the answer to `id` any more: leaves the queue, or its answer is dropped when it
+ * comes.
+ */
 void kbs_lanes_cancel(struct kbs_lanes *l, uint64_t id);
 
-/* Closes all lanes and empties the queue without delivering; memory goes as the loop closes the handles. */
+/*
+ * Closes all lanes and empties the queue without delivering; memory goes as the loop closes the
+ * handles.
+ */
 void kbs_lanes_close(struct kbs_lanes *l);
 
 uint32_t kbs_lanes_attached(const struct kbs_lanes *l);

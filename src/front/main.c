@@ -1,13 +1,15 @@
 /*
- * kbs-front: the only role that talks to the network. Bytes to typed requests for the judges, and their answers
- * back; no keys but its TLS key, no knowledge of what a route means.
+ * kbs-front: the only role that talks to the network. Bytes to typed requests for the judges, and
+ * their answers back; no keys but its TLS key, no knowledge of what a route means.
  *
- * The problem: all of the network's hostility meets one process. The approach: it is given everything it needs by
- * descriptor before it serves (startup.c), then runs one loop in one thread: listeners (acceptor.c), connections (conns.c,
- * step.c), lanes (lanes.c) and the control channel (here). It opens no file and makes no connection.
+ * The problem: all of the network's hostility meets one process. The approach: it is given
+ * everything it needs by descriptor before it serves (startup.c), then runs one loop in one thread:
+ * listeners (acceptor.c), connections (conns.c, step.c), lanes (lanes.c) and the control channel
+ * (here). It opens no file and makes no connection.
  *
- * The end: DRAIN stops accepting, lets requests in hand finish, and exits 0 within the drain timeout; end of file on the
- * control channel means kbsd is gone and ends everything at once; so does a control message that breaks the protocol.
+ * The end: DRAIN stops accepting, lets requests in hand finish, and exits 0 within the drain
+ * timeout; end of file on the control channel means kbsd is gone and ends everything at once; so
+ * does a control message that breaks the protocol.
  */
 #include <stdlib.h>
 
@@ -33,7 +35,7 @@ static void close_all(struct kbs_front *f, int exit_status)
     uv_close((uv_handle_t *)&f->drain_timer, NULL);
 }
 
-static void on_conn_closed(void *data)
+static void on_room(void *data)
 {
     struct kbs_front *f = data;
 
@@ -122,7 +124,8 @@ static int start_loop(struct kbs_front *f, struct kbs_error *err)
     }
     f->control.data = f;
     f->drain_timer.data = f;
-    return kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1, kbs_deadline_in_ms(CONTROL_MS), err);
+    return kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1,
+                            kbs_deadline_in_ms(CONTROL_MS), err);
 }
 
 static void wire_up(struct kbs_front *f)
@@ -139,7 +142,7 @@ static void wire_up(struct kbs_front *f)
     f->conns.tls = f->tls;
     f->conns.lanes = &f->lanes;
     f->conns.metrics = &f->metrics;
-    f->conns.closed = on_conn_closed;
+    f->conns.room = on_room;
     f->conns.data = f;
     f->acceptor.conns = &f->conns;
     f->acceptor.metrics = &f->metrics;
@@ -159,6 +162,13 @@ static int serve(struct kbs_front *f, struct kbs_error *err)
     return uv_loop_close(&f->loop) == 0 ? 0 : kbs_fail(err, KBS_INTERNAL, "a handle was left open");
 }
 
+static void front_free(struct kbs_front *f)
+{
+    kbs_conns_deinit(&f->conns);
+    kbs_tls_context_free(f->tls);
+    free(f);
+}
+
 int main(void)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -173,7 +183,7 @@ int main(void)
     r = kbs_front_startup(f, &err);
     if (r != 0) {
         kbs_log_error("start-failed", &err);
-        free(f);
+        front_free(f);
         return r < 0 && err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
     }
     r = serve(f, &err);
@@ -181,8 +191,6 @@ int main(void)
         kbs_log_error("failed", &err);
     }
     status = r != 0 ? KBS_EXIT_FAILURE : f->exit_status;
-    kbs_conns_deinit(&f->conns);
-    kbs_tls_context_free(f->tls);
-    free(f);
+    front_free(f);
     return status;
 }

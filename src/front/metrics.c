@@ -1,9 +1,10 @@
 /*
  * Metrics and the log lines beside them.
  *
- * The problem: numbers and lines must tell an operator what happens under attack, without letting the attacker choose
- * their number or content. The approach: labels come from closed sets (route names, statuses, reasons), never from
- * input, so the text has a fixed size; a refusal is counted always and logged at most once per kind and second.
+ * The problem: numbers and lines must tell an operator what happens under attack, without letting
+ * the attacker choose their number or content. The approach: labels come from closed sets (route
+ * names, statuses, reasons), never from input, so the text has a fixed size; a refusal is counted
+ * always and logged at most once per kind and second.
  */
 #include "front/metrics.h"
 
@@ -55,22 +56,23 @@ static const char *route_label(size_t index)
 void kbs_metrics_request(struct kbs_metrics *m, const struct kbs_metrics_request *r)
 {
     m->requests[route_index(r->route)][status_index(r->status)]++;
-    if (r->route == KBS_ROUTE_HEALTHZ || r->route == KBS_ROUTE_READYZ || r->route == KBS_ROUTE_METRICS) {
+    if (r->route == KBS_ROUTE_HEALTHZ || r->route == KBS_ROUTE_READYZ ||
+        r->route == KBS_ROUTE_METRICS) {
         return;
     }
     if (r->route == KBS_ROUTE_NONE) {
         return; /* a refusal: kbs_metrics_refused() has counted it */
     }
-    kbs_log(KBS_LOG_INFO, "request", "route=%s status=%u us=%llu lane=%d", kbs_http_route_name(r->route),
-            r->status, (unsigned long long)r->duration_us, r->lane);
+    kbs_log(KBS_LOG_INFO, "request", "route=%s status=%u us=%llu lane=%d",
+            kbs_http_route_name(r->route), r->status, (unsigned long long)r->duration_us, r->lane);
 }
 
 const char *kbs_refused_name(unsigned int refused)
 {
     static const char *const names[KBS_REFUSED_COUNT - KBS_HTTP_REASON_COUNT] = {
-        "head-timeout",  "body-timeout", "body-memory",   "no-lane",    "queue-full",
-        "deadline",      "lane-died",    "lane-breach",   "lane-stuck", "disconnected",
-        "tls",           "tls-timeout",  "write-timeout", "capacity",   "accept",
+        "head-timeout", "body-timeout", "body-memory",   "no-lane",    "queue-full",
+        "deadline",     "lane-died",    "lane-breach",   "lane-stuck", "disconnected",
+        "tls",          "tls-timeout",  "write-timeout", "capacity",   "accept",
     };
 
     if (refused < KBS_HTTP_REASON_COUNT) {
@@ -104,7 +106,8 @@ static void put_requests(const struct kbs_metrics *m, struct kbs_buf *out)
     for (size_t r = 0; r < KBS_METRICS_ROUTES; r++) {
         for (size_t s = 0; s < KBS_METRICS_STATUSES; s++) {
             if (m->requests[r][s] != 0) {
-                kbs_buf_printf(out, "kbs_http_requests_total{route=\"%s\",status=\"", route_label(r));
+                kbs_buf_printf(out, "kbs_http_requests_total{route=\"%s\",status=\"",
+                               route_label(r));
                 if (status_at(s) != 0) {
                     kbs_buf_printf(out, "%u", status_at(s));
                 } else {
@@ -125,8 +128,9 @@ static void put_gauge(struct kbs_buf *out, const char *name, const char *help, u
 void kbs_metrics_text(const struct kbs_metrics *m, const struct kbs_gauges *g, struct kbs_buf *out)
 {
     put_requests(m, out);
-    kbs_buf_put_str(out, "# HELP kbs_http_refused_total Requests and connections refused or cut off.\n"
-                         "# TYPE kbs_http_refused_total counter\n");
+    kbs_buf_put_str(out,
+                    "# HELP kbs_http_refused_total Requests and connections refused or cut off.\n"
+                    "# TYPE kbs_http_refused_total counter\n");
     for (unsigned int i = 1; i < KBS_REFUSED_COUNT; i++) {
         kbs_buf_printf(out, "kbs_http_refused_total{reason=\"%s\"} %llu\n", kbs_refused_name(i),
                        (unsigned long long)m->refused[i]);

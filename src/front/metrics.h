@@ -5,23 +5,26 @@
 #include "base/buf.h"
 #include "http/parser.h"
 
-/* Why something was refused or cut off; the first KBS_HTTP_REASON_COUNT values are enum kbs_http_reason. */
+/*
+ * Why something was refused or cut off; the first KBS_HTTP_REASON_COUNT values are enum
+ * kbs_http_reason.
+ */
 enum kbs_refused {
     KBS_REFUSED_HEAD_TIMEOUT = KBS_HTTP_REASON_COUNT,
     KBS_REFUSED_BODY_TIMEOUT,
-    KBS_REFUSED_BODY_MEMORY,   /* the bodies of all connections together */
+    KBS_REFUSED_BODY_MEMORY, /* the bodies of all connections together */
     KBS_REFUSED_NO_LANE,
     KBS_REFUSED_QUEUE_FULL,
     KBS_REFUSED_DEADLINE,
     KBS_REFUSED_LANE_DIED,
-    KBS_REFUSED_LANE_BREACH,   /* a lane's answer broke the schema */
+    KBS_REFUSED_LANE_BREACH, /* a lane's answer broke the schema */
     KBS_REFUSED_LANE_STUCK,
-    KBS_REFUSED_DISCONNECTED,  /* the client left before its answer */
-    KBS_REFUSED_TLS,           /* handshake or record layer */
+    KBS_REFUSED_DISCONNECTED, /* the client left before its answer */
+    KBS_REFUSED_TLS,          /* handshake or record layer */
     KBS_REFUSED_TLS_TIMEOUT,
     KBS_REFUSED_WRITE_TIMEOUT,
-    KBS_REFUSED_CAPACITY,      /* all connections in use */
-    KBS_REFUSED_ACCEPT,        /* accept(2) failed */
+    KBS_REFUSED_CAPACITY, /* all connections in use */
+    KBS_REFUSED_ACCEPT,   /* accept(2) failed */
     KBS_REFUSED_COUNT
 };
 

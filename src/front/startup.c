@@ -1,9 +1,10 @@
 /*
  * Start-up: the conversation with kbsd before the loop runs.
  *
- * The problem: a front that serves with half its configuration is worse than none. The approach: plain blocking reads with a
- * deadline and an allow-list per phase (first CONFIG_FRONT, then ATTACHes, then GO); anything else, a repeated TLS key, or a
- * TLS listener without a key is fatal. The TLS key is read here, once, before a byte from the network is.
+ * The problem: a front that serves with half its configuration is worse than none. The approach:
+ * plain blocking reads with a deadline and an allow-list per phase (first CONFIG_FRONT, then
+ * ATTACHes, then GO); anything else, a repeated TLS key, or a TLS listener without a key is fatal.
+ * The TLS key is read here, once, before a byte from the network is.
  */
 #include "channel/channel.h"
 #include "front/front.h"
@@ -11,8 +12,8 @@
 #include "base/io.h"
 #include "base/process.h"
 
-static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m, struct kbs_buf *certificate,
-                       struct kbs_error *err)
+static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m,
+                       struct kbs_buf *certificate, struct kbs_error *err)
 {
     struct kbs_wire_config_front config;
 
@@ -35,7 +36,8 @@ static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m, str
     return kbs_conns_init(&f->conns, err);
 }
 
-static int take_key(struct kbs_front *f, int key_fd, const struct kbs_buf *certificate, struct kbs_error *err)
+static int take_key(struct kbs_front *f, int key_fd, const struct kbs_buf *certificate,
+                    struct kbs_error *err)
 {
     if (f->tls != NULL) {
         return kbs_fail(err, KBS_INPUT, "a second TLS key was attached");
@@ -44,8 +46,8 @@ static int take_key(struct kbs_front *f, int key_fd, const struct kbs_buf *certi
 }
 
 /* Takes m->fd where the descriptor is kept. */
-static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m, const struct kbs_buf *certificate,
-                       struct kbs_error *err)
+static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m,
+                       const struct kbs_buf *certificate, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
     int fd = m->fd;

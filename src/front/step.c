@@ -1,20 +1,22 @@
 /*
  * The state machine of a connection.
  *
- * The problem: a connection's life is a conversation with three clocks, two transports and a worker that may die, and
- * callbacks that call each other hide which combinations happen. The approach: one table of states with one handler and
- * one timeout each; a handler looks at the connection, moves bytes between its buffers, and returns the next state;
- * only the driver below writes conn->state, arms the timer and keeps the idle list. libuv callbacks (conns.c)
- * translate to an event and call it.
+ * The problem: a connection's life is a conversation with three clocks, two transports and a worker
+ * that may die, and callbacks that call each other hide which combinations happen. The approach:
+ * one table of states with one handler and one timeout each; a handler looks at the connection,
+ * moves bytes between its buffers, and returns the next state; only the driver below writes
+ * conn->state, arms the timer and keeps the idle list. libuv callbacks (conns.c) translate to an
+ * event and call it.
  *
  *   HANDSHAKE -> IDLE -> HEAD -> BODY -> WAITING -> WRITING -> IDLE
  *                           \______________________/    \-> LINGER -> CLOSED
  *
- * Invariants: the parser holds at most one request; bytes behind it stay in conn->in, which is capped, so a client
- * that does not read its answers is not read either; an answer is written only in the transition to WRITING.
+ * Invariants: the parser holds at most one request; bytes behind it stay in conn->in, which is
+ * capped, so a client that does not read its answers is not read either; an answer is written only
+ * in the transition to WRITING.
  *
- * A peer that closes its sending side while it waits is taken to be gone (as nginx does): the answer is secret to the one who
- * asked, and a dead client must not hold a place in the queue.
+ * A peer that closes its sending side while it waits is taken to be gone (as nginx does): the
+ * answer is secret to the one who asked, and a dead client must not hold a place in the queue.
  */
 #include "front/step.h"
 
@@ -51,7 +53,10 @@ static enum kbs_conn_state on_idle(struct kbs_conn *conn, enum kbs_conn_event ev
         kbs_buf_deinit(&conn->in); /* an idle connection holds no buffer */
     }
     if (conn->owner->draining && event != KBS_CONN_EVENT_IO) {
-        /* Somebody who connected just now, or whose next request is in the socket: let that one through. */
+        /*
+         * Somebody who connected just now, or whose next request is in the socket: let that one
+         * through.
+         */
         kbs_conn_set_timer(conn, conn->owner->timeouts->linger_ms);
     }
     return KBS_CONN_IDLE;
@@ -71,7 +76,9 @@ static enum kbs_conn_state begin(struct kbs_conn *conn)
     return next;
 }
 
-/* Charges the body received so far to the account of all connections. False when that is overdrawn. */
+/*
+ * Charges the body received so far to the account of all connections. False when that is overdrawn.
+ */
 static bool charge_body(struct kbs_conn *conn)
 {
     struct kbs_conns *c = conn->owner;
@@ -85,7 +92,8 @@ static bool charge_body(struct kbs_conn *conn)
 static enum kbs_conn_state refuse_overdrawn(struct kbs_conn *conn)
 {
     conn->request.route = kbs_http_parser_route(conn->parser);
-    kbs_answer_error(conn, KBS_REFUSED_BODY_MEMORY, KBS_BUSY, "too many request bodies are being received", false);
+    kbs_answer_error(conn, KBS_REFUSED_BODY_MEMORY, KBS_BUSY,
+                     "too many request bodies are being received", false);
     return KBS_CONN_WRITING;
 }
 
@@ -166,8 +174,8 @@ static enum kbs_conn_state on_waiting(struct kbs_conn *conn, enum kbs_conn_event
         if (conn->answer->response != NULL) {
             kbs_answer_send(conn, conn->answer->response, r->keep_alive);
         } else {
-            kbs_answer_error(conn, KBS_REFUSED_LANE_DIED, KBS_TOKEN_DOWN, "the lane was lost; try again",
-                             r->keep_alive);
+            kbs_answer_error(conn, KBS_REFUSED_LANE_DIED, KBS_TOKEN_DOWN,
+                             "the lane was lost; try again", r->keep_alive);
         }
         return KBS_CONN_WRITING;
     }
@@ -178,7 +186,8 @@ static enum kbs_conn_state on_waiting(struct kbs_conn *conn, enum kbs_conn_event
     if (event == KBS_CONN_EVENT_TIMEOUT) {
         kbs_lanes_cancel(conn->owner->lanes, r->id);
         r->id = 0;
-        kbs_answer_error(conn, KBS_REFUSED_DEADLINE, KBS_DEADLINE, "no answer in time", r->keep_alive);
+        kbs_answer_error(conn, KBS_REFUSED_DEADLINE, KBS_DEADLINE, "no answer in time",
+                         r->keep_alive);
         return KBS_CONN_WRITING;
     }
     return KBS_CONN_WAITING;
@@ -205,8 +214,8 @@ static enum kbs_conn_state on_writing(struct kbs_conn *conn, enum kbs_conn_event
 }
 
 /*
- * Closing a socket with unread bytes makes the kernel reset it, and the client may lose the answer that says why. So
- * what still comes is read and dropped for a moment (RFC 9112 section 9.6).
+ * Closing a socket with unread bytes makes the kernel reset it, and the client may lose the answer
+ * that says why. So what still comes is read and dropped for a moment (RFC 9112 section 9.6).
  */
 static enum kbs_conn_state on_linger(struct kbs_conn *conn, enum kbs_conn_event event)
 {

@@ -5,8 +5,8 @@
 #include "front/conns.h"
 
 /*
- * Runs the machine until it waits. Returns false when the connection must be closed. Called by the trampolines in
- * conns.c, never by itself.
+ * Runs the machine until it waits. Returns false when the connection must be closed. Called by the
+ * trampolines in conns.c, never by itself.
  */
 bool kbs_conn_step(struct kbs_conn *conn, enum kbs_conn_event event);
 

@@ -1,4 +1,6 @@
-/* The timeouts that are shipped: base/limits.h, and two of our own that nobody else needs to know. */
+/*
+ * The timeouts that are shipped: base/limits.h, and two of our own that nobody else needs to know.
+ */
 #include "front/timeouts.h"
 
 #include "base/limits.h"

@@ -1,13 +1,13 @@
 /*
  * The headers this service reads.
  *
- * The problem: a header that appears twice, or whose value two parsers read differently, is how requests are
- * smuggled and how a proxy and a server come to disagree on who is asking. The approach: of the few headers that
- * decide anything each may appear once (parser.c counts), and its value must be in one narrow form. Headers
- * nobody reads are counted and forgotten.
+ * The problem: a header that appears twice, or whose value two parsers read differently, is how
+ * requests are smuggled and how a proxy and a server come to disagree on who is asking. The
+ * approach: of the few headers that decide anything each may appear once (parser.c counts), and its
+ * value must be in one narrow form. Headers nobody reads are counted and forgotten.
  *
- * Rejected: joining repeated Accept or Cookie lines with commas, as RFC 9110 section 5.3 permits. No client of the
- * KBS protocol sends them, and a second Cookie line is usually an attack.
+ * Rejected: joining repeated Accept or Cookie lines with commas, as RFC 9110 section 5.3 permits.
+ * No client of the KBS protocol sends them, and a second Cookie line is usually an attack.
  */
 #include "http/headers.h"
 
@@ -85,7 +85,10 @@ static int content_length(struct kbs_span s, size_t *ret, struct kbs_error *err)
     return 0;
 }
 
-/* uri-host [ ":" port ] (RFC 9110 section 7.2), by alphabet: there are no virtual hosts to choose between. */
+/*
+ * uri-host [ ":" port ] (RFC 9110 section 7.2), by alphabet: there are no virtual hosts to choose
+ * between.
+ */
 static bool host_valid(struct kbs_span s)
 {
     for (size_t i = 0; i < s.len; i++) {
@@ -99,8 +102,8 @@ static bool host_valid(struct kbs_span s)
     return true;
 }
 
-int kbs_http_headers_framing(const struct kbs_http_headers *h, unsigned int minor, size_t *ret_length,
-                             struct kbs_error *err)
+int kbs_http_headers_framing(const struct kbs_http_headers *h, unsigned int minor,
+                             size_t *ret_length, struct kbs_error *err)
 {
     *ret_length = 0;
     if (h->present[KBS_HTTP_UPGRADE]) {
@@ -111,10 +114,12 @@ int kbs_http_headers_framing(const struct kbs_http_headers *h, unsigned int mino
     }
     if (h->present[KBS_HTTP_TRANSFER_ENCODING]) {
         if (h->present[KBS_HTTP_CONTENT_LENGTH]) {
-            return kbs_fail(err, KBS_INPUT, "Transfer-Encoding and Content-Length exclude each other");
+            return kbs_fail(err, KBS_INPUT,
+                            "Transfer-Encoding and Content-Length exclude each other");
         }
         if (minor == 0 || !kbs_http_equal_nocase(h->value[KBS_HTTP_TRANSFER_ENCODING], "chunked")) {
-            return kbs_fail(err, KBS_INPUT, "the only Transfer-Encoding is chunked, from HTTP/1.1 on");
+            return kbs_fail(err, KBS_INPUT,
+                            "the only Transfer-Encoding is chunked, from HTTP/1.1 on");
         }
     }
     if (h->present[KBS_HTTP_CONTENT_LENGTH]) {
@@ -145,7 +150,10 @@ static bool session_id_valid(struct kbs_span s)
     return s.len == KBS_LIMIT_COOKIE_BYTES;
 }
 
-/* cookie-string = cookie-pair *( ";" SP cookie-pair ) (RFC 6265 section 4.2.1); others' cookies are passed over. */
+/*
+ * cookie-string = cookie-pair *( ";" SP cookie-pair ) (RFC 6265 section 4.2.1); others' cookies are
+ * passed over.
+ */
 static int session_cookie(struct kbs_span header, struct kbs_span *ret, struct kbs_error *err)
 {
     static const char name[] = "kbs-session-id=";

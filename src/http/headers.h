@@ -1,6 +1,6 @@
 /*
- * The headers this service reads, and the rules for each. Private to src/http: parser.c collects them, headers.c
- * judges them.
+ * The headers this service reads, and the rules for each. Private to src/http: parser.c collects
+ * them, headers.c judges them.
  */
 #ifndef KBS_HTTP_HEADERS_H
 #define KBS_HTTP_HEADERS_H
@@ -38,14 +38,17 @@ enum kbs_http_header kbs_http_header_find(struct kbs_span name);
 struct kbs_span kbs_http_trim(struct kbs_span s);
 
 /*
- * Message framing (RFC 9112 section 6): Content-Length is digits, Transfer-Encoding is exactly "chunked", never both, the
- * latter not in HTTP/1.0. Also Host (exactly one in 1.1) and no Upgrade. KBS_INPUT. *ret_length: the
- * Content-Length, 0 without one, SIZE_MAX when it does not fit.
+ * Message framing (RFC 9112 section 6): Content-Length is digits, Transfer-Encoding is exactly
+ * "chunked", never both, the latter not in HTTP/1.0. Also Host (exactly one in 1.1) and no Upgrade.
+ * KBS_INPUT. *ret_length: the Content-Length, 0 without one, SIZE_MAX when it does not fit.
  */
 KBS_MUST_CHECK int kbs_http_headers_framing(const struct kbs_http_headers *h, unsigned int minor,
                                             size_t *ret_length, struct kbs_error *err);
 
-/* The headers passed to the judge: visible ASCII. *ret_cookie as in struct kbs_http_request. KBS_INPUT. */
+/*
+ * The headers passed to the judge: visible ASCII. *ret_cookie as in struct kbs_http_request.
+ * KBS_INPUT.
+ */
 KBS_MUST_CHECK int kbs_http_headers_forwarded(const struct kbs_http_headers *h,
                                               struct kbs_span *ret_cookie, struct kbs_error *err);
 

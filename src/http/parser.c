@@ -1,23 +1,25 @@
 /*
  * The request parser.
  *
- * The problem: a request that this server and anything in front of it read differently is a smuggled request
- * (RFC 9112 section 11.2), and a parser fed by the network must hold a bounded amount whatever comes. The approach: llhttp,
- * strict, no lenient flag, finds the tokens; this file adds the rules below, collects values in capped buffers, and
- * stops at the end of every message, so that one request is in hand at a time and each starts with a fresh llhttp
- * state.
+ * The problem: a request that this server and anything in front of it read differently is a
+ * smuggled request (RFC 9112 section 11.2), and a parser fed by the network must hold a bounded
+ * amount whatever comes. The approach: llhttp, strict, no lenient flag, finds the tokens; this file
+ * adds the rules below, collects values in capped buffers, and stops at the end of every message,
+ * so that one request is in hand at a time and each starts with a fresh llhttp state.
  *
- * Refused beyond llhttp: versions other than 1.0 and 1.1 (llhttp takes HTTP/0.9 and then reads headers), RTSP and ICE,
- * CONNECT, Upgrade, a missing or second Host, any Transfer-Encoding but exactly "chunked", any second copy of a header
- * we read, targets not in origin form, more than single spaces in the request line, chunk extensions, trailers, anything before the request line but two
- * CRLFs, and more framing than body in chunked bodies.
+ * Refused beyond llhttp: versions other than 1.0 and 1.1 (llhttp takes HTTP/0.9 and then reads
+ * headers), RTSP and ICE, CONNECT, Upgrade, a missing or second Host, any Transfer-Encoding but
+ * exactly "chunked", any second copy of a header we read, targets not in origin form, more than
+ * single spaces in the request line, chunk extensions, trailers, anything before the request line
+ * but two CRLFs, and more framing than body in chunked bodies.
  *
- * Invariants: the head is at most KBS_LIMIT_HTTP_HEAD_BYTES from its first byte to its empty line, because llhttp is
- * never given more than is left of it; the body buffer never exceeds the route's limit; a callback that fails has
- * filled in the refusal; after DONE no byte is taken until kbs_http_parser_next().
+ * Invariants: the head is at most KBS_LIMIT_HTTP_HEAD_BYTES from its first byte to its empty line,
+ * because llhttp is never given more than is left of it; the body buffer never exceeds the route's
+ * limit; a callback that fails has filled in the refusal; after DONE no byte is taken until
+ * kbs_http_parser_next().
  *
- * Rejected: resuming the paused llhttp for the next request (state of one request in another's parser is what
- * CVE-2025-23167 was made of); reading on after a refusal whose end is not certain.
+ * Rejected: resuming the paused llhttp for the next request (state of one request in another's
+ * parser is what CVE-2025-23167 was made of); reading on after a refusal whose end is not certain.
  */
 #include "http/parser.h"
 
@@ -32,7 +34,7 @@
 
 /* What is only known while the head is read: offsets into `head`, which moves as it grows. */
 struct head {
-    struct kbs_buf text; /* the target, then the values of known headers */
+    struct kbs_buf text;  /* the target, then the values of known headers */
     size_t target_offset; /* from the beginning of the head */
     size_t target_len;
     size_t offset[KBS_HTTP_HEADER_COUNT];
@@ -133,7 +135,10 @@ static int put_text(struct kbs_http_parser *p, const char *at, size_t len)
     return 0;
 }
 
-/* Where in the head a callback's text begins: llhttp passes over runs of spaces in the request line, we do not. */
+/*
+ * Where in the head a callback's text begins: llhttp passes over runs of spaces in the request
+ * line, we do not.
+ */
 static size_t head_offset(const struct kbs_http_parser *p, const char *at)
 {
     return p->phase_bytes + (size_t)((const uint8_t *)at - p->piece);
@@ -144,7 +149,8 @@ static int on_protocol(llhttp_t *llhttp, const char *at, size_t len)
     struct kbs_http_parser *p = parser_of(llhttp);
     struct head *head = &p->head;
 
-    if (head->protocol_len == 0 && head_offset(p, at) != head->target_offset + head->target_len + 1) {
+    if (head->protocol_len == 0 &&
+        head_offset(p, at) != head->target_offset + head->target_len + 1) {
         return refuse(p, KBS_HTTP_REASON_MALFORMED, "the request line has more than single spaces");
     }
     for (size_t i = 0; i < len; i++) {
@@ -164,7 +170,8 @@ static int on_url(llhttp_t *llhttp, const char *at, size_t len)
     if (p->head.target_len == 0) {
         p->head.target_offset = head_offset(p, at);
         if (p->head.target_offset != method_len + 1) {
-            return refuse(p, KBS_HTTP_REASON_MALFORMED, "the request line has more than single spaces");
+            return refuse(p, KBS_HTTP_REASON_MALFORMED,
+                          "the request line has more than single spaces");
         }
     }
     p->head.target_len += len;
@@ -229,7 +236,8 @@ static int on_chunk_extension(llhttp_t *llhttp, const char *at, size_t len)
 {
     (void)at;
     (void)len;
-    return refuse(parser_of(llhttp), KBS_HTTP_REASON_MALFORMED, "chunk extensions are not supported");
+    return refuse(parser_of(llhttp), KBS_HTTP_REASON_MALFORMED,
+                  "chunk extensions are not supported");
 }
 
 static void collect_headers(const struct head *head, struct kbs_http_headers *ret)
@@ -244,7 +252,8 @@ static void collect_headers(const struct head *head, struct kbs_http_headers *re
 }
 
 /* Rules about the message as such: who frames it, and how. */
-static int check_message(struct kbs_http_parser *p, const struct kbs_http_headers *h, size_t *ret_length)
+static int check_message(struct kbs_http_parser *p, const struct kbs_http_headers *h,
+                         size_t *ret_length)
 {
     struct kbs_error err = KBS_ERROR_NONE;
 
@@ -289,8 +298,9 @@ static int check_request(struct kbs_http_parser *p, const struct kbs_http_header
 }
 
 /*
- * The refusals after which the connection can go on, because the message is understood: they are only noted, llhttp
- * runs to the end of the message, and feed() finds them there. With a body to come it is not worth waiting for.
+ * The refusals after which the connection can go on, because the message is understood: they are
+ * only noted, llhttp runs to the end of the message, and feed() finds them there. With a body to
+ * come it is not worth waiting for.
  */
 static int check_route(struct kbs_http_parser *p, bool has_body)
 {
@@ -327,7 +337,8 @@ static int on_headers_complete(llhttp_t *llhttp)
         return -1;
     }
     if (length > p->request.match.body_max) {
-        return refuse(p, KBS_HTTP_REASON_BODY_TOO_LARGE, "the request body is too large for this path");
+        return refuse(p, KBS_HTTP_REASON_BODY_TOO_LARGE,
+                      "the request body is too large for this path");
     }
     p->phase = KBS_HTTP_PHASE_BODY;
     p->phase_bytes = 0;
@@ -341,7 +352,8 @@ static int on_body(llhttp_t *llhttp, const char *at, size_t len)
 
     p->wants_continue = false;
     if (len > p->body.max - p->body.len) {
-        return refuse(p, KBS_HTTP_REASON_BODY_TOO_LARGE, "the request body is too large for this path");
+        return refuse(p, KBS_HTTP_REASON_BODY_TOO_LARGE,
+                      "the request body is too large for this path");
     }
     kbs_buf_put(&p->body, at, len);
     return p->body.failed ? refuse(p, KBS_HTTP_REASON_MEMORY, "out of memory") : 0;
@@ -368,7 +380,8 @@ static const llhttp_settings_t settings = {
     .on_message_complete = on_message_complete,
 };
 
-int kbs_http_parser_new(enum kbs_listener listener, struct kbs_http_parser **ret, struct kbs_error *err)
+int kbs_http_parser_new(enum kbs_listener listener, struct kbs_http_parser **ret,
+                        struct kbs_error *err)
 {
     struct kbs_http_parser *p = calloc(1, sizeof(*p));
 
@@ -413,9 +426,12 @@ void kbs_http_parser_next(struct kbs_http_parser *p)
 /* Passes over CRLFs before a request line; llhttp would also pass over lone CRs and LFs. */
 static int skip_empty_lines(struct kbs_http_parser *p, struct kbs_span in, size_t *used)
 {
-    while (*used < in.len && (in.p[*used] == '\r' || in.p[*used] == '\n' || p->empty_line_bytes % 2 == 1)) {
-        if (in.p[*used] != "\r\n"[p->empty_line_bytes % 2] || p->empty_line_bytes == EMPTY_LINES_MAX_BYTES) {
-            return refuse(p, KBS_HTTP_REASON_MALFORMED, "the request does not begin with a request line");
+    while (*used < in.len &&
+           (in.p[*used] == '\r' || in.p[*used] == '\n' || p->empty_line_bytes % 2 == 1)) {
+        if (in.p[*used] != "\r\n"[p->empty_line_bytes % 2] ||
+            p->empty_line_bytes == EMPTY_LINES_MAX_BYTES) {
+            return refuse(p, KBS_HTTP_REASON_MALFORMED,
+                          "the request does not begin with a request line");
         }
         p->empty_line_bytes++;
         (*used)++;
@@ -432,11 +448,14 @@ static size_t phase_budget(struct kbs_http_parser *p)
     size_t max = KBS_LIMIT_HTTP_HEAD_BYTES;
 
     if (p->phase == KBS_HTTP_PHASE_BODY) {
-        max += 2 * p->request.match.body_max; /* chunk framing: as much again as the body, and a little */
+        max +=
+            2 *
+            p->request.match.body_max; /* chunk framing: as much again as the body, and a little */
     }
     if (p->phase_bytes >= max) {
         if (p->phase == KBS_HTTP_PHASE_BODY) {
-            (void)refuse(p, KBS_HTTP_REASON_BODY_TOO_LARGE, "the request body has too much framing");
+            (void)refuse(p, KBS_HTTP_REASON_BODY_TOO_LARGE,
+                         "the request body has too much framing");
         } else {
             (void)refuse(p, KBS_HTTP_REASON_HEAD_TOO_LARGE, "the request head is too large");
         }
@@ -467,7 +486,8 @@ static int execute(struct kbs_http_parser *p, struct kbs_span piece, size_t *ret
     return refuse(p, KBS_HTTP_REASON_MALFORMED, "the request is not valid HTTP/1.1");
 }
 
-enum kbs_http_event kbs_http_parser_feed(struct kbs_http_parser *p, struct kbs_span in, size_t *ret_used)
+enum kbs_http_event kbs_http_parser_feed(struct kbs_http_parser *p, struct kbs_span in,
+                                         size_t *ret_used)
 {
     size_t used = 0;
 

@@ -1,14 +1,15 @@
 /*
  * Response writer.
  *
- * The problem: a judge that runs an attacker's code chooses status, content type, cookie and body, and must not be
- * able to split a response or plant headers through them. The approach: closed value sets. The status is a number,
- * the content type a short string of a small alphabet without CR or LF, the cookie 32 hex digits, everything else
- * is printed from integers. The judge cannot name a header.
+ * The problem: a judge that runs an attacker's code chooses status, content type, cookie and body,
+ * and must not be able to split a response or plant headers through them. The approach: closed
+ * value sets. The status is a number, the content type a short string of a small alphabet without
+ * CR or LF, the cookie 32 hex digits, everything else is printed from integers. The judge cannot
+ * name a header.
  *
- * No Secure flag on the cookie: plain listeners (loopback, unix sockets) need it too, and clients of the KBS
- * protocol are programs, not browsers. No reason phrase is derived from input. `Cache-Control: no-store` goes on
- * every answer: all of them depend on the requester.
+ * No Secure flag on the cookie: plain listeners (loopback, unix sockets) need it too, and clients
+ * of the KBS protocol are programs, not browsers. No reason phrase is derived from input.
+ * `Cache-Control: no-store` goes on every answer: all of them depend on the requester.
  */
 #include "http/response.h"
 
@@ -25,12 +26,25 @@ static const char *reason_phrase(unsigned int status)
         unsigned int status;
         const char *phrase;
     } phrases[] = {
-        {200, "OK"}, {201, "Created"}, {204, "No Content"}, {400, "Bad Request"}, {401, "Unauthorized"},
-        {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"},
-        {409, "Conflict"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-        {417, "Expectation Failed"}, {422, "Unprocessable Content"}, {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
-        {501, "Not Implemented"}, {503, "Service Unavailable"},
+        {200, "OK"},
+        {201, "Created"},
+        {204, "No Content"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {503, "Service Unavailable"},
     };
 
     for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
@@ -142,7 +156,8 @@ int kbs_http_response_write(struct kbs_buf *out, const struct kbs_http_response 
     if (r->retry_after_s != 0) {
         kbs_buf_printf(out, "Retry-After: %u\r\n", r->retry_after_s);
     }
-    kbs_buf_put_str(out, mode->keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
+    kbs_buf_put_str(out, mode->keep_alive ? "Connection: keep-alive\r\n\r\n"
+                                          : "Connection: close\r\n\r\n");
     if (!mode->head_only) {
         kbs_buf_put_span(out, r->body);
     }

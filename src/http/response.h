@@ -1,6 +1,6 @@
 /*
- * Responses: from a checked description to HTTP/1.1 bytes (RFC 9112). Headers are built from what a judge sent,
- * so every field is validated here before one byte is written. No I/O.
+ * Responses: from a checked description to HTTP/1.1 bytes (RFC 9112). Headers are built from what a
+ * judge sent, so every field is validated here before one byte is written. No I/O.
  */
 #ifndef KBS_HTTP_RESPONSE_H
 #define KBS_HTTP_RESPONSE_H
@@ -17,8 +17,8 @@ struct kbs_http_response {
     struct kbs_span cookie;       /* new kbs-session-id: 32 lower-case hex digits, or empty */
     uint64_t cookie_expires_s;    /* Unix time, at most year 9999 */
     uint32_t retry_after_s;       /* 0 for none */
-    const char *allow;            /* static text or NULL: the Allow header (RFC 9110 section 10.2.1) */
-    struct kbs_span body;         /* at most KBS_LIMIT_HTTP_RESPONSE_BYTES */
+    const char *allow;    /* static text or NULL: the Allow header (RFC 9110 section 10.2.1) */
+    struct kbs_span body; /* at most KBS_LIMIT_HTTP_RESPONSE_BYTES */
 };
 
 /* How it is to be sent; independent of what the judge said. */
@@ -29,7 +29,8 @@ struct kbs_http_response_mode {
 };
 
 /* 0, or -1 with KBS_INTERNAL naming the field that breaks the rules above. */
-KBS_MUST_CHECK int kbs_http_response_check(const struct kbs_http_response *r, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_http_response_check(const struct kbs_http_response *r,
+                                           struct kbs_error *err);
 
 /* Checks, then appends the whole response to `out`. KBS_TOO_LARGE when `out` is too small. */
 KBS_MUST_CHECK int kbs_http_response_write(struct kbs_buf *out, const struct kbs_http_response *r,

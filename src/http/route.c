@@ -1,13 +1,14 @@
 /*
  * The route table.
  *
- * The problem: which handler a request reaches must be decidable by reading one table, and an administrator's
- * route must not exist at all for guests. The approach: a static table of literal segments and "{}" holes,
- * matched against the decoded segments; each row names its listeners. No patterns, no precedence: at most one
- * row matches a given (listener, method, path), which test_route checks for all pairs of rows.
+ * The problem: which handler a request reaches must be decidable by reading one table, and an
+ * administrator's route must not exist at all for guests. The approach: a static table of literal
+ * segments and "{}" holes, matched against the decoded segments; each row names its listeners. No
+ * patterns, no precedence: at most one row matches a given (listener, method, path), which
+ * test_route checks for all pairs of rows.
  *
- * Body limits are per route, because they are what an unauthenticated peer can make us hold: evidence is large,
- * everything else is small.
+ * Body limits are per route, because they are what an unauthenticated peer can make us hold:
+ * evidence is large, everything else is small.
  */
 #include "http/route.h"
 
@@ -25,7 +26,8 @@ static const struct kbs_http_route_row rows[] = {
     {KBS_ROUTE_JWKS, GUEST, "GET", "/.well-known/jwks.json", 0, "jwks"},
     {KBS_ROUTE_ADMIN_NONCE, ADMIN, "GET", "/kbs/v0/admin/nonce", 0, "admin-nonce"},
     {KBS_ROUTE_ADMIN_KEY_LIST, ADMIN, "GET", "/kbs/v0/admin/keys", 0, "admin-key-list"},
-    {KBS_ROUTE_ADMIN_KEY_CREATE, ADMIN, "POST", "/kbs/v0/admin/keys", BODY_ADMIN, "admin-key-create"},
+    {KBS_ROUTE_ADMIN_KEY_CREATE, ADMIN, "POST", "/kbs/v0/admin/keys", BODY_ADMIN,
+     "admin-key-create"},
     {KBS_ROUTE_ADMIN_KEY_SHOW, ADMIN, "GET", "/kbs/v0/admin/keys/{}/{}/{}", 0, "admin-key-show"},
     {KBS_ROUTE_ADMIN_KEY_IMPORT, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/import", BODY_ADMIN,
      "admin-key-import"},
@@ -81,7 +83,8 @@ int kbs_http_route_find(enum kbs_listener listener, struct kbs_span method,
     for (size_t i = 0; i < ROW_COUNT; i++) {
         struct kbs_http_match match = {.route = rows[i].route};
 
-        if ((rows[i].listeners & (1u << listener)) == 0 || !path_matches(&rows[i], target, &match)) {
+        if ((rows[i].listeners & (1u << listener)) == 0 ||
+            !path_matches(&rows[i], target, &match)) {
             continue;
         }
         if (kbs_span_equal_str(method, rows[i].method)) {

@@ -1,6 +1,6 @@
 /*
- * The route table: which methods and paths exist on which listener, and how large a body each may have.
- * enum kbs_route (wire/route.h) is the result; what a route means is the judge's business.
+ * The route table: which methods and paths exist on which listener, and how large a body each may
+ * have. enum kbs_route (wire/route.h) is the result; what a route means is the judge's business.
  */
 #ifndef KBS_HTTP_ROUTE_H
 #define KBS_HTTP_ROUTE_H
@@ -17,21 +17,25 @@
 
 struct kbs_http_match {
     enum kbs_route route;
-    const char *method;                           /* static: "GET" or "POST" */
-    size_t body_max;                              /* bytes; 0 for routes without a body */
-    struct kbs_span params[KBS_HTTP_PARAMS_MAX];  /* borrows the target's segments */
+    const char *method;                          /* static: "GET" or "POST" */
+    size_t body_max;                             /* bytes; 0 for routes without a body */
+    struct kbs_span params[KBS_HTTP_PARAMS_MAX]; /* borrows the target's segments */
     size_t param_count;
     const char *allow; /* static: the value of Allow for KBS_HTTP_ROUTE_NO_METHOD, else NULL */
 };
 
 /*
- * Finds the route of (listener, method, path). 0, KBS_HTTP_ROUTE_NO_PATH or KBS_HTTP_ROUTE_NO_METHOD. Methods are
- * compared byte for byte (RFC 9110 section 9.1).
+ * Finds the route of (listener, method, path). 0, KBS_HTTP_ROUTE_NO_PATH or
+ * KBS_HTTP_ROUTE_NO_METHOD. Methods are compared byte for byte (RFC 9110 section 9.1).
  */
 KBS_MUST_CHECK int kbs_http_route_find(enum kbs_listener listener, struct kbs_span method,
-                                       const struct kbs_http_target *target, struct kbs_http_match *ret);
+                                       const struct kbs_http_target *target,
+                                       struct kbs_http_match *ret);
 
-/* A stable lower-case name for logs and metrics ("key-release"); "none" for numbers out of the table. */
+/*
+ * A stable lower-case name for logs and metrics ("key-release"); "none" for numbers out of the
+ * table.
+ */
 const char *kbs_http_route_name(enum kbs_route route);
 
 /* The table by row, for metrics and tests; false beyond its end. */

@@ -1,23 +1,27 @@
 /*
  * Request targets.
  *
- * The problem: every component that looks at a path has its own idea of "%2f", "//", "..", ";x" and overlong
- * UTF-8, and attackers live in the differences. The approach: split the raw text at its raw delimiters first,
- * decode each piece exactly once, then refuse every piece whose decoded bytes could be read as a delimiter, a
- * parent, a control or broken text by anybody downstream. Nothing is normalised: what is not already in the
- * one form is an error.
+ * The problem: every component that looks at a path has its own idea of "%2f", "//", "..", ";x" and
+ * overlong UTF-8, and attackers live in the differences. The approach: split the raw text at its
+ * raw delimiters first, decode each piece exactly once, then refuse every piece whose decoded bytes
+ * could be read as a delimiter, a parent, a control or broken text by anybody downstream. Nothing
+ * is normalised: what is not already in the one form is an error.
  *
- * Invariant: an accepted segment is 1..KBS_LIMIT_HTTP_SEGMENT_BYTES bytes of valid UTF-8 that is neither "." nor
- * ".." and has no '/', '\\', ';', NUL or control character; C1 controls (U+0080..U+009F) count as controls.
+ * Invariant: an accepted segment is 1..KBS_LIMIT_HTTP_SEGMENT_BYTES bytes of valid UTF-8 that is
+ * neither "." nor ".." and has no '/', '\\', ';', NUL or control character; C1 controls
+ * (U+0080..U+009F) count as controls.
  *
- * Rejected: RFC 3986 section 6 normalisation (the judge verifies signatures over the raw target, so rewriting helps
- * nobody); form decoding of '+' (a key named "a+b" would change its name).
+ * Rejected: RFC 3986 section 6 normalisation (the judge verifies signatures over the raw target, so
+ * rewriting helps nobody); form decoding of '+' (a key named "a+b" would change its name).
  */
 #include "http/target.h"
 
 #include "base/encoding.h"
 
-/* pchar without pct-encoded and ';' (RFC 3986 section 3.3); `query` adds "/" and "?" and takes away "+". */
+/*
+ * pchar without pct-encoded and ';' (RFC 3986 section 3.3); `query` adds "/" and "?" and takes away
+ * "+".
+ */
 static bool raw_char_allowed(uint8_t c, bool query)
 {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) {
@@ -44,7 +48,8 @@ static int hex_value(uint8_t c)
 }
 
 /* Decodes one piece into `out`, which has room for raw.len bytes. */
-static int decode(struct kbs_span raw, bool query, uint8_t *out, size_t *ret_len, struct kbs_error *err)
+static int decode(struct kbs_span raw, bool query, uint8_t *out, size_t *ret_len,
+                  struct kbs_error *err)
 {
     size_t n = 0;
 
@@ -62,7 +67,8 @@ static int decode(struct kbs_span raw, bool query, uint8_t *out, size_t *ret_len
             c = (uint8_t)(high * 16 + low);
             i += 2;
         } else if (!raw_char_allowed(c, query)) {
-            return kbs_fail(err, KBS_INPUT, "the request target has a character that must be encoded");
+            return kbs_fail(err, KBS_INPUT,
+                            "the request target has a character that must be encoded");
         }
         if (c < 0x20 || c == 0x7f) {
             return kbs_fail(err, KBS_INPUT, "the request target has a control character");
@@ -84,8 +90,8 @@ static bool has_c1_control(struct kbs_span text)
     return false;
 }
 
-static int decode_text(struct kbs_span raw, bool query, struct kbs_arena *arena, struct kbs_span *ret,
-                       struct kbs_error *err)
+static int decode_text(struct kbs_span raw, bool query, struct kbs_arena *arena,
+                       struct kbs_span *ret, struct kbs_error *err)
 {
     size_t len = 0;
     uint8_t *out = kbs_arena_alloc(arena, raw.len != 0 ? raw.len : 1);

@@ -1,6 +1,7 @@
 /*
- * Tests and demonstrations wait for the announcement file instead of polling ports, and find in it the ports that
- * "port 0" became and the processes to look into. It is replaced as a whole, so a reader never sees half of it.
+ * Tests and demonstrations wait for the announcement file instead of polling ports, and find in it
+ * the ports that "port 0" became and the processes to look into. It is replaced as a whole, so a
+ * reader never sees half of it.
  */
 #include "supervisor/announce.h"
 
@@ -15,7 +16,8 @@
 
 #define ANNOUNCEMENT_BYTES 65536
 
-static void put_urls(struct kbs_buf *out, const char *name, const struct kbsd_listeners *l, bool tls)
+static void put_urls(struct kbs_buf *out, const char *name, const struct kbsd_listeners *l,
+                     bool tls)
 {
     bool first = true;
     kbs_buf_printf(out, "\"%s\":[", name);
@@ -32,8 +34,9 @@ static void put_urls(struct kbs_buf *out, const char *name, const struct kbsd_li
 static void put_roles(struct kbs_buf *out, const struct kbsd_unit *u, bool *first)
 {
     for (size_t i = 0; i < u->n_children; i++) {
-        kbs_buf_printf(out, "%s{\"role\":\"%s\",\"pid\":%ld,\"unit\":\"%s\",\"lane\":", *first ? "" : ",",
-                       kbsd_role_name(u->children[i].role), (long)u->children[i].pid, u->name);
+        kbs_buf_printf(
+            out, "%s{\"role\":\"%s\",\"pid\":%ld,\"unit\":\"%s\",\"lane\":", *first ? "" : ",",
+            kbsd_role_name(u->children[i].role), (long)u->children[i].pid, u->name);
         if (u->kind == KBSD_UNIT_LANE) {
             kbs_buf_printf(out, "%u}", (unsigned int)u->index);
         } else {
@@ -43,8 +46,9 @@ static void put_roles(struct kbs_buf *out, const struct kbsd_unit *u, bool *firs
     }
 }
 
-int kbsd_announce(const char *path, const struct kbsd_listeners *guest, const struct kbsd_listeners *admin,
-                  const struct kbsd_unit *units, size_t n_units, struct kbs_error *err)
+int kbsd_announce(const char *path, const struct kbsd_listeners *guest,
+                  const struct kbsd_listeners *admin, const struct kbsd_unit *units, size_t n_units,
+                  struct kbs_error *err)
 {
     struct kbs_buf out = KBS_BUF(ANNOUNCEMENT_BYTES);
     bool first = true;
@@ -81,7 +85,8 @@ void kbsd_notify(const char *state)
     }
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0) {
-        (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)&un,
+        (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
+                      (const struct sockaddr *)&un,
                       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
     }
     kbs_io_close(&fd);

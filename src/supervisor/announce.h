@@ -14,7 +14,8 @@ KBS_MUST_CHECK int kbsd_announce(const char *path, const struct kbsd_listeners *
                                  const struct kbsd_listeners *admin, const struct kbsd_unit *units,
                                  size_t n_units, struct kbs_error *err);
 
-/* sd_notify(3) without libsystemd: one datagram to $NOTIFY_SOCKET, if that is set. Failures do not matter. */
+/* sd_notify(3) without libsystemd: one datagram to $NOTIFY_SOCKET, if that is set. Failures do
+ * not matter. */
 void kbsd_notify(const char *state);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * kbsd binds so that a front that crashes, or is replaced, never leaves a moment in which a connection is refused:
- * the kernel queues it for the next one. A unix socket that a dead kbsd left behind is removed, but only after
- * nobody answered on it.
+ * kbsd binds so that a front that crashes, or is replaced, never leaves a moment in which a
+ * connection is refused: the kernel queues it for the next one. A unix socket that a dead kbsd left
+ * behind is removed, but only after nobody answered on it.
  */
 #include "supervisor/listen.h"
 
@@ -34,7 +34,8 @@ static void remove_stale(const struct sockaddr *address, socklen_t len)
     kbs_io_close(&fd);
 }
 
-static void describe(struct kbsd_listener *l, const struct sockaddr_storage *address, const char *text)
+static void describe(struct kbsd_listener *l, const struct sockaddr_storage *address,
+                     const char *text)
 {
     const char *scheme = l->tls ? "https" : "http";
     char host[INET6_ADDRSTRLEN] = "?";
@@ -42,18 +43,21 @@ static void describe(struct kbsd_listener *l, const struct sockaddr_storage *add
         struct sockaddr_in v4;
         memcpy(&v4, address, sizeof(v4));
         (void)inet_ntop(AF_INET, &v4.sin_addr, host, sizeof(host));
-        snprintf(l->url, sizeof(l->url), "%s://%s:%u", scheme, host, (unsigned int)ntohs(v4.sin_port));
+        snprintf(l->url, sizeof(l->url), "%s://%s:%u", scheme, host,
+                 (unsigned int)ntohs(v4.sin_port));
     } else if (address->ss_family == AF_INET6) {
         struct sockaddr_in6 v6;
         memcpy(&v6, address, sizeof(v6));
         (void)inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof(host));
-        snprintf(l->url, sizeof(l->url), "%s://[%s]:%u", scheme, host, (unsigned int)ntohs(v6.sin6_port));
+        snprintf(l->url, sizeof(l->url), "%s://[%s]:%u", scheme, host,
+                 (unsigned int)ntohs(v6.sin6_port));
     } else {
         snprintf(l->url, sizeof(l->url), "%s", text);
     }
 }
 
-static int open_one(struct kbsd_listener *l, const struct kbs_config_socket *s, struct kbs_error *err)
+static int open_one(struct kbsd_listener *l, const struct kbs_config_socket *s,
+                    struct kbs_error *err)
 {
     /* The common head of all socket addresses is what bind(2) takes. */
     const struct sockaddr *address = (const struct sockaddr *)&s->address;

@@ -1,7 +1,7 @@
 /*
- * kbsd: reads the configuration, starts the roles and keeps them alive. It holds no key, reads no PIN and parses
- * nothing that came from a network; what it does hold is the right to start everything else, so it is confined
- * like a role.
+ * kbsd: reads the configuration, starts the roles and keeps them alive. It holds no key, reads no
+ * PIN and parses nothing that came from a network; what it does hold is the right to start
+ * everything else, so it is confined like a role.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +16,12 @@
 #define EXIT_USAGE 2
 #define PATH_BYTES 4096
 
-static const char usage[] = "usage: kbsd -c FILE [--check] [--libexec DIR] [--announce FILE]\n"
-                            "  -c FILE          configuration (docs/configuration.md)\n"
-                            "  --check          say what is wrong with it, start nothing\n"
-                            "  --libexec DIR    where the roles are (default: beside kbsd)\n"
-                            "  --announce FILE  write addresses and process ids there once serving\n";
+static const char usage[] =
+    "usage: kbsd -c FILE [--check] [--libexec DIR] [--announce FILE]\n"
+    "  -c FILE          configuration (docs/configuration.md)\n"
+    "  --check          say what is wrong with it, start nothing\n"
+    "  --libexec DIR    where the roles are (default: beside kbsd)\n"
+    "  --announce FILE  write addresses and process ids there once serving\n";
 
 struct arguments {
     const char *config;
@@ -32,7 +33,7 @@ struct arguments {
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},   {"check", no_argument, NULL, 'k'},
+        {"config", required_argument, NULL, 'c'},  {"check", no_argument, NULL, 'k'},
         {"libexec", required_argument, NULL, 'l'}, {"announce", required_argument, NULL, 'a'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };

@@ -1,6 +1,6 @@
 /*
- * The whole of what roles may say to kbsd, as a table. Everything that is not in it is a broken or a compromised
- * role, and ends it.
+ * The whole of what roles may say to kbsd, as a table. Everything that is not in it is a broken or
+ * a compromised role, and ends it.
  */
 #include "supervisor/role.h"
 
@@ -12,7 +12,8 @@ static const struct {
     enum kbs_wire_type type;
     enum kbsd_state next;
 } transitions[] = {
-    {ROLE(KBSD_AUDIT) | ROLE(KBSD_FRONT) | ROLE(KBSD_JUDGE), KBSD_STARTING, KBS_WIRE_READY, KBSD_READY},
+    {ROLE(KBSD_AUDIT) | ROLE(KBSD_FRONT) | ROLE(KBSD_JUDGE), KBSD_STARTING, KBS_WIRE_READY,
+     KBSD_READY},
     {ROLE(KBSD_TOKEN), KBSD_STARTING, KBS_WIRE_LOGIN_WANT, KBSD_LOGIN_WAIT},
     {ROLE(KBSD_TOKEN), KBSD_LOGIN, KBS_WIRE_LOGIN_DONE, KBSD_LOGGED_IN},
     {ROLE(KBSD_TOKEN), KBSD_LOGGED_IN, KBS_WIRE_READY, KBSD_READY},
@@ -30,8 +31,8 @@ const char *kbsd_role_name(enum kbsd_role role)
 const char *kbsd_state_name(enum kbsd_state state)
 {
     static const char *const names[KBSD_STATE_COUNT] = {
-        [KBSD_GONE] = "gone",   [KBSD_STARTING] = "starting",   [KBSD_LOGIN_WAIT] = "login-wait",
-        [KBSD_LOGIN] = "login", [KBSD_LOGGED_IN] = "logged-in", [KBSD_READY] = "ready",
+        [KBSD_GONE] = "gone",     [KBSD_STARTING] = "starting",   [KBSD_LOGIN_WAIT] = "login-wait",
+        [KBSD_LOGIN] = "login",   [KBSD_LOGGED_IN] = "logged-in", [KBSD_READY] = "ready",
         [KBSD_ENDING] = "ending",
     };
     return state < KBSD_STATE_COUNT ? names[state] : "?";

@@ -23,7 +23,7 @@ enum kbsd_state {
     KBSD_LOGIN,      /* kbs-token: may be logging in; must not be killed before the deadline */
     KBSD_LOGGED_IN,  /* kbs-token: probing */
     KBSD_READY,
-    KBSD_ENDING,     /* told to leave, or seen leaving; killed at the deadline */
+    KBSD_ENDING, /* told to leave, or seen leaving; killed at the deadline */
     KBSD_STATE_COUNT
 };
 

@@ -1,9 +1,11 @@
 /*
- * A role must not inherit anything it was not meant to have: no descriptor, no signal disposition or mask, no
- * environment variable. The child between fork and exec makes async-signal-safe calls only.
+ * A role must not inherit anything it was not meant to have: no descriptor, no signal disposition
+ * or mask, no environment variable. The child between fork and exec makes async-signal-safe calls
+ * only.
  *
- * Rejected: PR_SET_PDEATHSIG. It would kill a token worker in the middle of a login when kbsd dies, and SoftHSM
- * destroys its token when that happens; roles notice the end of their control channel instead.
+ * Rejected: PR_SET_PDEATHSIG. It would kill a token worker in the middle of a login when kbsd dies,
+ * and SoftHSM destroys its token when that happens; roles notice the end of their control channel
+ * instead.
  */
 #include "supervisor/spawn.h"
 
@@ -18,7 +20,8 @@
 
 #define PATH_BYTES 4096
 
-static int role_path(const char *folder, const char *name, char path[PATH_BYTES], struct kbs_error *err)
+static int role_path(const char *folder, const char *name, char path[PATH_BYTES],
+                     struct kbs_error *err)
 {
     int n = snprintf(path, PATH_BYTES, "%s/%s", folder, name);
     if (n < 0 || n >= PATH_BYTES) {
@@ -62,9 +65,11 @@ _Noreturn static void become(const char *path, char *const argv[], int null_fd, 
     char *const environment[] = {NULL};
     unsigned int first_closed = control >= 0 ? KBS_FD_CONTROL + 1 : KBS_FD_CONTROL;
     default_signals();
-    /* In this order: kbsd has 0, 1 and 2 open, so `control` is above them, but null_fd may be where it goes. */
+    /* In this order: kbsd has 0, 1 and 2 open, so `control` is above them, but null_fd may be
+     * where it goes. */
     if (place(null_fd, STDIN_FILENO) < 0 || place(null_fd, STDOUT_FILENO) < 0 ||
-        (control >= 0 && place(control, KBS_FD_CONTROL) < 0) || close_range(first_closed, ~0u, 0) != 0) {
+        (control >= 0 && place(control, KBS_FD_CONTROL) < 0) ||
+        close_range(first_closed, ~0u, 0) != 0) {
         _exit(KBSD_EXIT_NOT_EXECUTED);
     }
     (void)execve(path, argv, environment);

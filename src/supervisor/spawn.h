@@ -10,9 +10,9 @@
 #define KBSD_EXIT_NOT_EXECUTED 127
 
 /*
- * Starts folder/name with the arguments argv (argv[0] included, NULL at the end). The child has /dev/null
- * (null_fd, borrowed) on 0 and 1, our standard error on 2, `control` (borrowed; -1: none) on KBS_FD_CONTROL,
- * nothing else; default signals; an empty environment.
+ * Starts folder/name with the arguments argv (argv[0] included, NULL at the end). The child has
+ * /dev/null (null_fd, borrowed) on 0 and 1, our standard error on 2, `control` (borrowed; -1: none)
+ * on KBS_FD_CONTROL, nothing else; default signals; an empty environment.
  */
 KBS_MUST_CHECK int kbsd_spawn(const char *folder, const char *name, char *const argv[], int null_fd,
                               int control, pid_t *ret_pid, struct kbs_error *err);

@@ -1,16 +1,19 @@
 /*
- * One thread, one poll loop over a signalfd and the control channels. After every wake-up the handlers only note
- * what happened (a message, a death); step() then does whatever is due: deadlines, drains, starts, one login,
- * attaching, announcing. So there is one place for every decision, and it sees a consistent picture.
+ * One thread, one poll loop over a signalfd and the control channels. After every wake-up the
+ * handlers only note what happened (a message, a death); step() then does whatever is due:
+ * deadlines, drains, starts, one login, attaching, announcing. So there is one place for every
+ * decision, and it sees a consistent picture.
  *
  * Invariants
- *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the flock on
- *     token.lock beside the PIN file, so `kbs-admin init` and other instances keep out as well.
- *   - A worker in that state is neither signalled nor cut off before KBS_LIMIT_TOKEN_LOGIN_MS has passed: SoftHSM
- *     destroys its token when it is killed there.
- *   - After one PIN error nobody logs in again in the life of this process. The next attempt may lock the PIN.
- *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's death those
- *     that were attached to it, because their channels died.
+ *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the
+ *     flock on token.lock beside the PIN file, so `kbs-admin init` and other instances keep out as
+ *     well.
+ *   - A worker in that state is neither signalled nor cut off before KBS_LIMIT_TOKEN_LOGIN_MS has
+ *     passed: SoftHSM destroys its token when it is killed there.
+ *   - After one PIN error nobody logs in again in the life of this process. The next attempt may
+ *     lock the PIN.
+ *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's
+ *     death those that were attached to it, because their channels died.
  *   - A death is handled after everything the dead role had said.
  */
 #include "supervisor/supervisor.h"
@@ -32,12 +35,11 @@
 #include "channel/channel.h"
 #include "supervisor/announce.h"
 #include "supervisor/spawn.h"
+#include "supervisor/times.h"
 #include "supervisor/unit.h"
 
 #define UNITS_MAX (3 + KBS_LIMIT_LANES + 1)
-#define MESSAGE_MS 1000    /* for the rest of a message that has begun to arrive */
-#define GRACE_MS 2000      /* between being told to leave and SIGKILL */
-#define HEALTHY_MS 60000   /* after which earlier failures are forgotten */
+#define MESSAGE_MS 1000 /* for the rest of a message that has begun to arrive */
 #define LOCK_RETRY_MS 100
 
 enum phase {
@@ -59,11 +61,12 @@ struct supervisor {
     struct kbsd_listeners guest;
     struct kbsd_listeners admin;
     struct kbsd_child migrate;
-    struct kbsd_unit units[UNITS_MAX]; /* audit, guest front, admin front, guest lanes, admin lane */
+    struct kbsd_unit
+        units[UNITS_MAX]; /* audit, guest front, admin front, guest lanes, admin lane */
     size_t n_units;
-    int lock_fd;                /* token.lock; -1 if there can be none */
-    struct kbsd_child *login;   /* the worker that has the grant */
-    uint64_t lock_retry_ns;     /* KBS_DEADLINE_NONE: nobody else has it */
+    int lock_fd;              /* token.lock; -1 if there can be none */
+    struct kbsd_child *login; /* the worker that has the grant */
+    uint64_t lock_retry_ns;   /* KBS_DEADLINE_NONE: nobody else has it */
     bool pin_latched;
     bool announced;
     bool announce_due;
@@ -88,15 +91,33 @@ static void child_kill(struct kbsd_child *c, int signal_number, uint64_t grace_m
     if (signal_number != 0 && c->pid > 0) {
         (void)kill(c->pid, signal_number);
     }
-    kbs_io_close(&c->control); /* after the signal: what has to be killed is not invited to act on it first */
+    /* After the signal: what has to be killed is not invited to act on the end of its channel. */
+    kbs_io_close(&c->control);
 }
 
-static void child_end(struct kbsd_child *c)
+/* Asks a role to finish what is in flight. The channel stays open: its end would mean "at once". */
+static void child_ask(struct kbsd_child *c, uint32_t wait_ms)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint64_t deadline_ns = kbs_deadline_in_ms(MESSAGE_MS);
+    bool sent = kbs_channel_send(c->control, KBS_WIRE_DRAIN, 0, NULL, -1, deadline_ns, &err) == 0;
+    c->state = KBSD_ENDING;
+    c->deadline_ns = kbs_deadline_in_ms(sent ? wait_ms : kbsd_times.grace_ms);
+}
+
+/*
+ * A token worker may be in the middle of changing the token, which not every module survives: it is
+ * asked, unless it hangs. A judge is killed: its store and its records of intent are made for that,
+ * and as long as it lives its front would send it requests that can only fail.
+ */
+static void child_end(struct kbsd_child *c, enum kbsd_cause cause)
 {
     if (c->state == KBSD_LOGIN) {
         c->condemned = true;
+    } else if (c->role == KBSD_TOKEN && c->state == KBSD_READY && cause != KBSD_CAUSE_STUCK) {
+        child_ask(c, kbsd_times.grace_ms);
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
-        child_kill(c, SIGTERM, GRACE_MS);
+        child_kill(c, SIGTERM, kbsd_times.grace_ms);
     }
 }
 
@@ -113,7 +134,7 @@ static void unit_end(struct supervisor *s, struct kbsd_unit *u, enum kbsd_cause 
     s->announce_due = true;
     kbs_io_close(&u->front_end);
     for (size_t i = 0; i < u->n_children; i++) {
-        child_end(&u->children[i]);
+        child_end(&u->children[i], cause);
     }
     if (kbsd_unit_all(u, KBSD_GONE)) {
         unit_down(s, u);
@@ -127,7 +148,7 @@ static void drain(struct supervisor *s, int status)
         s->phase = PHASE_DRAIN_FRONTS;
         kbs_log(KBS_LOG_INFO, "drain", "status=%d", status);
         kbsd_notify("STOPPING=1\n");
-        child_end(&s->migrate);
+        child_end(&s->migrate, KBSD_CAUSE_FAILURE);
     } else if (s->status == KBS_EXIT_OK) {
         s->status = status;
     }
@@ -159,7 +180,7 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
 {
     uint64_t now_ns = kbs_clock_mono_ns();
     uint64_t wait_ms = 0;
-    if (u->ready_ns != 0 && now_ns - u->ready_ns >= HEALTHY_MS * KBS_NS_PER_MS) {
+    if (u->ready_ns != 0 && now_ns - u->ready_ns >= kbsd_times.healthy_ms * KBS_NS_PER_MS) {
         u->failures = 0;
     }
     if (u->cause != KBSD_CAUSE_COLLATERAL) {
@@ -174,13 +195,14 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
         return;
     }
     if (u->state == KBSD_UNIT_FAILED) {
-        kbs_log(KBS_LOG_ERROR, "unit-failed", "unit=%s advice=\"see above; it is not started again\"", u->name);
+        kbs_log(KBS_LOG_ERROR, "unit-failed",
+                "unit=%s advice=\"see above; it is not started again\"", u->name);
         if (u->kind != KBSD_UNIT_LANE || (!s->announced && !s->pin_latched)) {
             drain(s, KBS_EXIT_CONFIG);
         }
     } else {
-        kbs_log(KBS_LOG_WARN, "unit-restart", "unit=%s failures=%u in_ms=%llu", u->name, u->failures,
-                (unsigned long long)wait_ms);
+        kbs_log(KBS_LOG_WARN, "unit-restart", "unit=%s failures=%u in_ms=%llu", u->name,
+                u->failures, (unsigned long long)wait_ms);
     }
 }
 
@@ -203,7 +225,7 @@ static void pin_latch(struct supervisor *s)
     }
     s->pin_latched = true;
     kbs_log(KBS_LOG_ERROR, "pin-error",
-            "advice=\"the token refused the PIN; nobody logs in any more, since another attempt may lock it: "
+            "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
             "correct %s, check the token's PIN counter, then restart kbsd\"",
             s->config->token.pin_file);
     for (size_t i = 0; i < s->n_units; i++) {
@@ -217,7 +239,8 @@ static void pin_latch(struct supervisor *s)
     }
 }
 
-/* True when no other process is logging in. A lock that cannot be taken at all does not stop the service. */
+/* True when no other process is logging in. A lock that cannot be taken at all does not stop
+ * the service. */
 static bool lock_token(struct supervisor *s)
 {
     if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) {
@@ -230,7 +253,8 @@ static bool lock_token(struct supervisor *s)
         return true;
     }
     if (s->lock_retry_ns == KBS_DEADLINE_NONE) {
-        kbs_log(KBS_LOG_INFO, "token-lock", "why=\"another process has the token, waiting for it\"");
+        kbs_log(KBS_LOG_INFO, "token-lock",
+                "why=\"another process has the token, waiting for it\"");
     }
     s->lock_retry_ns = kbs_deadline_in_ms(LOCK_RETRY_MS);
     return false;
@@ -254,10 +278,10 @@ static void grant_login(struct supervisor *s)
     struct kbs_error err = KBS_ERROR_NONE;
     s->login = c;
     c->state = KBSD_LOGIN;
-    c->deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_TOKEN_LOGIN_MS);
+    c->deadline_ns = kbs_deadline_in_ms(kbsd_times.login_ms);
     kbs_log(KBS_LOG_INFO, "login-granted", "unit=%s child=%ld", u->name, (long)c->pid);
-    if (kbs_channel_send(c->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, kbs_deadline_in_ms(MESSAGE_MS),
-                         &err) != 0) {
+    if (kbs_channel_send(c->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1,
+                         kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
         kbs_log_error("login-grant", &err); /* it is dying; its death ends the login */
     }
 }
@@ -268,17 +292,19 @@ static void login_done(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     char text[256];
     bool ok = done->ok == 1 && done->pin_error == 0;
     login_over(s, c);
-    kbs_log(ok ? KBS_LOG_INFO : KBS_LOG_ERROR, "login-done", "unit=%s child=%ld ok=%d pin_error=%d detail=%s",
-            u->name, (long)c->pid, done->ok, done->pin_error, kbs_log_text(done->detail, text, sizeof(text)));
+    kbs_log(ok ? KBS_LOG_INFO : KBS_LOG_ERROR, "login-done",
+            "unit=%s child=%ld ok=%d pin_error=%d detail=%s", u->name, (long)c->pid, done->ok,
+            done->pin_error, kbs_log_text(done->detail, text, sizeof(text)));
     for (size_t i = 0; ok && i < u->n_children; i++) {
         if (u->children[i].state == KBSD_STARTING || u->children[i].state == KBSD_LOGGED_IN) {
-            u->children[i].deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+            u->children[i].deadline_ns = kbs_deadline_in_ms(kbsd_times.start_ms);
         }
     }
     if (c->condemned) {
-        child_kill(c, SIGTERM, GRACE_MS);
+        child_kill(c, SIGTERM, kbsd_times.grace_ms);
     } else if (!ok) {
-        child_kill(c, 0, GRACE_MS); /* it leaves by itself, with a status that says why */
+        child_kill(c, 0,
+                   kbsd_times.grace_ms); /* it leaves by itself, with a status that says why */
     }
     if (done->pin_error != 0) {
         u->hopeless = true;
@@ -321,7 +347,8 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
     } else {
         c->deadline_ns = KBS_DEADLINE_NONE;
         kbs_log(KBS_LOG_INFO, "role-ready", "unit=%s name=%s child=%ld detail=%s", u->name,
-                kbsd_role_name(c->role), (long)c->pid, kbs_log_text(ready.detail, text, sizeof(text)));
+                kbsd_role_name(c->role), (long)c->pid,
+                kbs_log_text(ready.detail, text, sizeof(text)));
     }
 }
 
@@ -340,7 +367,7 @@ static void control_read(struct supervisor *s, struct kbsd_unit *u, struct kbsd_
         if (c->state == KBSD_LOGIN) {
             kbs_io_close(&c->control); /* the deadline of the login stands */
         } else {
-            child_kill(c, rc < 0 ? SIGKILL : 0, rc < 0 ? 0 : GRACE_MS);
+            child_kill(c, rc < 0 ? SIGKILL : 0, rc < 0 ? 0 : kbsd_times.grace_ms);
         }
     }
     kbs_channel_msg_deinit(&m);
@@ -373,8 +400,8 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     c->pid = -1;
     c->deadline_ns = KBS_DEADLINE_NONE;
     kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",
-            "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role), (long)pid,
-            code, WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
+            "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role),
+            (long)pid, code, WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
     if (code == KBS_EXIT_PIN || code == KBS_EXIT_CONFIG || code == KBSD_EXIT_NOT_EXECUTED) {
         u->hopeless = true;
     }
@@ -448,13 +475,14 @@ static void start_due(struct supervisor *s)
     for (size_t i = 0; i < s->n_units && s->phase == PHASE_RUN; i++) {
         struct kbsd_unit *u = &s->units[i];
         struct kbs_error err = KBS_ERROR_NONE;
-        if (u->state != KBSD_UNIT_DOWN || u->restart_at_ns > kbs_clock_mono_ns() || !may_start(s, u)) {
+        if (u->state != KBSD_UNIT_DOWN || u->restart_at_ns > kbs_clock_mono_ns() ||
+            !may_start(s, u)) {
             continue;
         }
         if (u->kind == KBSD_UNIT_LANE && s->pin_latched) {
             u->state = KBSD_UNIT_FAILED;
-            kbs_log(KBS_LOG_ERROR, "unit-failed", "unit=%s advice=\"the PIN was refused, see pin-error\"",
-                    u->name);
+            kbs_log(KBS_LOG_ERROR, "unit-failed",
+                    "unit=%s advice=\"the PIN was refused, see pin-error\"", u->name);
             continue;
         }
         const struct kbsd_start with = {
@@ -529,15 +557,11 @@ static void expire(struct supervisor *s)
 
 static void child_drain(struct kbsd_child *c)
 {
-    struct kbs_error err = KBS_ERROR_NONE;
     if (c->state == KBSD_LOGIN) {
         c->condemned = true;
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
-        bool sent = kbs_channel_send(c->control, KBS_WIRE_DRAIN, 0, NULL, -1, kbs_deadline_in_ms(MESSAGE_MS),
-                                     &err) == 0;
-        c->state = KBSD_ENDING; /* the channel stays open: its end would mean "exit at once" */
         /* Roles keep the limit themselves; the grace is for those that do not. */
-        c->deadline_ns = kbs_deadline_in_ms(GRACE_MS + (sent ? KBS_LIMIT_DRAIN_MS : 0));
+        child_ask(c, kbsd_times.drain_ms + kbsd_times.grace_ms);
     }
 }
 
@@ -557,7 +581,8 @@ static bool drain_kind(struct supervisor *s, enum kbsd_unit_kind kind)
 
 static void advance_drain(struct supervisor *s)
 {
-    if (s->phase == PHASE_DRAIN_FRONTS && s->migrate.state == KBSD_GONE && drain_kind(s, KBSD_UNIT_FRONT)) {
+    if (s->phase == PHASE_DRAIN_FRONTS && s->migrate.state == KBSD_GONE &&
+        drain_kind(s, KBSD_UNIT_FRONT)) {
         s->phase = PHASE_DRAIN_LANES;
     }
     if (s->phase == PHASE_DRAIN_LANES && drain_kind(s, KBSD_UNIT_LANE)) {
@@ -590,7 +615,8 @@ static void announce_due(struct supervisor *s)
     s->announced = true;
     s->announce_due = false;
     if (s->options->announce != NULL) {
-        if (kbsd_announce(s->options->announce, &s->guest, &s->admin, s->units, s->n_units, &err) != 0) {
+        if (kbsd_announce(s->options->announce, &s->guest, &s->admin, s->units, s->n_units, &err) !=
+            0) {
             kbs_log_error("announce", &err);
         } else {
             kbs_log(KBS_LOG_INFO, "announced", "file=%s", s->options->announce);
@@ -662,7 +688,8 @@ static void wait_once(struct supervisor *s)
     }
     for (nfds_t i = 1; i < n; i++) {
         /* Handling one may have ended another. */
-        if (fds[i].revents != 0 && children[i]->control == fds[i].fd && children[i]->state != KBSD_ENDING) {
+        if (fds[i].revents != 0 && children[i]->control == fds[i].fd &&
+            children[i]->state != KBSD_ENDING) {
             control_read(s, units[i], children[i]);
         }
     }
@@ -699,8 +726,10 @@ static void open_token_lock(struct supervisor *s)
     const char *name = kbs_buf_cstr(&path);
     s->lock_fd = name != NULL ? open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
     if (s->lock_fd < 0) {
-        kbs_log(KBS_LOG_WARN, "token-lock",
-                "errno=%d why=\"no token.lock beside the PIN file: do not run kbs-admin init meanwhile\"", errno);
+        kbs_log(
+            KBS_LOG_WARN, "token-lock",
+            "errno=%d why=\"no token.lock beside the PIN file: logins are not excluded elsewhere\"",
+            errno);
     }
     kbs_buf_deinit(&path);
 }
@@ -718,7 +747,7 @@ static int start_migration(struct supervisor *s, struct kbs_error *err)
         return -1;
     }
     s->migrate.state = KBSD_STARTING;
-    s->migrate.deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    s->migrate.deadline_ns = kbs_deadline_in_ms(kbsd_times.start_ms);
     return 0;
 }
 
@@ -773,8 +802,12 @@ int kbsd_run(const struct kbs_config *config, const struct kbsd_options *options
     if (s == NULL) {
         return KBS_EXIT_FAILURE;
     }
-    *s = (struct supervisor){.config = config, .options = options, .signal_fd = -1, .null_fd = -1,
-                             .lock_fd = -1, .lock_retry_ns = KBS_DEADLINE_NONE,
+    *s = (struct supervisor){.config = config,
+                             .options = options,
+                             .signal_fd = -1,
+                             .null_fd = -1,
+                             .lock_fd = -1,
+                             .lock_retry_ns = KBS_DEADLINE_NONE,
                              .migrate = {.role = KBSD_MIGRATE, .pid = -1, .control = -1}};
     int status = KBS_EXIT_CONFIG;
     if (set_up(s, &err) != 0) {

@@ -10,8 +10,8 @@ struct kbsd_options {
 };
 
 /*
- * Runs the service until it is told to end (SIGTERM, SIGINT) or cannot go on. Both arguments are borrowed.
- * Returns the exit status (enum kbs_exit).
+ * Runs the service until it is told to end (SIGTERM, SIGINT) or cannot go on. Both arguments are
+ * borrowed. Returns the exit status (enum kbs_exit).
  */
 int kbsd_run(const struct kbs_config *config, const struct kbsd_options *options);
 

@@ -1,7 +1,8 @@
 /*
- * Starting units: who gets which configuration and which descriptors (docs/protocol/role-channels.md). Every
- * descriptor is opened afresh for each start, because a duplicate would share its file offset with what the
- * predecessor has read. kbsd opens the PIN file and the TLS key but never reads them.
+ * Starting units: who gets which configuration and which descriptors
+ * (docs/protocol/role-channels.md). Every descriptor is opened afresh for each start, because a
+ * duplicate would share its file offset with what the predecessor has read. kbsd opens the PIN file
+ * and the TLS key but never reads them.
  */
 #include "supervisor/unit.h"
 
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "channel/channel.h"
 #include "supervisor/spawn.h"
+#include "supervisor/times.h"
 
 #define SEND_MS 5000
 
@@ -34,8 +36,8 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     if (kind == KBSD_UNIT_AUDIT) {
         snprintf(u->name, sizeof(u->name), "audit");
     } else {
-        snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane", side,
-                 (unsigned int)index);
+        snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane",
+                 side, (unsigned int)index);
     }
 }
 
@@ -62,8 +64,8 @@ static int attach(const struct kbsd_child *c, enum kbs_attach what, uint32_t ind
 }
 
 /* Opens, hands over, closes. */
-static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const char *path, int flags,
-                       struct kbs_error *err)
+static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const char *path,
+                       int flags, struct kbs_error *err)
 {
     int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
     if (fd < 0) {
@@ -94,7 +96,7 @@ static int spawn(struct kbsd_unit *u, struct kbsd_child *c, const struct kbsd_st
     c->control = pair[0];
     c->state = KBSD_STARTING;
     c->condemned = false;
-    c->deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    c->deadline_ns = kbs_deadline_in_ms(kbsd_times.start_ms);
     kbs_log(KBS_LOG_INFO, "role-started", "unit=%s name=%s child=%ld", u->name, name, (long)c->pid);
     return 0;
 }
@@ -104,7 +106,8 @@ static int start_audit(struct kbsd_unit *u, const struct kbsd_start *with, struc
     struct kbsd_child *c = &u->children[0];
     struct kbs_wire_config_audit config = {.production = with->config->production};
     if (spawn(u, c, with, err) != 0 || tell(c, KBS_WIRE_CONFIG_AUDIT, &config, -1, err) != 0 ||
-        attach_file(c, KBS_ATTACH_LEDGER, with->config->audit_path, O_RDWR | O_APPEND | O_CREAT, err) != 0) {
+        attach_file(c, KBS_ATTACH_LEDGER, with->config->audit_path, O_RDWR | O_APPEND | O_CREAT,
+                    err) != 0) {
         return -1;
     }
     return tell(c, KBS_WIRE_GO, NULL, -1, err);
@@ -140,8 +143,8 @@ static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struc
     }
     for (size_t i = 0; i < with->listeners->n; i++) {
         const struct kbsd_listener *l = &with->listeners->v[i];
-        if (attach(c, l->tls ? KBS_ATTACH_LISTENER_TLS : KBS_ATTACH_LISTENER_PLAIN, (uint32_t)i, l->fd,
-                   err) != 0) {
+        if (attach(c, l->tls ? KBS_ATTACH_LISTENER_TLS : KBS_ATTACH_LISTENER_PLAIN, (uint32_t)i,
+                   l->fd, err) != 0) {
             return -1;
         }
     }
@@ -152,7 +155,8 @@ static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struc
     return tell(c, KBS_WIRE_GO, NULL, -1, err);
 }
 
-static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c, struct kbs_error *err)
+static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
+                           struct kbs_error *err)
 {
     struct kbs_buf keys = KBS_BUF(KBS_LIMIT_ADMIN_KEYS * (KBS_CONFIG_ADMIN_KEY_BYTES + 8));
     struct kbs_wire_list_builder list = {.buf = &keys};
@@ -180,7 +184,8 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     return rc;
 }
 
-static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c, struct kbs_error *err)
+static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c,
+                           struct kbs_error *err)
 {
     struct kbs_buf env = KBS_BUF(32768);
     struct kbs_wire_list_builder list = {.buf = &env};
@@ -220,7 +225,8 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         configure_token(u, with->config, err) == 0 &&
         attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
         attach_file(token, KBS_ATTACH_PIN, with->config->token.pin_file, O_RDONLY, err) == 0 &&
-        tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 && configure_judge(u, with->config, err) == 0 &&
+        tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
+        configure_judge(u, with->config, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
         attach(judge, KBS_ATTACH_TOKEN, 0, orders[0], err) == 0 &&
         attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0) {

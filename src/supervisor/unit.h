@@ -1,6 +1,6 @@
 /*
- * Units: what lives and dies together. The audit and each front are units of one process; a lane is a unit of a
- * judge and its token worker.
+ * Units: what lives and dies together. The audit and each front are units of one process; a lane is
+ * a unit of a judge and its token worker.
  */
 #ifndef KBS_SUPERVISOR_UNIT_H
 #define KBS_SUPERVISOR_UNIT_H
@@ -17,7 +17,7 @@ enum kbsd_unit_kind {
 };
 
 enum kbsd_unit_state {
-    KBSD_UNIT_DOWN,   /* no process; to be started at restart_at_ns */
+    KBSD_UNIT_DOWN, /* no process; to be started at restart_at_ns */
     KBSD_UNIT_UP,
     KBSD_UNIT_ENDING, /* waiting for its processes to be gone */
     KBSD_UNIT_FAILED  /* never started again */
@@ -27,7 +27,7 @@ enum kbsd_unit_state {
 enum kbsd_cause {
     KBSD_CAUSE_FAILURE,    /* its own: back-off */
     KBSD_CAUSE_COLLATERAL, /* the audit or its front died: as soon as those are back */
-    KBSD_CAUSE_STUCK       /* its token does not answer: at once, if it worked and is not doing it again */
+    KBSD_CAUSE_STUCK       /* its token does not answer: at once, unless that repeats */
 };
 
 struct kbsd_unit {
@@ -60,8 +60,8 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
                     uint32_t index);
 
 /*
- * Starts every process of the unit and sends it configuration, descriptors and GO. On failure some may be running:
- * the caller ends the unit as if it had died.
+ * Starts every process of the unit and sends it configuration, descriptors and GO. On failure some
+ * may be running: the caller ends the unit as if it had died.
  */
 KBS_MUST_CHECK int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with,
                                    struct kbs_error *err);

@@ -1,24 +1,27 @@
 /*
  * TLS as a filter.
  *
- * The problem: OpenSSL wants to own a socket, an event loop wants to own it too. The approach: two memory BIOs per
- * connection. Callers hand in what they received and get back plaintext and what they must send; the order of
- * events is a function of the bytes alone, so the whole exchange runs in a unit test without a socket.
+ * The problem: OpenSSL wants to own a socket, an event loop wants to own it too. The approach: two
+ * memory BIOs per connection. Callers hand in what they received and get back plaintext and what
+ * they must send; the order of events is a function of the bytes alone, so the whole exchange runs
+ * in a unit test without a socket.
  *
  * Rules, each learnt from somebody's outage:
- *   - ERR_clear_error() before every SSL_* call: SSL_get_error() looks at the thread's queue, and a stale entry of
- *     one connection closes another one.
+ *   - ERR_clear_error() before every SSL_* call: SSL_get_error() looks at the thread's queue, and a
+ *     stale entry of one connection closes another one.
  *   - Both BIOs return -1, not 0, when empty; otherwise "no bytes yet" reads as end of file.
- *   - The output BIO is emptied after every call, also after a failed one: that is where the alert is.
+ *   - The output BIO is emptied after every call, also after a failed one: that is where the alert
+ *     is.
  *   - Reads repeat until WANT_READ, because several records may have arrived together.
- *   - No tickets and no session cache: a resumption secret is one more key to guard, and guests connect once.
+ *   - No tickets and no session cache: a resumption secret is one more key to guard, and guests
+ *     connect once.
  *
- * The private key lives on OpenSSL's normal heap, not the secure one: the secure heap is small and of fixed size, and
- * OpenSSL also puts the ephemeral key of every handshake there, so a few thousand connections would exhaust it and
- * fail. The process is not dumpable and writes no core.
+ * The private key lives on OpenSSL's normal heap, not the secure one: the secure heap is small and
+ * of fixed size, and OpenSSL also puts the ephemeral key of every handshake there, so a few
+ * thousand connections would exhaust it and fail. The process is not dumpable and writes no core.
  *
- * Rejected: SSL_MODE_ASYNC (stack switching hides control flow and confuses sanitizers); kTLS (needs a socket
- * BIO).
+ * Rejected: SSL_MODE_ASYNC (stack switching hides control flow and confuses sanitizers); kTLS
+ * (needs a socket BIO).
  */
 #include "tls/tls.h"
 
@@ -45,7 +48,10 @@ struct kbs_tls {
     bool failed;
 };
 
-/* RFC 7301 section 3.2: nothing in common is a fatal no_application_protocol; no ALPN at all is fine. */
+/*
+ * RFC 7301 section 3.2: nothing in common is a fatal no_application_protocol; no ALPN at all is
+ * fine.
+ */
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                        const unsigned char *in, unsigned int in_len, void *arg)
 {
@@ -146,7 +152,8 @@ static int use_key(SSL_CTX *ctx, int key_fd, struct kbs_error *err)
     bio = BIO_new_mem_buf(pem, (int)len);
     key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
     if (key == NULL) {
-        result = kbs_fail_openssl(err, KBS_INPUT, "the TLS key is not an unencrypted PEM private key");
+        result =
+            kbs_fail_openssl(err, KBS_INPUT, "the TLS key is not an unencrypted PEM private key");
         goto out;
     }
     if (SSL_CTX_use_PrivateKey(ctx, key) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
@@ -164,12 +171,13 @@ out:
 static int configure(SSL_CTX *ctx, struct kbs_error *err)
 {
     if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 || SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
-        SSL_CTX_set_max_early_data(ctx, 0) != 1) {
+        SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_num_tickets(ctx, 0) != 1 || SSL_CTX_set_max_early_data(ctx, 0) != 1) {
         return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
     }
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     return 0;
@@ -253,7 +261,7 @@ static void flush(struct kbs_tls *t, struct kbs_buf *out)
 /* Decrypts until OpenSSL wants more bytes. 0, KBS_TLS_CLOSED or -1. */
 static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *err)
 {
-    uint8_t bytes[RECORD_BYTES]; /* not in `plain`: most calls decrypt nothing, and idle buffers stay small */
+    uint8_t bytes[RECORD_BYTES]; /* not in `plain`: most calls decrypt nothing */
 
     for (;;) {
         size_t n = 0;
@@ -279,8 +287,8 @@ static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *
     }
 }
 
-int kbs_tls_receive(struct kbs_tls *t, struct kbs_span cipher, struct kbs_buf *plain, struct kbs_buf *out,
-                    struct kbs_error *err)
+int kbs_tls_receive(struct kbs_tls *t, struct kbs_span cipher, struct kbs_buf *plain,
+                    struct kbs_buf *out, struct kbs_error *err)
 {
     int r = 0;
 
@@ -301,7 +309,8 @@ int kbs_tls_receive(struct kbs_tls *t, struct kbs_span cipher, struct kbs_buf *p
     return r;
 }
 
-int kbs_tls_send(struct kbs_tls *t, struct kbs_span plain, struct kbs_buf *out, struct kbs_error *err)
+int kbs_tls_send(struct kbs_tls *t, struct kbs_span plain, struct kbs_buf *out,
+                 struct kbs_error *err)
 {
     size_t written = 0;
     int r = 1;

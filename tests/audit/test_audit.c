@@ -1,13 +1,13 @@
 /*
- * kbs-audit itself, started as kbsd starts it. With the argument "measure" it prints how many appends a second it
- * acknowledges instead, for 1 to 32 clients.
+ * kbs-audit itself, started as kbsd starts it. With the argument "measure" it prints how many
+ * appends a second it acknowledges instead, for 1 to 32 clients.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +36,8 @@ struct role {
 static void tell(int fd, enum kbs_wire_type type, const void *msg, int send_fd)
 {
     struct kbs_error err = KBS_ERROR_NONE;
-    assert_int_equal(kbs_channel_send(fd, type, 0, msg, send_fd, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
+    assert_int_equal(
+        kbs_channel_send(fd, type, 0, msg, send_fd, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
 }
 
 static void attach(struct role *r, enum kbs_attach what, uint32_t index, int fd)
@@ -93,7 +94,8 @@ static void until_ready(struct role *r)
     kbs_channel_msg_deinit(&m);
 }
 
-/* Waits for its end; the control channel tells when. Returns the exit status, or minus the signal. */
+/* Waits for its end; the control channel tells when. Returns the exit status, or minus the
+ * signal. */
 static int ended(struct role *r)
 {
     int status;
@@ -156,9 +158,11 @@ static void ask(int fd, uint64_t id)
     struct kbs_wire_list_builder list = {.buf = &fields};
     kbs_wire_list_add_pair(&list, "kid", KBS_SPAN_LIT("a/b/c/v1"));
     kbs_wire_list_add_pair(&list, "tee", KBS_SPAN_LIT("sample"));
-    struct kbs_wire_append append = {.kind = KBS_SPAN_LIT("release"), .fields = kbs_wire_list_done(&list)};
-    assert_int_equal(kbs_channel_send(fd, KBS_WIRE_APPEND, id, &append, -1, kbs_deadline_in_ms(LIMIT_MS), &err),
-                     0);
+    struct kbs_wire_append append = {.kind = KBS_SPAN_LIT("release"),
+                                     .fields = kbs_wire_list_done(&list)};
+    assert_int_equal(
+        kbs_channel_send(fd, KBS_WIRE_APPEND, id, &append, -1, kbs_deadline_in_ms(LIMIT_MS), &err),
+        0);
     kbs_buf_deinit(&fields);
 }
 
@@ -193,7 +197,10 @@ static uint64_t records(const struct role *r)
 
 static void test_many_clients(void **state)
 {
-    enum { CLIENTS = 32, ROUNDS = 20 };
+    enum {
+        CLIENTS = 32,
+        ROUNDS = 20
+    };
     struct role *r = *state;
     int fds[CLIENTS];
     uint8_t seen[CLIENTS * ROUNDS + 2] = {0};
@@ -224,7 +231,9 @@ static void test_many_clients(void **state)
 /* What waits together is answered in one order and one group: nobody is left for later. */
 static void test_group(void **state)
 {
-    enum { CLIENTS = 16 };
+    enum {
+        CLIENTS = 16
+    };
     struct role *r = *state;
     int fds[CLIENTS];
     for (uint32_t i = 0; i < CLIENTS; i++) {
@@ -258,8 +267,10 @@ static size_t frame_of(uint8_t out[512], const char *kind, const char *const *it
     for (uint16_t i = 0; i < n; i++) {
         kbs_wire_list_add(&list, kbs_span_str(items[i]));
     }
-    struct kbs_wire_append append = {.kind = kbs_span_str(kind), .fields = kbs_wire_list_done(&list)};
-    assert_int_equal(kbs_wire_encode(&frame, KBS_WIRE_APPEND, 7, KBS_DEADLINE_NONE, &append, &err), 0);
+    struct kbs_wire_append append = {.kind = kbs_span_str(kind),
+                                     .fields = kbs_wire_list_done(&list)};
+    assert_int_equal(kbs_wire_encode(&frame, KBS_WIRE_APPEND, 7, KBS_DEADLINE_NONE, &append, &err),
+                     0);
     size_t len = frame.len;
     memcpy(out, frame.p, len);
     kbs_buf_deinit(&fields);
@@ -346,8 +357,8 @@ static void test_full_disk(void **state)
     assert_int_equal(stat(r->path, &st), 0);
     limit_file(r, (rlim_t)st.st_size + 50);
     ask(fd, 2);
-    /* The end of a breaker of the next round shows that the round with the record is over, without waiting for
-     * what does not come. */
+    /* The end of a breaker of the next round shows that the round with the record is over,
+     * without waiting for what does not come. */
     for (int i = 0; i < 2; i++) {
         send_raw(others[i], "this is not a frame, it is just a line of text", 40);
         assert_int_equal(answer(others[i], 0), 0);
@@ -450,7 +461,9 @@ static void test_kbsd_gone(void **state)
 
 static int measure(void)
 {
-    enum { APPENDS = 8000 };
+    enum {
+        APPENDS = 8000
+    };
     void *state = NULL;
     (void)set_up(&state);
     struct role *r = state;

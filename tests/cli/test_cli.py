@@ -4,7 +4,9 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
 import pty
+import re
 import socket
 import subprocess
 
@@ -401,3 +403,19 @@ def test_a_server_that_hangs_up():
         assert child.wait(60) == 8
         child.stdout.close()
         child.stderr.close()
+
+
+# ---- manual pages
+
+
+@pytest.mark.parametrize("program, commands", [
+    ("kbs-admin", [[], ["init"], ["key", "generate"], ["key", "import"], ["key", "list"], ["key", "show"]]),
+    ("kbs-guest", [[], ["attest"], ["get-key"], ["open"]])])
+def test_manual_pages_name_every_option(program, commands):
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "man" / f"{program}.1").read_text()
+    for command in commands:
+        text = run(program, *command, "--help").stdout.decode()
+        options = set(re.findall(r"^  --([a-z-]+)", text, re.M)) - {"help", "version"}
+        assert command == [] or options
+        assert {o for o in options if f"Fl -{o}" not in page} == set(), command
+        assert f"Cm {' '.join(command)}" in page

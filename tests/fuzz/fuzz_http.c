@@ -1,10 +1,10 @@
 /*
  * The request parser in random pieces.
  *
- * Input: one byte of listener kind, one byte that seeds the cuts, then the bytes of a connection. They are fed twice, whole
- * and cut; both must accept and refuse the same things. What is accepted must satisfy what parser.h and target.h promise.
- * The second half of the work is a judge's answer: the same bytes as content type and cookie must never put a line break
- * into a head.
+ * Input: one byte of listener kind, one byte that seeds the cuts, then the bytes of a connection.
+ * They are fed twice, whole and cut; both must accept and refuse the same things. What is accepted
+ * must satisfy what parser.h and target.h promise. The second half of the work is a judge's answer:
+ * the same bytes as content type and cookie must never put a line break into a head.
  */
 #include <stdlib.h>
 
@@ -40,7 +40,8 @@ static void check_segments(const struct kbs_http_target *t)
         require(s.len > 0 && s.len <= KBS_LIMIT_HTTP_SEGMENT_BYTES && kbs_utf8_valid(s));
         require(!kbs_span_equal_str(s, ".") && !kbs_span_equal_str(s, ".."));
         for (size_t j = 0; j < s.len; j++) {
-            require(s.p[j] >= 0x20 && s.p[j] != 0x7f && s.p[j] != '/' && s.p[j] != '\\' && s.p[j] != ';');
+            require(s.p[j] >= 0x20 && s.p[j] != 0x7f && s.p[j] != '/' && s.p[j] != '\\' &&
+                    s.p[j] != ';');
         }
     }
     for (size_t i = 0; i < t->query_count; i++) {
@@ -58,7 +59,8 @@ static void check_request(const struct kbs_http_request *r)
 
     require(r->match.route != KBS_ROUTE_NONE && r->match.method != NULL);
     require(r->match.param_count <= KBS_HTTP_PARAMS_MAX);
-    require(r->target.len >= 1 && r->target.len <= KBS_LIMIT_HTTP_TARGET_BYTES && r->target.p[0] == '/');
+    require(r->target.len >= 1 && r->target.len <= KBS_LIMIT_HTTP_TARGET_BYTES &&
+            r->target.p[0] == '/');
     require(r->body.len <= r->match.body_max && r->match.body_max <= KBS_LIMIT_HTTP_BODY_BYTES);
     require(r->cookie.len == 0 || r->cookie.len == KBS_LIMIT_COOKIE_BYTES);
     check_segments(&r->path);
@@ -89,7 +91,9 @@ static struct summary run(enum kbs_listener listener, struct kbs_span in, uint32
 
         if (s.taken == end) {
             seed = seed * 1664525u + 1013904223u;
-            end = seed == 1013904223u || in.len - end <= 1 ? in.len : end + 1 + (seed >> 16) % (in.len - end);
+            end = seed == 1013904223u || in.len - end <= 1
+                      ? in.len
+                      : end + 1 + (seed >> 16) % (in.len - end);
         }
         piece = malloc(end - s.taken);
         require(piece != NULL);
@@ -110,7 +114,8 @@ static struct summary run(enum kbs_listener listener, struct kbs_span in, uint32
         } else {
             const struct kbs_http_refusal *r = kbs_http_parser_refusal(p);
 
-            require(r->status >= 400 && r->status < 600 && r->variant != NULL && r->detail[0] != '\0');
+            require(r->status >= 400 && r->status < 600 && r->variant != NULL &&
+                    r->detail[0] != '\0');
             s.refused++;
             s.last_status = r->status;
             closed = r->close;

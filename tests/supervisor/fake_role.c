@@ -1,11 +1,13 @@
 /*
- * A role without a job, for the tests of kbsd. Under any role's name it takes its configuration and descriptors
- * like the real one, then connects to the test (test.sock beside its executable) and does what the test orders,
- * one line per datagram, and reports what kbsd says to it. So the test decides the order of everything.
+ * A role without a job, for the tests of kbsd. Under any role's name it takes its configuration and
+ * descriptors like the real one, then connects to the test (test.sock beside its executable) and
+ * does what the test orders, one line per datagram, and reports what kbsd says to it. So the test
+ * decides the order of everything.
  *
- * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
+ * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null
+ * attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
  *          "got EOF"
- * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "read"
+ * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn"
  */
 #include <dirent.h>
 #include <poll.h>
@@ -99,7 +101,8 @@ static void connect_test(struct fake *f)
     }
     snprintf(f->role, sizeof(f->role), "%.*s", 31, slash + 1);
     *slash = '\0';
-    if (snprintf(un.sun_path, sizeof(un.sun_path), "%s/test.sock", exe) >= (int)sizeof(un.sun_path)) {
+    if (snprintf(un.sun_path, sizeof(un.sun_path), "%s/test.sock", exe) >=
+        (int)sizeof(un.sun_path)) {
         _exit(98);
     }
     f->test = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -189,7 +192,6 @@ static void obey(struct fake *f, const char *order)
 {
     int a = 0;
     int b = 0;
-    (void)f;
     if (strcmp(order, "want") == 0) {
         tell(KBS_WIRE_LOGIN_WANT, NULL);
     } else if (strcmp(order, "ready") == 0) {
@@ -199,7 +201,12 @@ static void obey(struct fake *f, const char *order)
         struct kbs_wire_login_done done = {.ok = (uint8_t)a, .pin_error = (uint8_t)b};
         tell(KBS_WIRE_LOGIN_DONE, &done);
     } else if (strcmp(order, "garbage") == 0) {
-        (void)!send(KBS_FD_CONTROL, "this is not a frame, but is longer than one", 43, MSG_NOSIGNAL);
+        (void)!send(KBS_FD_CONTROL, "this is not a frame, but is longer than one", 43,
+                    MSG_NOSIGNAL);
+    } else if (strcmp(order, "stubborn") == 0) {
+        (void)signal(SIGTERM, SIG_IGN);
+        add(f, "got stubborn");
+        report(f);
     } else if (strcmp(order, "close") == 0) {
         (void)close(KBS_FD_CONTROL);
     } else if (sscanf(order, "exit %d", &a) == 1) {
@@ -209,7 +216,8 @@ static void obey(struct fake *f, const char *order)
 
 static void serve(struct fake *f)
 {
-    struct pollfd fds[2] = {{.fd = f->test, .events = POLLIN}, {.fd = KBS_FD_CONTROL, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = f->test, .events = POLLIN},
+                            {.fd = KBS_FD_CONTROL, .events = POLLIN}};
     for (;;) {
         char order[128];
         if (poll(fds, 2, -1) < 0) {

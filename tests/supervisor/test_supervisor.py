@@ -17,6 +17,7 @@ import pytest
 
 BUILD = Path(os.environ["KBS_BUILD_DIR"])
 KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
+KBSD_FAST = BUILD / "tests" / "bin" / "kbsd-fast"  # with short deadlines
 FAKE = BUILD / "tests" / "bin" / "fake_role"
 LIMIT_S = 20
 
@@ -96,9 +97,9 @@ class Service:
         self.process = None
         self.rest = b""
 
-    def start(self, **environment):
+    def start(self, program=KBSD, **environment):
         self.process = subprocess.Popen(
-            [KBSD, "-c", self.folder / "kbs.toml", "--libexec", self.libexec, "--announce", self.announce],
+            [program, "-c", self.folder / "kbs.toml", "--libexec", self.libexec, "--announce", self.announce],
             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
         self.selector.register(self.process.stderr, selectors.EVENT_READ, self.read_log)
         return self
@@ -179,6 +180,11 @@ class Service:
     def serving(self):
         everything = 3 + 2 * 3
         return self.until_announced(lambda a: len(a["roles"]) == everything, "all roles announced")
+
+    def serving_without(self, *roles):
+        gone = {role.pid for role in roles}
+        return self.until_announced(
+            lambda a: len(a["roles"]) == 9 and not gone & {r["pid"] for r in a["roles"]}, "replaced")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -359,6 +365,22 @@ def test_killed_role_is_replaced(service, name, admin, replaced):
     assert service.stop() == 0
 
 
+def test_token_worker_may_finish_first(service):
+    """It may be changing the token, so it is asked, not killed. Unless it hangs."""
+    service.start().serving()
+    (judge,), (token,) = service.find("kbs-judge", lane=0), service.find("kbs-token", lane=0)
+    os.kill(judge.pid, signal.SIGKILL)
+    service.serving_without(judge, token)
+    assert token.got == ["got LOGIN_GRANT", "got DRAIN"]
+    assert service.grep(rf"event=role-died .*child={token.pid} status=0 ")
+    (judge,), (token,) = service.find("kbs-judge", lane=1), service.find("kbs-token", lane=1)
+    judge.tell("exit 78")
+    service.serving_without(judge, token)
+    assert "got DRAIN" not in token.got
+    assert service.grep(rf"event=role-died .*child={token.pid} status=-1 signal=15")
+    assert service.stop() == 0
+
+
 def test_replaced_lane_is_handed_to_the_running_front(service):
     service.start().serving()
     (front,) = service.find("kbs-front")
@@ -385,13 +407,13 @@ def test_back_off_grows(service):
 
 def test_stuck_lane_that_worked_is_replaced_at_once(service):
     service.start().serving()
-    service.find("kbs-judge", lane=0)[0].tell("exit 78")
-    service.until_log("event=unit-restart unit=lane-guest-0 failures=1 in_ms=0")
-    service.serving()
+    (first,) = service.find("kbs-judge", lane=0)
+    first.tell("exit 78")
+    service.until_log("event=unit-restart unit=lane-guest-0 failures=1 in_ms=0").serving_without(first)
     # But a token that hangs again and again gets no more logins than any other failure.
-    service.find("kbs-judge", lane=0)[0].tell("exit 78")
-    service.until_log("event=unit-restart unit=lane-guest-0 failures=2 in_ms=200")
-    service.serving()
+    (second,) = service.find("kbs-judge", lane=0)
+    second.tell("exit 78")
+    service.until_log("event=unit-restart unit=lane-guest-0 failures=2 in_ms=200").serving_without(first, second)
     assert service.stop() == 0
 
 
@@ -402,8 +424,7 @@ def test_unexpected_message_ends_the_role(service, order):
     judge.tell(order)
     service.until(lambda: not judge.alive, "judge killed").until_log("event=role-broken")
     service.until_log(rf"event=role-died unit=lane-guest-0 name=kbs-judge child={judge.pid} status=-1 signal=9")
-    service.until_announced(lambda a: len(a["roles"]) == 9 and judge.pid not in {r["pid"] for r in a["roles"]},
-                            "replaced")
+    service.serving_without(judge)
     assert service.stop() == 0
 
 
@@ -537,4 +558,79 @@ def test_stale_unix_socket_is_replaced_and_a_live_one_is_not(service):
         assert service.grep("cannot listen on unix:")
     assert path.exists()
     service.start().serving()
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["kbs-audit", "kbs-front", "kbs-judge", "kbs-token"])
+def test_role_that_never_gets_ready_is_replaced(service, name):
+    silent = []
+
+    def obey(role, event):
+        if event == "start" and role.name == name and not silent:
+            silent.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start(KBSD_FAST).until_log(f"event=role-overdue .*name={name} .*state=starting")
+    service.until_log(rf"event=role-died .*child={silent[0].pid} status=-1 signal=9")
+    service.serving_without(silent[0])
+    assert service.stop() == 0
+
+
+def test_hung_login_is_killed_at_its_deadline_only(service):
+    hung = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT" and not hung:
+            hung.append((role, time.monotonic()))
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start(KBSD_FAST).until(lambda: hung, "grant")
+    (token, since), = hung
+    token.tell("stubborn")
+    service.until(lambda: not token.alive, "it is killed")
+    assert time.monotonic() - since > 0.9
+    assert service.grep(rf"event=role-overdue .*child={token.pid} state=login")
+    assert len(service.grep("event=login-granted")) == 1  # nobody else while it might still be at it
+    service.serving_without(token)
+    assert service.stop() == 0
+
+
+def test_stubborn_lane_is_killed(service):
+    service.start(KBSD_FAST).serving()
+    (token,), (judge,) = service.find("kbs-token", lane=0), service.find("kbs-judge", lane=0)
+    service.obey = lambda role, event: None if role is token else service.works(role, event)
+    token.tell("stubborn")
+    service.until(lambda: token.got[-1] == "got stubborn", "order obeyed")
+    os.kill(judge.pid, signal.SIGKILL)
+    service.until(lambda: not token.alive, "killed").serving_without(token, judge)
+    assert service.grep(rf"event=role-died .*child={token.pid} status=-1 signal=9")
+    assert service.stop() == 0
+
+
+def test_role_that_closes_its_channel_but_stays_is_killed(service):
+    service.start(KBSD_FAST).serving()
+    (judge,) = service.find("kbs-judge", lane=0)
+    judge.tell("close")
+    service.until_log(rf"event=role-overdue .*child={judge.pid} state=ending").serving_without(judge)
+    assert service.stop() == 0
+
+
+def test_drain_does_not_wait_for_ever(service):
+    service.start(KBSD_FAST).serving()
+    service.obey = lambda role, event: None
+    assert service.stop() == 0
+    assert len(service.grep("event=role-overdue")) >= 2 + 1  # fronts, audit, and lanes as far as needed
+
+
+def test_healthy_time_forgives(service):
+    """kbsd-fast forgives after a millisecond of service, so the back-off never grows here."""
+    service.start(KBSD_FAST).serving()
+    for n in range(1, 4):
+        (front,) = service.find("kbs-front")
+        os.kill(front.pid, signal.SIGKILL)
+        service.until_log("event=unit-restart unit=front-guest-0 failures=1 in_ms=100", n).serving_without(front)
     assert service.stop() == 0

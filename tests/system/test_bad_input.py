@@ -243,7 +243,7 @@ def test_cookie_of_another_session_with_a_token(shared):
     expect(one.get_key("default/disk/vm1", headers={"Authorization": "Bearer " + one.token, **other.cookies()}), 401)
 
 
-@pytest.mark.parametrize("body", ["{", "[]", '{"nonce":"AA"}', '{"nonce":1}', '{"x":1}', '{"nonce":null}',
+@pytest.mark.parametrize("body", ["{", "[]", '{"nonce":"AA"}', '{"nonce":1}', '{"x":1}', '{"nonce":""}',
                                   '{"salt":"' + "A" * 90 + '"}', '{"salt":"="}'])
 def test_malformed_key_request(shared, body):
     guest = fresh(shared).handshake()
@@ -300,7 +300,7 @@ def test_raw_requests_that_break_the_rules(shared, raw):
             answer += chunk
     # one answer, then the connection is closed; a line that is no HTTP at all may be closed without one
     assert answer == b"" or re.match(rb"HTTP/1\.1 4\d\d ", answer), answer
-    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert len(re.findall(rb"^HTTP/1\.1 \d", answer, re.M)) <= 1
 
 
 def test_tls_1_2_is_refused(shared):

@@ -1,6 +1,7 @@
 /*
  * A PKCS#11 module that fails when it is told to: everything is passed to the real module named by
- * KBS_FAULT_MODULE, except what the file named by KBS_FAULT_PLAN orders, one line, read before every call:
+ * KBS_FAULT_MODULE, except what the file named by KBS_FAULT_PLAN orders, one line, read before
+ * every call:
  *
  *   C_WrapKey 0x30            that function answers that CK_RV, until the plan changes
  *   C_WrapKey 0x5 once        the same, once
@@ -8,8 +9,8 @@
  *   readable                  C_GetAttributeValue says that everything is not CKA_SENSITIVE
  *   stale                     the next C_WrapKey answers KEY_HANDLE_INVALID (once)
  *
- * Software tokens never lose a device, lock a PIN or lie; hardware does. A file and not an interface, because
- * the plan must reach a hardened process that talks to nobody but its judge.
+ * Software tokens never lose a device, lock a PIN or lie; hardware does. A file and not an
+ * interface, because the plan must reach a hardened process that talks to nobody but its judge.
  */
 #include <dlfcn.h>
 #include <stdio.h>

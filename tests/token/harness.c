@@ -1,16 +1,20 @@
 /*
- * Why real processes: what is tested is the executable that will hold the keys, with its descriptors, exit
- * statuses and phases, against real tokens. Why a copy per test: a test that breaks its token breaks only
- * itself. SoftHSM is pointed to its folder by the environment, NSS by C_Initialize's parameters.
+ * Why real processes: what is tested is the executable that will hold the keys, with its
+ * descriptors, exit statuses and phases, against real tokens. Why a copy per test: a test that
+ * breaks its token breaks only itself. SoftHSM is pointed to its folder by the environment, NSS by
+ * C_Initialize's parameters.
  */
 #include "harness.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -135,6 +139,13 @@ static void worker_exec(const struct start_options *o, int control)
     (void)snprintf(path, sizeof(path), "%s/kbs-token", bin != NULL ? bin : "bin");
     /* Not dumpable, so the leak checker cannot look at it; it would end with an error. */
     (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    if (o->no_memlock) {
+        const struct rlimit none = {0, 0};
+        if (setrlimit(RLIMIT_MEMLOCK, &none) != 0 ||
+            (geteuid() == 0 && prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) != 0)) {
+            _exit(125);
+        }
+    }
     if (dup2(control, 3) < 0) {
         _exit(126);
     }
@@ -171,6 +182,7 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
     struct kbs_wire_list_builder list = {.buf = &env};
     struct kbs_wire_config_token config = {
         .duty = (uint8_t)(o->duty != KBS_DUTY_NONE ? o->duty : KBS_DUTY_ADMIN),
+        .production = o->production,
         .module = kbs_span_str(o->module != NULL ? o->module : module_path),
         .uri = kbs_span_str(o->uri != NULL ? o->uri : d->uri),
         .init_args = kbs_span_str(d->init_args),
@@ -222,6 +234,9 @@ void worker_start(struct worker *w, const struct token_dir *d, const struct star
     kbs_io_close(&control[1]);
     worker_configure(w, d, o, judge[1]);
     kbs_io_close(&judge[1]);
+    if (o->expect_exit) {
+        return;
+    }
     expect(w, &m, KBS_WIRE_LOGIN_WANT, NULL);
     send_ok(w->control, KBS_WIRE_LOGIN_GRANT, NULL, -1);
     expect(w, &w->login_msg, KBS_WIRE_LOGIN_DONE, &w->login);

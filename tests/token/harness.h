@@ -1,5 +1,6 @@
 /*
- * The token test harness: fresh token folders, and a real kbs-token between a played kbsd and a played judge.
+ * The token test harness: fresh token folders, and a real kbs-token between a played kbsd and a
+ * played judge.
  */
 #ifndef KBS_TESTS_TOKEN_HARNESS_H
 #define KBS_TESTS_TOKEN_HARNESS_H
@@ -63,6 +64,9 @@ struct start_options {
     const char *so_pin;
     const char *uri;
     const char *module;
+    bool production;
+    bool no_memlock;     /* RLIMIT_MEMLOCK 0, without the capability to exceed it */
+    bool expect_exit;    /* stop after GO */
     bool expect_failure; /* stop after LOGIN_DONE, or at the end of file before it */
 };
 void worker_start(struct worker *w, const struct token_dir *d, const struct start_options *o);

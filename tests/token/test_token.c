@@ -1,7 +1,9 @@
 /*
- * kbs-token against real tokens: one run per token (argument: softhsm or nss). Every claim that the project makes
- * about custody has a case here; what depends on the token stands in its row of the harness.
+ * kbs-token against real tokens: one run per token (argument: softhsm or nss). Every claim that the
+ * project makes about custody has a case here; what depends on the token stands in its row of the
+ * harness.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -128,7 +130,8 @@ static void test_init(void **state)
 
 /* ---- release ---- */
 
-/* Releases k in every format to every curve and compares check values; `kcv` from GENERATE or IMPORT. */
+/* Releases k in every format to every curve and compares check values; `kcv` from GENERATE or
+ * IMPORT. */
 static void release_matrix(struct worker *w, const struct key_ref *k, size_t key_bytes,
                            const uint8_t *kcv, uint8_t empty_context)
 {
@@ -621,6 +624,25 @@ static void test_bad_configuration(void **state)
     dir_remove(&d);
 }
 
+/* Secrets that could be written to swap: refused in production, a warning in the demo. */
+static void test_unlocked_memory(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &(struct start_options){.no_memlock = true});
+    assert_int_equal(worker_stop(&w), 0);
+    worker_start(
+        &w, &d,
+        &(struct start_options){.no_memlock = true, .production = true, .expect_exit = true});
+    assert_int_equal(worker_wait(&w), KBS_EXIT_CONFIG);
+    worker_start(&w, &d, &(struct start_options){.production = true});
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
 /* Two tokens that the URI does not tell apart. */
 static void test_ambiguous_uri(void **state)
 {
@@ -677,6 +699,29 @@ static void test_not_on_the_list(void **state)
     dir_remove(&d);
 }
 
+/* A body that is cut short: the judge does not speak our protocol, whatever else it is. */
+static void test_malformed_message(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf frame = KBS_BUF(4096);
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &guest_lane);
+    assert_int_equal(kbs_wire_encode(&frame, KBS_WIRE_RELEASE, 1, KBS_DEADLINE_NONE,
+                                     &(struct kbs_wire_release){.key_version = 1}, &err),
+                     0);
+    frame.p[0]--; /* body_len, little endian */
+    assert_int_equal(write(w.judge, frame.p, frame.len - 1), (ssize_t)frame.len - 1);
+    kbs_buf_deinit(&frame);
+    assert_int_equal(kbs_channel_recv(w.judge, &w.answer_msg, kbs_deadline_in_ms(10000), &err),
+                     KBS_CHANNEL_EOF);
+    assert_int_equal(worker_wait(&w), KBS_EXIT_FAILURE);
+    dir_remove(&d);
+}
+
 static void test_ends(void **state)
 {
     struct token_dir d;
@@ -713,7 +758,8 @@ static void destroy_key(struct kbs_token *t, const struct key_ref *k)
     assert_int_equal(t->f->C_DestroyObject(t->session, object), CKR_OK);
 }
 
-/* A guest lane that runs while keys come, go, and come again: handles that went stale are looked up anew. */
+/* A guest lane that runs while keys come, go, and come again: handles that went stale are looked up
+ * anew. */
 static void test_keys_change_under_a_lane(void **state)
 {
     struct token_dir d;
@@ -772,6 +818,105 @@ static CK_ULONG count_objects(struct kbs_token *t, bool token_objects)
     assert_int_equal(t->f->C_FindObjects(t->session, found, 64, &n), CKR_OK);
     assert_int_equal(t->f->C_FindObjectsFinal(t->session), CKR_OK);
     return n;
+}
+
+/*
+ * How often a needle lies in the memory of a process, by /proc/pid/mem; -1 where that cannot be
+ * read. The needle is given inverted, so that it is not in the searcher's memory by itself.
+ */
+static int count_in_memory(pid_t pid, const uint8_t *inverted, size_t len)
+{
+    char path[64];
+    char line[512];
+    FILE *maps;
+    int mem;
+    int found = 0;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+    mem = open(path, O_RDONLY | O_CLOEXEC);
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    maps = fopen(path, "re");
+    while (mem >= 0 && maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
+        unsigned long start = 0;
+        unsigned long end = 0;
+        char mode[5] = "";
+        uint8_t *bytes;
+        ssize_t n;
+
+        if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) != 3 || mode[1] != 'w' ||
+            end - start > 1ul << 28) {
+            continue; /* constants, and the sanitizers' shadow */
+        }
+        bytes = malloc(end - start);
+        assert_non_null(bytes);
+        n = pread(mem, bytes, end - start, (off_t)start);
+        for (ssize_t i = 0; i + (ssize_t)len <= n; i++) {
+            size_t same = 0;
+            while (same < len && (bytes[(size_t)i + same] ^ inverted[same]) == 0xff) {
+                same++;
+            }
+            found += same == len;
+        }
+        free(bytes);
+    }
+    if (maps == NULL || mem < 0) {
+        found = -1;
+    }
+    if (maps != NULL) {
+        (void)fclose(maps);
+    }
+    kbs_io_close(&mem);
+    return found;
+}
+
+/* After a key was imported and released, neither it nor the PIN is in the memory of kbs-token. */
+static void test_nothing_in_memory(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_result r;
+    struct key_ref k = key_ref(95, 1);
+    struct import_case c;
+    struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
+    uint8_t key[32];
+    uint8_t kid[sizeof(k.kid)];
+    uint8_t pin[] = PIN;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(key); i++) {
+        key[i] = (uint8_t)(201 * i + 77);
+    }
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    import_prepare(&c, &w, &k, kbs_span(key, sizeof(key)));
+    r = worker_order(&w, KBS_WIRE_IMPORT, &c.order);
+    assert_ok(&r);
+    for (unsigned int format = KBS_FORMAT_JOSE; format < KBS_FORMAT_COUNT; format++) {
+        struct kbs_wire_release order =
+            release_order(&k, kbs_agree_key_public(tee), (enum kbs_format)format);
+        r = worker_order(&w, KBS_WIRE_RELEASE, &order);
+        assert_ok(&r);
+    }
+    for (size_t i = 0; i < sizeof(key); i++) {
+        key[i] = (uint8_t)~key[i];
+    }
+    for (size_t i = 0; i < sizeof(kid); i++) {
+        kid[i] = (uint8_t)~k.kid[i];
+    }
+    for (size_t i = 0; i < sizeof(pin); i++) {
+        pin[i] = (uint8_t)~pin[i];
+    }
+    if (count_in_memory(w.pid, kid, strlen(k.kid)) < 0) {
+        print_message("skipped: the worker's memory cannot be read by this user\n");
+    } else {
+        assert_true(count_in_memory(w.pid, kid, strlen(k.kid)) > 0); /* the detector detects */
+        assert_int_equal(count_in_memory(w.pid, key, 16), 0);
+        assert_int_equal(count_in_memory(w.pid, pin, sizeof(PIN) - 1), 0);
+    }
+    (void)kbs_agree_key_free(c.sender);
+    (void)kbs_agree_key_free(tee);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
 }
 
 /* What a template asked for is what the token has. */
@@ -864,7 +1009,8 @@ static void test_attributes(void **state)
     dir_remove(&d);
 }
 
-/* N releases, good and bad ones, leave no session object behind; nor do probe, import and generation. */
+/* N releases, good and bad ones, leave no session object behind; nor do probe, import and
+ * generation. */
 static void test_no_session_object_stays(void **state)
 {
     struct token_dir d;
@@ -1054,10 +1200,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sign_ear),
         cmocka_unit_test(test_wrong_pin),
         cmocka_unit_test(test_bad_configuration),
+        cmocka_unit_test(test_unlocked_memory),
         cmocka_unit_test(test_ambiguous_uri),
         cmocka_unit_test(test_not_on_the_list),
+        cmocka_unit_test(test_malformed_message),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_keys_change_under_a_lane),
+        cmocka_unit_test(test_nothing_in_memory),
         cmocka_unit_test(test_attributes),
         cmocka_unit_test(test_no_session_object_stays),
         cmocka_unit_test(test_read_back_fails_closed),

@@ -1,4 +1,5 @@
-/* src/config: the whole of docs/configuration.md accepted; everything else refused, with the place it stands at. */
+/* src/config: the whole of docs/configuration.md accepted; everything else refused, with the
+ * place it stands at. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +35,8 @@ static int set_up(void **state)
     snprintf(f->file, sizeof(f->file), "%s/kbs.toml", f->path);
     put(f->path, "key.pem", "not looked at", 0600);
     put(f->path, "open-key.pem", "not looked at", 0644);
-    put(f->path, "cert.pem", "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n", 0644);
+    put(f->path, "cert.pem", "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+        0644);
     put(f->path, "admin.pem", "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n", 0644);
     put(f->path, "oops.pem", "-----BEGIN EC PRIVATE KEY-----\n-----BEGIN PUBLIC KEY-----\n", 0644);
     put(f->path, "empty.pem", "", 0644);
@@ -48,8 +50,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct folder *f = *state;
-    static const char *const names[] = {"kbs.toml", "key.pem",   "open-key.pem", "cert.pem", "admin.pem",
-                                        "oops.pem", "empty.pem", "module.so",    "pin",      "open-pin"};
+    static const char *const names[] = {"kbs.toml",  "key.pem",  "open-key.pem", "cert.pem",
+                                        "admin.pem", "oops.pem", "empty.pem",    "module.so",
+                                        "pin",       "open-pin"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[256];
         snprintf(path, sizeof(path), "%s/%s", f->path, names[i]);
@@ -62,44 +65,44 @@ static int tear_down(void **state)
 
 /* Each line is one that a case may replace; the numbers matter for the positions. */
 static const char *const good[] = {
-    "[profile]",                              /* 1 */
-    "mode = \"demo\"",                        /* 2 */
-    "[http_server]",                          /* 3 */
-    "sockets = [\"127.0.0.1:8080\", \"[::]:0\"]", /* 4 */
-    "private_key = \"key.pem\"",              /* 5 */
-    "certificate = \"cert.pem\"",             /* 6 */
+    "[profile]",                                                                   /* 1 */
+    "mode = \"demo\"",                                                             /* 2 */
+    "[http_server]",                                                               /* 3 */
+    "sockets = [\"127.0.0.1:8080\", \"[::]:0\"]",                                  /* 4 */
+    "private_key = \"key.pem\"",                                                   /* 5 */
+    "certificate = \"cert.pem\"",                                                  /* 6 */
     "plain_sockets = [\"127.0.0.2:1\", \"[::1]:2\", \"unix:s\", \"unix:/run/s\"]", /* 7 */
-    "[admin_server]",                         /* 8 */
-    "sockets = [\"127.0.0.1:8081\"]",         /* 9 */
-    "private_key = \"key.pem\"",              /* 10 */
-    "certificate = \"cert.pem\"",             /* 11 */
-    "[admin]",                                /* 12 */
-    "keys = [\"admin.pem\"]",                 /* 13 */
-    "[token]",                                /* 14 */
-    "module = \"module.so\"",                 /* 15 */
-    "uri = \"pkcs11:token=kbs\"",             /* 16 */
-    "pin_file = \"pin\"",                     /* 17 */
-    "init_args = \"configdir='sql:x'\"",      /* 18 */
-    "env = [\"SOFTHSM2_CONF=token/x.conf\"]", /* 19 */
-    "lanes = 3",                              /* 20 */
-    "[store]",                                /* 21 */
-    "path = \"store.db\"",                    /* 22 */
-    "[audit]",                                /* 23 */
-    "path = \"/tmp/audit.log\"",              /* 24 */
-    "[attestation_service]",                  /* 25 */
-    "timeout = 7",                            /* 26 */
-    "allow_sample = true",                    /* 27 */
-    "[attestation_token]",                    /* 28 */
-    "issuer_name = \"someone\"",              /* 29 */
-    "duration_min = 9",                       /* 30 */
-    "[limits]",                               /* 31 */
-    "max_connections = 100",                  /* 32 */
+    "[admin_server]",                                                              /* 8 */
+    "sockets = [\"127.0.0.1:8081\"]",                                              /* 9 */
+    "private_key = \"key.pem\"",                                                   /* 10 */
+    "certificate = \"cert.pem\"",                                                  /* 11 */
+    "[admin]",                                                                     /* 12 */
+    "keys = [\"admin.pem\"]",                                                      /* 13 */
+    "[token]",                                                                     /* 14 */
+    "module = \"module.so\"",                                                      /* 15 */
+    "uri = \"pkcs11:token=kbs\"",                                                  /* 16 */
+    "pin_file = \"pin\"",                                                          /* 17 */
+    "init_args = \"configdir='sql:x'\"",                                           /* 18 */
+    "env = [\"SOFTHSM2_CONF=token/x.conf\"]",                                      /* 19 */
+    "lanes = 3",                                                                   /* 20 */
+    "[store]",                                                                     /* 21 */
+    "path = \"store.db\"",                                                         /* 22 */
+    "[audit]",                                                                     /* 23 */
+    "path = \"/tmp/audit.log\"",                                                   /* 24 */
+    "[attestation_service]",                                                       /* 25 */
+    "timeout = 7",                                                                 /* 26 */
+    "allow_sample = true",                                                         /* 27 */
+    "[attestation_token]",                                                         /* 28 */
+    "issuer_name = \"someone\"",                                                   /* 29 */
+    "duration_min = 9",                                                            /* 30 */
+    "[limits]",                                                                    /* 31 */
+    "max_connections = 100",                                                       /* 32 */
 };
 #define LINES (sizeof(good) / sizeof(good[0]))
 
 /* Loads the good file with up to two lines replaced (number from 1; 0: none). */
-static int load_with(const struct folder *f, size_t line, const char *text, size_t line2, const char *text2,
-                     const struct kbs_config **ret, struct kbs_error *err)
+static int load_with(const struct folder *f, size_t line, const char *text, size_t line2,
+                     const char *text2, const struct kbs_config **ret, struct kbs_error *err)
 {
     struct kbs_buf out = KBS_BUF(8192);
     for (size_t i = 1; i <= LINES; i++) {
@@ -211,7 +214,8 @@ static const struct bad bads[] = {
     {27, "allow_sample = 1", ":27:16: attestation_service.allow_sample must be true or false"},
     {4, "sockets = \"127.0.0.1:1\"", ":4:11: http_server.sockets must be a list of strings"},
     {4, "sockets = [1]", ":4:12: http_server.sockets must be a string"},
-    {4, "sockets = [\"127.0.0.1:1\", [\"127.0.0.1:2\"]]", ":4:27: http_server.sockets must be a string"},
+    {4, "sockets = [\"127.0.0.1:1\", [\"127.0.0.1:2\"]]",
+     ":4:27: http_server.sockets must be a string"},
     {22, "path = { a = 1 }", ":22:8: store.path must be a string"},
     /* ranges */
     {20, "lanes = 0", ":20:9: token.lanes must be 1 to 32"},
@@ -232,9 +236,12 @@ static const struct bad bads[] = {
     {4, "sockets = [\"localhost:80\"]", ":4:12: http_server.sockets: the address must be a number"},
     {4, "sockets = [\"unix:/x\"]", ":4:12: http_server.sockets: unix sockets carry no TLS"},
     {7, "plain_sockets = [\"unix:\"]", ":7:18: http_server.plain_sockets: no path"},
-    {7, "plain_sockets = [\"0.0.0.0:80\"]", ":7:18: http_server.plain_sockets: without TLS only loopback"},
-    {7, "plain_sockets = [\"127.0.0.1:1\", \"[::]:80\"]", ":7:33: http_server.plain_sockets: without TLS"},
-    {7, "plain_sockets = [\"[::ffff:127.0.0.1]:80\"]", ":7:18: http_server.plain_sockets: without TLS"},
+    {7, "plain_sockets = [\"0.0.0.0:80\"]",
+     ":7:18: http_server.plain_sockets: without TLS only loopback"},
+    {7, "plain_sockets = [\"127.0.0.1:1\", \"[::]:80\"]",
+     ":7:33: http_server.plain_sockets: without TLS"},
+    {7, "plain_sockets = [\"[::ffff:127.0.0.1]:80\"]",
+     ":7:18: http_server.plain_sockets: without TLS"},
     {9, "sockets = []", ":9:11: admin_server.sockets must have 1 to 8 elements"},
     {9, "sockets = [\"127.0.0.1:1\"]\nplain_sockets = [\"127.0.0.1:0\"]",
      ":10:1: unknown key \"plain_sockets\" in table \"admin_server\""},
@@ -272,7 +279,8 @@ static const struct bad bads[] = {
     {10, "", ": private_key is missing in table [admin_server]"},
     {5, "", ":4:11: http_server.sockets needs http_server.private_key"},
     {6, "", ":4:11: http_server.sockets needs http_server.certificate"},
-    {4, "sockets = [\"127.0.0.1:1\",\"127.0.0.1:2\",\"127.0.0.1:3\",\"127.0.0.1:4\",\"127.0.0.1:5\"]",
+    {4,
+     "sockets = [\"127.0.0.1:1\",\"127.0.0.1:2\",\"127.0.0.1:3\",\"127.0.0.1:4\",\"127.0.0.1:5\"]",
      ":4:11: http_server: at most 8 sockets"},
 };
 
@@ -287,7 +295,8 @@ static void test_bad(void **state)
         int rc = load_with(f, b->line, b->text, 0, NULL, &c, &err);
         snprintf(want, sizeof(want), "%s%s", f->file, b->says);
         if (rc != -1 || err.category != KBS_INPUT || strncmp(err.detail, want, strlen(want)) != 0) {
-            fail_msg("%s\nwant %s\ngot  %d %s", b->text, want, rc, rc == 0 ? "no error" : err.detail);
+            fail_msg("%s\nwant %s\ngot  %d %s", b->text, want, rc,
+                     rc == 0 ? "no error" : err.detail);
         }
         assert_null(strstr(err.detail, "1234")); /* no PIN in any message */
         assert_null(c);
@@ -300,7 +309,8 @@ static void test_no_sockets(void **state)
     const struct kbs_config *c;
     struct kbs_error err;
     assert_int_equal(load_with(f, 4, "sockets = []", 7, "plain_sockets = []", &c, &err), -1);
-    assert_non_null(strstr(err.detail, ":4:11: http_server: sockets and plain_sockets are both empty"));
+    assert_non_null(
+        strstr(err.detail, ":4:11: http_server: sockets and plain_sockets are both empty"));
 }
 
 /* What production refuses is a warning in the demo. */
@@ -325,7 +335,10 @@ static void test_profiles(void **state)
         const char *mode = i == 0 ? "mode = \"production\"" : "mode = \"production\"\n#";
         struct kbs_buf text = KBS_BUF(8192);
         for (size_t k = 1; k <= LINES; k++) {
-            kbs_buf_put_str(&text, k == cases[i].line ? all : k == 2 ? mode : k == 27 && i > 0 ? "" : good[k - 1]);
+            kbs_buf_put_str(&text, k == cases[i].line ? all
+                                   : k == 2           ? mode
+                                   : k == 27 && i > 0 ? ""
+                                                      : good[k - 1]);
             kbs_buf_put_u8(&text, '\n');
         }
         assert_int_equal(kbs_io_write_file(f->file, kbs_buf_span(&text), 0600, false, &err), 0);

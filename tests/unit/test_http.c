@@ -1,13 +1,15 @@
 /*
  * The request parser against raw bytes.
  *
- * Each case is a byte string and the transcript it must give: one word per request ("auth[body]" for an accepted one, "!"
- * behind it when the client asked to close; "400" for a refusal after which the connection goes on, "400x" when it must
- * close; "..." when bytes of an incomplete request are left). Every case runs whole, cut in two at every byte, and byte
- * by byte; and, when its connection goes on, twice in a row. All must give the same transcript: that is what "one reading" means.
+ * Each case is a byte string and the transcript it must give: one word per request ("auth[body]"
+ * for an accepted one, "!" behind it when the client asked to close; "400" for a refusal after
+ * which the connection goes on, "400x" when it must close; "..." when bytes of an incomplete
+ * request are left). Every case runs whole, cut in two at every byte, and byte by byte; and, when
+ * its connection goes on, twice in a row. All must give the same transcript: that is what "one
+ * reading" means.
  *
- * The attacks are re-derived from RFC 9112 (sections 2.2, 3, 5, 6, 7, 11) and from the classes of request smuggling that
- * published tools look for; no foreign corpus is copied.
+ * The attacks are re-derived from RFC 9112 (sections 2.2, 3, 5, 6, 7, 11) and from the classes of
+ * request smuggling that published tools look for; no foreign corpus is copied.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,12 +48,16 @@ static void put_request(char *out, size_t size, const struct kbs_http_request *r
 {
     char word[256];
 
-    (void)snprintf(word, sizeof(word), "%s[%.*s]%s ", kbs_http_route_name(r->match.route), (int)(r->body.len < 32 ? r->body.len : 32),
+    (void)snprintf(word, sizeof(word), "%s[%.*s]%s ", kbs_http_route_name(r->match.route),
+                   (int)(r->body.len < 32 ? r->body.len : 32),
                    r->body.len != 0 ? (const char *)r->body.p : "", r->keep_alive ? "" : "!");
     put(out, size, word);
 }
 
-/* One feeding of `in` in pieces that end at the offsets where (offset % step == 0) or offset == cut. */
+/*
+ * One feeding of `in` in pieces that end at the offsets where (offset % step == 0) or offset ==
+ * cut.
+ */
 static void transcript(struct kbs_span in, size_t cut, size_t step, char *out, size_t size)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -79,7 +85,8 @@ static void transcript(struct kbs_span in, size_t cut, size_t step, char *out, s
             char word[16];
 
             closed = kbs_http_parser_refusal(p)->close;
-            (void)snprintf(word, sizeof(word), "%u%s ", kbs_http_parser_refusal(p)->status, closed ? "x" : "");
+            (void)snprintf(word, sizeof(word), "%u%s ", kbs_http_parser_refusal(p)->status,
+                           closed ? "x" : "");
             put(out, size, word);
             kbs_http_parser_next(p);
         } else {
@@ -139,20 +146,29 @@ static void test_accepted(void **state)
 {
     static const struct http_case cases[] = {
         {"get", BYTES(HEALTH HOST "\r\n"), "healthz[]"},
-        {"two", BYTES(HEALTH HOST "\r\n" AUTH HOST "Content-Length: 2\r\n\r\n{}"), "healthz[] auth[{}]"},
+        {"two", BYTES(HEALTH HOST "\r\n" AUTH HOST "Content-Length: 2\r\n\r\n{}"),
+         "healthz[] auth[{}]"},
         {"post without a body", BYTES(AUTH HOST "\r\n"), "auth[]"},
         {"length 0", BYTES(AUTH HOST "Content-Length: 0\r\n\r\n"), "auth[]"},
         {"leading zeros", BYTES(AUTH HOST "Content-Length: 0003\r\n\r\nabc"), "auth[abc]"},
-        {"white space around the length", BYTES(AUTH HOST "Content-Length:  \t3 \t\r\n\r\nabc"), "auth[abc]"},
-        {"chunked", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
-         "auth[abcde]"},
-        {"chunked, case", BYTES(AUTH HOST "tRANSFER-eNCODING: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "auth[abc]"},
-        {"chunked, empty", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "auth[]"},
-        {"chunk size with leading zeros", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n003\r\nabc\r\n000\r\n\r\n"),
+        {"white space around the length", BYTES(AUTH HOST "Content-Length:  \t3 \t\r\n\r\nabc"),
          "auth[abc]"},
-        {"chunked, then another", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" HEALTH HOST "\r\n"),
+        {"chunked",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
+         "auth[abcde]"},
+        {"chunked, case",
+         BYTES(AUTH HOST "tRANSFER-eNCODING: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "auth[abc]"},
+        {"chunked, empty", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+         "auth[]"},
+        {"chunk size with leading zeros",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n003\r\nabc\r\n000\r\n\r\n"),
+         "auth[abc]"},
+        {"chunked, then another",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" HEALTH HOST
+                         "\r\n"),
          "auth[a] healthz[]"},
-        {"a body that looks like a request", BYTES(AUTH HOST "Content-Length: 25\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"),
+        {"a body that looks like a request",
+         BYTES(AUTH HOST "Content-Length: 25\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"),
          "auth[GET /healthz HTTP/1.1\r\n\r\n]"},
         {"empty line first", BYTES("\r\n" HEALTH HOST "\r\n"), "healthz[]"},
         {"two empty lines first", BYTES("\r\n\r\n" HEALTH HOST "\r\n"), "healthz[]"},
@@ -160,19 +176,27 @@ static void test_accepted(void **state)
         {"close", BYTES(HEALTH HOST "Connection: close\r\n\r\n"), "healthz[]!"},
         {"close, in a list", BYTES(HEALTH HOST "Connection: x, CLOSE\r\n\r\n"), "healthz[]!"},
         {"1.0", BYTES("GET /healthz HTTP/1.0\r\n\r\n"), "healthz[]!"},
-        {"1.0 keep-alive", BYTES("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"), "healthz[]"},
-        {"1.0, length", BYTES("POST /kbs/v0/auth HTTP/1.0\r\nContent-Length: 1\r\n\r\na"), "auth[a]!"},
-        {"expect", BYTES(AUTH HOST "Expect: 100-Continue\r\nContent-Length: 1\r\n\r\na"), "auth[a]"},
+        {"1.0 keep-alive", BYTES("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+         "healthz[]"},
+        {"1.0, length", BYTES("POST /kbs/v0/auth HTTP/1.0\r\nContent-Length: 1\r\n\r\na"),
+         "auth[a]!"},
+        {"expect", BYTES(AUTH HOST "Expect: 100-Continue\r\nContent-Length: 1\r\n\r\na"),
+         "auth[a]"},
         {"1.0 ignores expect", BYTES("GET /healthz HTTP/1.0\r\nExpect: x\r\n\r\n"), "healthz[]!"},
-        {"unknown headers", BYTES(HEALTH HOST "X-A: 1\r\nX-A: 2\r\nContent_Length: 5\r\nX-Content-Length: 9\r\n\r\n"), "healthz[]"},
+        {"unknown headers",
+         BYTES(HEALTH HOST "X-A: 1\r\nX-A: 2\r\nContent_Length: 5\r\nX-Content-Length: 9\r\n\r\n"),
+         "healthz[]"},
         {"empty host", BYTES(HEALTH "Host:\r\n\r\n"), "healthz[]"},
         {"host with port", BYTES(HEALTH "Host: [::1]:8080\r\n\r\n"), "healthz[]"},
-        {"foreign cookies", BYTES(HEALTH HOST "Cookie: a=b; xkbs-session-id=1; c\r\n\r\n"), "healthz[]"},
-        {"a session cookie", BYTES(HEALTH HOST "Cookie: a=b;kbs-session-id=" ID "; c=d\r\n\r\n"), "healthz[]"},
+        {"foreign cookies", BYTES(HEALTH HOST "Cookie: a=b; xkbs-session-id=1; c\r\n\r\n"),
+         "healthz[]"},
+        {"a session cookie", BYTES(HEALTH HOST "Cookie: a=b;kbs-session-id=" ID "; c=d\r\n\r\n"),
+         "healthz[]"},
         {"incomplete head", BYTES(HEALTH HOST), "..."},
         {"incomplete body", BYTES(AUTH HOST "Content-Length: 5\r\n\r\nabc"), "..."},
         {"incomplete chunk", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n5\r\nabc"), "..."},
-        {"chunked without its end", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), "..."},
+        {"chunked without its end",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), "..."},
     };
 
     (void)state;
@@ -183,11 +207,16 @@ static void test_routing(void **state)
 {
     static const struct http_case cases[] = {
         {"unknown path", BYTES("GET /nothing HTTP/1.1\r\n" HOST "\r\n"), "404"},
-        {"unknown path, then a known one", BYTES("GET /x HTTP/1.1\r\n" HOST "\r\n" HEALTH HOST "\r\n"), "404 healthz[]"},
-        {"unknown path with a body", BYTES("POST /nothing HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\na"), "404x"},
-        {"unknown path, chunked", BYTES("POST /nothing HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "404x"},
+        {"unknown path, then a known one",
+         BYTES("GET /x HTTP/1.1\r\n" HOST "\r\n" HEALTH HOST "\r\n"), "404 healthz[]"},
+        {"unknown path with a body",
+         BYTES("POST /nothing HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\na"), "404x"},
+        {"unknown path, chunked",
+         BYTES("POST /nothing HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+         "404x"},
         {"unknown path, close", BYTES("GET /nothing HTTP/1.0\r\n\r\n"), "404x"},
-        {"admin path on the guest listener", BYTES("GET /kbs/v0/admin/keys HTTP/1.1\r\n" HOST "\r\n"), "404"},
+        {"admin path on the guest listener",
+         BYTES("GET /kbs/v0/admin/keys HTTP/1.1\r\n" HOST "\r\n"), "404"},
         {"wrong method", BYTES("GET /kbs/v0/auth HTTP/1.1\r\n" HOST "\r\n"), "405"},
         {"HEAD", BYTES("HEAD /healthz HTTP/1.1\r\n" HOST "\r\n"), "405"},
         {"PUT", BYTES("PUT /healthz HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\na"), "405x"},
@@ -197,9 +226,12 @@ static void test_routing(void **state)
         {"TRACE", BYTES("TRACE /healthz HTTP/1.1\r\n" HOST "\r\n"), "405"},
         {"body on a GET", BYTES(HEALTH HOST "Content-Length: 1\r\n\r\na"), "413x"},
         {"body over the route's limit", BYTES(AUTH HOST "Content-Length: 65537\r\n\r\n"), "413x"},
-        {"length over everything", BYTES(AUTH HOST "Content-Length: 18446744073709551615\r\n\r\n"), "413x"},
-        {"chunk on a GET", BYTES(HEALTH HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), "413x"},
-        {"other expectation", BYTES(AUTH HOST "Expect: 200-ok\r\nContent-Length: 1\r\n\r\n"), "417x"},
+        {"length over everything", BYTES(AUTH HOST "Content-Length: 18446744073709551615\r\n\r\n"),
+         "413x"},
+        {"chunk on a GET",
+         BYTES(HEALTH HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), "413x"},
+        {"other expectation", BYTES(AUTH HOST "Expect: 200-ok\r\nContent-Length: 1\r\n\r\n"),
+         "417x"},
     };
 
     (void)state;
@@ -210,10 +242,17 @@ static void test_routing(void **state)
 static void test_framing_attacks(void **state)
 {
     static const struct http_case cases[] = {
-        {"CL.TE", BYTES(AUTH HOST "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"), "400x"},
-        {"TE.CL", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nZ\r\n0\r\n\r\n"), "400x"},
-        {"two equal lengths", BYTES(AUTH HOST "Content-Length: 1\r\nContent-Length: 1\r\n\r\na"), "400x"},
-        {"two lengths", BYTES(AUTH HOST "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"), "400x"},
+        {"CL.TE",
+         BYTES(AUTH HOST "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"),
+         "400x"},
+        {"TE.CL",
+         BYTES(AUTH HOST
+               "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nZ\r\n0\r\n\r\n"),
+         "400x"},
+        {"two equal lengths", BYTES(AUTH HOST "Content-Length: 1\r\nContent-Length: 1\r\n\r\na"),
+         "400x"},
+        {"two lengths", BYTES(AUTH HOST "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+         "400x"},
         {"length list", BYTES(AUTH HOST "Content-Length: 1, 1\r\n\r\na"), "400x"},
         {"length with sign", BYTES(AUTH HOST "Content-Length: +1\r\n\r\na"), "400x"},
         {"negative length", BYTES(AUTH HOST "Content-Length: -1\r\n\r\na"), "400x"},
@@ -222,24 +261,41 @@ static void test_framing_attacks(void **state)
         {"length with a space inside", BYTES(AUTH HOST "Content-Length: 1 0\r\n\r\na"), "400x"},
         {"decimal length", BYTES(AUTH HOST "Content-Length: 1.0\r\n\r\na"), "400x"},
         {"empty length", BYTES(AUTH HOST "Content-Length:\r\n\r\na"), "400x"},
-        {"length overflow", BYTES(AUTH HOST "Content-Length: 18446744073709551617\r\n\r\na"), "400x"},
+        {"length overflow", BYTES(AUTH HOST "Content-Length: 18446744073709551617\r\n\r\na"),
+         "400x"},
         {"space before the colon", BYTES(AUTH HOST "Content-Length : 1\r\n\r\na"), "400x"},
         {"tab before the colon", BYTES(AUTH HOST "Content-Length\t: 1\r\n\r\na"), "400x"},
         {"TE identity", BYTES(AUTH HOST "Transfer-Encoding: identity\r\n\r\n"), "400x"},
-        {"TE gzip, chunked", BYTES(AUTH HOST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE chunked, chunked", BYTES(AUTH HOST "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE chunked, identity", BYTES(AUTH HOST "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), "400x"},
+        {"TE gzip, chunked", BYTES(AUTH HOST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+         "400x"},
+        {"TE chunked, chunked",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"), "400x"},
+        {"TE chunked, identity",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), "400x"},
         {"TE xchunked", BYTES(AUTH HOST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), "400x"},
         {"TE chunkedx", BYTES(AUTH HOST "Transfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n"), "400x"},
         {"TE quoted", BYTES(AUTH HOST "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE with parameter", BYTES(AUTH HOST "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE with a trailing comma", BYTES(AUTH HOST "Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"), "400x"},
+        {"TE with parameter", BYTES(AUTH HOST "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
+         "400x"},
+        {"TE with a trailing comma",
+         BYTES(AUTH HOST "Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"), "400x"},
         {"TE empty", BYTES(AUTH HOST "Transfer-Encoding:\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE with vertical tab", BYTES(AUTH HOST "Transfer-Encoding: \x0b" "chunked\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE twice", BYTES(AUTH HOST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE twice, one hidden", BYTES(AUTH HOST "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "400x"},
-        {"TE in 1.0", BYTES("POST /kbs/v0/auth HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "400x"},
-        {"space before TE's colon", BYTES(AUTH HOST "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"), "400x"},
+        {"TE with vertical tab",
+         BYTES(AUTH HOST "Transfer-Encoding: \x0b"
+                         "chunked\r\n\r\n0\r\n\r\n"),
+         "400x"},
+        {"TE twice",
+         BYTES(AUTH HOST
+               "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+         "400x"},
+        {"TE twice, one hidden",
+         BYTES(AUTH HOST "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+         "400x"},
+        {"TE in 1.0",
+         BYTES("POST /kbs/v0/auth HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+         "400x"},
+        {"space before TE's colon", BYTES(AUTH HOST "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
+         "400x"},
         {"NUL in TE", BYTES(AUTH HOST "Transfer-Encoding: chunked\0\r\n\r\n0\r\n\r\n"), "400x"},
         {"obs-fold TE", BYTES(AUTH HOST "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"), "400x"},
         {"obs-fold", BYTES(AUTH HOST "X: a\r\n Content-Length: 5\r\n\r\n"), "400x"},
@@ -290,7 +346,8 @@ static void test_line_attacks(void **state)
     static const struct http_case cases[] = {
         {"0.9", BYTES("GET /healthz\r\n"), "..."},
         {"0.9 with headers", BYTES("GET /healthz\r\nHost: a\r\n\r\n"), "400x"},
-        {"0.9 by bare LF with a body", BYTES("GET /healthz\nHost: a\r\nContent-Length: 5\r\n\r\nhello"), "400x"},
+        {"0.9 by bare LF with a body",
+         BYTES("GET /healthz\nHost: a\r\nContent-Length: 5\r\n\r\nhello"), "400x"},
         {"1.2", BYTES("GET /healthz HTTP/1.2\r\n" HOST "\r\n"), "400x"},
         {"2.0", BYTES("GET /healthz HTTP/2.0\r\n" HOST "\r\n"), "400x"},
         {"1.10", BYTES("GET /healthz HTTP/1.10\r\n" HOST "\r\n"), "400x"},
@@ -327,8 +384,10 @@ static void test_line_attacks(void **state)
         {"empty name", BYTES(HEALTH HOST ": x\r\n\r\n"), "400x"},
         {"name with a delimiter", BYTES(HEALTH HOST "X(y): x\r\n\r\n"), "400x"},
         {"high byte in a name", BYTES(HEALTH HOST "X\xc3\xa9: x\r\n\r\n"), "400x"},
-        {"data after close", BYTES(HEALTH HOST "Connection: close\r\n\r\n" HEALTH HOST "\r\n"), "healthz[]!"},
-        {"data after close with a tab", BYTES(HEALTH HOST "Connection: close\t\r\n\r\n" HEALTH HOST "\r\n"), "healthz[]!"},
+        {"data after close", BYTES(HEALTH HOST "Connection: close\r\n\r\n" HEALTH HOST "\r\n"),
+         "healthz[]!"},
+        {"data after close with a tab",
+         BYTES(HEALTH HOST "Connection: close\t\r\n\r\n" HEALTH HOST "\r\n"), "healthz[]!"},
         {"garbage behind a request", BYTES(HEALTH HOST "\r\n\x16\x03\x01"), "healthz[] 400x"},
         {"TLS on a plain port", BYTES("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "400x"},
         {"absolute form", BYTES("GET http://kbs/healthz HTTP/1.1\r\n" HOST "\r\n"), "400x"},
@@ -355,18 +414,26 @@ static void test_header_attacks(void **state)
         {"host list", BYTES(HEALTH "Host: a, b\r\n\r\n"), "400x"},
         {"host with user", BYTES(HEALTH "Host: a@b\r\n\r\n"), "400x"},
         {"host with path", BYTES(HEALTH "Host: a/b\r\n\r\n"), "400x"},
-        {"two authorizations", BYTES(HEALTH HOST "Authorization: a\r\nAuthorization: a\r\n\r\n"), "400x"},
-        {"two content types", BYTES(HEALTH HOST "Content-Type: a/b\r\ncontent-type: a/c\r\n\r\n"), "400x"},
+        {"two authorizations", BYTES(HEALTH HOST "Authorization: a\r\nAuthorization: a\r\n\r\n"),
+         "400x"},
+        {"two content types", BYTES(HEALTH HOST "Content-Type: a/b\r\ncontent-type: a/c\r\n\r\n"),
+         "400x"},
         {"two accepts", BYTES(HEALTH HOST "Accept: a/b\r\nAccept: a/c\r\n\r\n"), "400x"},
-        {"two signatures", BYTES(HEALTH HOST "Kbs-Signature: a\r\nKbs-Signature: b\r\n\r\n"), "400x"},
+        {"two signatures", BYTES(HEALTH HOST "Kbs-Signature: a\r\nKbs-Signature: b\r\n\r\n"),
+         "400x"},
         {"two cookie headers", BYTES(HEALTH HOST "Cookie: a=b\r\nCookie: c=d\r\n\r\n"), "400x"},
-        {"two session cookies", BYTES(HEALTH HOST "Cookie: kbs-session-id=" ID "; kbs-session-id=" ID "\r\n\r\n"), "400x"},
+        {"two session cookies",
+         BYTES(HEALTH HOST "Cookie: kbs-session-id=" ID "; kbs-session-id=" ID "\r\n\r\n"), "400x"},
         {"short session id", BYTES(HEALTH HOST "Cookie: kbs-session-id=0123\r\n\r\n"), "400x"},
         {"long session id", BYTES(HEALTH HOST "Cookie: kbs-session-id=" ID "0\r\n\r\n"), "400x"},
         {"empty session id", BYTES(HEALTH HOST "Cookie: kbs-session-id=\r\n\r\n"), "400x"},
-        {"quoted session id", BYTES(HEALTH HOST "Cookie: kbs-session-id=\"" ID "\"\r\n\r\n"), "400x"},
-        {"session id not hex", BYTES(HEALTH HOST "Cookie: kbs-session-id=0123456789abcdef0123456789abcdeg\r\n\r\n"), "400x"},
-        {"high byte in authorization", BYTES(HEALTH HOST "Authorization: \xc3\xa9\r\n\r\n"), "400x"},
+        {"quoted session id", BYTES(HEALTH HOST "Cookie: kbs-session-id=\"" ID "\"\r\n\r\n"),
+         "400x"},
+        {"session id not hex",
+         BYTES(HEALTH HOST "Cookie: kbs-session-id=0123456789abcdef0123456789abcdeg\r\n\r\n"),
+         "400x"},
+        {"high byte in authorization", BYTES(HEALTH HOST "Authorization: \xc3\xa9\r\n\r\n"),
+         "400x"},
         {"control in authorization", BYTES(HEALTH HOST "Authorization: a\x01\r\n\r\n"), "400x"},
         {"DEL in accept", BYTES(HEALTH HOST "Accept: a\x7f\r\n\r\n"), "400x"},
     };
@@ -375,8 +442,12 @@ static void test_header_attacks(void **state)
     check_all(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
-/* Builds a request of `n` repetitions between a beginning and an end, and expects one refusal or request. */
-static void check_repeated(const char *begin, const char *middle, size_t n, const char *end, const char *want)
+/*
+ * Builds a request of `n` repetitions between a beginning and an end, and expects one refusal or
+ * request.
+ */
+static void check_repeated(const char *begin, const char *middle, size_t n, const char *end,
+                           const char *want)
 {
     struct kbs_buf b = KBS_BUF(8u << 20);
     char got[1024];
@@ -390,7 +461,8 @@ static void check_repeated(const char *begin, const char *middle, size_t n, cons
     for (size_t step = 0; step < 4000; step = step * 3 + 1) {
         transcript(kbs_buf_span(&b), b.len, step, got, sizeof(got));
         if (strcmp(got, want) != 0) {
-            fail_msg("%.40s, %zu times, step %zu: got \"%s\", want \"%s\"", begin, n, step, got, want);
+            fail_msg("%.40s, %zu times, step %zu: got \"%s\", want \"%s\"", begin, n, step, got,
+                     want);
         }
     }
     kbs_buf_deinit(&b);
@@ -414,13 +486,13 @@ static void test_limits(void **state)
     check_repeated("GET ", "/a", KBS_LIMIT_HTTP_SEGMENTS + 1, " HTTP/1.1\r\n" HOST "\r\n", "400x");
     /* chunked: one byte too many, and framing without end */
     check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
-                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n",
-                   64, "0\r\n\r\n", "key-release[0123456789abcdef0123456789abcdef]");
+                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n", 64,
+                   "0\r\n\r\n", "key-release[0123456789abcdef0123456789abcdef]");
     check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
-                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n",
-                   64, "1\r\na\r\n0\r\n\r\n", "413x");
-    check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n", "0",
-                   1u << 20, "1\r\na\r\n0\r\n\r\n", "413x");
+                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n", 64,
+                   "1\r\na\r\n0\r\n\r\n", "413x");
+    check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
+                   "0", 1u << 20, "1\r\na\r\n0\r\n\r\n", "413x");
 }
 
 static void test_fields(void **state)
@@ -473,16 +545,16 @@ static void test_continue(void **state)
     assert_int_equal(kbs_http_parser_feed(p, KBS_SPAN_LIT("{}"), &used), KBS_HTTP_REQUEST);
     /* a client that does not wait gets none */
     kbs_http_parser_next(p);
-    assert_int_equal(kbs_http_parser_feed(p, KBS_SPAN_LIT(AUTH HOST
-                                                          "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{"),
-                                          &used),
-                     KBS_HTTP_MORE);
+    assert_int_equal(
+        kbs_http_parser_feed(
+            p, KBS_SPAN_LIT(AUTH HOST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{"), &used),
+        KBS_HTTP_MORE);
     assert_false(kbs_http_parser_take_continue(p));
     kbs_http_parser_free(p);
 }
 
-static void check_response(const struct kbs_http_response *r, const struct kbs_http_response_mode *mode,
-                           const char *want)
+static void check_response(const struct kbs_http_response *r,
+                           const struct kbs_http_response_mode *mode, const char *want)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_buf out = KBS_BUF(65536);
@@ -503,23 +575,30 @@ static void test_response(void **state)
     const struct kbs_http_response_mode mode = {.keep_alive = true, .now_s = 784111777};
     const struct kbs_http_response_mode head = {.head_only = true, .now_s = 0};
     struct kbs_http_response r = {.status = 200,
-                                  .content_type = KBS_SPAN_LIT("application/cose; cose-type=\"cose-encrypt\""),
+                                  .content_type =
+                                      KBS_SPAN_LIT("application/cose; cose-type=\"cose-encrypt\""),
                                   .cookie = KBS_SPAN_LIT(ID),
                                   .cookie_expires_s = 951782399,
                                   .body = KBS_SPAN_LIT("hello")};
 
     (void)state;
-    check_response(&r, &mode,
-                   "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nCache-Control: no-store\r\n"
-                   "Content-Type: application/cose; cose-type=\"cose-encrypt\"\r\nContent-Length: 5\r\n"
-                   "Set-Cookie: kbs-session-id=" ID "; Path=/; HttpOnly; Expires=Mon, 28 Feb 2000 23:59:59 GMT\r\n"
-                   "Connection: keep-alive\r\n\r\nhello");
-    check_response(&(struct kbs_http_response){.status = 503, .retry_after_s = 7, .allow = "GET",
-                                              .content_type = KBS_SPAN_LIT("a/b"), .body = KBS_SPAN_LIT("x")},
-                   &head,
-                   "HTTP/1.1 503 Service Unavailable\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-                   "Cache-Control: no-store\r\nContent-Type: a/b\r\nContent-Length: 1\r\nAllow: GET\r\n"
-                   "Retry-After: 7\r\nConnection: close\r\n\r\n");
+    check_response(
+        &r, &mode,
+        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nCache-Control: no-store\r\n"
+        "Content-Type: application/cose; cose-type=\"cose-encrypt\"\r\nContent-Length: 5\r\n"
+        "Set-Cookie: kbs-session-id=" ID
+        "; Path=/; HttpOnly; Expires=Mon, 28 Feb 2000 23:59:59 GMT\r\n"
+        "Connection: keep-alive\r\n\r\nhello");
+    check_response(
+        &(struct kbs_http_response){.status = 503,
+                                    .retry_after_s = 7,
+                                    .allow = "GET",
+                                    .content_type = KBS_SPAN_LIT("a/b"),
+                                    .body = KBS_SPAN_LIT("x")},
+        &head,
+        "HTTP/1.1 503 Service Unavailable\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+        "Cache-Control: no-store\r\nContent-Type: a/b\r\nContent-Length: 1\r\nAllow: GET\r\n"
+        "Retry-After: 7\r\nConnection: close\r\n\r\n");
     r.content_type = KBS_SPAN_LIT("a/b\r\nX: y");
     check_response(&r, &mode, NULL);
     r.content_type = KBS_SPAN_LIT("");
@@ -544,11 +623,11 @@ static void test_response(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted),       cmocka_unit_test(test_routing),
+        cmocka_unit_test(test_accepted),        cmocka_unit_test(test_routing),
         cmocka_unit_test(test_framing_attacks), cmocka_unit_test(test_chunk_attacks),
-        cmocka_unit_test(test_line_attacks),   cmocka_unit_test(test_header_attacks),
-        cmocka_unit_test(test_limits),         cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_continue),       cmocka_unit_test(test_response),
+        cmocka_unit_test(test_line_attacks),    cmocka_unit_test(test_header_attacks),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_continue),        cmocka_unit_test(test_response),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

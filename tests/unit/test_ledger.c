@@ -1,10 +1,11 @@
-/* src/audit/ledger: what is written verifies, what was touched does not, and what failed to be written is not there. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+/* src/audit/ledger: what is written verifies, what was touched does not, and what failed to be
+ * written is not there. */
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -107,8 +108,8 @@ static void test_format(void **state)
     const char *json = kbs_buf_cstr(&text) + 65;
     unsigned int n[7];
     char rest[128];
-    assert_int_equal(sscanf(json, "{\"seq\":1,\"time\":\"%4u-%2u-%2uT%2u:%2u:%2u.%6uZ\",%127[^\n]", &n[0], &n[1], &n[2],
-                            &n[3], &n[4], &n[5], &n[6], rest),
+    assert_int_equal(sscanf(json, "{\"seq\":1,\"time\":\"%4u-%2u-%2uT%2u:%2u:%2u.%6uZ\",%127[^\n]",
+                            &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], rest),
                      8);
     assert_string_equal(rest, "\"kind\":\"release\",\"key\":\"a/b/c/v1\",\"detail\":\"x\"}");
     kbs_buf_deinit(&text);
@@ -150,7 +151,8 @@ static void test_every_flipped_byte(void **state)
             assert_int_equal(ftruncate(fd, 0), 0);
             assert_int_equal(write(fd, text.p, i), (ssize_t)i);
             assert_int_equal(write(fd, &changed, 1), 1);
-            assert_int_equal(write(fd, text.p + i + 1, text.len - i - 1), (ssize_t)(text.len - i - 1));
+            assert_int_equal(write(fd, text.p + i + 1, text.len - i - 1),
+                             (ssize_t)(text.len - i - 1));
             assert_int_not_equal(verify(fd, &r, &err), 0);
             assert_in_range(r.records, 0, 2);
         }
@@ -183,7 +185,8 @@ static void test_missing_and_swapped_lines(void **state)
     close(fd);
 }
 
-/* A crash can leave any prefix, with or without zeros behind it: cut off, said, and the chain goes on. */
+/* A crash can leave any prefix, with or without zeros behind it: cut off, said, and the chain
+ * goes on. */
 static void test_torn_at_every_byte(void **state)
 {
     struct kbs_buf text = KBS_BUF(4096);
@@ -280,7 +283,8 @@ static void limit_file(rlim_t bytes)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
 }
 
-/* A disk that fills in the middle of a record: nothing of it stays, and the next one continues the chain. */
+/* A disk that fills in the middle of a record: nothing of it stays, and the next one continues
+ * the chain. */
 static void test_full_disk(void **state)
 {
     struct kbs_ledger l;
@@ -392,9 +396,15 @@ static void test_refused_records(void **state)
         const char *names[2];
         size_t value_bytes;
     } cases[] = {
-        {"", {"a", "b"}, 1},       {"Release", {"a", "b"}, 1}, {"release\"", {"a", "b"}, 1},
-        {"release", {"a", ""}, 1}, {"release", {"a", "a"}, 1}, {"release", {"seq", "b"}, 1},
-        {"release", {"a", "time"}, 1}, {"release", {"kind", "b"}, 1}, {"release", {"a\"", "b"}, 1},
+        {"", {"a", "b"}, 1},
+        {"Release", {"a", "b"}, 1},
+        {"release\"", {"a", "b"}, 1},
+        {"release", {"a", ""}, 1},
+        {"release", {"a", "a"}, 1},
+        {"release", {"seq", "b"}, 1},
+        {"release", {"a", "time"}, 1},
+        {"release", {"kind", "b"}, 1},
+        {"release", {"a\"", "b"}, 1},
         {"release", {"a", "b"}, sizeof(much)},
         {"release-with-a-name-of-33-bytes-xxx", {"a", "b"}, 1},
     };
@@ -410,7 +420,8 @@ static void test_refused_records(void **state)
             {kbs_span_str(cases[i].names[0]), kbs_span(much, cases[i].value_bytes)},
             {kbs_span_str(cases[i].names[1]), kbs_span(much, cases[i].value_bytes)}};
         err = KBS_ERROR_NONE;
-        assert_int_equal(kbs_ledger_stage(&l, kbs_span_str(cases[i].kind), fields, 2, &seq, &err), -1);
+        assert_int_equal(kbs_ledger_stage(&l, kbs_span_str(cases[i].kind), fields, 2, &seq, &err),
+                         -1);
         assert_int_equal(err.category, KBS_INPUT);
     }
     assert_int_equal(append(&l, "fine", &err), 0); /* and nothing of them is left behind */

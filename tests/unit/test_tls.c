@@ -1,6 +1,6 @@
 /*
- * The TLS filter against OpenSSL's client, both over memory BIOs: handshake, data both ways in pieces of any size,
- * what is refused, and that one connection's trouble does not reach another.
+ * The TLS filter against OpenSSL's client, both over memory BIOs: handshake, data both ways in
+ * pieces of any size, what is refused, and that one connection's trouble does not reach another.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -58,7 +58,8 @@ static void make_cert(EVP_PKEY *key, struct kbs_buf *out)
     assert_non_null(X509_gmtime_adj(X509_getm_notAfter(cert), 3600));
     assert_int_equal(X509_set_pubkey(cert, key), 1);
     assert_int_equal(X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC,
-                                                (const unsigned char *)"kbs", -1, -1, 0), 1);
+                                                (const unsigned char *)"kbs", -1, -1, 0),
+                     1);
     assert_int_equal(X509_set_issuer_name(cert, X509_get_subject_name(cert)), 1);
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
     assert_int_equal(PEM_write_bio_X509(bio, cert), 1);
@@ -77,8 +78,10 @@ static int make_key_fd(EVP_PKEY *key, const char *passphrase)
     long n;
 
     assert_true(fd >= 0);
-    assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, key, passphrase != NULL ? EVP_aes_256_cbc() : NULL, passphrase,
-                                                   passphrase != NULL ? (int)strlen(passphrase) : 0, NULL, NULL), 1);
+    assert_int_equal(PEM_write_bio_PKCS8PrivateKey(
+                         bio, key, passphrase != NULL ? EVP_aes_256_cbc() : NULL, passphrase,
+                         passphrase != NULL ? (int)strlen(passphrase) : 0, NULL, NULL),
+                     1);
     n = BIO_get_mem_data(bio, &p);
     assert_int_equal(write(fd, p, (size_t)n), n);
     assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
@@ -305,7 +308,8 @@ static void test_alpn(void **state)
 
         pair_init(&p, context, 0);
         assert_int_equal(SSL_set_alpn_protos(p.client, (const unsigned char *)cases[i].offer,
-                                             (unsigned int)cases[i].len), 0);
+                                             (unsigned int)cases[i].len),
+                         0);
         assert_int_equal(handshake(&p), cases[i].result);
         SSL_get0_alpn_selected(p.client, &selected, &len);
         assert_true(cases[i].result != 0 || (len == 8 && memcmp(selected, "http/1.1", 8) == 0));
@@ -317,10 +321,8 @@ static void test_alpn(void **state)
 static void test_garbage(void **state)
 {
     static const char *const inputs[] = {
-        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "\x16\x03\x01\xff\xff",
-        "\x16\x03\x01\x01\x02\x03\x04\x05",
-        "\x80\x2e\x01\x00\x02\x00\x15\x00\x10",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01\xff\xff",
+        "\x16\x03\x01\x01\x02\x03\x04\x05",  "\x80\x2e\x01\x00\x02\x00\x15\x00\x10",
         "\x15\x03\x01\x01\x02\x02\x28",
     };
     struct kbs_tls_context *context = make_context();
@@ -369,7 +371,8 @@ static void test_tampered_record(void **state)
     assert_int_equal(SSL_write_ex(p.client, "hello", 5, &written), 1);
     n = BIO_get_mem_data(SSL_get_wbio(p.client), &bytes);
     bytes[n - 1] ^= 1;
-    assert_int_equal(kbs_tls_receive(p.server, kbs_span(bytes, (size_t)n), &p.plain, &p.out, &err), -1);
+    assert_int_equal(kbs_tls_receive(p.server, kbs_span(bytes, (size_t)n), &p.plain, &p.out, &err),
+                     -1);
     assert_int_equal(p.plain.len, 0);
     assert_true(p.out.len > 0);
     pair_deinit(&p);
@@ -448,8 +451,8 @@ static void test_credentials(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
 
     (void)state;
-    refuse_context(kbs_buf_span(&c.cert), make_key_fd(other, NULL));  /* of another certificate */
-    refuse_context(kbs_buf_span(&c.cert), make_key_fd(other, "pw"));  /* encrypted: no prompt */
+    refuse_context(kbs_buf_span(&c.cert), make_key_fd(other, NULL)); /* of another certificate */
+    refuse_context(kbs_buf_span(&c.cert), make_key_fd(other, "pw")); /* encrypted: no prompt */
     refuse_context(kbs_buf_span(&c.cert), empty);
     assert_int_equal(ftruncate(large, 1 << 20), 0);
     refuse_context(kbs_buf_span(&c.cert), large);
@@ -471,10 +474,14 @@ static void test_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_handshake_and_data), cmocka_unit_test(test_no_resumption),
-        cmocka_unit_test(test_old_versions_refused), cmocka_unit_test(test_alpn),
-        cmocka_unit_test(test_garbage),            cmocka_unit_test(test_tampered_record),
-        cmocka_unit_test(test_close),              cmocka_unit_test(test_full_buffers),
+        cmocka_unit_test(test_handshake_and_data),
+        cmocka_unit_test(test_no_resumption),
+        cmocka_unit_test(test_old_versions_refused),
+        cmocka_unit_test(test_alpn),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_tampered_record),
+        cmocka_unit_test(test_close),
+        cmocka_unit_test(test_full_buffers),
         cmocka_unit_test(test_credentials),
     };
 

@@ -1,8 +1,9 @@
 /*
- * The one C++ file of the project. There is no C library for TOML in Debian, and toml++ is the one that keeps
- * the position of every key, which is what makes a configuration error readable. It is used here and nowhere
- * else, header-only and without exceptions, so that nothing C++ crosses into the C callers: no unwinding, no
- * types, and when memory runs out the process ends, as it may at start.
+ * The one C++ file of the project. There is no C library for TOML in Debian, and toml++ is the one
+ * that keeps the position of every key, which is what makes a configuration error readable. It is
+ * used here and nowhere else, header-only and without exceptions, so that nothing C++ crosses into
+ * the C callers: no unwinding, no types, and when memory runs out the process ends, as it may at
+ * start.
  */
 #include <cstring>
 #include <string_view>
@@ -46,7 +47,8 @@ void describe(const toml::node &value, kbs_toml_node &node)
     }
 }
 
-int walk(const toml::table &table, std::string_view name, bool enter, kbs_toml_visit visit, void *arg)
+int walk(const toml::table &table, std::string_view name, bool enter, kbs_toml_visit visit,
+         void *arg)
 {
     for (const auto &[key, value] : table) {
         kbs_toml_node node{};
@@ -85,7 +87,8 @@ extern "C" int kbs_toml_parse(const char *text, size_t len, kbs_toml_visit visit
     if (!result) {
         const toml::parse_error &why = result.error();
         const std::string_view message = why.description();
-        const size_t n = message.size() < sizeof(err->message) ? message.size() : sizeof(err->message) - 1;
+        const size_t n =
+            message.size() < sizeof(err->message) ? message.size() : sizeof(err->message) - 1;
         std::memcpy(err->message, message.data(), n);
         err->message[n] = '\0';
         err->at = position_of(why.source());
