@@ -3,4 +3,5 @@
 kbs_executable(kbs-front-fast
     SOURCES ${CMAKE_SOURCE_DIR}/src/front/main.c ${CMAKE_SOURCE_DIR}/src/front/startup.c front/timeouts_fast.c
     LINKS kbs_front_core)
+set_target_properties(kbs-front-fast PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 kbs_pytest(test_front PATH front/test_front.py LABELS front TIMEOUT 300)

@@ -25,7 +25,7 @@ endif()
 
 # What libraries, programs and tests have in common.
 function(kbs_target_defaults name)
-    target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
+    target_compile_definitions(${name} PRIVATE _GNU_SOURCE KBS_VERSION="${PROJECT_VERSION}")
     target_include_directories(${name} PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}")
     target_link_libraries(${name} PRIVATE kbs_warnings kbs_hardening kbs_sanitizers)
     set_target_properties(${name} PROPERTIES

@@ -23,12 +23,12 @@
  */
 #include "http/parser.h"
 
+#include <llhttp.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
 #include "http/headers.h"
-#include "llhttp.h"
 
 #define EMPTY_LINES_MAX_BYTES 4 /* two CRLFs before a request line (RFC 9112 section 2.2) */
 

@@ -21,7 +21,8 @@ static const char usage[] =
     "  -c FILE          configuration (docs/configuration.md)\n"
     "  --check          say what is wrong with it, start nothing\n"
     "  --libexec DIR    where the roles are (default: beside kbsd)\n"
-    "  --announce FILE  write addresses and process ids there once serving\n";
+    "  --announce FILE  write addresses and process ids there once serving\n"
+    "  --version, --help\n";
 
 struct arguments {
     const char *config;
@@ -29,13 +30,14 @@ struct arguments {
     struct kbsd_options options;
 };
 
-/* 0, or -1 for a usage error; 1 for --help. */
+/* 0, or -1 for a usage error; 1 when --help or --version has been answered. */
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
     static const struct option known[] = {
         {"config", required_argument, NULL, 'c'},  {"check", no_argument, NULL, 'k'},
         {"libexec", required_argument, NULL, 'l'}, {"announce", required_argument, NULL, 'a'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
@@ -53,6 +55,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
             ret->options.announce = optarg;
             break;
         case 'h':
+            fputs(usage, stdout);
+            return 1;
+        case 'v':
+            puts("kbsd " KBS_VERSION);
             return 1;
         default:
             return -1;
@@ -94,7 +100,9 @@ int main(int argc, char **argv)
     char folder[PATH_BYTES];
     int rc = parse_arguments(argc, argv, &args);
     if (rc != 0) {
-        fputs(usage, rc > 0 ? stdout : stderr);
+        if (rc < 0) {
+            fputs(usage, stderr);
+        }
         return rc > 0 ? KBS_EXIT_OK : EXIT_USAGE;
     }
     if (fill_standard_descriptors() != 0 || kbs_process_harden(STDERR_FILENO, &err) != 0 ||

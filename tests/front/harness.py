@@ -147,7 +147,10 @@ class Front:
         self.control, theirs = socket.socketpair()
         self.control.settimeout(TIMEOUT_S)
         self.log_path = os.path.join(self.folder.name, "log")
-        path = os.path.join(os.environ["KBS_BIN_DIR"], program)
+        if program == "kbs-front":
+            path = os.path.join(os.environ["KBS_BIN_DIR"], program)
+        else:  # built for the tests only
+            path = os.path.join(os.environ["KBS_BUILD_DIR"], "tests", "bin", program)
         self.pid = os.posix_spawn(path, [path], dict(os.environ), file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
