@@ -32,12 +32,11 @@ static int derive_z(struct kbs_scratch *s, const struct kbs_derive_input *in, CK
                     struct kbs_error *err)
 {
     uint8_t point[KBS_EC_POINT_MAX_BYTES];
-    CK_ECDH1_DERIVE_PARAMS params = {.kdf = CKD_NULL};
+    /* By position: the member names differ between the p11-kit versions of Debian 12 and 13. */
+    CK_ECDH1_DERIVE_PARAMS params = {CKD_NULL, 0, NULL, kbs_ec_point_put(in->peer, point), point};
     CK_MECHANISM mech = {CKM_ECDH1_DERIVE, &params, sizeof(params)};
     struct kbs_template z = {.n = 0};
 
-    params.public_data_len = kbs_ec_point_put(in->peer, point);
-    params.public_data = point;
     kbs_template_secret_key(&z, CKK_GENERIC_SECRET, false, false, KBS_USAGE_DERIVE);
     kbs_template_number(&z, CKA_VALUE_LEN, kbs_curve_field_bytes(in->peer->curve));
     if (kbs_scratch_derive(s, &mech, in->private_key, &z, ret, err) != 0) {

@@ -1,18 +1,22 @@
 /*
- * Is this request an administrator's? Kbs-Signature over everything that decides what a request does.
+ * Is this request an administrator's? Kbs-Signature over everything that decides what a request
+ * does.
  *
- * The problem: between the administrator and this process stand a network and a front, neither of which may
- * change, redirect, repeat or delay an order. The approach: a JWS by an enrolled key over method, raw target, body
- * digest, nonce, sequence and expiry. Handlers work on path parameters that the front decoded, so the signed target
- * must be, byte for byte, the route's pattern with those parameters in it: a front cannot pair a signature
- * with other parameters, and two spellings of a path do not exist here.
+ * The problem: between the administrator and this process stand a network and a front, neither of
+ * which may change, redirect, repeat or delay an order. The approach: a JWS by an enrolled key over
+ * method, raw target, body digest, nonce, sequence and expiry. Handlers work on path parameters
+ * that the front decoded, so the signed target must be, byte for byte, the route's pattern with
+ * those parameters in it: a front cannot pair a signature with other parameters, and two spellings
+ * of a path do not exist here.
  *
- * The nonce is freshness without state: time || random || HMAC under a key this process made at start. That it
- * was used before does not matter; the sequence, raised durably before a mutation begins, makes it single use,
- * also if the mutation then fails. Reads are signed alike and leave the sequence alone.
+ * The nonce is freshness without state: time || random || HMAC under a key this process made at
+ * start. That it was used before does not matter; the sequence, raised durably before a mutation
+ * begins, makes it single use, also if the mutation then fails. Reads are signed alike and leave
+ * the sequence alone.
  *
- * Refusals are recorded, but at most DENIED_PER_WINDOW a minute: whoever reaches the listener can cause them,
- * and the ledger's disk belongs to the releases. The next record says how many were left out.
+ * Refusals are recorded, but at most DENIED_PER_WINDOW a minute: whoever reaches the listener can
+ * cause them, and the ledger's disk belongs to the releases. The next record says how many were
+ * left out.
  */
 #include "api/context.h"
 
@@ -33,8 +37,8 @@
 static void nonce_mac(const struct kbs_api *api, const uint8_t nonce[NONCE_BYTES],
                       uint8_t ret[KBS_SHA256_BYTES])
 {
-    kbs_hmac_sha256(kbs_span(api->nonce_key, sizeof(api->nonce_key)), kbs_span(nonce, NONCE_SIGNED_BYTES),
-                    ret);
+    kbs_hmac_sha256(kbs_span(api->nonce_key, sizeof(api->nonce_key)),
+                    kbs_span(nonce, NONCE_SIGNED_BYTES), ret);
 }
 
 int kbs_api_admin_nonce(struct kbs_call *call, struct kbs_error *err)
@@ -91,7 +95,8 @@ static bool target_matches(const struct kbs_wire_request *req, const char *patte
         if (*pattern == '*') {
             expected = kbs_wire_list_at(&req->params, n++);
         }
-        if (expected.len == 0 || rest.len < expected.len || memcmp(rest.p, expected.p, expected.len) != 0) {
+        if (expected.len == 0 || rest.len < expected.len ||
+            memcmp(rest.p, expected.p, expected.len) != 0) {
             return false;
         }
         rest = kbs_span_skip(rest, expected.len);
@@ -110,8 +115,8 @@ static const struct kbs_admin *admin_find(const struct kbs_api *api, struct kbs_
 }
 
 /* Header and signature: gives the key that made it and what it signed. */
-static int signature_open(struct kbs_call *call, const struct kbs_admin **ret_admin, json_t **ret_payload,
-                          struct kbs_error *err)
+static int signature_open(struct kbs_call *call, const struct kbs_admin **ret_admin,
+                          json_t **ret_payload, struct kbs_error *err)
 {
     static const char *const header[] = {"alg", "kid", "typ", NULL};
     struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
@@ -126,8 +131,10 @@ static int signature_open(struct kbs_call *call, const struct kbs_admin **ret_ad
     }
     *ret_admin = admin_find(call->api, jws.kid);
     if (kbs_json_only(jws.header, header, err) != 0 ||
-        kbs_json_get_string(jws.header, "typ", &typ, err) != 0 || !kbs_span_equal_str(typ, "kbs-admin")) {
-        rc = kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature: the header is not alg, kid, typ kbs-admin");
+        kbs_json_get_string(jws.header, "typ", &typ, err) != 0 ||
+        !kbs_span_equal_str(typ, "kbs-admin")) {
+        rc = kbs_fail(err, KBS_UNAUTHENTICATED,
+                      "Kbs-Signature: the header is not alg, kid, typ kbs-admin");
     } else if (*ret_admin == NULL) {
         rc = kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature: the key is not enrolled");
     } else {
@@ -137,7 +144,8 @@ static int signature_open(struct kbs_call *call, const struct kbs_admin **ret_ad
     return rc;
 }
 
-static int signature_times(struct kbs_call *call, struct kbs_span nonce, int64_t exp, struct kbs_error *err)
+static int signature_times(struct kbs_call *call, struct kbs_span nonce, int64_t exp,
+                           struct kbs_error *err)
 {
     if (exp <= call->now_s) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature has expired");
@@ -162,12 +170,15 @@ static int signature_covers(struct kbs_call *call, const json_t *payload, const 
     uint8_t digest[KBS_SHA256_BYTES];
     int64_t exp = 0;
 
-    if (kbs_json_only(payload, members, err) != 0 || kbs_json_get_string(payload, "m", &m, err) != 0 ||
-        kbs_json_get_string(payload, "p", &p, err) != 0 || kbs_json_get_string(payload, "b", &b, err) != 0 ||
+    if (kbs_json_only(payload, members, err) != 0 ||
+        kbs_json_get_string(payload, "m", &m, err) != 0 ||
+        kbs_json_get_string(payload, "p", &p, err) != 0 ||
+        kbs_json_get_string(payload, "b", &b, err) != 0 ||
         kbs_json_get_string(payload, "n", &n, err) != 0 ||
         kbs_json_get_integer(payload, "s", ret_sequence, err) != 0 ||
         kbs_json_get_integer(payload, "exp", &exp, err) != 0 || *ret_sequence < 0) {
-        return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature: the payload is not m, p, b, n, s, exp");
+        return kbs_fail(err, KBS_UNAUTHENTICATED,
+                        "Kbs-Signature: the payload is not m, p, b, n, s, exp");
     }
     if (!kbs_span_equal(m, req->method) || !kbs_span_equal_str(m, method)) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature is for another method");
@@ -183,8 +194,9 @@ static int signature_covers(struct kbs_call *call, const json_t *payload, const 
     return signature_times(call, n, exp, err);
 }
 
-static int admin_check(struct kbs_call *call, const char *method, const char *pattern, bool mutation,
-                       const struct kbs_admin **ret_admin, uint64_t *ret_sequence, struct kbs_error *err)
+static int admin_check(struct kbs_call *call, const char *method, const char *pattern,
+                       bool mutation, const struct kbs_admin **ret_admin, uint64_t *ret_sequence,
+                       struct kbs_error *err)
 {
     KBS_AUTO_JSON payload = NULL;
     int64_t sequence = 0;
@@ -249,7 +261,8 @@ static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, st
 }
 
 int kbs_admin_verify(struct kbs_call *call, const char *method, const char *pattern, bool mutation,
-                     const struct kbs_admin **ret_admin, uint64_t *ret_sequence, struct kbs_error *err)
+                     const struct kbs_admin **ret_admin, uint64_t *ret_sequence,
+                     struct kbs_error *err)
 {
     *ret_admin = NULL;
     *ret_sequence = 0;

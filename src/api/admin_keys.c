@@ -1,11 +1,12 @@
 /*
  * Administrators' keys: list, show, generate, import.
  *
- * The problem: a mutation touches ledger, token and store, and a crash may come between any two. The
- * approach: the intent is durable before the token is asked, the catalog row is written after the token has the
- * key, and the outcome is recorded last. So a key without a row (an orphan: it can never be released, since
- * release starts at the catalog) always has an intent that names its id and token, and an outcome that says
- * so, or none at all if we died there. A row without a key cannot come to be.
+ * The problem: a mutation touches ledger, token and store, and a crash may come between any two.
+ * The approach: the intent is durable before the token is asked, the catalog row is written after
+ * the token has the key, and the outcome is recorded last. So a key without a row (an orphan: it
+ * can never be released, since release starts at the catalog) always has an intent that names its
+ * id and token, and an outcome that says so, or none at all if we died there. A row without a key
+ * cannot come to be.
  *
  * Every request is verified as signed before anything in it is parsed (admin_auth.c).
  */
@@ -43,17 +44,18 @@ static void key_id_put(struct kbs_buf *out, const struct kbs_key *key)
     char kid[KBS_LIMIT_KID_BYTES + 1];
 
     (void)kbs_key_kid(key, kid);
-    kbs_buf_printf(out, "{\"path\":\"%s\",\"version\":%u,\"kid\":\"%s\",\"purpose\":\"%s\"", key->path,
-                   (unsigned int)key->version, kid, kbs_purpose_name(key->purpose));
+    kbs_buf_printf(out, "{\"path\":\"%s\",\"version\":%u,\"kid\":\"%s\",\"purpose\":\"%s\"",
+                   key->path, (unsigned int)key->version, kid, kbs_purpose_name(key->purpose));
 }
 
 /* KEY of docs/protocol/admin-api.md, without its closing brace. Nothing in it needs escaping. */
 static void key_put_open(struct kbs_buf *out, const struct kbs_key *key)
 {
     key_id_put(out, key);
-    kbs_buf_printf(out, ",\"provenance\":\"%s\",\"alg\":\"AES\",\"bytes\":%u,\"floor\":\"%s\",\"kcv\":\"",
-                   kbs_provenance_name(key->provenance), (unsigned int)key->bytes,
-                   kbs_locality_name(key->floor));
+    kbs_buf_printf(
+        out, ",\"provenance\":\"%s\",\"alg\":\"AES\",\"bytes\":%u,\"floor\":\"%s\",\"kcv\":\"",
+        kbs_provenance_name(key->provenance), (unsigned int)key->bytes,
+        kbs_locality_name(key->floor));
     kbs_hex_put(out, kbs_span(key->kcv, sizeof(key->kcv)));
     kbs_buf_printf(out, "\",\"created\":%lld", (long long)key->created_s);
 }
@@ -108,7 +110,8 @@ int kbs_api_admin_key_show(struct kbs_call *call, struct kbs_error *err)
 
     if (kbs_admin_verify(call, "GET", KEY_PATTERN, false, &admin, &sequence, err) == 0 &&
         kbs_request_query_only(call->req, names, err) == 0 &&
-        kbs_request_version(call->req, &version, err) == 0 && kbs_request_path(call, &path, err) == 0) {
+        kbs_request_version(call->req, &version, err) == 0 &&
+        kbs_request_path(call, &path, err) == 0) {
         rc = kbs_store_key_get(call->api->store, path, version, &key, &policy, err);
     }
     if (rc == 0) {
@@ -142,7 +145,8 @@ int kbs_api_admin_import_key(struct kbs_call *call, struct kbs_error *err)
     kbs_json_string_put(out, kbs_span_str(f->model));
     kbs_buf_put_str(out, ",\"serial\":");
     kbs_json_string_put(out, kbs_span_str(f->serial));
-    kbs_buf_printf(out, ",\"class\":\"%s\",\"rungs\":%s}}", kbs_token_class_name(f->class), f->rungs);
+    kbs_buf_printf(out, ",\"class\":\"%s\",\"rungs\":%s}}", kbs_token_class_name(f->class),
+                   f->rungs);
     return 0;
 }
 
@@ -181,7 +185,10 @@ static int new_key_intent(struct kbs_call *call, struct new_key *k, struct kbs_e
     return rc;
 }
 
-/* outcome: "done", "failed" (the token has no such key) or "orphan" (it has, and the catalog has not). */
+/*
+ * outcome: "done", "failed" (the token has no such key) or "orphan" (it has, and the catalog has
+ * not).
+ */
 static int new_key_outcome(struct kbs_call *call, const struct new_key *k, const char *outcome,
                            const char *reason, struct kbs_error *err)
 {
@@ -212,8 +219,8 @@ static int new_key_failed(struct kbs_call *call, const struct new_key *k, const 
 }
 
 /* Gives the token the order and the catalog the row. */
-static int new_key_make(struct kbs_call *call, struct new_key *k, enum kbs_wire_type type, const void *order,
-                        struct kbs_error *err)
+static int new_key_make(struct kbs_call *call, struct new_key *k, enum kbs_wire_type type,
+                        const void *order, struct kbs_error *err)
 {
     struct kbs_wire_result result = {.category = KBS_OK};
 
@@ -222,7 +229,8 @@ static int new_key_make(struct kbs_call *call, struct new_key *k, enum kbs_wire_
     }
     if (kbs_token_order(call, type, order, &result, err) != 0) {
         /* Out of step means that nobody knows whether the token has made it. */
-        return new_key_failed(call, k, call->api->must_exit != KBS_EXIT_OK ? "unknown" : "failed", err);
+        return new_key_failed(call, k, call->api->must_exit != KBS_EXIT_OK ? "unknown" : "failed",
+                              err);
     }
     if (result.body.len != sizeof(k->row.kcv)) {
         (void)kbs_fail(err, KBS_INTERNAL, "the token's key check value is malformed");
@@ -265,13 +273,15 @@ static int new_key_terms(const json_t *body, struct new_key *k, struct kbs_error
 }
 
 /* Fills in what a first version has and makes sure that there is none. */
-static int new_key_begin(struct kbs_call *call, struct new_key *k, struct kbs_span path, struct kbs_error *err)
+static int new_key_begin(struct kbs_call *call, struct new_key *k, struct kbs_span path,
+                         struct kbs_error *err)
 {
     struct kbs_key existing;
     struct kbs_error found = KBS_ERROR_NONE;
 
     if (!kbs_key_path_valid(path) || !kbs_span_to_cstr(path, k->row.path, sizeof(k->row.path))) {
-        return kbs_fail(err, KBS_INPUT, "the path is not repo/type/tag of letters, digits, '_', '-', '.'");
+        return kbs_fail(err, KBS_INPUT,
+                        "the path is not repo/type/tag of letters, digits, '_', '-', '.'");
     }
     if (kbs_store_key_get(call->api->store, path, 0, &existing, NULL, &found) == 0) {
         return kbs_fail(err, KBS_CONFLICT, "a key with this path exists");
@@ -289,7 +299,8 @@ static int new_key_begin(struct kbs_call *call, struct new_key *k, struct kbs_sp
 
 static int create_parse(struct kbs_call *call, struct new_key *k, struct kbs_error *err)
 {
-    static const char *const members[] = {"path", "purpose", "alg", "bytes", "floor", "policy", NULL};
+    static const char *const members[] = {"path",  "purpose", "alg", "bytes",
+                                          "floor", "policy",  NULL};
     struct kbs_span path = KBS_SPAN_EMPTY;
     struct kbs_span purpose = KBS_SPAN_EMPTY;
     struct kbs_span alg = KBS_SPAN_EMPTY;
@@ -298,15 +309,18 @@ static int create_parse(struct kbs_call *call, struct new_key *k, struct kbs_err
 
     if (kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
-        kbs_json_only(body, members, err) != 0 || kbs_json_get_string(body, "path", &path, err) != 0 ||
+        kbs_json_only(body, members, err) != 0 ||
+        kbs_json_get_string(body, "path", &path, err) != 0 ||
         kbs_json_get_string(body, "purpose", &purpose, err) != 0 ||
         kbs_json_get_string(body, "alg", &alg, err) != 0 ||
-        (json_object_get(body, "bytes") != NULL && kbs_json_get_integer(body, "bytes", &bytes, err) != 0)) {
+        (json_object_get(body, "bytes") != NULL &&
+         kbs_json_get_integer(body, "bytes", &bytes, err) != 0)) {
         return -1;
     }
     if (!kbs_span_equal_str(purpose, kbs_purpose_name(KBS_PURPOSE_RELEASE)) ||
         !kbs_span_equal_str(alg, "AES") || (bytes != 16 && bytes != 24 && bytes != 32)) {
-        return kbs_fail(err, KBS_INPUT, "only purpose release, alg AES and 16, 24 or 32 bytes are known");
+        return kbs_fail(err, KBS_INPUT,
+                        "only purpose release, alg AES and 16, 24 or 32 bytes are known");
     }
     k->row.bytes = (uint32_t)bytes;
     k->row.provenance = KBS_PROVENANCE_GENERATED;
@@ -335,9 +349,12 @@ int kbs_api_admin_key_create(struct kbs_call *call, struct kbs_error *err)
     return rc;
 }
 
-/* The recipient is addressed to our import key, for exactly this key version, and holds a key we can keep. */
-static int import_check(struct kbs_call *call, const struct kbs_jose_recipient_in *in, const char *label,
-                        struct new_key *k, struct kbs_error *err)
+/*
+ * The recipient is addressed to our import key, for exactly this key version, and holds a key we
+ * can keep.
+ */
+static int import_check(struct kbs_call *call, const struct kbs_jose_recipient_in *in,
+                        const char *label, struct new_key *k, struct kbs_error *err)
 {
     const struct kbs_token_facts *f = &call->api->token;
 
@@ -349,7 +366,8 @@ static int import_check(struct kbs_call *call, const struct kbs_jose_recipient_i
     }
     if (!kbs_span_equal_str(kbs_buf_span(&in->apu), IMPORT_APU) ||
         !kbs_span_equal_str(kbs_buf_span(&in->apv), label)) {
-        return kbs_fail(err, KBS_UNPROCESSABLE, "the recipient was made for another path or version");
+        return kbs_fail(err, KBS_UNPROCESSABLE,
+                        "the recipient was made for another path or version");
     }
     if (in->epk.curve != KBS_CURVE_P256) {
         return kbs_fail(err, KBS_UNPROCESSABLE, "the recipient's epk is not on P-256");
@@ -357,7 +375,8 @@ static int import_check(struct kbs_call *call, const struct kbs_jose_recipient_i
     if (in->encrypted_key.len < KBS_LIMIT_KEY_BYTES_MIN + WRAP_OVERHEAD_BYTES ||
         in->encrypted_key.len > KBS_LIMIT_KEY_BYTES_MAX + WRAP_OVERHEAD_BYTES ||
         in->encrypted_key.len % 8 != 0) {
-        return kbs_fail(err, KBS_UNPROCESSABLE, "the wrapped key is not 16 to 64 bytes, a multiple of 8");
+        return kbs_fail(err, KBS_UNPROCESSABLE,
+                        "the wrapped key is not 16 to 64 bytes, a multiple of 8");
     }
     k->row.bytes = (uint32_t)(in->encrypted_key.len - WRAP_OVERHEAD_BYTES);
     return 0;
@@ -372,11 +391,12 @@ static int import_parse(struct kbs_call *call, struct new_key *k, struct kbs_jos
     KBS_AUTO_JSON body = NULL;
 
     k->row.provenance = KBS_PROVENANCE_IMPORTED;
-    if (kbs_request_path(call, &path, err) != 0 || kbs_request_json_type(call->req, false, err) != 0 ||
+    if (kbs_request_path(call, &path, err) != 0 ||
+        kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
         kbs_json_only(body, members, err) != 0 ||
-        kbs_json_get_object(body, "recipient", &recipient, err) != 0 || new_key_terms(body, k, err) != 0 ||
-        kbs_jose_recipient_get(recipient, in, err) != 0) {
+        kbs_json_get_object(body, "recipient", &recipient, err) != 0 ||
+        new_key_terms(body, k, err) != 0 || kbs_jose_recipient_get(recipient, in, err) != 0) {
         return -1;
     }
     return new_key_begin(call, k, path, err);

@@ -1,10 +1,11 @@
 /*
- * A judge's knowledge before its first request: setup checked, token described, administrators enrolled.
+ * A judge's knowledge before its first request: setup checked, token described, administrators
+ * enrolled.
  *
- * The problem: a lane that cannot do its work should say so at start, once, in words an operator can act on, and
- * not per request. So a release lane refuses to start without a token-signing key, and the admin lane without
- * an administrator; the admin lane does start on a token that has no service keys yet, so that
- * `kbs-admin` can show what there is.
+ * The problem: a lane that cannot do its work should say so at start, once, in words an operator
+ * can act on, and not per request. So a release lane refuses to start without a token-signing key,
+ * and the admin lane without an administrator; the admin lane does start on a token that has no
+ * service keys yet, so that `kbs-admin` can show what there is.
  */
 #include "api/context.h"
 
@@ -36,7 +37,8 @@ static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, stru
             return -1;
         }
         if (admin->key.curve != KBS_CURVE_P256) {
-            return kbs_fail(err, KBS_INPUT, "administrator key %zu is not on P-256", api->admin_count + 1);
+            return kbs_fail(err, KBS_INPUT, "administrator key %zu is not on P-256",
+                            api->admin_count + 1);
         }
         kbs_jose_thumbprint(&admin->key, admin->thumbprint);
         api->admin_count++;
@@ -52,8 +54,10 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
     if (setup->session_s == 0 || setup->token_s == 0) {
         return kbs_fail(err, KBS_INPUT, "sessions and tokens must live for some time");
     }
-    if (setup->issuer.len == 0 || !kbs_span_to_cstr(setup->issuer, api->issuer, sizeof(api->issuer))) {
-        return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes", sizeof(api->issuer) - 1);
+    if (setup->issuer.len == 0 ||
+        !kbs_span_to_cstr(setup->issuer, api->issuer, sizeof(api->issuer))) {
+        return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes",
+                        sizeof(api->issuer) - 1);
     }
     return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * The judge's handlers: one decoded REQUEST in, one RESPONSE out. Synchronous, one request at a time. What
- * each endpoint does: docs/protocol/; which errors it answers: docs/protocol/errors.md.
+ * The judge's handlers: one decoded REQUEST in, one RESPONSE out. Synchronous, one request at a
+ * time. What each endpoint does: docs/protocol/; which errors it answers: docs/protocol/errors.md.
  */
 #ifndef KBS_API_API_H
 #define KBS_API_API_H
@@ -25,21 +25,24 @@ struct kbs_api_setup {
 };
 
 /*
- * Checks the setup and DESCRIBEs the token (which may take its login's time). Returns owned. KBS_INPUT for a
- * setup that can never work: another category may work later.
+ * Checks the setup and DESCRIBEs the token (which may take its login's time). Returns owned.
+ * KBS_INPUT for a setup that can never work: another category may work later.
  */
-KBS_MUST_CHECK int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret,
+                               struct kbs_error *err);
 struct kbs_api *kbs_api_free(struct kbs_api *api); /* NULL is fine; always returns NULL */
 
 /* A line about the token for READY. Returns borrowed. */
 const char *kbs_api_describe(const struct kbs_api *api);
 
 /*
- * Answers one request. *ret borrows `api` and is valid until the next call. Never fails: what went wrong is
- * in the answer. Returns KBS_EXIT_OK, or the status that the process must exit with once *ret is sent, because a
- * peer of this lane is out of step. `deadline_ns`: nothing irrevocable is begun after it.
+ * Answers one request. *ret borrows `api` and is valid until the next call. Never fails: what went
+ * wrong is in the answer. Returns KBS_EXIT_OK, or the status that the process must exit with once
+ * *ret is sent, because a peer of this lane is out of step. `deadline_ns`: nothing irrevocable is
+ * begun after it.
  */
-KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api, const struct kbs_wire_request *request,
+KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
+                                            const struct kbs_wire_request *request,
                                             uint64_t deadline_ns, struct kbs_wire_response *ret);
 
 #endif

@@ -40,8 +40,8 @@ struct kbs_api_ledger {
 
 struct kbs_answer {
     unsigned int status;
-    const char *content_type;        /* static */
-    const char *variant;             /* static; error type of this endpoint for what its handler met, or NULL */
+    const char *content_type; /* static */
+    const char *variant; /* static; error type of this endpoint for what its handler met, or NULL */
     char cookie[KBS_LIMIT_COOKIE_BYTES + 1];
     uint64_t cookie_expires_s;
     struct kbs_buf body;
@@ -82,12 +82,12 @@ struct kbs_call {
 /* 0 with call->answer filled in, or -1. */
 typedef int kbs_handler(struct kbs_call *call, struct kbs_error *err);
 
-kbs_handler kbs_api_auth;             /* rcar.c */
+kbs_handler kbs_api_auth; /* rcar.c */
 kbs_handler kbs_api_attest;
-kbs_handler kbs_api_key_release;      /* key.c */
-kbs_handler kbs_api_jwks;             /* wellknown.c */
-kbs_handler kbs_api_admin_nonce;      /* admin_auth.c */
-kbs_handler kbs_api_admin_key_list;   /* admin_keys.c */
+kbs_handler kbs_api_key_release;    /* key.c */
+kbs_handler kbs_api_jwks;           /* wellknown.c */
+kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
+kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
 kbs_handler kbs_api_admin_key_create;
 kbs_handler kbs_api_admin_key_show;
 kbs_handler kbs_api_admin_key_import;
@@ -99,12 +99,14 @@ kbs_handler kbs_api_admin_import_key;
 KBS_MUST_CHECK int kbs_token_describe(struct kbs_api *api, struct kbs_error *err);
 
 /*
- * Gives the token an order and waits KBS_LIMIT_TOKEN_OP_MS. 0 if it was carried out: *ret borrows api until the
- * next order. -1 with the token's category and detail if it was refused, or with KBS_TOKEN_DOWN or KBS_DEADLINE and
- * api->must_exit set if the channel can no longer be trusted to be in step.
+ * Gives the token an order and waits KBS_LIMIT_TOKEN_OP_MS. 0 if it was carried out: *ret borrows
+ * api until the next order. -1 with the token's category and detail if it was refused, or with
+ * KBS_TOKEN_DOWN or KBS_DEADLINE and api->must_exit set if the channel can no longer be trusted to
+ * be in step.
  */
-KBS_MUST_CHECK int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type, const void *order,
-                                   struct kbs_wire_result *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type,
+                                   const void *order, struct kbs_wire_result *ret,
+                                   struct kbs_error *err);
 
 /* ---- ledger.c ---- */
 
@@ -123,56 +125,70 @@ void kbs_record_u64(struct kbs_record *r, const char *name, uint64_t value);
 void kbs_record_hex(struct kbs_record *r, const char *name, struct kbs_span value);
 
 /*
- * Two phases: start sends the record, await returns once it is durable, with its number. Every start that
- * gave 0 is followed by one await before the next start. A failure is answered with 503 and ends the
- * process (api->must_exit): nothing may be decided that cannot be recorded.
+ * Two phases: start sends the record, await returns once it is durable, with its number. Every
+ * start that gave 0 is followed by one await before the next start. A failure is answered with 503
+ * and ends the process (api->must_exit): nothing may be decided that cannot be recorded.
  */
-KBS_MUST_CHECK int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r, struct kbs_error *err);
-KBS_MUST_CHECK int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r,
+                                        struct kbs_error *err);
+KBS_MUST_CHECK int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq,
+                                        struct kbs_error *err);
 /* Both. */
-KBS_MUST_CHECK int kbs_api_ledger_append(struct kbs_api *api, const struct kbs_record *r, uint64_t *ret_seq,
-                                     struct kbs_error *err);
+KBS_MUST_CHECK int kbs_api_ledger_append(struct kbs_api *api, const struct kbs_record *r,
+                                         uint64_t *ret_seq, struct kbs_error *err);
 
 /* ---- session.c ---- */
 
 /*
- * The session of the cookie. KBS_UNAUTHENTICATED if the cookie is absent or malformed or names none that is alive.
- * `hash` gets the cookie's SHA-256.
+ * The session of the cookie. KBS_UNAUTHENTICATED if the cookie is absent or malformed or names none
+ * that is alive. `hash` gets the cookie's SHA-256.
  */
-KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
+                                         struct kbs_error *err);
 /*
- * The attested session that a request is made in, by cookie, by our own token, or by both if they agree.
- * KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
+ * The attested session that a request is made in, by cookie, by our own token, or by both if they
+ * agree. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
  */
-KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret,
+                                        struct kbs_error *err);
 
 /* ---- request.c ---- */
 
-/* KBS_INPUT unless content_type is application/json (parameters ignored); absent is allowed if `lenient`. */
+/*
+ * KBS_INPUT unless content_type is application/json (parameters ignored); absent is allowed if
+ * `lenient`.
+ */
 KBS_MUST_CHECK int kbs_request_json_type(const struct kbs_wire_request *req, bool lenient,
                                          struct kbs_error *err);
 /* KBS_INPUT for a query name that is not in the NULL-terminated list, or one given twice. */
-KBS_MUST_CHECK int kbs_request_query_only(const struct kbs_wire_request *req, const char *const *names,
-                                          struct kbs_error *err);
+KBS_MUST_CHECK int kbs_request_query_only(const struct kbs_wire_request *req,
+                                          const char *const *names, struct kbs_error *err);
 /* `?version=N`: 1 to 4294967295 without leading zeros; 0 if it is not there. */
-KBS_MUST_CHECK int kbs_request_version(const struct kbs_wire_request *req, uint32_t *ret, struct kbs_error *err);
-/* The first three path parameters as repo/type/tag, in the arena; KBS_INPUT if they make no valid path. */
-KBS_MUST_CHECK int kbs_request_path(struct kbs_call *call, struct kbs_span *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_request_version(const struct kbs_wire_request *req, uint32_t *ret,
+                                       struct kbs_error *err);
 /*
- * Accept (RFC 9110 section 12.5.1) to formats, most wanted first by q, then order; at most KBS_FORMAT_COUNT.
- * Absent, `*` and `application/` ranges mean JOSE. KBS_INPUT if nothing we have is acceptable.
+ * The first three path parameters as repo/type/tag, in the arena; KBS_INPUT if they make no valid
+ * path.
  */
-KBS_MUST_CHECK int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FORMAT_COUNT], size_t *ret_count,
-                                      struct kbs_error *err);
+KBS_MUST_CHECK int kbs_request_path(struct kbs_call *call, struct kbs_span *ret,
+                                    struct kbs_error *err);
+/*
+ * Accept (RFC 9110 section 12.5.1) to formats, most wanted first by q, then order; at most
+ * KBS_FORMAT_COUNT. Absent, `*` and `application/` ranges mean JOSE. KBS_INPUT if nothing we have
+ * is acceptable.
+ */
+KBS_MUST_CHECK int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FORMAT_COUNT],
+                                      size_t *ret_count, struct kbs_error *err);
 
 /* ---- admin_auth.c ---- */
 
 /*
- * Checks Kbs-Signature against the request as received (docs/protocol/admin-api.md): enrolled key, method, target,
- * body, nonce, expiry; for a mutation it also uses up the sequence. *ret_admin borrows api. Refusals are recorded.
+ * Checks Kbs-Signature against the request as received (docs/protocol/admin-api.md): enrolled key,
+ * method, target, body, nonce, expiry; for a mutation it also uses up the sequence. *ret_admin
+ * borrows api. Refusals are recorded.
  */
 KBS_MUST_CHECK int kbs_admin_verify(struct kbs_call *call, const char *method, const char *pattern,
-                                    bool mutation, const struct kbs_admin **ret_admin, uint64_t *ret_sequence,
-                                    struct kbs_error *err);
+                                    bool mutation, const struct kbs_admin **ret_admin,
+                                    uint64_t *ret_sequence, struct kbs_error *err);
 
 #endif

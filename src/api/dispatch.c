@@ -1,13 +1,14 @@
 /*
  * From a route's number to its handler, and from what the handler met to an answer.
  *
- * The problem: a front may be taken over, so a judge must not do what its duty does not have, whatever route
- * it is sent. The approach: one table says which duty knows which route by which method; anything else does not
- * exist. Handlers fill in an answer or return an error; only here does an error become a status, a body and a
- * line in the log, so that no handler can say too much. What is internal is logged and not told.
+ * The problem: a front may be taken over, so a judge must not do what its duty does not have,
+ * whatever route it is sent. The approach: one table says which duty knows which route by which
+ * method; anything else does not exist. Handlers fill in an answer or return an error; only here
+ * does an error become a status, a body and a line in the log, so that no handler can say too much.
+ * What is internal is logged and not told.
  *
- * One line per request: route, category, status, time, sizes, peer, and what the requester was told. Never a
- * cookie, a token or a body.
+ * One line per request: route, category, status, time, sizes, peer, and what the requester was
+ * told. Never a cookie, a token or a body.
  */
 #include "api/context.h"
 
@@ -27,15 +28,19 @@ static const struct route {
     {KBS_ROUTE_JWKS, KBS_DUTY_RELEASE, "GET", "jwks", kbs_api_jwks},
     {KBS_ROUTE_ADMIN_NONCE, KBS_DUTY_ADMIN, "GET", "admin-nonce", kbs_api_admin_nonce},
     {KBS_ROUTE_ADMIN_KEY_LIST, KBS_DUTY_ADMIN, "GET", "admin-key-list", kbs_api_admin_key_list},
-    {KBS_ROUTE_ADMIN_KEY_CREATE, KBS_DUTY_ADMIN, "POST", "admin-key-create", kbs_api_admin_key_create},
+    {KBS_ROUTE_ADMIN_KEY_CREATE, KBS_DUTY_ADMIN, "POST", "admin-key-create",
+     kbs_api_admin_key_create},
     {KBS_ROUTE_ADMIN_KEY_SHOW, KBS_DUTY_ADMIN, "GET", "admin-key-show", kbs_api_admin_key_show},
-    {KBS_ROUTE_ADMIN_KEY_IMPORT, KBS_DUTY_ADMIN, "POST", "admin-key-import", kbs_api_admin_key_import},
-    {KBS_ROUTE_ADMIN_IMPORT_KEY, KBS_DUTY_ADMIN, "GET", "admin-import-key", kbs_api_admin_import_key},
+    {KBS_ROUTE_ADMIN_KEY_IMPORT, KBS_DUTY_ADMIN, "POST", "admin-key-import",
+     kbs_api_admin_key_import},
+    {KBS_ROUTE_ADMIN_IMPORT_KEY, KBS_DUTY_ADMIN, "GET", "admin-import-key",
+     kbs_api_admin_import_key},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)
 {
-    enum kbs_listener listener = api->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
+    enum kbs_listener listener =
+        api->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (routes[i].number == (enum kbs_route)req->route && routes[i].duty == api->duty &&
@@ -64,11 +69,14 @@ static int dispatch(struct kbs_call *call, const struct route *route, struct kbs
     return kbs_buf_check(&call->answer->body, "answer", err);
 }
 
-/* A handler's own variant is for what the requester did; what happened to us has names of its own. */
+/*
+ * A handler's own variant is for what the requester did; what happened to us has names of its own.
+ */
 static const char *error_variant(const struct kbs_answer *answer, enum kbs_category category)
 {
-    bool requester = category == KBS_INPUT || category == KBS_UNAUTHENTICATED || category == KBS_DENIED ||
-                     category == KBS_MISSING || category == KBS_UNPROCESSABLE;
+    bool requester = category == KBS_INPUT || category == KBS_UNAUTHENTICATED ||
+                     category == KBS_DENIED || category == KBS_MISSING ||
+                     category == KBS_UNPROCESSABLE;
 
     return requester && answer->variant != NULL ? answer->variant : kbs_category_variant(category);
 }
@@ -84,8 +92,8 @@ static void answer_error(struct kbs_answer *answer, const struct kbs_error *err)
                    err->category == KBS_INTERNAL ? "Internal error" : err->detail);
 }
 
-static void log_request(const struct kbs_call *call, const struct route *route, const struct kbs_error *err,
-                        uint64_t started_ns)
+static void log_request(const struct kbs_call *call, const struct route *route,
+                        const struct kbs_error *err, uint64_t started_ns)
 {
     char peer[96];
     char detail[2 * KBS_LIMIT_ERROR_DETAIL_BYTES];
@@ -95,9 +103,10 @@ static void log_request(const struct kbs_call *call, const struct route *route, 
     }
     kbs_log(err->category == KBS_INTERNAL ? KBS_LOG_ERROR : KBS_LOG_INFO, "request",
             "route=%s category=%s status=%u us=%llu in=%zu out=%zu peer=%s detail=%s",
-            route != NULL ? route->name : "none", kbs_category_name(err->category), call->answer->status,
-            (unsigned long long)((kbs_clock_mono_ns() - started_ns) / 1000), call->req->body.len,
-            call->answer->body.len, kbs_log_text(call->req->peer, peer, sizeof(peer)),
+            route != NULL ? route->name : "none", kbs_category_name(err->category),
+            call->answer->status, (unsigned long long)((kbs_clock_mono_ns() - started_ns) / 1000),
+            call->req->body.len, call->answer->body.len,
+            kbs_log_text(call->req->peer, peer, sizeof(peer)),
             kbs_log_text(kbs_span_str(err->detail), detail, sizeof(detail)));
 }
 

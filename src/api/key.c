@@ -1,15 +1,17 @@
 /*
- * Key release: an attested session, a key, a policy, and an order to the token to wrap one for the other.
+ * Key release: an attested session, a key, a policy, and an order to the token to wrap one for the
+ * other.
  *
- * The problem: this is the one road on which keys leave. It must not be possible to learn of a key without
- * attesting, to have it wrapped for anybody but the session's TEE, to get it without a record, or to get an answer
- * that the record does not describe. The approach: the checks of docs/protocol/key-release.md, each before
- * anything that depends on it; the wrapping target and both party infos are the server's; the order is recorded
- * before the token is asked and acknowledged after (`release`), and what the token then did is recorded and
- * acknowledged before the answer leaves (`released`, or `release-failed`). The answer body is the token's, unread.
+ * The problem: this is the one road on which keys leave. It must not be possible to learn of a key
+ * without attesting, to have it wrapped for anybody but the session's TEE, to get it without a
+ * record, or to get an answer that the record does not describe. The approach: the checks of
+ * docs/protocol/key-release.md, each before anything that depends on it; the wrapping target and
+ * both party infos are the server's; the order is recorded before the token is asked and
+ * acknowledged after (`release`), and what the token then did is recorded and acknowledged before
+ * the answer leaves (`released`, or `release-failed`). The answer body is the token's, unread.
  *
- * If the ledger fails after the token has answered, the answer is dropped: wrapped to a TEE that never
- * sees it, it is lost, and the guest asks again.
+ * If the ledger fails after the token has answered, the answer is dropped: wrapped to a TEE that
+ * never sees it, it is lost, and the guest asks again.
  */
 #include "api/context.h"
 
@@ -56,7 +58,8 @@ static int release_body(struct kbs_call *call, struct release *r, struct kbs_err
         kbs_json_opt_string(body, "salt", &salt_text, err) != 0) {
         return -1;
     }
-    if (nonce_text.p != NULL && kbs_base64url_get_exact(r->nonce, sizeof(r->nonce), nonce_text) != 0) {
+    if (nonce_text.p != NULL &&
+        kbs_base64url_get_exact(r->nonce, sizeof(r->nonce), nonce_text) != 0) {
         return kbs_fail(err, KBS_INPUT, "'nonce' is not the base64url of 32 bytes");
     }
     if (kbs_base64url_get(&salt, salt_text) != 0) {
@@ -75,7 +78,8 @@ static int release_syntax(struct kbs_call *call, struct release *r, struct kbs_e
     static const char *const names[] = {"version", "context", NULL};
     struct kbs_span context = KBS_SPAN_EMPTY;
 
-    if (kbs_request_path(call, &r->path, err) != 0 || kbs_request_query_only(call->req, names, err) != 0 ||
+    if (kbs_request_path(call, &r->path, err) != 0 ||
+        kbs_request_query_only(call->req, names, err) != 0 ||
         kbs_request_version(call->req, &r->version, err) != 0) {
         return -1;
     }
@@ -111,7 +115,10 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     kbs_record_text(ret, "peer", call->req->peer);
 }
 
-/* Records a refusal or a failure with its reason, keeping the cause unless the record fails. Always -1. */
+/*
+ * Records a refusal or a failure with its reason, keeping the cause unless the record fails. Always
+ * -1.
+ */
 static int release_ended(struct kbs_call *call, const struct release *r, const char *kind,
                          struct kbs_error *err)
 {
@@ -136,7 +143,10 @@ static struct kbs_span target_path(struct kbs_span target)
     return query != NULL ? kbs_span(target.p, (size_t)(query - target.p)) : target;
 }
 
-/* The `kbs` root of the claims model: what we know ourselves, and no token can set. Returns owned, or NULL. */
+/*
+ * The `kbs` root of the claims model: what we know ourselves, and no token can set. Returns owned,
+ * or NULL.
+ */
 static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r)
 {
     const struct kbs_api *api = call->api;
@@ -146,18 +156,19 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
     for (size_t i = 0; i < KBS_KEY_ID_BYTES; i++) {
         (void)snprintf(id + 2 * i, 3, "%02x", (unsigned int)r->key.id[i]);
     }
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s}, s:s, s:b, s:b, s:s%,"
-                     " s:s%, s:I}",
-                     "issuer", api->issuer, "tee", kbs_tee_name(r->session.tee), "binding",
-                     kbs_binding_name(r->session.binding), "token_age_s",
-                     (json_int_t)(call->now_s - r->session.attested_s), "session_age_s",
-                     (json_int_t)(call->now_s - r->session.created_s), "key_thumbprint", r->tee_key, "key",
-                     "id", id, "path", r->key.path, "version", (json_int_t)r->key.version, "purpose",
-                     kbs_purpose_name(r->key.purpose), "provenance", kbs_provenance_name(r->key.provenance),
-                     "floor", kbs_locality_name(r->key.floor), "token_class",
-                     kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "method",
-                     (const char *)call->req->method.p, call->req->method.len, "path",
-                     (const char *)path.p, path.len, "time", (json_int_t)call->now_s);
+    return json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s}, s:s, s:b, s:b, s:s%,"
+        " s:s%, s:I}",
+        "issuer", api->issuer, "tee", kbs_tee_name(r->session.tee), "binding",
+        kbs_binding_name(r->session.binding), "token_age_s",
+        (json_int_t)(call->now_s - r->session.attested_s), "session_age_s",
+        (json_int_t)(call->now_s - r->session.created_s), "key_thumbprint", r->tee_key, "key", "id",
+        id, "path", r->key.path, "version", (json_int_t)r->key.version, "purpose",
+        kbs_purpose_name(r->key.purpose), "provenance", kbs_provenance_name(r->key.provenance),
+        "floor", kbs_locality_name(r->key.floor), "token_class",
+        kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "method",
+        (const char *)call->req->method.p, call->req->method.len, "path", (const char *)path.p,
+        path.len, "time", (json_int_t)call->now_s);
 }
 
 static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
@@ -180,7 +191,8 @@ static int release_decide(struct kbs_call *call, const struct release *r, struct
 }
 
 /* The token did what it was told to, as far as can be told without reading the key's wrapping. */
-static int release_check(const struct release *r, const struct kbs_wire_result *result, struct kbs_error *err)
+static int release_check(const struct release *r, const struct kbs_wire_result *result,
+                         struct kbs_error *err)
 {
     bool asked = false;
 
@@ -194,8 +206,8 @@ static int release_check(const struct release *r, const struct kbs_wire_result *
     return 0;
 }
 
-static int release_order(struct kbs_call *call, const struct release *r, struct kbs_wire_result *ret,
-                         struct kbs_error *err)
+static int release_order(struct kbs_call *call, const struct release *r,
+                         struct kbs_wire_result *ret, struct kbs_error *err)
 {
     uint8_t party_v[32];
     const struct kbs_wire_release order = {
@@ -219,8 +231,8 @@ static int release_order(struct kbs_call *call, const struct release *r, struct 
     return release_check(r, ret, err);
 }
 
-static int release_done(struct kbs_call *call, const struct release *r, const struct kbs_wire_result *result,
-                        struct kbs_error *err)
+static int release_done(struct kbs_call *call, const struct release *r,
+                        const struct kbs_wire_result *result, struct kbs_error *err)
 {
     struct kbs_record record;
     int rc = 0;
@@ -228,7 +240,8 @@ static int release_done(struct kbs_call *call, const struct release *r, const st
     release_record(call, r, &record, "released");
     kbs_record_str(&record, "format", kbs_format_name((enum kbs_format)result->format));
     kbs_record_text(&record, "rung", result->rung);
-    kbs_record_str(&record, "wrap_locality", kbs_locality_name((enum kbs_locality)result->locality));
+    kbs_record_str(&record, "wrap_locality",
+                   kbs_locality_name((enum kbs_locality)result->locality));
     kbs_record_str(&record, "token_class", kbs_token_class_name(call->api->token.class));
     kbs_record_text(&record, "token_serial", result->serial);
     rc = kbs_api_ledger_append(call->api, &record, NULL, err);

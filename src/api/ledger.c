@@ -1,13 +1,15 @@
 /*
  * Records to kbs-audit.
  *
- * The problem: what was decided must be on the disk before its answer leaves, and an fsync costs as much as a
- * release. The approach: two phases. A record is sent before the token is asked, and its acknowledgement is
- * awaited after the token has answered, so that disk and token work at the same time. One record is in flight at
- * a time (docs/protocol/role-channels.md), and its ACK carries its id.
+ * The problem: what was decided must be on the disk before its answer leaves, and an fsync costs as
+ * much as a release. The approach: two phases. A record is sent before the token is asked, and its
+ * acknowledgement is awaited after the token has answered, so that disk and token work at the same
+ * time. One record is in flight at a time (docs/protocol/role-channels.md), and its ACK carries its
+ * id.
  *
- * A ledger that does not acknowledge ends the judge: the answer is 503, what the token may have given is
- * dropped unread, and the process exits, since a late ACK would be taken for that of the next record.
+ * A ledger that does not acknowledge ends the judge: the answer is 503, what the token may have
+ * given is dropped unread, and the process exits, since a late ACK would be taken for that of the
+ * next record.
  */
 #include "api/context.h"
 
@@ -76,7 +78,8 @@ static int ledger_failed(struct kbs_api *api, struct kbs_error *err)
 
 int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r, struct kbs_error *err)
 {
-    struct kbs_wire_append append = {.kind = kbs_span_str(r->kind), .fields = kbs_wire_list_done(&r->list)};
+    struct kbs_wire_append append = {.kind = kbs_span_str(r->kind),
+                                     .fields = kbs_wire_list_done(&r->list)};
 
     if (kbs_buf_check(&r->buf, "audit record", err) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "an audit record is too large");
@@ -112,7 +115,7 @@ int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq, struct kbs_erro
 }
 
 int kbs_api_ledger_append(struct kbs_api *api, const struct kbs_record *r, uint64_t *ret_seq,
-                      struct kbs_error *err)
+                          struct kbs_error *err)
 {
     if (kbs_api_ledger_start(api, r, err) != 0) {
         return -1;

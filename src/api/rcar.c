@@ -1,14 +1,16 @@
 /*
- * The RCAR handshake: auth gives a challenge, attest turns evidence into an attested session and a token.
+ * The RCAR handshake: auth gives a challenge, attest turns evidence into an attested session and a
+ * token.
  *
- * The problem: one nonce must attest once although judges run side by side; an attested session must never be
- * without its record; and a token that cannot be signed must not use the nonce up. The approach, in this order:
- * session alive and challenged, message, nonce, evidence, record sent, token signed, record acknowledged, and last
- * the one conditional UPDATE that makes the session attested. Whoever loses it has a token that was never
- * answered and gets a second record that says so.
+ * The problem: one nonce must attest once although judges run side by side; an attested session
+ * must never be without its record; and a token that cannot be signed must not use the nonce up.
+ * The approach, in this order: session alive and challenged, message, nonce, evidence, record sent,
+ * token signed, record acknowledged, and last the one conditional UPDATE that makes the session
+ * attested. Whoever loses it has a token that was never answered and gets a second record that says
+ * so.
  *
- * Evidence that parses and does not hold is recorded as refused; what does not get that far is only counted in the
- * log, since anyone can cause it.
+ * Evidence that parses and does not hold is recorded as refused; what does not get that far is only
+ * counted in the log, since anyone can cause it.
  */
 #include "api/context.h"
 
@@ -47,7 +49,8 @@ static void cookie_new(char out[KBS_LIMIT_COOKIE_BYTES + 1])
     hex_cstr(kbs_span(id, sizeof(id)), out, KBS_LIMIT_COOKIE_BYTES + 1);
 }
 
-static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *request, struct kbs_error *err)
+static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *request,
+                        struct kbs_error *err)
 {
     struct kbs_answer *answer = call->answer;
     struct kbs_session session = KBS_SESSION_NULL;
@@ -65,7 +68,8 @@ static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *re
     session.hash = request->hash;
     session.created_s = call->now_s;
     session.expires_s = call->now_s + call->api->session_s;
-    if (nonce.failed || !kbs_span_to_cstr(kbs_buf_span(&nonce), session.nonce, sizeof(session.nonce))) {
+    if (nonce.failed ||
+        !kbs_span_to_cstr(kbs_buf_span(&nonce), session.nonce, sizeof(session.nonce))) {
         rc = kbs_fail(err, KBS_INTERNAL, "out of memory");
     } else {
         rc = kbs_store_session_create(call->api->store, &session, err);
@@ -89,8 +93,9 @@ int kbs_api_auth(struct kbs_call *call, struct kbs_error *err)
         return -1;
     }
     if (request.tee == KBS_TEE_SAMPLE && !call->api->allow_sample) {
-        return kbs_fail(err, KBS_UNAUTHENTICATED,
-                        "Attestation error: RCAR handshake Auth failed: unknown or unsupported tee");
+        return kbs_fail(
+            err, KBS_UNAUTHENTICATED,
+            "Attestation error: RCAR handshake Auth failed: unknown or unsupported tee");
     }
     return auth_session(call, &request, err);
 }

@@ -1,12 +1,13 @@
 /*
  * The parts of a request that several handlers read: content type, query, path parameters, Accept.
  *
- * The problem: lenient reading here is how a request comes to mean two things. The approach: what is not
- * known is refused with 400, and names are compared after the front's single decoding, never decoded again.
+ * The problem: lenient reading here is how a request comes to mean two things. The approach: what
+ * is not known is refused with 400, and names are compared after the front's single decoding, never
+ * decoded again.
  *
- * Accept: formats are few, so each gets the q of the most specific range that names it, and the list is
- * sorted by q, then by place. A wildcard only ever means JOSE, the default: a client that says it takes anything
- * has not said that it knows COSE.
+ * Accept: formats are few, so each gets the q of the most specific range that names it, and the
+ * list is sorted by q, then by place. A wildcard only ever means JOSE, the default: a client that
+ * says it takes anything has not said that it knows COSE.
  */
 #include "api/context.h"
 
@@ -62,7 +63,8 @@ int kbs_request_json_type(const struct kbs_wire_request *req, bool lenient, stru
     return 0;
 }
 
-int kbs_request_query_only(const struct kbs_wire_request *req, const char *const *names, struct kbs_error *err)
+int kbs_request_query_only(const struct kbs_wire_request *req, const char *const *names,
+                           struct kbs_error *err)
 {
     for (uint16_t i = 0; i < req->query.count; i = (uint16_t)(i + 2)) {
         struct kbs_span name = kbs_wire_list_at(&req->query, i);
@@ -118,7 +120,8 @@ int kbs_request_path(struct kbs_call *call, struct kbs_span *ret, struct kbs_err
         kbs_buf_put_span(&path, kbs_wire_list_at(&call->req->params, i));
     }
     if (path.failed || call->req->params.count != 3 || !kbs_key_path_valid(kbs_buf_span(&path))) {
-        result = kbs_fail(err, KBS_INPUT, "the path is not repo/type/tag of letters, digits, '_', '-', '.'");
+        result = kbs_fail(err, KBS_INPUT,
+                          "the path is not repo/type/tag of letters, digits, '_', '-', '.'");
     } else {
         *ret = kbs_arena_copy(&call->arena, kbs_buf_span(&path));
         if (ret->p == NULL) {
@@ -213,8 +216,8 @@ int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FORMAT_COUNT], si
         }
     }
     for (unsigned int q = Q_MAX; q > 0; q--) {
-        enum kbs_format first = place[KBS_FORMAT_JOSE] <= place[KBS_FORMAT_COSE] ? KBS_FORMAT_JOSE
-                                                                                : KBS_FORMAT_COSE;
+        enum kbs_format first =
+            place[KBS_FORMAT_JOSE] <= place[KBS_FORMAT_COSE] ? KBS_FORMAT_JOSE : KBS_FORMAT_COSE;
         enum kbs_format second = first == KBS_FORMAT_JOSE ? KBS_FORMAT_COSE : KBS_FORMAT_JOSE;
 
         if (best[first].format != KBS_FORMAT_NONE && best[first].q == q) {

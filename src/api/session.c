@@ -1,11 +1,11 @@
 /*
  * Who is asking: from cookie and Bearer token to a session.
  *
- * The problem: two ways to name a session, one of which (our token) may be held by another process of the
- * same guest, and a wrapping target that nobody may choose. The approach: both only ever lead to a session row;
- * the TEE key is read from there. A token is ours if the token-held key that DESCRIBE named verifies it; a key
- * in its header is never looked at. A cookie and a token in one request must lead to the same row: otherwise one
- * of them is not the asker's.
+ * The problem: two ways to name a session, one of which (our token) may be held by another process
+ * of the same guest, and a wrapping target that nobody may choose. The approach: both only ever
+ * lead to a session row; the TEE key is read from there. A token is ours if the token-held key that
+ * DESCRIBE named verifies it; a key in its header is never looked at. A cookie and a token in one
+ * request must lead to the same row: otherwise one of them is not the asker's.
  *
  * Everything here is answered with 401 before anything about keys is looked up, so that who has not
  * attested cannot learn which keys exist.
@@ -65,8 +65,8 @@ static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, str
     KBS_AUTO_JSON claims = NULL;
     int rc = -1;
 
-    if (text.len <= strlen(BEARER) ||
-        strncasecmp((const char *)text.p, BEARER, strlen(BEARER)) != 0) { /* RFC 9110 section 11.1 */
+    if (text.len <= strlen(BEARER) || strncasecmp((const char *)text.p, BEARER, strlen(BEARER)) !=
+                                          0) { /* RFC 9110 section 11.1 */
         return kbs_fail(err, KBS_UNAUTHENTICATED, "Authorization is not a Bearer token");
     }
     if (!call->api->token.has_sign) {

@@ -1,10 +1,11 @@
 /*
  * Orders to the lane's token worker.
  *
- * The problem: the worker may refuse, hang, die, or be taken over. A refusal is an answer like any other and
- * comes with its category. After anything else the channel may still deliver the answer to a question that was
- * given up, so the next order could be answered with the last one's key: the lane is never used again. The
- * request is answered with 503 and the judge exits with KBS_EXIT_STUCK, which makes kbsd replace the lane.
+ * The problem: the worker may refuse, hang, die, or be taken over. A refusal is an answer like any
+ * other and comes with its category. After anything else the channel may still deliver the answer
+ * to a question that was given up, so the next order could be answered with the last one's key: the
+ * lane is never used again. The request is answered with 503 and the judge exits with
+ * KBS_EXIT_STUCK, which makes kbsd replace the lane.
  *
  * What the worker says is checked for range and encoding here, once, so that handlers may use it.
  */
@@ -16,7 +17,9 @@
 #include "base/log.h"
 #include "jose/write/jose.h"
 
-/* Printable text of a fixed size; PKCS#11 pads with spaces, which the worker has already cut off. */
+/*
+ * Printable text of a fixed size; PKCS#11 pads with spaces, which the worker has already cut off.
+ */
 static void facts_text(struct kbs_span v, char *out, size_t size)
 {
     if (!kbs_utf8_valid(v) || !kbs_span_to_cstr(v, out, size)) {
@@ -31,7 +34,8 @@ static int facts_key(struct kbs_span point, bool *ret_has, struct kbs_ec_public 
     if (point.len == 0) {
         return 0;
     }
-    if (kbs_ec_point_get(KBS_CURVE_P256, point, ret, err) != 0 || kbs_ec_public_check(ret, err) != 0) {
+    if (kbs_ec_point_get(KBS_CURVE_P256, point, ret, err) != 0 ||
+        kbs_ec_public_check(ret, err) != 0) {
         return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes a public key that is none");
     }
     kbs_jose_thumbprint(ret, kid);
@@ -39,7 +43,8 @@ static int facts_key(struct kbs_span point, bool *ret_has, struct kbs_ec_public 
     return 0;
 }
 
-static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size, struct kbs_error *err)
+static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size,
+                       struct kbs_error *err)
 {
     struct kbs_buf b = KBS_BUF(size - 1);
     struct kbs_wire_iter it = kbs_wire_list_iter(rungs);
@@ -69,8 +74,8 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
     struct kbs_wire_described d;
 
     /* The worker may still wait for its turn to log in. */
-    if (kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d, &api->token_answer,
-                         kbs_deadline_in_ms(KBS_LIMIT_START_MS), err) != 0) {
+    if (kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d,
+                         &api->token_answer, kbs_deadline_in_ms(KBS_LIMIT_START_MS), err) != 0) {
         /* Whatever it was, another worker may do better: not a fault of the configuration. */
         err->category = err->category == KBS_DEADLINE ? KBS_DEADLINE : KBS_TOKEN_DOWN;
         return -1;
@@ -106,7 +111,9 @@ static int token_refused(const struct kbs_wire_result *r, struct kbs_error *err)
     enum kbs_category category =
         r->category < KBS_CATEGORY_COUNT ? (enum kbs_category)r->category : KBS_INTERNAL;
 
-    /* Two of ours that the worker has no business to claim: the guest's standing is decided here. */
+    /*
+     * Two of ours that the worker has no business to claim: the guest's standing is decided here.
+     */
     if (category == KBS_UNAUTHENTICATED || category == KBS_DENIED) {
         category = KBS_INTERNAL;
     }

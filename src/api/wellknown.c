@@ -1,6 +1,6 @@
 /*
- * What anyone may read: the key that our tokens are signed with, as a JWK Set (RFC 7517 section 5). It comes from
- * the token's own description, so what is published is what signs.
+ * What anyone may read: the key that our tokens are signed with, as a JWK Set (RFC 7517 section 5).
+ * It comes from the token's own description, so what is published is what signs.
  */
 #include "api/context.h"
 

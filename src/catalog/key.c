@@ -1,9 +1,10 @@
 /*
  * Names of key versions.
  *
- * The problem: a key version is named in four places that must agree to the byte: the wire kid, party U of
- * a release, CKA_LABEL and the audit. The approach: one writer. The row's path is checked when it is made
- * (kbs_key_path_valid()), so the kid needs no escaping anywhere; kbs_kid_split() in src/base is the reverse.
+ * The problem: a key version is named in four places that must agree to the byte: the wire kid,
+ * party U of a release, CKA_LABEL and the audit. The approach: one writer. The row's path is
+ * checked when it is made (kbs_key_path_valid()), so the kid needs no escaping anywhere;
+ * kbs_kid_split() in src/base is the reverse.
  */
 #include "catalog/key.h"
 

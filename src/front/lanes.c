@@ -161,12 +161,26 @@ static struct kbs_lane *idle_lane(struct kbs_lanes *l)
     return NULL;
 }
 
+/*
+ * True if the judge can still take a request. One that is about to leave has closed its reading side
+ * before it sent its last answer, so a request is never handed to a lane that will not serve it.
+ */
+static bool lane_reads(const struct kbs_lane *lane)
+{
+    return send(lane->fd, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT) == 0 || errno == EAGAIN;
+}
+
 /* Gives waiting requests to idle lanes. Delivers nothing. */
 static void dispatch(struct kbs_lanes *l)
 {
     struct kbs_lane *lane;
 
     while (l->waiting > 0 && (lane = idle_lane(l)) != NULL) {
+        if (!lane_reads(lane)) {
+            kbs_log(KBS_LOG_INFO, "lane-leaving", "lane=%u", lane->index);
+            (void)lane_close(lane);
+            continue;
+        }
         lane->request_id = l->queue[0].id;
         lane->out = l->queue[0].frame; /* moved */
         lane->sent = 0;

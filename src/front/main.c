@@ -12,13 +12,15 @@
  * does a control message that breaks the protocol.
  */
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "base/process.h"
 #include "channel/channel.h"
 #include "front/front.h"
 
-#define CONTROL_MS 1000 /* for the rest of a control message whose first byte is here */
+#define CONTROL_MS 1000      /* for the rest of a control message whose first byte is here */
+#define SPARE_DESCRIPTORS 64 /* lanes, listeners, the loop's own */
 
 /* Closes every handle; the loop then runs out of work and uv_run() returns. */
 static void close_all(struct kbs_front *f, int exit_status)
@@ -149,8 +151,29 @@ static void wire_up(struct kbs_front *f)
     f->acceptor.retry_ms = timeouts->accept_retry_ms;
 }
 
+/*
+ * Descriptors for all connections, as far as the hard limit goes; accept(2) failing is survived
+ * anyway.
+ */
+static void raise_descriptor_limit(const struct kbs_front *f)
+{
+    struct rlimit limit;
+    rlim_t want = (rlim_t)f->conns.max + SPARE_DESCRIPTORS;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= want) {
+        return;
+    }
+    if (limit.rlim_max < want) {
+        kbs_log(KBS_LOG_WARN, "descriptor-limit", "wanted=%llu hard=%llu", (unsigned long long)want,
+                (unsigned long long)limit.rlim_max);
+    }
+    limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int serve(struct kbs_front *f, struct kbs_error *err)
 {
+    raise_descriptor_limit(f);
     wire_up(f);
     if (uv_loop_init(&f->loop) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the event loop cannot be made");

@@ -70,8 +70,8 @@ enum kbs_http_phase {
 /* A parser for the routes of one listener kind. Returns owned. KBS_INTERNAL when out of memory. */
 KBS_MUST_CHECK int kbs_http_parser_new(enum kbs_listener listener, struct kbs_http_parser **ret,
                                        struct kbs_error *err);
-struct kbs_http_parser *kbs_http_parser_free(
-    struct kbs_http_parser *p); /* NULL is fine; returns NULL */
+/* NULL is fine; returns NULL. */
+struct kbs_http_parser *kbs_http_parser_free(struct kbs_http_parser *p);
 
 /*
  * Takes bytes; *ret_used says how many. After REQUEST or REFUSED the rest belongs to the next

@@ -1,17 +1,20 @@
 /*
  * The judge as a process: configuration, peers, one request at a time.
  *
- * The problem: four peers (kbsd, front, token, ledger), of which only two may speak first, and none may be
- * trusted to keep to its turn. The approach: a fixed order at start, then one poll over all four. kbsd and front
- * may send; token and ledger only ever answer within a request, so anything from them in between, end of file
- * included, is the end of this lane. Any message that the phase does not have is fatal, as the protocol demands.
+ * The problem: four peers (kbsd, front, token, ledger), of which only two may speak first, and none
+ * may be trusted to keep to its turn. The approach: a fixed order at start, then one poll over all
+ * four. kbsd and front may send; token and ledger only ever answer within a request, so anything
+ * from them in between, end of file included, is the end of this lane. Any message that the phase
+ * does not have is fatal, as the protocol demands.
  *
- * A handler may find that a peer is out of step (kbs_api_handle()): its answer is still sent, then we exit with
- * the status that says what kbsd should do. Nothing is kept in memory that a new judge would miss.
+ * A handler may find that a peer is out of step (kbs_api_handle()): its answer is still sent, then
+ * we exit with the status that says what kbsd should do. Nothing is kept in memory that a new judge
+ * would miss.
  */
 #include "judge/judge.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 #include "api/api.h"
 #include "base/io.h"
@@ -107,7 +110,8 @@ static int judge_open(struct judge *j, struct kbs_error *err)
     if (j->config.production != 0 && setup.allow_sample) {
         return kbs_fail(err, KBS_INPUT, "the production profile does not take sample evidence");
     }
-    if (j->config.store_path.len == 0 || !kbs_span_to_cstr(j->config.store_path, path, sizeof(path))) {
+    if (j->config.store_path.len == 0 ||
+        !kbs_span_to_cstr(j->config.store_path, path, sizeof(path))) {
         return kbs_fail(err, KBS_INPUT, "the store's path is empty or too long");
     }
     if (kbs_store_open(path, &j->store, err) != 0) {
@@ -121,8 +125,8 @@ static int judge_ready(struct judge *j, struct kbs_error *err)
 {
     struct kbs_wire_ready ready = {.detail = kbs_span_str(kbs_api_describe(j->api))};
 
-    return kbs_channel_send(j->control, KBS_WIRE_READY, 0, &ready, -1, kbs_deadline_in_ms(KBS_LIMIT_START_MS),
-                            err);
+    return kbs_channel_send(j->control, KBS_WIRE_READY, 0, &ready, -1,
+                            kbs_deadline_in_ms(KBS_LIMIT_START_MS), err);
 }
 
 /* A message of the front: one request, answered. */
@@ -145,6 +149,9 @@ static int judge_request(struct judge *j)
     if (rc == 0) {
         id = j->msg.frame.id;
         status = kbs_api_handle(j->api, &request, j->msg.frame.deadline_ns, &response);
+        if (status != KBS_EXIT_OK) {
+            (void)shutdown(j->front, SHUT_RD); /* the last answer: the front sees it takes no more */
+        }
         rc = kbs_channel_send(j->front, KBS_WIRE_RESPONSE, id, &response, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
     }
@@ -162,7 +169,10 @@ static bool readable_now(int fd)
     return poll(&p, 1, 0) > 0 && (p.revents & POLLIN) != 0;
 }
 
-/* A message of kbsd: while running, only DRAIN. A request that has already been sent to us is in flight. */
+/*
+ * A message of kbsd: while running, only DRAIN. A request that has already been sent to us is in
+ * flight.
+ */
 static int judge_control(struct judge *j)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -172,7 +182,8 @@ static int judge_control(struct judge *j)
         return KBS_EXIT_OK;
     }
     if (rc == 0 && j->msg.frame.type != KBS_WIRE_DRAIN) {
-        rc = kbs_fail(&err, KBS_INPUT, "role message %s while running", kbs_wire_type_name(j->msg.frame.type));
+        rc = kbs_fail(&err, KBS_INPUT, "role message %s while running",
+                      kbs_wire_type_name(j->msg.frame.type));
     }
     if (rc != 0) {
         kbs_log_error("control_channel", &err);

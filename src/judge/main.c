@@ -1,6 +1,7 @@
 /*
- * kbs-judge: decides. Started by kbsd with its control channel on descriptor 3 (docs/protocol/role-channels.md);
- * or, once before the judges start, as `kbs-judge --migrate PATH` to bring the store's schema up to date.
+ * kbs-judge: decides. Started by kbsd with its control channel on descriptor 3
+ * (docs/protocol/role-channels.md); or, once before the judges start, as `kbs-judge --migrate PATH`
+ * to bring the store's schema up to date.
  */
 #include <stdio.h>
 #include <string.h>

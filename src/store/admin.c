@@ -1,9 +1,9 @@
 /*
  * Administrators' sequences: what makes a signed mutation single use.
  *
- * The problem: a signature that was seen once must never work again, not in another lane and not after a
- * restart. The approach: one upsert that changes a row only if the sequence grows, on the durable connection:
- * the raised sequence is on the disk before the mutation that it allows begins.
+ * The problem: a signature that was seen once must never work again, not in another lane and not
+ * after a restart. The approach: one upsert that changes a row only if the sequence grows, on the
+ * durable connection: the raised sequence is on the disk before the mutation that it allows begins.
  */
 #include "store/sql.h"
 

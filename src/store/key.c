@@ -1,9 +1,10 @@
 /*
  * The catalog's rows.
  *
- * The problem: what a row says decides what leaves the token, so a row that is not one we wrote must not be
- * half understood. The approach: every member is checked on the way out against the terms' ranges, and a row
- * that fails is an internal error, not a guess. Versions are immutable: there is an insert and no update.
+ * The problem: what a row says decides what leaves the token, so a row that is not one we wrote
+ * must not be half understood. The approach: every member is checked on the way out against the
+ * terms' ranges, and a row that fails is an internal error, not a guess. Versions are immutable:
+ * there is an insert and no update.
  */
 #include "store/sql.h"
 
@@ -43,7 +44,8 @@ static bool key_read(struct kbs_store *s, enum kbs_sql q, struct kbs_key *ret)
     int64_t floor = kbs_sql_column_int(s, q, 5);
     int64_t bytes = kbs_sql_column_int(s, q, 6);
 
-    if (!in_range(version, 1, (int64_t)UINT32_MAX + 1) || !in_range(purpose, 1, KBS_PURPOSE_COUNT) ||
+    if (!in_range(version, 1, (int64_t)UINT32_MAX + 1) ||
+        !in_range(purpose, 1, KBS_PURPOSE_COUNT) ||
         !in_range(provenance, 1, KBS_PROVENANCE_COUNT) || !in_range(floor, 1, KBS_LOCALITY_COUNT) ||
         !in_range(bytes, KBS_LIMIT_KEY_BYTES_MIN, KBS_LIMIT_KEY_BYTES_MAX + 1)) {
         return false;
@@ -60,8 +62,8 @@ static bool key_read(struct kbs_store *s, enum kbs_sql q, struct kbs_key *ret)
            kbs_key_path_valid(kbs_span_str(ret->path));
 }
 
-int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, uint32_t version, struct kbs_key *ret,
-                      struct kbs_buf *policy, struct kbs_error *err)
+int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, uint32_t version,
+                      struct kbs_key *ret, struct kbs_buf *policy, struct kbs_error *err)
 {
     const enum kbs_sql q = version == 0 ? KBS_SQL_KEY_LATEST : KBS_SQL_KEY_BY_VERSION;
     int result = 0;
@@ -88,8 +90,8 @@ int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, uint32_t versio
     return result;
 }
 
-int kbs_store_key_list(struct kbs_store *s, void (*each)(void *ctx, const struct kbs_key *key), void *ctx,
-                       struct kbs_error *err)
+int kbs_store_key_list(struct kbs_store *s, void (*each)(void *ctx, const struct kbs_key *key),
+                       void *ctx, struct kbs_error *err)
 {
     const enum kbs_sql q = KBS_SQL_KEY_LIST;
     struct kbs_key key;

@@ -1,14 +1,16 @@
 /*
  * The schema and its versions.
  *
- * The problem: an upgrade may be killed at any moment, may be started twice, and may be pointed at a file that
- * belongs to something else or to a newer kbs-hsm. The approach: the file says whose it is (application_id,
- * in its header) and meta says which schema it has; every step from one version to the next, and the new
- * version, are written in a single transaction, so that a crash leaves the old schema or the new one. A
- * file that is neither empty nor ours is refused before anything in it is changed, and so is a newer schema.
+ * The problem: an upgrade may be killed at any moment, may be started twice, and may be pointed at
+ * a file that belongs to something else or to a newer kbs-hsm. The approach: the file says whose it
+ * is (application_id, in its header) and meta says which schema it has; every step from one version
+ * to the next, and the new version, are written in a single transaction, so that a crash leaves the
+ * old schema or the new one. A file that is neither empty nor ours is refused before anything in it
+ * is changed, and so is a newer schema.
  *
- * All tables are STRICT and carry CHECKs for what their readers rely on. meta.sessions counts the rows of
- * `session` by triggers: count(*) would walk up to KBS_LIMIT_SESSIONS index entries at each challenge.
+ * All tables are STRICT and carry CHECKs for what their readers rely on. meta.sessions counts the
+ * rows of `session` by triggers: count(*) would walk up to KBS_LIMIT_SESSIONS index entries at each
+ * challenge.
  */
 #include "store/sql.h"
 
@@ -74,8 +76,10 @@ static int schema_version(sqlite3 *db, int64_t *ret, struct kbs_error *err)
     int64_t application = 0;
     int64_t objects = 0;
 
-    if (kbs_sql_integer(db, "PRAGMA application_id", "read the file's owner", &application, err) != 0 ||
-        kbs_sql_integer(db, "SELECT count(*) FROM sqlite_schema", "read the schema", &objects, err) != 0) {
+    if (kbs_sql_integer(db, "PRAGMA application_id", "read the file's owner", &application, err) !=
+            0 ||
+        kbs_sql_integer(db, "SELECT count(*) FROM sqlite_schema", "read the schema", &objects,
+                        err) != 0) {
         return -1;
     }
     if (application == 0 && objects == 0) {
@@ -85,14 +89,15 @@ static int schema_version(sqlite3 *db, int64_t *ret, struct kbs_error *err)
     if (application != KBS_STORE_APPLICATION_ID) {
         return kbs_fail(err, KBS_INTERNAL, "store: the file is a database of something else");
     }
-    return kbs_sql_integer(db, "SELECT value FROM meta WHERE name = 'schema'", "read the schema version", ret,
-                           err);
+    return kbs_sql_integer(db, "SELECT value FROM meta WHERE name = 'schema'",
+                           "read the schema version", ret, err);
 }
 
 static int schema_refuse_newer(int64_t version, struct kbs_error *err)
 {
     if (version < 0 || version > KBS_STORE_SCHEMA) {
-        return kbs_fail(err, KBS_INTERNAL, "store: schema %lld is not one of this program's (it has %d)",
+        return kbs_fail(err, KBS_INTERNAL,
+                        "store: schema %lld is not one of this program's (it has %d)",
                         (long long)version, KBS_STORE_SCHEMA);
     }
     return 0;
@@ -106,7 +111,8 @@ int kbs_sql_check_schema(sqlite3 *db, struct kbs_error *err)
         return -1;
     }
     if (version < KBS_STORE_SCHEMA) {
-        return kbs_fail(err, KBS_INTERNAL, "store: schema %lld is older than %d, run kbs-judge --migrate",
+        return kbs_fail(err, KBS_INTERNAL,
+                        "store: schema %lld is older than %d, run kbs-judge --migrate",
                         (long long)version, KBS_STORE_SCHEMA);
     }
     return 0;
@@ -137,14 +143,18 @@ static int schema_transaction(sqlite3 *db, struct kbs_error *err)
     if (kbs_sql_exec(db, "BEGIN IMMEDIATE", "begin the upgrade", err) != 0) {
         return -1;
     }
-    if (schema_upgrade(db, err) != 0 || kbs_sql_exec(db, "COMMIT", "commit the upgrade", err) != 0) {
+    if (schema_upgrade(db, err) != 0 ||
+        kbs_sql_exec(db, "COMMIT", "commit the upgrade", err) != 0) {
         (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
         return -1;
     }
     return 0;
 }
 
-/* WAL is a property of the file and cannot be set inside a transaction; setting it twice is nothing. */
+/*
+ * WAL is a property of the file and cannot be set inside a transaction; setting it twice is
+ * nothing.
+ */
 static int schema_use_wal(sqlite3 *db, struct kbs_error *err)
 {
     sqlite3_stmt *statement = NULL;
@@ -168,8 +178,8 @@ int kbs_store_migrate(const char *path, struct kbs_error *err)
     struct kbs_sql_connection c = {.db = NULL};
     int64_t version = 0;
     int result = -1;
-    /* Made here, not by SQLite, so that nobody else may read it from its first moment; -wal and -shm
-     * follow its mode. */
+    /* Made here, not by SQLite, so that from its first moment nobody else may read it; -wal and
+     * -shm follow its mode. */
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, S_IRUSR | S_IWUSR);
 
     if (fd < 0) {

@@ -1,10 +1,11 @@
 /*
  * Sessions: one row per RCAR handshake.
  *
- * The problem: several judges may work on one session at the same time, and a nonce must attest once. The
- * approach: the step from challenged to attested is one conditional UPDATE, and SQLite's write lock orders
- * the judges; whoever changes no row has lost. Rows are found by the hash of the cookie, so that who reads the
- * file cannot act as a guest. A session that has expired is not found, whether or not its row is gone yet.
+ * The problem: several judges may work on one session at the same time, and a nonce must attest
+ * once. The approach: the step from challenged to attested is one conditional UPDATE, and SQLite's
+ * write lock orders the judges; whoever changes no row has lost. Rows are found by the hash of the
+ * cookie, so that who reads the file cannot act as a guest. A session that has expired is not
+ * found, whether or not its row is gone yet.
  */
 #include "store/sql.h"
 
@@ -15,8 +16,8 @@ void kbs_session_deinit(struct kbs_session *s)
 }
 
 /* Removes a batch of expired rows; gives how many, and how many rows are left. */
-static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_removed, int64_t *ret_left,
-                          struct kbs_error *err)
+static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_removed,
+                          int64_t *ret_left, struct kbs_error *err)
 {
     int rc = 0;
 
@@ -36,7 +37,8 @@ static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_remov
     return rc == KBS_SQL_ROW ? 0 : -1;
 }
 
-static int session_insert(struct kbs_store *s, const struct kbs_session *session, struct kbs_error *err)
+static int session_insert(struct kbs_store *s, const struct kbs_session *session,
+                          struct kbs_error *err)
 {
     const enum kbs_sql q = KBS_SQL_SESSION_INSERT;
     int64_t removed = 0;
@@ -65,14 +67,16 @@ static int session_insert(struct kbs_store *s, const struct kbs_session *session
     return rc;
 }
 
-int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *session, struct kbs_error *err)
+int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *session,
+                             struct kbs_error *err)
 {
     struct kbs_error ignored = KBS_ERROR_NONE;
 
     if (kbs_sql_run(s, KBS_SQL_BEGIN, "begin", err) != 0) {
         return -1;
     }
-    if (session_insert(s, session, err) != 0 || kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", err) != 0) {
+    if (session_insert(s, session, err) != 0 ||
+        kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", err) != 0) {
         (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
         return -1;
     }
@@ -97,7 +101,8 @@ static bool session_read_attested(struct kbs_store *s, enum kbs_sql q, struct kb
     ret->report_digest.len = digest.len;
     kbs_buf_put_span(&ret->claims, kbs_sql_column_bytes(s, q, 13));
     kbs_buf_put_span(&ret->token, kbs_sql_column_bytes(s, q, 14));
-    return !ret->claims.failed && !ret->token.failed && ret->claims.len != 0 && ret->token.len != 0 &&
+    return !ret->claims.failed && !ret->token.failed && ret->claims.len != 0 &&
+           ret->token.len != 0 &&
            kbs_ec_point_get((enum kbs_curve)curve, kbs_sql_column_bytes(s, q, 11), &ret->tee_key,
                             &ignored) == 0;
 }
@@ -147,10 +152,11 @@ static int session_find(struct kbs_store *s, enum kbs_sql q, struct kbs_span id,
     return result;
 }
 
-int kbs_store_session_by_cookie(struct kbs_store *s, const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
-                                struct kbs_session *ret, struct kbs_error *err)
+int kbs_store_session_by_cookie(struct kbs_store *s, const uint8_t hash[KBS_SHA256_BYTES],
+                                int64_t now_s, struct kbs_session *ret, struct kbs_error *err)
 {
-    return session_find(s, KBS_SQL_SESSION_BY_COOKIE, kbs_span(hash, KBS_SHA256_BYTES), now_s, ret, err);
+    return session_find(s, KBS_SQL_SESSION_BY_COOKIE, kbs_span(hash, KBS_SHA256_BYTES), now_s, ret,
+                        err);
 }
 
 int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16], int64_t now_s,
@@ -159,7 +165,8 @@ int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16], int64_t
     return session_find(s, KBS_SQL_SESSION_BY_SID, kbs_span(sid, 16), now_s, ret, err);
 }
 
-int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session, struct kbs_error *err)
+int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
+                             struct kbs_error *err)
 {
     const enum kbs_sql q = KBS_SQL_SESSION_ATTEST;
     uint8_t point[KBS_EC_POINT_MAX_BYTES];

@@ -1,6 +1,6 @@
 /*
- * Inside src/store only: the open store, its prepared statements and what every statement's function does
- * around them. Why there are two connections is told on top of store.c.
+ * Inside src/store only: the open store, its prepared statements and what every statement's
+ * function does around them. Why there are two connections is told on top of store.c.
  */
 #ifndef KBS_STORE_SQL_H
 #define KBS_STORE_SQL_H
@@ -55,18 +55,22 @@ struct kbs_store {
 #define KBS_SQL_EXISTS 2
 
 /*
- * Opens a connection to an existing file with our settings; `synchronous` is "NORMAL" or "FULL". On failure *c
- * still has to be closed. Does not look at what the file holds.
+ * Opens a connection to an existing file with our settings; `synchronous` is "NORMAL" or "FULL". On
+ * failure *c still has to be closed. Does not look at what the file holds.
  */
-KBS_MUST_CHECK int kbs_sql_open(struct kbs_sql_connection *c, const char *path, const char *synchronous,
-                                struct kbs_error *err);
+KBS_MUST_CHECK int kbs_sql_open(struct kbs_sql_connection *c, const char *path,
+                                const char *synchronous, struct kbs_error *err);
 void kbs_sql_close(struct kbs_sql_connection *c);
 
-/* Fills *err from a connection's last result: KBS_BUSY for a lock not had in time, else KBS_INTERNAL. */
+/*
+ * Fills *err from a connection's last result: KBS_BUSY for a lock not had in time, else
+ * KBS_INTERNAL.
+ */
 int kbs_sql_fail(sqlite3 *db, int rc, const char *what, struct kbs_error *err);
 
 /* Runs SQL text without parameters and rows. */
-KBS_MUST_CHECK int kbs_sql_exec(sqlite3 *db, const char *sql, const char *what, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_sql_exec(sqlite3 *db, const char *sql, const char *what,
+                                struct kbs_error *err);
 /* The one integer that a query gives; KBS_INTERNAL if there is no row. */
 KBS_MUST_CHECK int kbs_sql_integer(sqlite3 *db, const char *sql, const char *what, int64_t *ret,
                                    struct kbs_error *err);
@@ -75,8 +79,9 @@ KBS_MUST_CHECK int kbs_sql_integer(sqlite3 *db, const char *sql, const char *wha
 KBS_MUST_CHECK int kbs_sql_check_schema(sqlite3 *db, struct kbs_error *err);
 
 /*
- * Advances a prepared statement: 0 done, KBS_SQL_ROW, KBS_SQL_EXISTS or -1. Whatever it gave, the caller ends
- * with kbs_sql_reset(), since a statement that is not reset holds its read transaction open.
+ * Advances a prepared statement: 0 done, KBS_SQL_ROW, KBS_SQL_EXISTS or -1. Whatever it gave, the
+ * caller ends with kbs_sql_reset(), since a statement that is not reset holds its read transaction
+ * open.
  */
 KBS_MUST_CHECK int kbs_sql_step(struct kbs_store *s, enum kbs_sql which, const char *what,
                                 struct kbs_error *err);

@@ -1,27 +1,30 @@
 /*
  * The open store.
  *
- * The problem: sessions are written twice per handshake and may be lost in a power cut (the guest attests
- * again); catalog rows and administrators' sequences may not. One setting of `synchronous` is wrong for one
- * of the two: FULL costs an fsync per handshake message, NORMAL forgets a key that was acknowledged.
+ * The problem: sessions are written twice per handshake and may be lost in a power cut (the guest
+ * attests again); catalog rows and administrators' sequences may not. One setting of `synchronous`
+ * is wrong for one of the two: FULL costs an fsync per handshake message, NORMAL forgets a key that
+ * was acknowledged.
  *
- * The approach: one file in WAL mode and two connections to it in every judge. `synchronous` belongs to the
- * connection: the fast one (NORMAL) appends to the WAL without waiting, the durable one (FULL) waits for the
- * disk at commit. The WAL is one sequence of frames, so a durable commit also makes everything before it durable,
- * and a power cut takes away a tail of sessions, never a hole, and never a durable row. An attested session that is
- * lost that way is challenged again, for the rest of its five minutes, on a machine that has just booted:
- * its nonce could then be attested once more, by who holds its cookie and the same evidence. That gives nothing
- * he did not have.
+ * The approach: one file in WAL mode and two connections to it in every judge. `synchronous`
+ * belongs to the connection: the fast one (NORMAL) appends to the WAL without waiting, the durable
+ * one (FULL) waits for the disk at commit. The WAL is one sequence of frames, so a durable commit
+ * also makes everything before it durable, and a power cut takes away a tail of sessions, never a
+ * hole, and never a durable row. An attested session that is lost that way is challenged again, for
+ * the rest of its five minutes, on a machine that has just booted: its nonce could then be attested
+ * once more, by who holds its cookie and the same evidence. That gives nothing he did not have.
  *
- * Rejected: two files (a backup and a migration would have to keep them in step), and a PRAGMA per transaction on
- * one connection (it works, but the durability of a row would hang on what ran before).
+ * Rejected: two files (a backup and a migration would have to keep them in step), and a PRAGMA per
+ * transaction on one connection (it works, but the durability of a row would hang on what ran
+ * before).
  *
- * Waiting: SQLite's own busy handler sleeps in steps that grow to 100 ms; a judge that waits for another's 30 µs
- * write would stall for up to 0.7 s. Ours sleeps 100 µs each time, up to KBS_STORE_BUSY_MAX_MS in one call, after
- * which the request is answered with 503.
+ * Waiting: SQLite's own busy handler sleeps in steps that grow to 100 ms; a judge that waits for
+ * another's 30 µs write would stall for up to 0.7 s. Ours sleeps 100 µs each time, up to
+ * KBS_STORE_BUSY_MAX_MS in one call, after which the request is answered with 503.
  *
- * Invariants: statements are prepared once and reset after each use; write transactions begin IMMEDIATE; the
- * two connections are never inside a transaction at the same time (one process would wait for itself).
+ * Invariants: statements are prepared once and reset after each use; write transactions begin
+ * IMMEDIATE; the two connections are never inside a transaction at the same time (one process would
+ * wait for itself).
  */
 #include "store/sql.h"
 
@@ -30,9 +33,9 @@
 
 #include "base/clock.h"
 
-#define SESSION_COLUMNS \
-    "cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s, binding, attested_s, tee_curve, " \
-    "tee_point, report_digest, claims, token"
+#define SESSION_COLUMNS                                                                     \
+    "cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s, binding, attested_s," \
+    " tee_curve, tee_point, report_digest, claims, token"
 #define KEY_COLUMNS "id, version, path, purpose, provenance, floor, bytes, kcv, created_s, policy"
 
 static const char *const sql_texts[KBS_SQL_COUNT] = {
@@ -49,10 +52,11 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         " VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)",
     [KBS_SQL_SESSION_BY_COOKIE] =
         "SELECT " SESSION_COLUMNS " FROM session WHERE cookie_hash = ?1 AND expires_s > ?2",
-    [KBS_SQL_SESSION_BY_SID] = "SELECT " SESSION_COLUMNS " FROM session WHERE sid = ?1 AND expires_s > ?2",
+    [KBS_SQL_SESSION_BY_SID] =
+        "SELECT " SESSION_COLUMNS " FROM session WHERE sid = ?1 AND expires_s > ?2",
     [KBS_SQL_SESSION_ATTEST] =
-        "UPDATE session SET state = 2, expires_s = ?2, binding = ?3, attested_s = ?4, tee_curve = ?5,"
-        " tee_point = ?6, report_digest = ?7, claims = ?8, token = ?9"
+        "UPDATE session SET state = 2, expires_s = ?2, binding = ?3, attested_s = ?4,"
+        " tee_curve = ?5, tee_point = ?6, report_digest = ?7, claims = ?8, token = ?9"
         " WHERE cookie_hash = ?1 AND state = 1 AND expires_s > ?4",
     [KBS_SQL_KEY_BY_VERSION] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND version = ?2",
     [KBS_SQL_KEY_LATEST] =
@@ -89,7 +93,8 @@ int kbs_sql_fail(sqlite3 *db, int rc, const char *what, struct kbs_error *err)
     int primary = rc & 0xff;
 
     if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED) {
-        return kbs_fail_native(err, KBS_BUSY, KBS_ORIGIN_SQLITE, rc, "the store is busy (%s)", what);
+        return kbs_fail_native(err, KBS_BUSY, KBS_ORIGIN_SQLITE, rc, "the store is busy (%s)",
+                               what);
     }
     return kbs_fail_native(err, KBS_INTERNAL, KBS_ORIGIN_SQLITE, rc, "store: %s: %.80s", what,
                            db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
@@ -102,7 +107,8 @@ int kbs_sql_exec(sqlite3 *db, const char *sql, const char *what, struct kbs_erro
     return rc == SQLITE_OK ? 0 : kbs_sql_fail(db, rc, what, err);
 }
 
-int kbs_sql_integer(sqlite3 *db, const char *sql, const char *what, int64_t *ret, struct kbs_error *err)
+int kbs_sql_integer(sqlite3 *db, const char *sql, const char *what, int64_t *ret,
+                    struct kbs_error *err)
 {
     sqlite3_stmt *statement = NULL;
     int rc = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
@@ -123,7 +129,8 @@ int kbs_sql_integer(sqlite3 *db, const char *sql, const char *what, int64_t *ret
 int kbs_sql_open(struct kbs_sql_connection *c, const char *path, const char *synchronous,
                  struct kbs_error *err)
 {
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
+                SQLITE_OPEN_EXRESCODE;
     char *pragmas = NULL;
     int rc = sqlite3_open_v2(path, &c->db, flags, NULL);
 
@@ -131,13 +138,17 @@ int kbs_sql_open(struct kbs_sql_connection *c, const char *path, const char *syn
         return kbs_sql_fail(c->db, rc, "open", err);
     }
     (void)sqlite3_busy_handler(c->db, sql_busy, c);
-    /* What a stranger wrote into the file's schema is not to be run, and we do not write there either. */
+    /*
+     * What a stranger wrote into the file's schema is not to be run, and we do not write there
+     * either.
+     */
     (void)sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     (void)sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     (void)sqlite3_db_config(c->db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
-    pragmas = sqlite3_mprintf("PRAGMA synchronous=%s; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON;"
-                              " PRAGMA foreign_keys=ON; PRAGMA mmap_size=0;",
-                              synchronous);
+    pragmas = sqlite3_mprintf(
+        "PRAGMA synchronous=%s; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON;"
+        " PRAGMA foreign_keys=ON; PRAGMA mmap_size=0;",
+        synchronous);
     if (pragmas == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "store: out of memory");
     }
@@ -158,7 +169,8 @@ static int store_prepare(struct kbs_store *s, struct kbs_error *err)
 {
     for (int i = 0; i < KBS_SQL_COUNT; i++) {
         sqlite3 *db = sql_is_durable((enum kbs_sql)i) ? s->durable.db : s->fast.db;
-        int rc = sqlite3_prepare_v3(db, sql_texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[i], NULL);
+        int rc = sqlite3_prepare_v3(db, sql_texts[i], -1, SQLITE_PREPARE_PERSISTENT,
+                                    &s->statements[i], NULL);
 
         if (rc != SQLITE_OK) {
             return kbs_sql_fail(db, rc, "prepare", err);
@@ -174,7 +186,8 @@ int kbs_store_open(const char *path, struct kbs_store **ret, struct kbs_error *e
     if (s == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "store: out of memory");
     }
-    if (kbs_sql_open(&s->fast, path, "NORMAL", err) != 0 || kbs_sql_check_schema(s->fast.db, err) != 0 ||
+    if (kbs_sql_open(&s->fast, path, "NORMAL", err) != 0 ||
+        kbs_sql_check_schema(s->fast.db, err) != 0 ||
         kbs_sql_open(&s->durable, path, "FULL", err) != 0 || store_prepare(s, err) != 0) {
         (void)kbs_store_close(s);
         return -1;
@@ -235,14 +248,14 @@ void kbs_sql_bind_int(struct kbs_store *s, enum kbs_sql which, int index, int64_
 
 void kbs_sql_bind_blob(struct kbs_store *s, enum kbs_sql which, int index, struct kbs_span v)
 {
-    (void)sqlite3_bind_blob64(s->statements[which], index, v.len != 0 ? (const void *)v.p : "", v.len,
-                              SQLITE_STATIC);
+    (void)sqlite3_bind_blob64(s->statements[which], index, v.len != 0 ? (const void *)v.p : "",
+                              v.len, SQLITE_STATIC);
 }
 
 void kbs_sql_bind_text(struct kbs_store *s, enum kbs_sql which, int index, struct kbs_span v)
 {
-    (void)sqlite3_bind_text64(s->statements[which], index, v.len != 0 ? (const char *)v.p : "", v.len,
-                              SQLITE_STATIC, SQLITE_UTF8);
+    (void)sqlite3_bind_text64(s->statements[which], index, v.len != 0 ? (const char *)v.p : "",
+                              v.len, SQLITE_STATIC, SQLITE_UTF8);
 }
 
 int64_t kbs_sql_column_int(struct kbs_store *s, enum kbs_sql which, int column)

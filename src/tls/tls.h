@@ -30,8 +30,8 @@ struct kbs_tls;         /* one connection */
  */
 KBS_MUST_CHECK int kbs_tls_context_new(struct kbs_span certificate, int key_fd,
                                        struct kbs_tls_context **ret, struct kbs_error *err);
-struct kbs_tls_context *kbs_tls_context_free(
-    struct kbs_tls_context *c); /* NULL is fine; returns NULL */
+/* NULL is fine; returns NULL. */
+struct kbs_tls_context *kbs_tls_context_free(struct kbs_tls_context *c);
 
 /* The context must outlive the session. Returns owned. */
 KBS_MUST_CHECK int kbs_tls_new(struct kbs_tls_context *c, struct kbs_tls **ret,

@@ -250,6 +250,7 @@ class Front:
         for name, value in options.items():
             setattr(context, name, value)
         sock = socket.create_connection(self.tls.getsockname(), TIMEOUT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Client(context.wrap_socket(sock, server_hostname="127.0.0.1"))
 
     def metrics(self):

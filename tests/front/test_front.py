@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import socket
 import ssl
 import struct
@@ -543,9 +544,22 @@ def test_silent_connections_make_room():
             client.sock.close()
 
 
+def test_descriptor_limit_is_raised():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        front = Front(max_connections=200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with front:
+        clients = [front.connect() for _ in range(150)]
+        for client in clients:
+            assert client.get("/healthz").status == 200
+            client.sock.close()
+
+
 def test_descriptors_run_out():
     """accept(2) fails; the loop goes on, and accepts again when it can."""
-    import resource
     with Front(max_connections=1000) as front:
         resource.prlimit(front.pid, resource.RLIMIT_NOFILE, (30, 30))
         clients = [front.connect() for _ in range(40)]

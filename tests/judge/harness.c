@@ -45,7 +45,8 @@ struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve)
     return public;
 }
 
-void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out, size_t size)
+void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out,
+              size_t size)
 {
     struct kbs_buf text = KBS_BUF(size - 1);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -74,7 +75,8 @@ static void key_point(EVP_PKEY *key, uint8_t point[65])
 {
     size_t n = 0;
 
-    assert_int_equal(EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, 65, &n), 1);
+    assert_int_equal(EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, point, 65, &n),
+                     1);
     assert_int_equal(n, 65);
 }
 
@@ -101,8 +103,8 @@ static void token_describe(struct judge *j, uint64_t id)
     }
     key_point(j->import, import);
     d.import_public = kbs_span(import, sizeof(import));
-    assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1, kbs_deadline_in_ms(WAIT_MS),
-                                      &err),
+    assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1,
+                                      kbs_deadline_in_ms(WAIT_MS), &err),
                      0);
     kbs_buf_deinit(&rungs_buf);
 }
@@ -130,7 +132,8 @@ static void token_fill(struct judge *j, enum kbs_wire_type type, char *jws, size
     if (type == KBS_WIRE_RELEASE) {
         assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->release, &err), 0);
         r->rung = KBS_SPAN_LIT("transport");
-        r->locality = j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
+        r->locality =
+            j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
         r->format = j->release.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
     } else if (type == KBS_WIRE_GENERATE) {
@@ -174,9 +177,9 @@ static void token_serve(struct judge *j)
                                      .function = KBS_SPAN_LIT("C_WrapKey"),
                                      .detail = kbs_span_str(j->refuse_detail)};
     }
-    assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_RESULT, id, &r, -1, kbs_deadline_in_ms(WAIT_MS),
-                                      &err),
-                     0);
+    assert_int_equal(
+        kbs_channel_send(j->token, KBS_WIRE_RESULT, id, &r, -1, kbs_deadline_in_ms(WAIT_MS), &err),
+        0);
 }
 
 /* ---- fake ledger ---- */
@@ -218,7 +221,8 @@ static void ledger_serve(struct judge *j)
     ledger_write(j, &append);
     j->records++;
     ack.seq = j->records;
-    if (j->ledger_mood == LEDGER_HANGS_UP || (j->ledger_mood == LEDGER_BREAKS && j->records % 2 == 0)) {
+    if (j->ledger_mood == LEDGER_HANGS_UP ||
+        (j->ledger_mood == LEDGER_BREAKS && j->records % 2 == 0)) {
         kbs_io_close(&j->ledger);
     } else if (j->ledger_mood != LEDGER_SILENT) {
         assert_int_equal(kbs_channel_send(j->ledger, KBS_WIRE_ACK, m.frame.id, &ack, -1,
@@ -237,7 +241,8 @@ static void serve_until(struct judge *j, int fd)
                                {.fd = j->token, .events = POLLIN}};
 
         assert_true(poll(fds, 3, WAIT_MS) > 0);
-        if (fds[1].revents != 0) { /* before the token, so that the order of events is the judge's */
+        if (fds[1].revents !=
+            0) { /* before the token, so that the order of events is the judge's */
             ledger_serve(j);
         } else if (fds[2].revents != 0) {
             token_serve(j);
@@ -295,7 +300,8 @@ static void control_send(struct judge *j, enum kbs_wire_type type, const void *m
 {
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_channel_send(j->control, type, 0, msg, fd, kbs_deadline_in_ms(WAIT_MS), &err), 0);
+    assert_int_equal(
+        kbs_channel_send(j->control, type, 0, msg, fd, kbs_deadline_in_ms(WAIT_MS), &err), 0);
 }
 
 static void attach_peer(struct judge *j, enum kbs_attach what, int *ret_ours)
@@ -457,7 +463,8 @@ int judge_teardown(void **state)
 
 /* ---- the front's part ---- */
 
-static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs, struct kbs_buf *buf)
+static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
+                                    struct kbs_buf *buf)
 {
     struct kbs_wire_list_builder b = {.buf = buf};
     size_t n = 0;
@@ -499,7 +506,8 @@ void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_buf params = KBS_BUF(4096);
     struct kbs_buf query = KBS_BUF(4096);
-    enum kbs_listener listener = j->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
+    enum kbs_listener listener =
+        j->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
     struct kbs_wire_request r = {
         .route = (uint8_t)ask->route,
         .listener = (uint8_t)(ask->listener != KBS_LISTENER_NONE ? ask->listener : listener),
@@ -516,9 +524,9 @@ void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
         .body = kbs_span_str(ask->body),
     };
 
-    assert_int_equal(kbs_channel_send(j->front, KBS_WIRE_REQUEST, 77, &r, -1, kbs_deadline_in_ms(WAIT_MS),
-                                      &err),
-                     0);
+    assert_int_equal(
+        kbs_channel_send(j->front, KBS_WIRE_REQUEST, 77, &r, -1, kbs_deadline_in_ms(WAIT_MS), &err),
+        0);
     kbs_buf_deinit(&params);
     kbs_buf_deinit(&query);
     serve_until(j, j->front);
@@ -534,7 +542,8 @@ void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, c
     assert_non_null(r);
     judge_ask(j, ask, r);
     if (r->status != status || (text != NULL && strstr(r->body, text) == NULL)) {
-        print_error("expected %u '%s', got %u %s\n", status, text != NULL ? text : "", r->status, r->body);
+        print_error("expected %u '%s', got %u %s\n", status, text != NULL ? text : "", r->status,
+                    r->body);
         fail();
     }
     if (status >= 400) { /* Trustee's shape, and nothing beside it */
@@ -572,7 +581,8 @@ void guest_auth(struct judge *j, struct guest *g)
     const struct ask ask = {.route = KBS_ROUTE_AUTH,
                             .target = "/kbs/v0/auth",
                             .content_type = "application/json",
-                            .body = "{\"version\":\"0.4.0\",\"tee\":\"sample\",\"extra-params\":\"\"}"};
+                            .body =
+                                "{\"version\":\"0.4.0\",\"tee\":\"sample\",\"extra-params\":\"\"}"};
     struct reply *r = calloc(1, sizeof(*r));
     struct kbs_error err = KBS_ERROR_NONE;
     KBS_AUTO_JSON body = NULL;
@@ -584,7 +594,8 @@ void guest_auth(struct judge *j, struct guest *g)
     assert_int_equal(strlen(r->cookie), KBS_LIMIT_COOKIE_BYTES);
     assert_int_equal(r->cookie[12], '4'); /* UUIDv4 */
     assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "challenge", &body, &err), 0);
-    (void)snprintf(g->nonce, sizeof(g->nonce), "%s", json_string_value(json_object_get(body, "nonce")));
+    (void)snprintf(g->nonce, sizeof(g->nonce), "%s",
+                   json_string_value(json_object_get(body, "nonce")));
     assert_int_equal(strlen(g->nonce), 44);
     assert_int_equal(g->nonce[43], '=');
     (void)snprintf(g->cookie, sizeof(g->cookie), "%s", r->cookie);
@@ -602,9 +613,11 @@ void guest_evidence(struct guest *g, char *out, size_t size)
 {
     struct kbs_buf text = KBS_BUF(size - 1);
 
-    kbs_buf_printf(&text, "{\"init-data\":null,\"runtime-data\":{\"nonce\":\"%s\",\"tee-pubkey\":", g->nonce);
+    kbs_buf_printf(
+        &text, "{\"init-data\":null,\"runtime-data\":{\"nonce\":\"%s\",\"tee-pubkey\":", g->nonce);
     kbs_jose_tee_jwk_put(&text, &g->public);
-    kbs_buf_put_str(&text, "},\"tee-evidence\":{\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"");
+    kbs_buf_put_str(&text,
+                    "},\"tee-evidence\":{\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"");
     kbs_base64_put(&text, kbs_digest_span(&g->digest));
     kbs_buf_put_str(&text, "\"},\"additional_evidence\":\"\"}}");
     assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
@@ -633,7 +646,8 @@ void guest_attest(struct judge *j, struct guest *g)
     }
     assert_string_equal(r->cookie, g->cookie);
     assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "token", &body, &err), 0);
-    (void)snprintf(g->token, sizeof(g->token), "%s", json_string_value(json_object_get(body, "token")));
+    (void)snprintf(g->token, sizeof(g->token), "%s",
+                   json_string_value(json_object_get(body, "token")));
     (void)snprintf(g->bearer, sizeof(g->bearer), "Bearer %s", g->token);
     free(r);
 }

@@ -1,7 +1,7 @@
 /*
- * A real kbs-judge between fake peers, all in one thread: the test is its kbsd, front, token worker and ledger.
- * judge_ask() sends a request and serves token and ledger until the answer is there, so nothing here sleeps
- * and every run has one order of events.
+ * A real kbs-judge between fake peers, all in one thread: the test is its kbsd, front, token worker
+ * and ledger. judge_ask() sends a request and serves token and ledger until the answer is there, so
+ * nothing here sleeps and every run has one order of events.
  */
 #ifndef KBS_TESTS_JUDGE_HARNESS_H
 #define KBS_TESTS_JUDGE_HARNESS_H
@@ -61,14 +61,15 @@ struct judge {
     const char *refuse_detail;
     enum ledger_mood ledger_mood;
     /* what the peers saw */
-    struct kbs_channel_msg order_msg; /* the last order, which `release`, `generate`, `import` borrow */
+    struct kbs_channel_msg
+        order_msg; /* the last order, which `release`, `generate`, `import` borrow */
     struct kbs_wire_release release;
     struct kbs_wire_generate generate;
     struct kbs_wire_import import_order;
-    unsigned int orders;       /* RELEASE, GENERATE, IMPORT */
-    unsigned int unacked;      /* records that were not acknowledged when the token was last asked */
+    unsigned int orders;  /* RELEASE, GENERATE, IMPORT */
+    unsigned int unacked; /* records that were not acknowledged when the token was last asked */
     uint64_t records;
-    char ledger_text[65536];   /* one line per record: kind name=value ... */
+    char ledger_text[65536]; /* one line per record: kind name=value ... */
 };
 
 /* A request to send; absent members are empty. */
@@ -124,7 +125,8 @@ void judge_add_key(struct judge *j, const char *path, uint32_t version, const ch
 EVP_PKEY *key_new(const char *curve);
 struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve);
 /* Signs a compact JWS into out (NUL-terminated). */
-void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out, size_t size);
+void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out,
+              size_t size);
 
 /* The guest's side. */
 struct guest {

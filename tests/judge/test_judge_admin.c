@@ -1,5 +1,6 @@
 /*
- * The judge of the admin lane: what an administrator can do, and every signature that must not count.
+ * The judge of the admin lane: what an administrator can do, and every signature that must not
+ * count.
  */
 #include "harness.h"
 
@@ -15,7 +16,9 @@
 
 #define KEYS "/kbs/v0/admin/keys"
 #define CREATE "{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\"}"
-#define POLICY "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[{\"claim\":\"kbs.tee\",\"equals\":\"sample\"}]}]}"
+#define POLICY                                       \
+    "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[" \
+    "{\"claim\":\"kbs.tee\",\"equals\":\"sample\"}]}]}"
 
 /* What goes into a signature; the test changes one member at a time. */
 struct signature {
@@ -73,8 +76,8 @@ static const char *signature_make(struct signature *s)
     kbs_jose_thumbprint(&public, kid);
     kbs_buf_printf(&payload, "{\"m\":\"%s\",\"p\":\"%s\",\"b\":\"", s->m, s->p);
     kbs_base64url_put(&payload, kbs_span(digest, sizeof(digest)));
-    kbs_buf_printf(&payload, "\",\"n\":\"%s\",\"s\":%llu,\"exp\":%lld%s}", s->nonce, (unsigned long long)s->s,
-                   (long long)s->exp, s->extra != NULL ? s->extra : "");
+    kbs_buf_printf(&payload, "\",\"n\":\"%s\",\"s\":%llu,\"exp\":%lld%s}", s->nonce,
+                   (unsigned long long)s->s, (long long)s->exp, s->extra != NULL ? s->extra : "");
     jws_sign(s->key, s->kid != NULL ? s->kid : kid, s->typ, kbs_buf_cstr(&payload), s->text,
              sizeof(s->text));
     kbs_buf_deinit(&payload);
@@ -116,12 +119,16 @@ static void test_create_list_show(void **state)
 
     expect_signed(j, ask_list(), 200, "{\"keys\":[]}");
     assert_int_equal(j->records, 0); /* reads are not recorded */
-    expect_signed(j, ask_create("{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\",\"bytes\":16,"
-                                "\"floor\":\"token\",\"policy\":" POLICY "}"),
-                  200,
-                  "{\"path\":\"repo/type/tag\",\"version\":1,\"kid\":\"repo/type/tag/v1\",\"purpose\":\"release\","
-                  "\"provenance\":\"generated\",\"alg\":\"AES\",\"bytes\":16,\"floor\":\"token\","
-                  "\"kcv\":\"0a0b0c0d\",\"created\":");
+    expect_signed(
+        j,
+        ask_create(
+            "{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\",\"bytes\":16,"
+            "\"floor\":\"token\",\"policy\":" POLICY "}"),
+        200,
+        "{\"path\":\"repo/type/tag\",\"version\":1,\"kid\":\"repo/type/tag/v1\","
+        "\"purpose\":\"release\","
+        "\"provenance\":\"generated\",\"alg\":\"AES\",\"bytes\":16,\"floor\":\"token\","
+        "\"kcv\":\"0a0b0c0d\",\"created\":");
     assert_true(kbs_span_equal_str(j->generate.label, "repo/type/tag/v1"));
     assert_int_equal(j->generate.key_bytes, 16);
     assert_int_equal(j->generate.purpose, KBS_PURPOSE_RELEASE);
@@ -129,8 +136,9 @@ static void test_create_list_show(void **state)
     ledger_expect(j, "key-generate phase=intent path=repo/type/tag version=1 id=");
     ledger_expect(j, "key-generate phase=outcome intent=1 path=repo/type/tag");
     ledger_expect(j, "outcome=done kcv=0a0b0c0d");
-    expect_signed(j, ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"), 200,
-                  "\"bytes\":32,\"floor\":\"transport\"");
+    expect_signed(j,
+                  ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"),
+                  200, "\"bytes\":32,\"floor\":\"transport\"");
     expect_signed(j, ask_list(), 200, "},{\"path\":\"repo/type/z\"");
     expect_signed(j, show, 200, "\"policy\":" POLICY "}");
     show.target = KEYS "/repo/type/z";
@@ -146,7 +154,10 @@ static void test_create_refusals(void **state)
 {
     struct judge *j = *state;
     static const char *const bad[] = {
-        "", "[]", "{}", "{\"path\":\"repo/type/tag\"}",
+        "",
+        "[]",
+        "{}",
+        "{\"path\":\"repo/type/tag\"}",
         "{\"path\":\"repo/type\",\"purpose\":\"release\",\"alg\":\"AES\"}",
         "{\"path\":\"../type/tag\",\"purpose\":\"release\",\"alg\":\"AES\"}",
         "{\"path\":\"repo/type/tag\",\"purpose\":\"import\",\"alg\":\"AES\"}",
@@ -157,7 +168,8 @@ static void test_create_refusals(void **state)
         "{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\",\"policy\":\"x\"}",
         "{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\",\"policy\":{}}",
         "{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\",\"extractable\":true}",
-        "{\"path\":\"repo/type/tag\",\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\"}", NULL};
+        "{\"path\":\"r/t/t\",\"path\":\"r/t/t\",\"purpose\":\"release\",\"alg\":\"AES\"}",
+        NULL};
     struct ask ask = ask_create(CREATE);
 
     for (size_t i = 0; bad[i] != NULL; i++) {
@@ -216,14 +228,15 @@ static void test_import_key(void **state)
 
     kbs_jose_thumbprint(&public, kid);
     expect_signed(j, ask, 200, kid);
-    expect_signed(j, ask, 200,
-                  "\"token\":{\"manufacturer\":\"Test \\\"Co\\\"\",\"model\":\"T1\",\"serial\":\"42\","
-                  "\"class\":\"software\",\"rungs\":[\"cose-hkdf\",\"transport\"]}}");
+    expect_signed(
+        j, ask, 200,
+        "\"token\":{\"manufacturer\":\"Test \\\"Co\\\"\",\"model\":\"T1\",\"serial\":\"42\","
+        "\"class\":\"software\",\"rungs\":[\"cose-hkdf\",\"transport\"]}}");
 }
 
 /* An import body with the given parts. */
-static void import_body(struct judge *j, const char *kid, const char *apu, const char *apv, size_t wrapped,
-                        char *out, size_t size)
+static void import_body(struct judge *j, const char *kid, const char *apu, const char *apv,
+                        size_t wrapped, char *out, size_t size)
 {
     struct kbs_ec_public import = key_public(j->import, KBS_CURVE_P256);
     EVP_PKEY *ephemeral = key_new("P-256");
@@ -269,7 +282,8 @@ static void test_import(void **state)
     assert_int_equal(j->orders, 0);
 
     import_body(j, NULL, "kbs-import-v1", "repo/type/tag/v1", 40, body, sizeof(body));
-    expect_signed(j, ask, 200, "\"provenance\":\"imported\",\"alg\":\"AES\",\"bytes\":32,\"floor\":\"worker\"");
+    expect_signed(j, ask, 200,
+                  "\"provenance\":\"imported\",\"alg\":\"AES\",\"bytes\":32,\"floor\":\"worker\"");
     assert_int_equal(j->import_order.wrapped.len, 40);
     assert_true(kbs_span_equal_str(j->import_order.label, "repo/type/tag/v1"));
     ledger_expect(j, "key-import phase=intent");
@@ -298,7 +312,8 @@ static void test_signature_keys(void **state)
     char kid[44];
 
     judge_expect(j, &ask, 401, "/errors/AdminAuthAccess"); /* none at all */
-    ledger_expect(j, "admin-denied reason=Kbs-Signature is missing method=POST target=" KEYS " peer=");
+    ledger_expect(j,
+                  "admin-denied reason=Kbs-Signature is missing method=POST target=" KEYS " peer=");
     ask.signature = "x.y.z";
     judge_expect(j, &ask, 401, NULL);
     s.typ = "JWT";
@@ -428,11 +443,12 @@ static void test_denied_records_are_bounded(void **state)
 static void test_routes_of_the_duty(void **state)
 {
     struct judge *j = *state;
-    static const enum kbs_route foreign[] = {KBS_ROUTE_AUTH, KBS_ROUTE_ATTEST, KBS_ROUTE_KEY_RELEASE,
-                                             KBS_ROUTE_JWKS};
+    static const enum kbs_route foreign[] = {KBS_ROUTE_AUTH, KBS_ROUTE_ATTEST,
+                                             KBS_ROUTE_KEY_RELEASE, KBS_ROUTE_JWKS};
 
     for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
-        struct ask ask = {.route = foreign[i], .method = foreign[i] == KBS_ROUTE_JWKS ? "GET" : "POST"};
+        struct ask ask = {.route = foreign[i],
+                          .method = foreign[i] == KBS_ROUTE_JWKS ? "GET" : "POST"};
 
         judge_expect(j, &ask, 404, NULL);
         ask.listener = KBS_LISTENER_GUEST;

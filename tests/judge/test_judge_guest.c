@@ -1,6 +1,6 @@
 /*
- * The judge of a guest lane: the handshake, key release, and everything that must be refused. The judge is
- * the real one; token, ledger and front are the harness.
+ * The judge of a guest lane: the handshake, key release, and everything that must be refused. The
+ * judge is the real one; token, ledger and front are the harness.
  */
 #include "harness.h"
 
@@ -16,8 +16,11 @@
 #include "base/process.h"
 #include "base/terms.h"
 
-#define ALLOW "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[{\"claim\":\"kbs.tee\",\"equals\":\"sample\"}]}]}"
-#define REFUSE "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[{\"claim\":\"kbs.tee\",\"equals\":\"snp\"}]}]}"
+#define ALLOW                                        \
+    "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[" \
+    "{\"claim\":\"kbs.tee\",\"equals\":\"sample\"}]}]}"
+#define REFUSE \
+    "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[{\"claim\":\"kbs.tee\",\"equals\":\"snp\"}]}]}"
 
 static struct ask ask_key(const char *tag)
 {
@@ -38,7 +41,8 @@ static void add_keys(struct judge *j)
 
 static void expect_auth(struct judge *j, const char *body, unsigned int status, const char *text)
 {
-    const struct ask ask = {.route = KBS_ROUTE_AUTH, .content_type = "application/json", .body = body};
+    const struct ask ask = {
+        .route = KBS_ROUTE_AUTH, .content_type = "application/json", .body = body};
 
     judge_expect(j, &ask, status, text);
 }
@@ -54,10 +58,12 @@ static void test_auth_refusals(void **state)
                 "KBS Client Protocol Version Mismatch: expect =0.4.0 while the request is 0.4.1");
     expect_auth(j, "{\"version\":\"0.4.1\",\"tee\":\"sample\",\"extra-params\":\"\"}", 401,
                 "/errors/AttestationError");
-    expect_auth(j, "{\"version\":\"0.4.0\",\"tee\":\"toaster\",\"extra-params\":\"\"}", 401, "unknown");
+    expect_auth(j, "{\"version\":\"0.4.0\",\"tee\":\"toaster\",\"extra-params\":\"\"}", 401,
+                "unknown");
     expect_auth(j, "{\"version\":\"0.4.0\",\"tee\":\"sample\"", 400, NULL);
-    expect_auth(j, "{\"version\":\"0.4.0\",\"tee\":\"sample\",\"tee\":\"sample\",\"extra-params\":\"\"}", 400,
-                "duplicate");
+    expect_auth(
+        j, "{\"version\":\"0.4.0\",\"tee\":\"sample\",\"tee\":\"sample\",\"extra-params\":\"\"}",
+        400, "duplicate");
     expect_auth(j, "{\"version\":\"0.4.0\",\"tee\":\"sample\"}", 400, "extra-params");
     expect_auth(j, "", 400, NULL);
     judge_expect(j, &form, 400, "Content-Type");
@@ -72,11 +78,13 @@ static void test_sample_off(void **state)
                 "unknown or unsupported tee");
 }
 
-static void expect_attest(struct judge *j, const char *cookie, const char *body, unsigned int status,
-                          const char *text)
+static void expect_attest(struct judge *j, const char *cookie, const char *body,
+                          unsigned int status, const char *text)
 {
-    const struct ask ask = {
-        .route = KBS_ROUTE_ATTEST, .content_type = "application/json", .cookie = cookie, .body = body};
+    const struct ask ask = {.route = KBS_ROUTE_ATTEST,
+                            .content_type = "application/json",
+                            .cookie = cookie,
+                            .body = body};
 
     judge_expect(j, &ask, status, text);
 }
@@ -130,9 +138,11 @@ static void test_attest_messages(void **state)
 
     guest_auth(j, &g);
     expect_evidence(j, &g, "{", "[", 400, NULL);
-    expect_evidence(j, &g, "\"init-data\":null", "\"init-data\":null,\"init-data\":null", 400, "duplicate");
+    expect_evidence(j, &g, "\"init-data\":null", "\"init-data\":null,\"init-data\":null", 400,
+                    "duplicate");
     expect_evidence(j, &g, "\"kty\":\"EC\"", "\"kty\":\"EC\",\"kty\":\"EC\"", 400, "duplicate");
-    expect_evidence(j, &g, "\"crv\":\"P-256\"", "\"crv\":\"P-384\"", 400, NULL); /* coordinates too short */
+    expect_evidence(j, &g, "\"crv\":\"P-256\"", "\"crv\":\"P-384\"", 400,
+                    NULL); /* coordinates too short */
     expect_evidence(j, &g, "\"crv\":\"P-256\"", "\"crv\":\"secp256k1\"", 422, NULL);
     expect_evidence(j, &g, "\"alg\":\"ECDH-ES+A256KW\"", "\"alg\":\"dir\"", 422, NULL);
     assert_int_equal(j->records, 0);
@@ -140,10 +150,13 @@ static void test_attest_messages(void **state)
     kbs_base64url_put(&text, kbs_ec_y(&g.public));
     assert_true(kbs_span_to_cstr(kbs_buf_span(&text), y, sizeof(y)));
     kbs_buf_deinit(&text);
-    expect_evidence(j, &g, y, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 422, NULL); /* off the curve */
+    expect_evidence(j, &g, y, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 422,
+                    NULL); /* off the curve */
     assert_int_equal(j->records, 0);
 
-    /* Nothing of this used the nonce up; nor does evidence for something else, which is recorded. */
+    /*
+     * Nothing of this used the nonce up; nor does evidence for something else, which is recorded.
+     */
     g.digest.p[0] ^= 1;
     expect_evidence(j, &g, "{", "{", 401, "Attestation error: RCAR handshake Attest failed");
     ledger_expect(j, "attest outcome=refused");
@@ -191,7 +204,8 @@ static void test_attest_token_fails(void **state)
 
 /* ---- key release ---- */
 
-static void check_order(struct judge *j, const struct guest *g, const char *kid, enum kbs_format format)
+static void check_order(struct judge *j, const struct guest *g, const char *kid,
+                        enum kbs_format format)
 {
     static const uint8_t zeros[32] = {0};
     uint8_t party_v[32];
@@ -284,7 +298,8 @@ static void expect_accept(struct judge *j, struct ask *ask, const char *accept, 
     judge_expect(j, ask, 200, NULL);
     assert_int_equal(j->release.formats.len, strlen(formats));
     for (size_t i = 0; i < strlen(formats); i++) {
-        assert_int_equal(j->release.formats.p[i], formats[i] == 'J' ? KBS_FORMAT_JOSE : KBS_FORMAT_COSE);
+        assert_int_equal(j->release.formats.p[i],
+                         formats[i] == 'J' ? KBS_FORMAT_JOSE : KBS_FORMAT_COSE);
     }
 }
 
@@ -361,8 +376,8 @@ static void expect_bearer(struct judge *j, const char *authorization, const char
 }
 
 /* The guest's claims with one text replaced, signed by `key` under the token's kid (or `kid`). */
-static void expect_claims(struct judge *j, struct guest *g, EVP_PKEY *key, const char *kid, const char *from,
-                          const char *to)
+static void expect_claims(struct judge *j, struct guest *g, EVP_PKEY *key, const char *kid,
+                          const char *from, const char *to)
 {
     struct kbs_ec_public public = key_public(j->sign, KBS_CURVE_P256);
     struct kbs_buf claims = KBS_BUF(8191);
@@ -401,7 +416,8 @@ static void test_release_bad_tokens(void **state)
     expect_bearer(j, "Bearer ", NULL);
     expect_bearer(j, "Basic YTpi", NULL);
     expect_bearer(j, "Bearer a.b.c", NULL);
-    (void)snprintf(text, sizeof(text), "Bearer %sA", g.token); /* a signature one character longer */
+    (void)snprintf(text, sizeof(text), "Bearer %sA",
+                   g.token); /* a signature one character longer */
     expect_bearer(j, text, NULL);
     (void)snprintf(text, sizeof(text), "Bearer eyJhbGciOiJub25lIn0.%s", strchr(g.token, '.') + 1);
     expect_bearer(j, text, "ES256"); /* alg none */
@@ -492,8 +508,8 @@ static void test_release_syntax(void **state)
 {
     struct judge *j = *state;
     struct guest g = {.key = NULL};
-    static const char *const versions[] = {"0",          "01", "-1", "1x", "", "4294967296",
-                                           "99999999999", "+1", " 1", NULL};
+    static const char *const versions[] = {"0",          "01",          "-1", "1x", "",
+                                           "4294967296", "99999999999", "+1", " 1", NULL};
     static const char *const bodies[] = {"[]",
                                          "{",
                                          "{\"nonce\":1}",
@@ -625,7 +641,7 @@ static void check_ledger_lost(struct judge *j, enum ledger_mood mood)
     assert_int_equal(r->status, 503);
     assert_int_equal(r->retry_after_s, KBS_LIMIT_RETRY_AFTER_S);
     assert_non_null(strstr(r->body, "ledger"));
-    assert_int_equal(j->orders, 1); /* the token did wrap it */
+    assert_int_equal(j->orders, 1);         /* the token did wrap it */
     assert_null(strstr(r->body, "unread")); /* and nobody got it */
     assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
     free(r);
@@ -678,7 +694,8 @@ static void test_drain(void **state)
     struct judge *j = *state;
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_channel_send(j->control, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
+    assert_int_equal(
+        kbs_channel_send(j->control, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
     assert_int_equal(judge_wait(j), KBS_EXIT_OK);
 }
 
@@ -687,9 +704,8 @@ static void test_unexpected_control(void **state)
     struct judge *j = *state;
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_channel_send(j->control, KBS_WIRE_GO, 0, NULL, -1,
-                                      KBS_DEADLINE_NONE, &err),
-                     0);
+    assert_int_equal(
+        kbs_channel_send(j->control, KBS_WIRE_GO, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
     assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
 }
 
@@ -706,7 +722,8 @@ static void test_front_breaks_protocol(void **state)
     struct judge *j = *state;
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_channel_send(j->front, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
+    assert_int_equal(
+        kbs_channel_send(j->front, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
     assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
 }
 

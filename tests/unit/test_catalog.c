@@ -1,4 +1,7 @@
-/* Names of key versions: the kid that is written is the one that kbs_kid_split() reads, up to the longest. */
+/*
+ * Names of key versions: the kid that is written is the one that kbs_kid_split() reads, up to the
+ * longest.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

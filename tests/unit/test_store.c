@@ -1,6 +1,7 @@
 /*
- * The store: what it keeps, what it refuses, and that one nonce attests once however many processes try.
- * Each test has a store of its own in a temporary folder; SQLite is used directly only to damage files.
+ * The store: what it keeps, what it refuses, and that one nonce attests once however many processes
+ * try. Each test has a store of its own in a temporary folder; SQLite is used directly only to
+ * damage files.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -251,7 +252,8 @@ static void test_session_round_trip(void **state)
     assert_int_equal(got.attested_s, NOW + 2);
     assert_int_equal(got.expires_s, NOW + 302);
     assert_true(kbs_ec_public_equal(&got.tee_key, &s.tee_key));
-    assert_true(kbs_span_equal(kbs_digest_span(&got.report_digest), kbs_digest_span(&s.report_digest)));
+    assert_true(
+        kbs_span_equal(kbs_digest_span(&got.report_digest), kbs_digest_span(&s.report_digest)));
     assert_true(kbs_span_equal(kbs_buf_span(&got.claims), kbs_buf_span(&s.claims)));
     assert_true(kbs_span_equal(kbs_buf_span(&got.token), kbs_buf_span(&s.token)));
 
@@ -271,8 +273,10 @@ static void test_session_expiry(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
 
     assert_int_equal(kbs_store_session_create(f->store, &s, &err), 0);
-    assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 299, &got, &err), 0);
-    assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 300, &got, &err), -1);
+    assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 299, &got, &err),
+                     0);
+    assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 300, &got, &err),
+                     -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
     assert_int_equal(kbs_store_session_by_sid(f->store, s.sid, NOW + 300, &got, &err), -1);
     attest(&s, NOW + 300, NOW + 600); /* too late by a second */
@@ -294,12 +298,13 @@ static void test_session_limit(void **state)
     char sql[512];
 
     /* A full house: half of it expires at NOW + 20. */
-    (void)snprintf(sql, sizeof(sql),
-                   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
-                   " INSERT INTO session (cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s)"
-                   " SELECT randomblob(32), randomblob(16), 1, 1, 'sha384', 'x', 0,"
-                   " %lld + (i %% 2) * 1000 FROM n",
-                   KBS_LIMIT_SESSIONS, (long long)(NOW + 20));
+    (void)snprintf(
+        sql, sizeof(sql),
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
+        " INSERT INTO session (cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s)"
+        " SELECT randomblob(32), randomblob(16), 1, 1, 'sha384', 'x', 0,"
+        " %lld + (i %% 2) * 1000 FROM n",
+        KBS_LIMIT_SESSIONS, (long long)(NOW + 20));
     tamper(f->path, sql);
     assert_int_equal(kbs_store_session_create(f->store, &s, &err), -1);
     assert_int_equal(err.category, KBS_LIMITED);
@@ -311,7 +316,9 @@ static void test_session_limit(void **state)
 #define ROUNDS 200
 #define RACERS 4
 
-/* One racer: attests the round's session when told the round, says whether it won. Never returns. */
+/*
+ * One racer: attests the round's session when told the round, says whether it won. Never returns.
+ */
 static void racer(const char *path, int go, int result)
 {
     struct kbs_store *store = NULL;
@@ -370,7 +377,8 @@ static void test_attest_race(void **state)
 
         assert_int_equal(kbs_store_session_create(f->store, &s, &err), 0);
         for (int i = 0; i < RACERS; i++) {
-            assert_int_equal(write(go[i][1], s.cookie_hash, sizeof(s.cookie_hash)), sizeof(s.cookie_hash));
+            assert_int_equal(write(go[i][1], s.cookie_hash, sizeof(s.cookie_hash)),
+                             sizeof(s.cookie_hash));
         }
         for (int i = 0; i < RACERS; i++) {
             char outcome = 0;
@@ -404,15 +412,18 @@ static void test_key_insert_and_get(void **state)
     struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 0, &got, NULL, &err), -1);
+    assert_int_equal(
+        kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 0, &got, NULL, &err), -1);
     assert_int_equal(err.category, KBS_MISSING);
     assert_int_equal(kbs_store_key_insert(f->store, &one, KBS_SPAN_LIT("{\"p\":1}"), &err), 0);
     assert_int_equal(kbs_store_key_insert(f->store, &two, KBS_SPAN_EMPTY, &err), 0);
 
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 0, &got, &policy, &err), 0);
+    assert_int_equal(
+        kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 0, &got, &policy, &err), 0);
     assert_int_equal(got.version, 2); /* the latest */
     assert_int_equal(policy.len, 0);
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 1, &got, &policy, &err), 0);
+    assert_int_equal(
+        kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 1, &got, &policy, &err), 0);
     assert_memory_equal(got.id, one.id, sizeof(one.id));
     assert_memory_equal(got.kcv, one.kcv, sizeof(one.kcv));
     assert_string_equal(got.path, one.path);
@@ -423,9 +434,11 @@ static void test_key_insert_and_get(void **state)
     assert_int_equal(got.created_s, one.created_s);
     assert_true(kbs_span_equal_str(kbs_buf_span(&policy), "{\"p\":1}"));
 
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 3, &got, NULL, &err), -1);
+    assert_int_equal(
+        kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 3, &got, NULL, &err), -1);
     assert_int_equal(err.category, KBS_MISSING);
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("Repo/type/tag"), 0, &got, NULL, &err), -1);
+    assert_int_equal(
+        kbs_store_key_get(f->store, KBS_SPAN_LIT("Repo/type/tag"), 0, &got, NULL, &err), -1);
     assert_int_equal(err.category, KBS_MISSING); /* byte for byte */
     kbs_buf_deinit(&policy);
 }
@@ -447,7 +460,8 @@ static void test_key_conflict(void **state)
     assert_int_equal(kbs_store_key_insert(f->store, &same_id, KBS_SPAN_EMPTY, &err), -1);
     assert_int_equal(err.category, KBS_CONFLICT);
     assert_int_equal(kbs_store_key_insert(f->store, &huge, KBS_SPAN_EMPTY, &err), 0);
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/e"), UINT32_MAX, &got, NULL, &err), 0);
+    assert_int_equal(
+        kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/e"), UINT32_MAX, &got, NULL, &err), 0);
     assert_int_equal(got.version, UINT32_MAX);
 }
 
@@ -455,7 +469,8 @@ static void count_each(void *ctx, const struct kbs_key *key)
 {
     char *seen = ctx;
 
-    (void)snprintf(seen + strlen(seen), 64 - strlen(seen), "%s:%u ", key->path, (unsigned int)key->version);
+    (void)snprintf(seen + strlen(seen), 64 - strlen(seen), "%s:%u ", key->path,
+                   (unsigned int)key->version);
 }
 
 static void test_key_list(void **state)
@@ -530,20 +545,11 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_migrate_twice),
-        CASE(test_migrate_killed),
-        CASE(test_migrate_side_by_side),
-        CASE(test_foreign_refused),
-        CASE(test_session_round_trip),
-        CASE(test_session_expiry),
-        CASE(test_session_limit),
-        CASE(test_attest_race),
-        CASE(test_key_insert_and_get),
-        CASE(test_key_conflict),
-        CASE(test_key_list),
-        CASE(test_malformed_row),
-        CASE(test_admin_sequence),
-        CASE(test_busy_is_bounded),
+        CASE(test_migrate_twice),   CASE(test_migrate_killed),     CASE(test_migrate_side_by_side),
+        CASE(test_foreign_refused), CASE(test_session_round_trip), CASE(test_session_expiry),
+        CASE(test_session_limit),   CASE(test_attest_race),        CASE(test_key_insert_and_get),
+        CASE(test_key_conflict),    CASE(test_key_list),           CASE(test_malformed_row),
+        CASE(test_admin_sequence),  CASE(test_busy_is_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
