@@ -65,6 +65,7 @@ _Noreturn static void become(const char *path, char *const argv[], int null_fd, 
     char *const environment[] = {NULL};
     unsigned int first_closed = control >= 0 ? KBS_FD_CONTROL + 1 : KBS_FD_CONTROL;
     default_signals();
+    (void)setpgid(0, 0); /* a key press at the terminal is for kbsd alone, which then drains */
     /* In this order: kbsd has 0, 1 and 2 open, so `control` is above them, but null_fd may be
      * where it goes. */
     if (place(null_fd, STDIN_FILENO) < 0 || place(null_fd, STDOUT_FILENO) < 0 ||

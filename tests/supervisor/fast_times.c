@@ -6,5 +6,5 @@ const struct kbsd_times kbsd_times = {
     .login_ms = 1000,
     .drain_ms = 500,
     .grace_ms = 300,
-    .healthy_ms = 1,
+    .healthy_ms = 0, /* any service at all */
 };

@@ -629,7 +629,7 @@ def test_drain_does_not_wait_for_ever(service):
 
 
 def test_healthy_time_forgives(service):
-    """kbsd-fast forgives after a millisecond of service, so the back-off never grows here."""
+    """kbsd-fast forgives as soon as a role has served, so the back-off never grows here."""
     service.start(KBSD_FAST).serving()
     for n in range(1, 4):
         (front,) = service.find("kbs-front")
