@@ -53,13 +53,17 @@ static void derive_kek_template(struct kbs_template *t, unsigned int usage)
 int kbs_derive_cose_hkdf(struct kbs_scratch *s, const struct kbs_derive_input *in,
                          CK_OBJECT_HANDLE *ret, struct kbs_error *err)
 {
+    /* No salt means 32 zero bytes (RFC 5869 section 2.2). They are given as data, so that releases
+     * with and without salt are one road, which the probe has tried. */
+    static const uint8_t zeros[KBS_SHA256_BYTES];
+    struct kbs_span salt = in->salt.len > 0 ? in->salt : kbs_span(zeros, sizeof(zeros));
     CK_HKDF_PARAMS params = {
         .bExtract = CK_TRUE,
         .bExpand = CK_TRUE,
         .prfHashMechanism = CKM_SHA256,
-        .ulSaltType = in->salt.len > 0 ? CKF_HKDF_SALT_DATA : CKF_HKDF_SALT_NULL,
-        .pSalt = in->salt.len > 0 ? kbs_p11_in(in->salt.p) : NULL,
-        .ulSaltLen = in->salt.len,
+        .ulSaltType = CKF_HKDF_SALT_DATA,
+        .pSalt = kbs_p11_in(salt.p),
+        .ulSaltLen = salt.len,
         .hSaltKey = CK_INVALID_HANDLE,
         .pInfo = kbs_p11_in(in->info.p),
         .ulInfoLen = in->info.len,

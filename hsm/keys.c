@@ -138,7 +138,9 @@ static int keys_generate_service(struct kbs_token *t, enum kbs_purpose purpose, 
     int rc;
 
     kbs_keys_service_id(purpose, cka_id);
-    if (keys_check_absent(t, CKO_PRIVATE_KEY, cka_id, err) != 0) {
+    /* Both halves: with a second public key of that id, neither pair could be found any more. */
+    if (keys_check_absent(t, CKO_PRIVATE_KEY, cka_id, err) != 0 ||
+        keys_check_absent(t, CKO_PUBLIC_KEY, cka_id, err) != 0) {
         return -1;
     }
     kbs_buf_printf(&label, "kbs-hsm/%s", kbs_purpose_name(purpose));
@@ -220,7 +222,8 @@ static bool keys_is_our_fault(CK_RV rv)
     case CKR_TOKEN_WRITE_PROTECTED:
         return true;
     default:
-        return kbs_ckr_class(rv) == KBS_CKR_CAPACITY || kbs_ckr_class(rv) == KBS_CKR_LOGGED_OUT;
+        return kbs_ckr_class(rv) == KBS_CKR_CAPACITY || kbs_ckr_class(rv) == KBS_CKR_STALE ||
+               kbs_ckr_class(rv) == KBS_CKR_LOGGED_OUT;
     }
 }
 

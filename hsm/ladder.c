@@ -4,9 +4,10 @@
  * with the very function that serves releases and with inputs as long as they can get, and its
  * result is opened by OpenSSL: a rung that passes makes what a guest can open.
  *
- * Above that there is policy of one line: token-local rungs first, never below the key's floor,
- * never a silent fallback. Rejected: probing on first use. A start that takes some 100 ms longer
- * and says what the token can do is worth more than the first guest's latency.
+ * Above that there is policy of one line: the client's order of formats, within a format
+ * token-local rungs first, never below the key's floor. Rejected: probing on first use. A start
+ * that takes some 100 ms longer and says what the token can do is worth more than the first guest's
+ * latency.
  */
 #include "hsm/ladder.h"
 
@@ -110,7 +111,8 @@ static int probe_curve(struct kbs_ladder *ladder, struct kbs_token *t, enum kbs_
             probe->passed = probe_cell(t, &order, tee, key, kcv, err) == 0;
             probe->rv = kbs_ckr_of(err);
             probe->function = err->func;
-            if (kbs_ckr_is_fatal(probe->rv)) {
+            /* A limit met at start must not decide what this lane does for the rest of its life. */
+            if (kbs_ckr_is_fatal(probe->rv) || err->category == KBS_BUSY) {
                 (void)kbs_agree_key_free(tee);
                 return -1;
             }

@@ -31,7 +31,7 @@ struct kbs_ladder {
 /*
  * Does every rung once, per format and curve, on a throw-away session key to a software TEE key,
  * and opens the result with OpenSSL. A rung that fails is noted, which is no error; -1 when the
- * device is gone.
+ * device is gone, or when a limit was met (KBS_BUSY), for that says nothing about the rung.
  */
 KBS_MUST_CHECK int kbs_ladder_probe(struct kbs_ladder *ladder, struct kbs_token *t,
                                     struct kbs_error *err);

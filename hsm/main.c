@@ -33,6 +33,9 @@
 
 #define MAIN_PATH_BYTES 4096u
 
+/* main_login(): kbsd drains before this worker had its turn. */
+#define MAIN_DRAINED 1
+
 /* What kbsd hands over before GO. */
 struct main_setup {
     bool init_token;
@@ -186,7 +189,7 @@ static bool main_is_pin_error(const struct kbs_error *err)
 }
 
 /* LOGIN_WANT to LOGIN_DONE. kbsd hears the outcome in every case, so that the next worker may log
- * in. */
+ * in. 0, MAIN_DRAINED, or -1. */
 static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_error *err)
 {
     struct kbs_wire_login_done done = {.ok = 1};
@@ -197,12 +200,14 @@ static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_erro
     if (rc == 0) {
         rc = main_recv(&m, KBS_LIMIT_START_MS, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && m.frame.type == KBS_WIRE_DRAIN) {
+        rc = MAIN_DRAINED;
+    } else if (rc == 0) {
         rc = kbs_channel_msg_decode(&m, KBS_WIRE_LOGIN_GRANT, NULL, err);
     }
     kbs_channel_msg_deinit(&m);
     if (rc != 0) {
-        return -1;
+        return rc;
     }
     rc = main_open_token(s, t, err);
     kbs_io_close(&s->pin_fd);
@@ -236,6 +241,9 @@ static int main_ready(struct kbs_worker *w, struct kbs_error *err)
         }
         *err = KBS_ERROR_NONE; /* `init` has still to make it */
     }
+    if (w->token.destroy_failures > 0) { /* or the first order would pay for it */
+        return kbs_fail(err, KBS_TOKEN_DOWN, "a session object of the probe could not be destroyed");
+    }
     kbs_buf_printf(&detail, "token=\"%s\" serial=%s class=%s rungs=", w->token.label,
                    w->token.serial, kbs_token_class_name(w->token.quirk->class));
     for (size_t i = 0, n = 0; i < KBS_RUNG_COUNT; i++) {
@@ -267,6 +275,7 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
     struct kbs_error err = KBS_ERROR_NONE;
     int heap = kbs_secret_heap_init(&err);
     int status = KBS_EXIT_OK;
+    int login;
 
     if (heap < 0 || main_take_setup(s, &err) != 0 || main_check_heap(s, heap, &err) != 0) {
         kbs_log_error("start-failed", &err);
@@ -274,9 +283,12 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
     }
     w->duty = s->duty;
     w->judge_fd = s->judge_fd;
-    if (main_login(s, &w->token, &err) != 0) {
+    login = main_login(s, &w->token, &err);
+    if (login < 0) {
         kbs_log_error("login-failed", &err);
         status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : main_exit_status(&err);
+    } else if (login == MAIN_DRAINED) {
+        status = KBS_EXIT_OK;
     } else if (main_ready(w, &err) != 0) {
         kbs_log_error("start-failed", &err);
         status = KBS_EXIT_FAILURE;

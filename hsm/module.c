@@ -274,12 +274,19 @@ static int module_token_new(struct kbs_token *t, P11KitUri *uri, struct kbs_secr
     return 0;
 }
 
+/* Whose security officer PIN a token to be provisioned has. */
+enum module_so {
+    MODULE_SO_OURS, /* the token was made just now, with the PIN given or made up */
+    MODULE_SO_EMPTY,
+    MODULE_SO_THEIRS /* the token was there before */
+};
+
 /*
  * The slot of the token to give a PIN to: one that the URI names and that has no PIN yet, or a new
  * one. NSS's fresh database has its name, but counts as initialised only with a PIN.
  */
 static int module_provision_slot(struct kbs_token *t, P11KitUri *uri, struct kbs_secret *so_pin,
-                                 CK_SLOT_ID *ret_slot, bool *ret_so_pin_empty,
+                                 CK_SLOT_ID *ret_slot, enum module_so *ret_so,
                                  struct kbs_error *err)
 {
     CK_TOKEN_INFO info = {0};
@@ -294,15 +301,17 @@ static int module_provision_slot(struct kbs_token *t, P11KitUri *uri, struct kbs
     if (matches > 1) {
         return kbs_fail(err, KBS_INPUT, "the token URI matches %d tokens: add serial=", matches);
     }
-    *ret_so_pin_empty = false;
+    *ret_so = MODULE_SO_THEIRS;
     if (matches == 1 && (info.flags & CKF_USER_PIN_INITIALIZED) != 0) {
         return kbs_fail(err, KBS_CONFLICT, "the token is already initialised");
     }
     if (matches == 1) {
         module_take_info(t, *ret_slot, &info);
-        *ret_so_pin_empty = t->quirk->so_pin_empty;
+        *ret_so = t->quirk->so_pin_empty ? MODULE_SO_EMPTY : MODULE_SO_THEIRS;
     }
-    if (matches == 0 || ((info.flags & CKF_TOKEN_INITIALIZED) == 0 && !*ret_so_pin_empty)) {
+    if (matches == 0 ||
+        ((info.flags & CKF_TOKEN_INITIALIZED) == 0 && *ret_so != MODULE_SO_EMPTY)) {
+        *ret_so = MODULE_SO_OURS;
         return module_token_new(t, uri, so_pin, ret_slot, err);
     }
     return 0;
@@ -313,7 +322,7 @@ int kbs_token_provision(struct kbs_token *t, const char *uri_text, struct kbs_se
 {
     KBS_AUTO_SECRET made_up = NULL;
     CK_SLOT_ID slot = 0;
-    bool so_pin_empty = false;
+    enum module_so so = MODULE_SO_THEIRS;
     P11KitUri *uri;
     int rc;
 
@@ -327,12 +336,16 @@ int kbs_token_provision(struct kbs_token *t, const char *uri_text, struct kbs_se
     if (uri == NULL) {
         return -1;
     }
-    rc = module_provision_slot(t, uri, so_pin, &slot, &so_pin_empty, err);
+    rc = module_provision_slot(t, uri, so_pin, &slot, &so, err);
     p11_kit_uri_free(uri);
     if (rc != 0) {
         return -1;
     }
-    return module_user_pin_set(t, slot, so_pin_empty ? NULL : so_pin, pin, err);
+    if (so == MODULE_SO_THEIRS && made_up != NULL) { /* a guess would cost a try */
+        return kbs_fail(err, KBS_INPUT,
+                        "the token is there without a user PIN: setting one takes its SO PIN");
+    }
+    return module_user_pin_set(t, slot, so == MODULE_SO_EMPTY ? NULL : so_pin, pin, err);
 }
 
 void kbs_token_close(struct kbs_token *t)

@@ -392,7 +392,11 @@ int kbs_object_ec_point(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
                point.p[2] == point_len) {
         point = kbs_span_skip(point, 3);
     }
-    return kbs_ec_point_get(curve, point, ret, err);
+    if (kbs_ec_point_get(curve, point, ret, err) != 0) { /* the token's fault, not the caller's */
+        return kbs_fail(err, KBS_INTERNAL, "the token's CKA_EC_POINT is not a point of %s",
+                        kbs_curve_jose_name(curve));
+    }
+    return 0;
 }
 
 /* ---- handle cache ---- */

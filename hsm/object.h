@@ -113,8 +113,10 @@ KBS_MUST_CHECK int kbs_object_check_release_key(const struct kbs_token *t, CK_OB
 /* CKA_VALUE_LEN, or 0 where the token does not tell. */
 size_t kbs_object_value_len(const struct kbs_token *t, CK_OBJECT_HANDLE object);
 
-/* CKA_EC_POINT, raw or as DER OCTET STRING. The curve equation is not checked: the token made the
- * point. */
+/*
+ * CKA_EC_POINT, raw or as DER OCTET STRING; KBS_INTERNAL if it is neither. The curve equation is
+ * not checked: the token made the point.
+ */
 KBS_MUST_CHECK int kbs_object_ec_point(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
                                        enum kbs_curve curve, struct kbs_ec_public *ret,
                                        struct kbs_error *err);

@@ -9,7 +9,6 @@
 
 #ifndef CKM_HKDF_DERIVE
 #define CKM_HKDF_DERIVE (0x402aUL)
-#define CKF_HKDF_SALT_NULL (1UL)
 #define CKF_HKDF_SALT_DATA (2UL)
 
 typedef struct CK_HKDF_PARAMS {

@@ -1,7 +1,8 @@
 /*
- * Key agreement and key wrap in software, by OpenSSL: the other side of what the token does. Used by
- * kbs-guest to open a released key, by kbs-admin to wrap a key to the import key, and by kbs-token to check a
- * probed rung and for the transport rung. Every secret result is a struct kbs_secret.
+ * Key agreement and key wrap in software, by OpenSSL: the other side of what the token does. Used
+ * by kbs-guest to open a released key, by kbs-admin to wrap a key to the import key, and by
+ * kbs-token to check a probed rung and for the transport rung. Every secret result is a struct
+ * kbs_secret.
  */
 #ifndef KBS_AGREE_AGREE_H
 #define KBS_AGREE_AGREE_H
@@ -24,7 +25,8 @@ struct kbs_agree_key *kbs_agree_key_free(struct kbs_agree_key *key);
 /* The public half. Returns borrowed. */
 const struct kbs_ec_public *kbs_agree_key_public(const struct kbs_agree_key *key);
 
-/* Z = x coordinate of d*Q, field size bytes (SP 800-56A 5.7.1.2). The peer key is validated. Returns owned. */
+/* Z = x coordinate of d*Q, field size bytes (SP 800-56A 5.7.1.2). The peer key is validated.
+ * Returns owned. */
 KBS_MUST_CHECK int kbs_agree_ecdh(const struct kbs_agree_key *key, const struct kbs_ec_public *peer,
                                   struct kbs_secret **ret_z, struct kbs_error *err);
 
@@ -36,14 +38,15 @@ KBS_MUST_CHECK int kbs_agree_hkdf(struct kbs_span z, struct kbs_span salt, struc
                                   struct kbs_secret **ret_kek, struct kbs_error *err);
 
 /*
- * AES Key Wrap (RFC 3394) with a 32-byte kek. Keys are KBS_LIMIT_KEY_BYTES_MIN..MAX bytes, a multiple of
- * 8; lengths are checked before OpenSSL sees them. `out` has room for key length + 8 bytes.
+ * AES Key Wrap (RFC 3394) with a 32-byte kek. Keys are KBS_LIMIT_KEY_BYTES_MIN..MAX bytes, a
+ * multiple of 8; lengths are checked before OpenSSL sees them. `out` has room for key length + 8
+ * bytes.
  */
-KBS_MUST_CHECK int kbs_agree_wrap(struct kbs_span kek, struct kbs_span key, uint8_t *out, size_t *ret_len,
-                                  struct kbs_error *err);
+KBS_MUST_CHECK int kbs_agree_wrap(struct kbs_span kek, struct kbs_span key, uint8_t *out,
+                                  size_t *ret_len, struct kbs_error *err);
 /* The reverse; KBS_UNPROCESSABLE if the integrity check fails. Returns owned. */
-KBS_MUST_CHECK int kbs_agree_unwrap(struct kbs_span kek, struct kbs_span wrapped, struct kbs_secret **ret_key,
-                                    struct kbs_error *err);
+KBS_MUST_CHECK int kbs_agree_unwrap(struct kbs_span kek, struct kbs_span wrapped,
+                                    struct kbs_secret **ret_key, struct kbs_error *err);
 
 /* Key check value: the first 4 bytes of HMAC-SHA-256(key, "kbs-kcv"). */
 void kbs_agree_kcv(struct kbs_span key, uint8_t ret[4]);

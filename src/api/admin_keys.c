@@ -228,9 +228,10 @@ static int new_key_make(struct kbs_call *call, struct new_key *k, enum kbs_wire_
         return -1;
     }
     if (kbs_token_order(call, type, order, &result, err) != 0) {
-        /* Out of step means that nobody knows whether the token has made it. */
-        return new_key_failed(call, k, call->api->must_exit != KBS_EXIT_OK ? "unknown" : "failed",
-                              err);
+        /* Out of step, or lost while it worked: nobody knows whether the token has made it. */
+        bool lost = call->api->must_exit != KBS_EXIT_OK || err->category == KBS_TOKEN_DOWN;
+
+        return new_key_failed(call, k, lost ? "unknown" : "failed", err);
     }
     if (result.body.len != sizeof(k->row.kcv)) {
         (void)kbs_fail(err, KBS_INTERNAL, "the token's key check value is malformed");

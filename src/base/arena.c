@@ -1,6 +1,6 @@
 /*
- * Arenas. Chunks of at least 4 KiB, handed out front to back; larger requests get a chunk of their own. The cap
- * counts what was handed out, so that one request cannot take the process's memory.
+ * Arenas. Chunks of at least 4 KiB, handed out front to back; larger requests get a chunk of their
+ * own. The cap counts what was handed out, so that one request cannot take the process's memory.
  */
 #include "base/arena.h"
 

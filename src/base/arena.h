@@ -1,6 +1,6 @@
 /*
- * Arenas: memory of one request, capped, dropped as a whole. Never for secrets. Allocations are zeroed and
- * aligned for any type.
+ * Arenas: memory of one request, capped, dropped as a whole. Never for secrets. Allocations are
+ * zeroed and aligned for any type.
  */
 #ifndef KBS_BASE_ARENA_H
 #define KBS_BASE_ARENA_H
@@ -19,7 +19,8 @@ struct kbs_arena {
 
 void kbs_arena_deinit(struct kbs_arena *a); /* frees everything; usable again afterwards */
 
-/* Returns borrowed memory (until deinit), or NULL when the cap or the machine's memory is reached. */
+/* Returns borrowed memory (until deinit), or NULL when the cap or the machine's memory is reached.
+ */
 void *kbs_arena_alloc(struct kbs_arena *a, size_t n);
 
 /* A copy that lives as long as the arena. An empty span with p == NULL when there is no room. */

@@ -1,6 +1,6 @@
 /*
- * Capped buffers. Growth doubles up to the cap; a failure sticks, so a writer of twenty fields checks once.
- * One byte beyond `len` is always allocated, so that kbs_buf_cstr() needs no copy.
+ * Capped buffers. Growth doubles up to the cap; a failure sticks, so a writer of twenty fields
+ * checks once. One byte beyond `len` is always allocated, so that kbs_buf_cstr() needs no copy.
  */
 #include "base/buf.h"
 

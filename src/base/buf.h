@@ -1,6 +1,7 @@
 /*
- * Capped buffers: growing byte buffers with a mandatory maximum and a sticky failure, so that a writer
- * checks once at the end. Not for secrets: growth leaves copies behind (struct kbs_secret does not grow).
+ * Capped buffers: growing byte buffers with a mandatory maximum and a sticky failure, so that a
+ * writer checks once at the end. Not for secrets: growth leaves copies behind (struct kbs_secret
+ * does not grow).
  */
 #ifndef KBS_BASE_BUF_H
 #define KBS_BASE_BUF_H
@@ -32,7 +33,8 @@ void kbs_buf_put_le64(struct kbs_buf *b, uint64_t v);
 void kbs_buf_put_be32(struct kbs_buf *b, uint32_t v);
 void kbs_buf_printf(struct kbs_buf *b, const char *fmt, ...) KBS_PRINTF(2, 3);
 
-/* Room for n more bytes at the end (NULL and failed if there is none); kbs_buf_commit() makes them count. */
+/* Room for n more bytes at the end (NULL and failed if there is none); kbs_buf_commit() makes them
+ * count. */
 uint8_t *kbs_buf_reserve(struct kbs_buf *b, size_t n);
 void kbs_buf_commit(struct kbs_buf *b, size_t n);
 
@@ -44,7 +46,8 @@ static inline struct kbs_span kbs_buf_span(const struct kbs_buf *b)
     return kbs_span(b->p, b->len);
 }
 
-/* The content as a NUL-terminated string, valid until the next change; NULL if the buffer has failed. */
+/* The content as a NUL-terminated string, valid until the next change; NULL if the buffer has
+ * failed. */
 const char *kbs_buf_cstr(struct kbs_buf *b);
 
 /* 0, or -1 with KBS_TOO_LARGE when anything did not fit. `what` names the content in the detail. */

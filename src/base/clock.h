@@ -13,7 +13,8 @@ uint64_t kbs_clock_unix_us(void);
 
 /* The monotonic time `ms` from now. */
 uint64_t kbs_deadline_in_ms(uint32_t ms);
-/* Milliseconds left until a deadline for poll(2): 0 when it has passed, -1 for KBS_DEADLINE_NONE. */
+/* Milliseconds left until a deadline for poll(2): 0 when it has passed, -1 for KBS_DEADLINE_NONE.
+ */
 int kbs_deadline_poll_ms(uint64_t deadline_ns);
 
 #endif

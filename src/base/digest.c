@@ -1,4 +1,5 @@
-/* Digests by EVP. A missing SHA-2 means a broken OpenSSL: there is no error a caller could handle, so abort. */
+/* Digests by EVP. A missing SHA-2 means a broken OpenSSL: there is no error a caller could handle,
+ * so abort. */
 #include "base/digest.h"
 
 #include <openssl/evp.h>
@@ -84,9 +85,8 @@ void kbs_hmac_sha256(struct kbs_span key, struct kbs_span in, uint8_t ret[KBS_SH
     static const uint8_t none[1] = {0};
     unsigned int len = 0;
 
-    if (key.len > INT32_MAX ||
-        HMAC(EVP_sha256(), key.len > 0 ? key.p : none, (int)key.len, in.len > 0 ? in.p : none, in.len, ret,
-             &len) == NULL) {
+    if (key.len > INT32_MAX || HMAC(EVP_sha256(), key.len > 0 ? key.p : none, (int)key.len,
+                                    in.len > 0 ? in.p : none, in.len, ret, &len) == NULL) {
         (void)fputs("kbs: HMAC-SHA-256 of OpenSSL does not work\n", stderr);
         abort();
     }

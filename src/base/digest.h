@@ -25,7 +25,8 @@ size_t kbs_hash_bytes(enum kbs_hash hash);
 const char *kbs_hash_name(enum kbs_hash hash);
 enum kbs_hash kbs_hash_from_name(struct kbs_span name); /* KBS_HASH_NONE if unknown */
 
-/* Digest of the concatenation of n spans. Aborts if OpenSSL has no such digest (a broken installation). */
+/* Digest of the concatenation of n spans. Aborts if OpenSSL has no such digest (a broken
+ * installation). */
 void kbs_digest(enum kbs_hash hash, const struct kbs_span *parts, size_t n, struct kbs_digest *ret);
 void kbs_sha256(struct kbs_span in, uint8_t ret[KBS_SHA256_BYTES]);
 void kbs_hmac_sha256(struct kbs_span key, struct kbs_span in, uint8_t ret[KBS_SHA256_BYTES]);

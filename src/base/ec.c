@@ -1,6 +1,7 @@
 /*
- * EC public keys. The curve equation is checked by building the key in OpenSSL: EVP_PKEY_fromdata() refuses
- * coordinates out of range and points off the curve, and the full check follows (the curves have cofactor 1).
+ * EC public keys. The curve equation is checked by building the key in OpenSSL: EVP_PKEY_fromdata()
+ * refuses coordinates out of range and points off the curve, and the full check follows (the curves
+ * have cofactor 1).
  */
 #include "base/ec.h"
 

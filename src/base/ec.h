@@ -1,7 +1,7 @@
 /*
- * Elliptic-curve public keys on the NIST curves (FIPS 186-4; SEC 1 for points): the one shape in which TEE
- * keys, epks and token keys travel between the roles. Coordinates are big endian, left-padded to the
- * field size (32, 48 or 66 bytes).
+ * Elliptic-curve public keys on the NIST curves (FIPS 186-4; SEC 1 for points): the one shape in
+ * which TEE keys, epks and token keys travel between the roles. Coordinates are big endian,
+ * left-padded to the field size (32, 48 or 66 bytes).
  */
 #ifndef KBS_BASE_EC_H
 #define KBS_BASE_EC_H
@@ -26,8 +26,8 @@ struct kbs_ec_public {
     uint8_t y[KBS_EC_FIELD_MAX_BYTES];
 };
 
-size_t kbs_curve_field_bytes(enum kbs_curve curve); /* 0 for KBS_CURVE_NONE or out of range */
-const char *kbs_curve_jose_name(enum kbs_curve curve); /* "P-256", ... */
+size_t kbs_curve_field_bytes(enum kbs_curve curve);     /* 0 for KBS_CURVE_NONE or out of range */
+const char *kbs_curve_jose_name(enum kbs_curve curve);  /* "P-256", ... */
 const char *kbs_curve_group_name(enum kbs_curve curve); /* OpenSSL's group name */
 enum kbs_curve kbs_curve_from_jose_name(struct kbs_span name); /* KBS_CURVE_NONE if unknown */
 /* DER of the namedCurve OID, for CKA_EC_PARAMS. Returns borrowed (static). */
@@ -43,16 +43,18 @@ static inline struct kbs_span kbs_ec_y(const struct kbs_ec_public *k)
 }
 
 /*
- * Checks that the key is a point of its curve (not infinity, coordinates below p, on the curve: the full
- * public-key validation of SP 800-56A 5.6.2.3.3 for curves of cofactor 1). KBS_UNPROCESSABLE if not.
+ * Checks that the key is a point of its curve (not infinity, coordinates below p, on the curve: the
+ * full public-key validation of SP 800-56A 5.6.2.3.3 for curves of cofactor 1). KBS_UNPROCESSABLE
+ * if not.
  */
 KBS_MUST_CHECK int kbs_ec_public_check(const struct kbs_ec_public *k, struct kbs_error *err);
 
 /* Uncompressed point 04 || x || y (SEC 1 section 2.3.3); returns its length. */
 size_t kbs_ec_point_put(const struct kbs_ec_public *k, uint8_t out[KBS_EC_POINT_MAX_BYTES]);
-/* The reverse; takes exactly the uncompressed form of that curve. Does not check the curve equation. */
-KBS_MUST_CHECK int kbs_ec_point_get(enum kbs_curve curve, struct kbs_span point, struct kbs_ec_public *ret,
-                                    struct kbs_error *err);
+/* The reverse; takes exactly the uncompressed form of that curve. Does not check the curve
+ * equation. */
+KBS_MUST_CHECK int kbs_ec_point_get(enum kbs_curve curve, struct kbs_span point,
+                                    struct kbs_ec_public *ret, struct kbs_error *err);
 
 bool kbs_ec_public_equal(const struct kbs_ec_public *a, const struct kbs_ec_public *b);
 

@@ -1,11 +1,13 @@
 /*
- * Text encodings. Decoders are canonical: exactly one text decodes to given bytes, so that nothing signed or
- * hashed has two spellings. They are table-free and branch on public data only.
+ * Text encodings. Decoders are canonical: exactly one text decodes to given bytes, so that nothing
+ * signed or hashed has two spellings. They are table-free and branch on public data only.
  */
 #include "base/encoding.h"
 
-static const char alphabet_std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char alphabet_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char alphabet_std[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char alphabet_url[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 static const char hex_digits[] = "0123456789abcdef";
 
 static void base64_put(struct kbs_buf *out, struct kbs_span in, const char *alphabet, bool pad)
@@ -51,7 +53,8 @@ static int digit_of(uint8_t c, const char *alphabet)
     return c == (uint8_t)alphabet[63] ? 63 : -1;
 }
 
-/* Decodes 2 to 4 digits into 1 to 3 bytes; the unused low bits must be zero. Returns bytes, or -1. */
+/* Decodes 2 to 4 digits into 1 to 3 bytes; the unused low bits must be zero. Returns bytes, or -1.
+ */
 static int quad_get(struct kbs_span digits, const char *alphabet, uint8_t out[3])
 {
     uint32_t v = 0;
@@ -116,7 +119,8 @@ int kbs_base64_get(struct kbs_buf *out, struct kbs_span text)
     return base64_get(out, text, alphabet_std);
 }
 
-static int exact(int (*get)(struct kbs_buf *, struct kbs_span), uint8_t *out, size_t len, struct kbs_span text)
+static int exact(int (*get)(struct kbs_buf *, struct kbs_span), uint8_t *out, size_t len,
+                 struct kbs_span text)
 {
     struct kbs_buf b = KBS_BUF(len);
     int r = -1;
@@ -177,7 +181,8 @@ int kbs_hex_get_exact(uint8_t *out, size_t len, struct kbs_span text)
     return exact(kbs_hex_get, out, len, text);
 }
 
-/* Length of the UTF-8 sequence at the front of `in` (RFC 3629 section 4), or 0 if it is not valid. */
+/* Length of the UTF-8 sequence at the front of `in` (RFC 3629 section 4), or 0 if it is not valid.
+ */
 static size_t utf8_sequence(struct kbs_span in)
 {
     uint8_t c = in.p[0];

@@ -1,7 +1,7 @@
 /*
- * Errors travel as values: a category that decides what happens next, the native code for the operator, and a
- * short detail a person can act on. A thread-local "last error" was rejected: it does not survive a hop to
- * another request and hides which call failed.
+ * Errors travel as values: a category that decides what happens next, the native code for the
+ * operator, and a short detail a person can act on. A thread-local "last error" was rejected: it
+ * does not survive a hop to another request and hides which call failed.
  */
 #include "base/error.h"
 
@@ -32,8 +32,8 @@ static const struct {
     [KBS_INTERNAL] = {500, "internal", "PluginInternalError"},
 };
 
-int kbs_error_set(struct kbs_error *err, enum kbs_category category, enum kbs_origin origin, int64_t native,
-                  const char *func, int line, const char *fmt, ...)
+int kbs_error_set(struct kbs_error *err, enum kbs_category category, enum kbs_origin origin,
+                  int64_t native, const char *func, int line, const char *fmt, ...)
 {
     va_list ap;
 

@@ -1,10 +1,11 @@
 /*
  * Errors: what went wrong, whose fault it is, and where.
  *
- * Functions that can fail take a `struct kbs_error *err` last and return 0 on success, -1 on failure with
- * *err filled in (the first failure wins: a callee's error is forwarded unchanged), or a positive condition
- * that their header documents and the caller must handle. Library code returns errors; only a main or a
- * request handler logs them. `detail` may be shown to the requester: it never holds a secret or raw input.
+ * Functions that can fail take a `struct kbs_error *err` last and return 0 on success, -1 on
+ * failure with *err filled in (the first failure wins: a callee's error is forwarded unchanged), or
+ * a positive condition that their header documents and the caller must handle. Library code returns
+ * errors; only a main or a request handler logs them. `detail` may be shown to the requester: it
+ * never holds a secret or raw input.
  */
 #ifndef KBS_BASE_ERROR_H
 #define KBS_BASE_ERROR_H
@@ -59,8 +60,9 @@ struct kbs_error {
 #define KBS_ERROR_NONE ((struct kbs_error){.category = KBS_OK})
 
 /* Fills *err and returns -1, so that callers can write `return kbs_fail(err, KBS_INPUT, "...")`. */
-int kbs_error_set(struct kbs_error *err, enum kbs_category category, enum kbs_origin origin, int64_t native,
-                  const char *func, int line, const char *fmt, ...) KBS_PRINTF(7, 8);
+int kbs_error_set(struct kbs_error *err, enum kbs_category category, enum kbs_origin origin,
+                  int64_t native, const char *func, int line, const char *fmt, ...)
+    KBS_PRINTF(7, 8);
 
 #define kbs_fail(err, category, ...) \
     kbs_error_set((err), (category), KBS_ORIGIN_SELF, 0, __func__, __LINE__, __VA_ARGS__)
@@ -80,8 +82,8 @@ unsigned int kbs_category_status(enum kbs_category category);
 /* A stable lower-case name for logs and audit records ("denied", "token_down", ...). */
 const char *kbs_category_name(enum kbs_category category);
 
-/* The error type Trustee's clients know for a category ("PolicyDeny", ...): the default when a handler
- * has no better one. */
+/* The error type Trustee's clients know for a category ("PolicyDeny", ...): the default when a
+ * handler has no better one. */
 const char *kbs_category_variant(enum kbs_category category);
 
 /*

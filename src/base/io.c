@@ -1,4 +1,5 @@
-/* Blocking descriptor helpers: poll with a deadline first, then read or write what is there. See io.h. */
+/* Blocking descriptor helpers: poll with a deadline first, then read or write what is there. See
+ * io.h. */
 #include "base/io.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -64,7 +66,13 @@ int kbs_io_write_all(int fd, const void *p, size_t n, uint64_t deadline_ns, stru
         if (kbs_io_wait(fd, POLLOUT, deadline_ns, err) != 0) {
             return -1;
         }
-        r = write(fd, (const uint8_t *)p + done, n - done);
+        /* Ready for a byte is not ready for all: on a blocking socket write() would wait for the
+         * rest of them without a deadline. Files and pipes take write() (a pipe may block past it).
+         */
+        r = send(fd, (const uint8_t *)p + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (r < 0 && errno == ENOTSOCK) {
+            r = write(fd, (const uint8_t *)p + done, n - done);
+        }
         if (r < 0 && errno != EINTR && errno != EAGAIN) {
             return kbs_fail_errno(err, KBS_INTERNAL, "write failed");
         }
@@ -108,7 +116,8 @@ int kbs_io_read_file(const char *path, struct kbs_buf *out, struct kbs_error *er
     int r;
 
     if (fd < 0) {
-        return kbs_fail_errno(err, errno == ENOENT ? KBS_MISSING : KBS_INTERNAL, "%s cannot be opened", path);
+        return kbs_fail_errno(err, errno == ENOENT ? KBS_MISSING : KBS_INTERNAL,
+                              "%s cannot be opened", path);
     }
     r = kbs_io_read_fd(fd, out, err);
     (void)close(fd);
@@ -153,8 +162,8 @@ int kbs_io_write_file(const char *path, struct kbs_span content, unsigned int mo
     }
     (void)close(fd);
     if (r == 0 && exclusive && link(temporary, path) != 0) {
-        r = kbs_fail_errno(err, errno == EEXIST ? KBS_CONFLICT : KBS_INTERNAL, "%s exists or cannot be made",
-                           path);
+        r = kbs_fail_errno(err, errno == EEXIST ? KBS_CONFLICT : KBS_INTERNAL,
+                           "%s exists or cannot be made", path);
     }
     if (r == 0 && !exclusive && rename(temporary, path) != 0) {
         r = kbs_fail_errno(err, KBS_INTERNAL, "%s cannot be replaced", path);
@@ -176,7 +185,8 @@ void kbs_io_close(int *fd)
     }
 }
 
-int kbs_io_split_address(const char *address, char host[64], uint16_t *ret_port, struct kbs_error *err)
+int kbs_io_split_address(const char *address, char host[64], uint16_t *ret_port,
+                         struct kbs_error *err)
 {
     const char *colon = strrchr(address, ':');
     struct kbs_span h;

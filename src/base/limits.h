@@ -1,6 +1,7 @@
 /*
- * Every bound of the system, with its unit in its name. Nothing is unbounded: a wait has a deadline, a
- * queue a length, an input a size. Operators may tighten some of them in the configuration ([limits]).
+ * Every bound of the system, with its unit in its name. Nothing is unbounded: a wait has a
+ * deadline, a queue a length, an input a size. Operators may tighten some of them in the
+ * configuration ([limits]).
  */
 #ifndef KBS_BASE_LIMITS_H
 #define KBS_BASE_LIMITS_H

@@ -1,6 +1,6 @@
 /*
- * Logs are one write(2) per line on standard error: no buffering, no interleaving within PIPE_BUF, nothing kept
- * in memory. The role is the executable's name, which the C library keeps for us.
+ * Logs are one write(2) per line on standard error: no buffering, no interleaving within PIPE_BUF,
+ * nothing kept in memory. The role is the executable's name, which the C library keeps for us.
  */
 #include "base/log.h"
 
@@ -21,10 +21,11 @@ static size_t prefix(char *line, size_t size, enum kbs_log_level level, const ch
 
     (void)clock_gettime(CLOCK_REALTIME, &ts);
     (void)gmtime_r(&ts.tv_sec, &tm);
-    n = snprintf(line, size, "time=%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ level=%s role=%s pid=%ld event=%s ",
+    n = snprintf(line, size,
+                 "time=%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ level=%s role=%s pid=%ld event=%s ",
                  tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-                 ts.tv_nsec / 1000000, level_names[level], program_invocation_short_name, (long)getpid(),
-                 event);
+                 ts.tv_nsec / 1000000, level_names[level], program_invocation_short_name,
+                 (long)getpid(), event);
     return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
 }
 
@@ -52,8 +53,9 @@ void kbs_log(enum kbs_log_level level, const char *event, const char *fmt, ...)
 void kbs_log_error(const char *event, const struct kbs_error *err)
 {
     static const char *const origins[] = {
-        [KBS_ORIGIN_SELF] = "self", [KBS_ORIGIN_ERRNO] = "errno",   [KBS_ORIGIN_OPENSSL] = "openssl",
-        [KBS_ORIGIN_CKR] = "ckr",   [KBS_ORIGIN_SQLITE] = "sqlite", [KBS_ORIGIN_LIB] = "lib"};
+        [KBS_ORIGIN_SELF] = "self",       [KBS_ORIGIN_ERRNO] = "errno",
+        [KBS_ORIGIN_OPENSSL] = "openssl", [KBS_ORIGIN_CKR] = "ckr",
+        [KBS_ORIGIN_SQLITE] = "sqlite",   [KBS_ORIGIN_LIB] = "lib"};
     char detail[2 * KBS_LIMIT_ERROR_DETAIL_BYTES];
 
     kbs_log(KBS_LOG_ERROR, event, "category=%s origin=%s native=0x%llx at=%s:%d detail=%s",

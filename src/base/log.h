@@ -1,7 +1,7 @@
 /*
- * Logs: one line per event on standard error, logfmt: time, level, role (the executable's name), event, then
- * key=value pairs written by the caller. Never a secret, a cookie, a token or raw input: values that come
- * from outside go through kbs_log_text().
+ * Logs: one line per event on standard error, logfmt: time, level, role (the executable's name),
+ * event, then key=value pairs written by the caller. Never a secret, a cookie, a token or raw
+ * input: values that come from outside go through kbs_log_text().
  */
 #ifndef KBS_BASE_LOG_H
 #define KBS_BASE_LOG_H

@@ -1,7 +1,8 @@
 /*
- * Secrets live on OpenSSL's secure heap: mlocked, between guard pages, excluded from dumps, cleansed on free.
- * When the heap is full the allocation fails; there is no silent fallback to ordinary memory. Without
- * kbs_secret_heap_init() OpenSSL would use the ordinary heap, so kbs_secret_new() refuses that.
+ * Secrets live on OpenSSL's secure heap: mlocked, between guard pages, excluded from dumps,
+ * cleansed on free. When the heap is full the allocation fails; there is no silent fallback to
+ * ordinary memory. Without kbs_secret_heap_init() OpenSSL would use the ordinary heap, so
+ * kbs_secret_new() refuses that.
  */
 #include "base/secret.h"
 
@@ -120,14 +121,16 @@ int kbs_secret_read_fd(int fd, struct kbs_secret **ret, struct kbs_error *err)
         }
         have += (size_t)n;
         if (have == s->len) {
-            return kbs_fail(err, KBS_INPUT, "the secret is longer than %d bytes", KBS_LIMIT_PIN_BYTES);
+            return kbs_fail(err, KBS_INPUT, "the secret is longer than %d bytes",
+                            KBS_LIMIT_PIN_BYTES);
         }
     }
     if (have > 0 && s->bytes[have - 1] == '\n') {
         have--;
     }
     if (have == 0 || have > KBS_LIMIT_PIN_BYTES) {
-        return kbs_fail(err, KBS_INPUT, "the secret is empty or longer than %d bytes", KBS_LIMIT_PIN_BYTES);
+        return kbs_fail(err, KBS_INPUT, "the secret is empty or longer than %d bytes",
+                        KBS_LIMIT_PIN_BYTES);
     }
     kbs_secret_truncate(s, have);
     *ret = s;

@@ -1,6 +1,6 @@
 /*
- * Spans: borrowed views of bytes, passed by value. They never own and are never NUL-terminated; text at
- * the edges of the system (paths, PEM) is a C string, everything in between is a span.
+ * Spans: borrowed views of bytes, passed by value. They never own and are never NUL-terminated;
+ * text at the edges of the system (paths, PEM) is a C string, everything in between is a span.
  */
 #ifndef KBS_BASE_SPAN_H
 #define KBS_BASE_SPAN_H
@@ -54,8 +54,8 @@ static inline struct kbs_span kbs_span_skip(struct kbs_span a, size_t n)
 }
 
 /*
- * Copies a span into a NUL-terminated string of `size` bytes. Returns false, and an empty string, when it
- * does not fit or holds a NUL byte.
+ * Copies a span into a NUL-terminated string of `size` bytes. Returns false, and an empty string,
+ * when it does not fit or holds a NUL byte.
  */
 bool kbs_span_to_cstr(struct kbs_span a, char *out, size_t size);
 

@@ -1,6 +1,6 @@
 /*
- * The tables behind terms.h, the identifiers derived from them, and the one rule for what a key path is: front,
- * judge, token and clients all ask here, so they cannot disagree about a name.
+ * The tables behind terms.h, the identifiers derived from them, and the one rule for what a key
+ * path is: front, judge, token and clients all ask here, so they cannot disagree about a name.
  */
 #include "base/terms.h"
 
@@ -11,8 +11,8 @@
 
 static const char *const purposes[KBS_PURPOSE_COUNT] = {"none", "release", "import", "sign-token"};
 static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
-static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {"unknown", "software",
-                                                                 "hardware-host-assisted", "hardware"};
+static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {
+    "unknown", "software", "hardware-host-assisted", "hardware"};
 static const char *const duties[KBS_DUTY_COUNT] = {"none", "release", "admin"};
 static const char *const formats[KBS_FORMAT_COUNT] = {"none", "jose", "cose"};
 static const char *const bindings[KBS_BINDING_COUNT] = {"none",     "token",    "session",
@@ -90,7 +90,8 @@ enum kbs_tee kbs_tee_from_name(struct kbs_span name)
     return (enum kbs_tee)value_of(tees, KBS_TEE_COUNT, name);
 }
 
-void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version, uint8_t ret[KBS_CKA_ID_BYTES])
+void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version,
+                uint8_t ret[KBS_CKA_ID_BYTES])
 {
     memcpy(ret, key_id, KBS_KEY_ID_BYTES);
     for (size_t i = 0; i < 4; i++) {
@@ -155,7 +156,8 @@ bool kbs_kid_split(struct kbs_span kid, struct kbs_span *ret_path, uint32_t *ret
         slash--;
     }
     digits = kbs_span_skip(kid, slash);
-    if (slash == 0 || digits.len < 2 || digits.len > 11 || digits.p[0] != 'v' || digits.p[1] == '0') {
+    if (slash == 0 || digits.len < 2 || digits.len > 11 || digits.p[0] != 'v' ||
+        digits.p[1] == '0') {
         return false;
     }
     for (size_t i = 1; i < digits.len; i++) {

@@ -1,6 +1,6 @@
 /*
- * Terms that several roles share, each with one number (on the wire and in the store) and one name (in
- * JSON, logs and audit records). DESIGN: docs/ARCHITECTURE.md, "Custody".
+ * Terms that several roles share, each with one number (on the wire and in the store) and one name
+ * (in JSON, logs and audit records). DESIGN: docs/ARCHITECTURE.md, "Custody".
  */
 #ifndef KBS_BASE_TERMS_H
 #define KBS_BASE_TERMS_H
@@ -73,7 +73,8 @@ enum kbs_binding {
 enum kbs_provenance {
     KBS_PROVENANCE_NONE = 0,
     KBS_PROVENANCE_GENERATED = 1, /* born in the token */
-    KBS_PROVENANCE_IMPORTED = 2,  /* unwrapped in the token from a blob addressed to its import key */
+    KBS_PROVENANCE_IMPORTED =
+        2, /* unwrapped in the token from a blob addressed to its import key */
     KBS_PROVENANCE_COUNT
 };
 
@@ -104,22 +105,25 @@ enum kbs_tee kbs_tee_from_name(struct kbs_span name);
 #define KBS_KCV_BYTES 4
 
 /* CKA_ID of a key version: key id || version, big endian. */
-void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version, uint8_t ret[KBS_CKA_ID_BYTES]);
+void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version,
+                uint8_t ret[KBS_CKA_ID_BYTES]);
 
 /*
- * Key ids of the service's own keys are fixed, so that every role and every replica finds them without
- * configuration: the first 16 bytes of SHA-256("kbs-hsm " || purpose name).
+ * Key ids of the service's own keys are fixed, so that every role and every replica finds them
+ * without configuration: the first 16 bytes of SHA-256("kbs-hsm " || purpose name).
  */
 void kbs_service_key_id(enum kbs_purpose purpose, uint8_t ret[KBS_KEY_ID_BYTES]);
 
 /*
- * True for a resource path `repo/type/tag`: three segments of [A-Za-z0-9_-][A-Za-z0-9_.-]*, in all at most
- * KBS_LIMIT_KEY_PATH_BYTES (Trustee's rule). Such text needs no escaping in JSON, CBOR text or CKA_LABEL.
+ * True for a resource path `repo/type/tag`: three segments of [A-Za-z0-9_-][A-Za-z0-9_.-]*, in all
+ * at most KBS_LIMIT_KEY_PATH_BYTES (Trustee's rule). Such text needs no escaping in JSON, CBOR text
+ * or CKA_LABEL.
  */
 bool kbs_key_path_valid(struct kbs_span path);
 bool kbs_key_segment_valid(struct kbs_span segment);
 
-/* Splits a wire kid `repo/type/tag/vN` (N decimal, 1 to 4294967295, no leading zero); false if malformed. */
+/* Splits a wire kid `repo/type/tag/vN` (N decimal, 1 to 4294967295, no leading zero); false if
+ * malformed. */
 bool kbs_kid_split(struct kbs_span kid, struct kbs_span *ret_path, uint32_t *ret_version);
 
 /*

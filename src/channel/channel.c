@@ -1,10 +1,11 @@
 /*
- * Frames over socketpairs. Header first, then exactly the body it announces, every wait against one deadline.
- * A descriptor rides on the first byte of a frame (SCM_RIGHTS) and is received close-on-exec; a second one, or one
- * on a message that is not ATTACH, is closed and the message refused.
+ * Frames over socketpairs. Header first, then exactly the body it announces, every wait against one
+ * deadline. A descriptor rides on the first byte of a frame (SCM_RIGHTS) and is received
+ * close-on-exec; a second one, or one on a message that is not ATTACH, is closed and the message
+ * refused.
  *
- * Messages are encoded into a buffer that is freed after each use: a channel is idle most of its life, and the
- * operations behind it cost hundreds of microseconds.
+ * Messages are encoded into a buffer that is freed after each use: a channel is idle most of its
+ * life, and the operations behind it cost hundreds of microseconds.
  */
 #include "channel/channel.h"
 
@@ -38,7 +39,9 @@ static ssize_t send_first(int fd, struct kbs_span frame, int send_fd, uint64_t d
         uint8_t bytes[CMSG_SPACE(sizeof(int))];
     } control = {.bytes = {0}};
     struct iovec iov = {.iov_base = (void *)(uintptr_t)frame.p, .iov_len = frame.len};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.bytes,
                        .msg_controllen = sizeof(control.bytes)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
@@ -83,7 +86,8 @@ int kbs_channel_send(int fd, enum kbs_wire_type type, uint64_t id, const void *m
     return r;
 }
 
-/* Keeps the first descriptor of the control data in *ret_fd; closes any other. False if there was another. */
+/* Keeps the first descriptor of the control data in *ret_fd; closes any other. False if there was
+ * another. */
 static bool take_descriptor(struct msghdr *m, int *ret_fd)
 {
     bool ok = (m->msg_flags & MSG_CTRUNC) == 0;
@@ -109,8 +113,10 @@ static bool take_descriptor(struct msghdr *m, int *ret_fd)
     return ok;
 }
 
-/* The first bytes of a header, with the descriptor if one came. Returns bytes, 0 at end of file, or -1. */
-static ssize_t recv_first(int fd, uint8_t *header, int *ret_fd, uint64_t deadline_ns, struct kbs_error *err)
+/* The first bytes of a header, with the descriptor if one came. Returns bytes, 0 at end of file, or
+ * -1. */
+static ssize_t recv_first(int fd, uint8_t *header, int *ret_fd, uint64_t deadline_ns,
+                          struct kbs_error *err)
 {
     union {
         struct cmsghdr align;
@@ -119,7 +125,9 @@ static ssize_t recv_first(int fd, uint8_t *header, int *ret_fd, uint64_t deadlin
     struct iovec iov = {.iov_base = header, .iov_len = KBS_WIRE_HEADER_BYTES};
 
     for (;;) {
-        struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+        struct msghdr m = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
                            .msg_controllen = sizeof(control.bytes)};
         ssize_t n;
 
@@ -139,7 +147,8 @@ static ssize_t recv_first(int fd, uint8_t *header, int *ret_fd, uint64_t deadlin
     }
 }
 
-static int recv_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns, struct kbs_error *err)
+static int recv_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
+                     struct kbs_error *err)
 {
     uint8_t *to;
 
@@ -149,14 +158,17 @@ static int recv_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns, 
     if (to == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
-    if (ret->frame.body_len > 0 && kbs_io_read_exact(fd, to, ret->frame.body_len, deadline_ns, err) != 0) {
-        return kbs_fail(err, KBS_INPUT, "the peer closed in the middle of a message or was too slow");
+    if (ret->frame.body_len > 0 &&
+        kbs_io_read_exact(fd, to, ret->frame.body_len, deadline_ns, err) != 0) {
+        return kbs_fail(err, KBS_INPUT,
+                        "the peer closed in the middle of a message or was too slow");
     }
     kbs_buf_commit(&ret->body, ret->frame.body_len);
     return 0;
 }
 
-int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns, struct kbs_error *err)
+int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
+                     struct kbs_error *err)
 {
     uint8_t header[KBS_WIRE_HEADER_BYTES];
     ssize_t n;
@@ -167,15 +179,17 @@ int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns, 
         return n == 0 ? KBS_CHANNEL_EOF : -1;
     }
     if (n < KBS_WIRE_HEADER_BYTES &&
-        kbs_io_read_exact(fd, header + n, (size_t)(KBS_WIRE_HEADER_BYTES - n), deadline_ns, err) != 0) {
-        return kbs_fail(err, KBS_INPUT, "the peer closed in the middle of a message or was too slow");
+        kbs_io_read_exact(fd, header + n, (size_t)(KBS_WIRE_HEADER_BYTES - n), deadline_ns, err) !=
+            0) {
+        return kbs_fail(err, KBS_INPUT,
+                        "the peer closed in the middle of a message or was too slow");
     }
     if (kbs_wire_header_decode(header, &ret->frame, err) != 0) {
         return -1;
     }
     if ((ret->fd >= 0) != (ret->frame.type == KBS_WIRE_ATTACH)) {
-        return kbs_fail(err, KBS_INPUT, "role message %s %s a descriptor", kbs_wire_type_name(ret->frame.type),
-                        ret->fd >= 0 ? "came with" : "lacks");
+        return kbs_fail(err, KBS_INPUT, "role message %s %s a descriptor",
+                        kbs_wire_type_name(ret->frame.type), ret->fd >= 0 ? "came with" : "lacks");
     }
     return recv_body(fd, ret, deadline_ns, err);
 }
@@ -190,8 +204,9 @@ int kbs_channel_msg_decode(const struct kbs_channel_msg *m, enum kbs_wire_type t
     return kbs_wire_decode(type, kbs_buf_span(&m->body), msg, err);
 }
 
-int kbs_channel_call(int fd, enum kbs_wire_type type, const void *msg, enum kbs_wire_type answer_type,
-                     void *answer, struct kbs_channel_msg *ret, uint64_t deadline_ns, struct kbs_error *err)
+int kbs_channel_call(int fd, enum kbs_wire_type type, const void *msg,
+                     enum kbs_wire_type answer_type, void *answer, struct kbs_channel_msg *ret,
+                     uint64_t deadline_ns, struct kbs_error *err)
 {
     uint64_t id = kbs_clock_mono_ns();
     int r;

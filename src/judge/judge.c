@@ -150,7 +150,8 @@ static int judge_request(struct judge *j)
         id = j->msg.frame.id;
         status = kbs_api_handle(j->api, &request, j->msg.frame.deadline_ns, &response);
         if (status != KBS_EXIT_OK) {
-            (void)shutdown(j->front, SHUT_RD); /* the last answer: the front sees it takes no more */
+            (void)shutdown(j->front,
+                           SHUT_RD); /* the last answer: the front sees it takes no more */
         }
         rc = kbs_channel_send(j->front, KBS_WIRE_RESPONSE, id, &response, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);

@@ -1,6 +1,6 @@
 /*
- * The store: sessions, catalog, policies, administrators' sequences, in SQLite. All SQL lives in this folder,
- * one typed function per statement. Only the judge links it.
+ * The store: sessions, catalog, policies, administrators' sequences, in SQLite. All SQL lives in
+ * this folder, one typed function per statement. Only the judge links it.
  */
 #ifndef KBS_STORE_STORE_H
 #define KBS_STORE_STORE_H
@@ -12,10 +12,12 @@
 
 struct kbs_store;
 
-/* Creates or upgrades the schema (kbs-judge --migrate); run by one process before the judges start. */
+/* Creates or upgrades the schema (kbs-judge --migrate); run by one process before the judges start.
+ */
 KBS_MUST_CHECK int kbs_store_migrate(const char *path, struct kbs_error *err);
 
-/* Opens an existing store; KBS_INTERNAL if its schema is not the expected version. Returns owned. */
+/* Opens an existing store; KBS_INTERNAL if its schema is not the expected version. Returns owned.
+ */
 KBS_MUST_CHECK int kbs_store_open(const char *path, struct kbs_store **ret, struct kbs_error *err);
 struct kbs_store *kbs_store_close(struct kbs_store *s);
 
@@ -24,7 +26,8 @@ enum kbs_session_state {
     KBS_SESSION_ATTESTED = 2
 };
 
-/* A session. Rows are found by SHA-256 of the cookie, or by sid (in our token); the cookie is not stored. */
+/* A session. Rows are found by SHA-256 of the cookie, or by sid (in our token); the cookie is not
+ * stored. */
 struct kbs_session {
     uint8_t cookie_hash[KBS_SHA256_BYTES];
     uint8_t sid[16];
@@ -42,40 +45,47 @@ struct kbs_session {
     struct kbs_buf claims; /* the EAR claims set, JSON text; owned */
     struct kbs_buf token;  /* the compact JWS; owned */
 };
-#define KBS_SESSION_NULL ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES), \
-                                               .token = KBS_BUF(2 * KBS_LIMIT_JWT_BYTES)})
+#define KBS_SESSION_NULL                                          \
+    ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES), \
+                          .token = KBS_BUF(2 * KBS_LIMIT_JWT_BYTES)})
 void kbs_session_deinit(struct kbs_session *s);
 
-/* Inserts a challenged session. KBS_LIMITED at KBS_LIMIT_SESSIONS live ones; expired ones are removed first. */
+/* Inserts a challenged session. KBS_LIMITED at KBS_LIMIT_SESSIONS live ones; expired ones are
+ * removed first. */
 KBS_MUST_CHECK int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *session,
                                             struct kbs_error *err);
 /* KBS_UNAUTHENTICATED if there is none or it has expired at now_s. */
-KBS_MUST_CHECK int kbs_store_session_by_cookie(struct kbs_store *s, const uint8_t hash[KBS_SHA256_BYTES],
-                                               int64_t now_s, struct kbs_session *ret, struct kbs_error *err);
-KBS_MUST_CHECK int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16], int64_t now_s,
-                                            struct kbs_session *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_store_session_by_cookie(struct kbs_store *s,
+                                               const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
+                                               struct kbs_session *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16],
+                                            int64_t now_s, struct kbs_session *ret,
+                                            struct kbs_error *err);
 /*
- * Challenged to attested, in one statement, so that one nonce attests once however many try at the same
- * time: the loser gets KBS_UNAUTHENTICATED ("nonce already used").
+ * Challenged to attested, in one statement, so that one nonce attests once however many try at the
+ * same time: the loser gets KBS_UNAUTHENTICATED ("nonce already used").
  */
 KBS_MUST_CHECK int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
                                             struct kbs_error *err);
 
 /* Catalog. `policy` is the release policy's text, empty for none (deny). */
-KBS_MUST_CHECK int kbs_store_key_insert(struct kbs_store *s, const struct kbs_key *key, struct kbs_span policy,
-                                        struct kbs_error *err); /* KBS_CONFLICT if path/version exists */
+KBS_MUST_CHECK int kbs_store_key_insert(
+    struct kbs_store *s, const struct kbs_key *key, struct kbs_span policy,
+    struct kbs_error *err); /* KBS_CONFLICT if path/version exists */
 /* version 0: the latest. KBS_MISSING. `policy` may be NULL; else it is appended to. */
 KBS_MUST_CHECK int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, uint32_t version,
-                                     struct kbs_key *ret, struct kbs_buf *policy, struct kbs_error *err);
+                                     struct kbs_key *ret, struct kbs_buf *policy,
+                                     struct kbs_error *err);
 /* Calls `each` for every key version, by path and version, at most KBS_LIMIT_KEY_LIST_ITEMS. */
-KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, void (*each)(void *ctx, const struct kbs_key *key),
-                                      void *ctx, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s,
+                                      void (*each)(void *ctx, const struct kbs_key *key), void *ctx,
+                                      struct kbs_error *err);
 
 /*
- * Raises an administrator's sequence (by thumbprint of the key) to `sequence`; KBS_CONFLICT if it is not
- * larger than the last one seen.
+ * Raises an administrator's sequence (by thumbprint of the key) to `sequence`; KBS_CONFLICT if it
+ * is not larger than the last one seen.
  */
-KBS_MUST_CHECK int kbs_store_admin_advance(struct kbs_store *s, const char *thumbprint, uint64_t sequence,
-                                           struct kbs_error *err);
+KBS_MUST_CHECK int kbs_store_admin_advance(struct kbs_store *s, const char *thumbprint,
+                                           uint64_t sequence, struct kbs_error *err);
 
 #endif

@@ -34,9 +34,12 @@ struct arguments {
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},  {"check", no_argument, NULL, 'k'},
-        {"libexec", required_argument, NULL, 'l'}, {"announce", required_argument, NULL, 'a'},
-        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'v'},
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 'k'},
+        {"libexec", required_argument, NULL, 'l'},
+        {"announce", required_argument, NULL, 'a'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     int option;

@@ -1,6 +1,6 @@
 /*
- * How long kbsd waits. Base's limits in kbsd itself; the tests link shorter ones, so that a deadline
- * can be seen to pass.
+ * How long kbsd waits. Base's limits in kbsd itself; the tests link shorter ones, so that a
+ * deadline can be seen to pass.
  */
 #ifndef KBS_SUPERVISOR_TIMES_H
 #define KBS_SUPERVISOR_TIMES_H

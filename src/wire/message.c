@@ -1,7 +1,7 @@
 /*
- * One encoder and one decoder, driven by the schema table that message.h spells out: no message has code of its
- * own, so none can forget a bound. Rejected: generated code (a build step to audit) and casting packets to
- * structs (padding, alignment, trust).
+ * One encoder and one decoder, driven by the schema table that message.h spells out: no message has
+ * code of its own, so none can forget a bound. Rejected: generated code (a build step to audit) and
+ * casting packets to structs (padding, alignment, trust).
  */
 #include "wire/message.h"
 
@@ -35,8 +35,11 @@ struct schema {
 KBS_WIRE_MESSAGES(FIELDS)
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define ROW(number, upper, lower, body_cap) \
-    [number] = {.name = #upper, .cap = (body_cap), .count = COUNT(lower##_fields), .fields = lower##_fields},
+#define ROW(number, upper, lower, body_cap)     \
+    [number] = {.name = #upper,                 \
+                .cap = (body_cap),              \
+                .count = COUNT(lower##_fields), \
+                .fields = lower##_fields},
 #define EMPTY_ROW(number, upper) [number] = {.name = #upper},
 static const struct schema schemas[] = {KBS_WIRE_MESSAGES(ROW) KBS_WIRE_EMPTY_MESSAGES(EMPTY_ROW)};
 
@@ -76,8 +79,8 @@ int kbs_wire_header_decode(const uint8_t header[KBS_WIRE_HEADER_BYTES], struct k
         return kbs_fail(err, KBS_INPUT, "role message with a reserved field that is not zero");
     }
     if (body_len > s->cap) {
-        return kbs_fail(err, KBS_INPUT, "role message %s of %u bytes is over its limit of %u", s->name,
-                        body_len, s->cap);
+        return kbs_fail(err, KBS_INPUT, "role message %s of %u bytes is over its limit of %u",
+                        s->name, body_len, s->cap);
     }
     return 0;
 }
@@ -131,7 +134,8 @@ int kbs_wire_encode(struct kbs_buf *out, enum kbs_wire_type type, uint64_t id, u
     body_len = out->len - start - KBS_WIRE_HEADER_BYTES;
     if (out->failed || body_len > s->cap) {
         out->len = start;
-        return kbs_fail(err, KBS_TOO_LARGE, "role message %s is over its limit of %u bytes", s->name, s->cap);
+        return kbs_fail(err, KBS_TOO_LARGE, "role message %s is over its limit of %u bytes",
+                        s->name, s->cap);
     }
     for (size_t i = 0; i < 4; i++) {
         out->p[start + i] = (uint8_t)(body_len >> (8 * i));
@@ -189,11 +193,13 @@ int kbs_wire_decode(enum kbs_wire_type type, struct kbs_span body, void *msg, st
     }
     for (size_t i = 0; i < s->count; i++) {
         if (!get_field(&r, &s->fields[i], msg)) {
-            return kbs_fail(err, KBS_INPUT, "role message %s: field %zu is cut short or too long", s->name, i);
+            return kbs_fail(err, KBS_INPUT, "role message %s: field %zu is cut short or too long",
+                            s->name, i);
         }
     }
     if (r.rest.len != 0) {
-        return kbs_fail(err, KBS_INPUT, "role message %s has %zu bytes left over", s->name, r.rest.len);
+        return kbs_fail(err, KBS_INPUT, "role message %s has %zu bytes left over", s->name,
+                        r.rest.len);
     }
     return 0;
 }
@@ -252,7 +258,8 @@ void kbs_wire_list_add(struct kbs_wire_list_builder *b, struct kbs_span item)
     b->count++;
 }
 
-void kbs_wire_list_add_pair(struct kbs_wire_list_builder *b, const char *name, struct kbs_span value)
+void kbs_wire_list_add_pair(struct kbs_wire_list_builder *b, const char *name,
+                            struct kbs_span value)
 {
     kbs_wire_list_add(b, kbs_span_str(name));
     kbs_wire_list_add(b, value);

@@ -1,11 +1,10 @@
 /*
- * Role-to-role messages: the schema is the table below; structs, numbers, encoder and decoder follow from
- * it, so both ends assert the same fields. No I/O here (src/channel moves frames).
+ * Role-to-role messages: the schema is the table below; structs, numbers, encoder and decoder
+ * follow from it, so both ends assert the same fields. No I/O here (src/channel moves frames).
  *
- * frame  = u32 body_len, u16 version, u16 type, u64 id, u64 deadline_ns (CLOCK_MONOTONIC), u64 reserved,
- *          all little endian, then the body
- * body   = the message's fields in schema order: u8, u32, u64, bytes (u32 length, then the bytes),
- *          list (u16 count, then that many bytes fields)
+ * frame  = u32 body_len, u16 version, u16 type, u64 id, u64 deadline_ns (CLOCK_MONOTONIC), u64
+ * reserved, all little endian, then the body body   = the message's fields in schema order: u8,
+ * u32, u64, bytes (u32 length, then the bytes), list (u16 count, then that many bytes fields)
  *
  * docs/protocol/role-channels.md says who may send what to whom, and when.
  */
@@ -25,16 +24,28 @@ struct kbs_wire_list {
     struct kbs_span encoded; /* count times (u32 length, bytes), already validated by the decoder */
 };
 
+/* The tables: a line a row. clang-format would fold them. */
+/* clang-format off */
+
 /* F(message, kind, field): the fields of each message, in wire order. */
 
-/* kbsd -> kbs-front. kind: enum kbs_listener; certificate: PEM chain of the TLS listeners, empty if none */
+/*
+ * kbsd -> kbs-front. kind: enum kbs_listener; certificate: PEM chain of the TLS listeners, empty
+ * if none
+ */
 #define KBS_WIRE_CONFIG_FRONT_FIELDS(F, m) \
     F(m, U8, listener) F(m, U8, production) F(m, U32, lanes) F(m, U32, max_connections) F(m, BYTES, certificate)
-/* kbsd -> kbs-judge. duty: enum kbs_duty; admin_keys: PEM public keys (P-256) of enrolled administrators */
+/*
+ * kbsd -> kbs-judge. duty: enum kbs_duty; admin_keys: PEM public keys (P-256) of enrolled
+ * administrators
+ */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, BYTES, store_path) \
     F(m, BYTES, issuer) F(m, U32, session_s) F(m, U32, token_s) F(m, LIST, admin_keys)
-/* kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env: NAME=value */
+/*
+ * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
+ * NAME=value
+ */
 #define KBS_WIRE_CONFIG_TOKEN_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, BYTES, module) F(m, BYTES, uri) \
     F(m, BYTES, init_args) F(m, LIST, env)
@@ -46,9 +57,10 @@ struct kbs_wire_list {
 #define KBS_WIRE_LOGIN_DONE_FIELDS(F, m) F(m, U8, ok) F(m, U8, pin_error) F(m, BYTES, detail)
 
 /*
- * kbs-front -> kbs-judge. route: enum kbs_route; target: the raw request target; params: the path
- * parameters of the route, in order, percent-decoded; query: names and values in turn, decoded; cookie: the
- * value of kbs-session-id; signature: the Kbs-Signature header. Absent headers are empty.
+ * kbs-front -> kbs-judge. route: enum kbs_route; target: the raw request target; params: the
+ * path parameters of the route, in order, percent-decoded; query: names and values in turn,
+ * decoded; cookie: the value of kbs-session-id; signature: the Kbs-Signature header. Absent
+ * headers are empty.
  */
 #define KBS_WIRE_REQUEST_FIELDS(F, m) \
     F(m, U8, route) F(m, U8, listener) F(m, BYTES, peer) F(m, BYTES, method) F(m, BYTES, target) \
@@ -63,35 +75,44 @@ struct kbs_wire_list {
 #define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, LIST, fields)
 #define KBS_WIRE_ACK_FIELDS(F, m) F(m, U64, seq)
 
-/* kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there is none;
- * rungs: names, in the order in which they are tried; token_class: enum kbs_token_class */
+/*
+ * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
+ * is none; rungs: names, in the order in which they are tried; token_class: enum kbs_token_class
+ */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
     F(m, BYTES, sign_public) F(m, BYTES, import_public)
 /*
- * List `release`. kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve; re-validated by
- * kbs-token); formats: enum kbs_format, one byte each, most wanted first; floor: enum kbs_locality;
- * party_v: 32 bytes; empty_context: 1 leaves both party infos out; salt: COSE only
+ * List `release`. kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve;
+ * re-validated by kbs-token); formats: enum kbs_format, one byte each, most wanted first; floor:
+ * enum kbs_locality; party_v: 32 bytes; empty_context: 1 leaves both party infos out; salt: COSE
+ * only
  */
 #define KBS_WIRE_RELEASE_FIELDS(F, m) \
     F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) F(m, U8, curve) F(m, BYTES, x) F(m, BYTES, y) \
     F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
 /* List `release`. claims: the JWT claims set, JSON; the answer body is a compact JWS (RFC 7515) */
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
-/* List `admin`. purpose release: an AES key of `key_bytes` with that id and label, answer body: the key
- * check value; purpose import, sign-token: the service's EC P-256 pair (id, label and key_bytes ignored),
- * answer body: its uncompressed point */
+/*
+ * List `admin`. purpose release: an AES key of `key_bytes` with that id and label, answer body:
+ * the key check value; purpose import, sign-token: the service's EC P-256 pair (id, label and
+ * key_bytes ignored), answer body: its uncompressed point
+ */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
     F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, U32, key_bytes)
-/* List `admin`. epk_x, epk_y: P-256; wrapped: AES-KW blob (RFC 3394) under ECDH-ES+A256KW to the import key
- * with apu "kbs-import-v1" and apv the label (repo/type/tag/vN). Answer body: the key check value */
+/*
+ * List `admin`. epk_x, epk_y: P-256; wrapped: AES-KW blob (RFC 3394) under ECDH-ES+A256KW to the
+ * import key with apu "kbs-import-v1" and apv the label (repo/type/tag/vN). Answer body: the key
+ * check value
+ */
 #define KBS_WIRE_IMPORT_FIELDS(F, m) \
     F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, BYTES, epk_x) F(m, BYTES, epk_y) \
     F(m, BYTES, wrapped)
 /*
- * kbs-token -> kbs-judge, the answer to every order. category: enum kbs_category, KBS_OK on success; ckr and
- * function: the PKCS#11 call that failed; detail: text for the requester; rung, locality (enum kbs_locality),
- * format (enum kbs_format): how a release was made; body: the finished answer
+ * kbs-token -> kbs-judge, the answer to every order. category: enum kbs_category, KBS_OK on
+ * success; ckr and function: the PKCS#11 call that failed; detail: text for the requester; rung,
+ * locality (enum kbs_locality), format (enum kbs_format): how a release was made; body: the
+ * finished answer
  */
 #define KBS_WIRE_RESULT_FIELDS(F, m) \
     F(m, U8, category) F(m, U64, ckr) F(m, BYTES, function) F(m, BYTES, detail) F(m, BYTES, rung) \
@@ -148,6 +169,8 @@ KBS_WIRE_MESSAGES(KBS_WIRE_STRUCT)
 #undef KBS_WIRE_STRUCT
 #undef KBS_WIRE_MEMBER
 
+/* clang-format on */
+
 /* ATTACH: what the descriptor is. */
 enum kbs_attach {
     KBS_ATTACH_LISTENER_TLS = 1,   /* front: a bound, listening socket */
@@ -173,27 +196,28 @@ struct kbs_frame {
 const char *kbs_wire_type_name(enum kbs_wire_type type); /* "RELEASE", ...; "?" if unknown */
 
 /*
- * Reads a frame header of exactly KBS_WIRE_HEADER_BYTES. KBS_INPUT for another version, an unknown type, a
- * reserved field that is not zero or a body over the type's cap.
+ * Reads a frame header of exactly KBS_WIRE_HEADER_BYTES. KBS_INPUT for another version, an unknown
+ * type, a reserved field that is not zero or a body over the type's cap.
  */
-KBS_MUST_CHECK int kbs_wire_header_decode(const uint8_t header[KBS_WIRE_HEADER_BYTES], struct kbs_frame *ret,
-                                          struct kbs_error *err);
+KBS_MUST_CHECK int kbs_wire_header_decode(const uint8_t header[KBS_WIRE_HEADER_BYTES],
+                                          struct kbs_frame *ret, struct kbs_error *err);
 
 /*
- * Appends a whole frame (header and body) to `out`. `msg` is the struct of that type, NULL for messages without
- * fields. KBS_TOO_LARGE if the body is over the type's cap or `out` is full.
+ * Appends a whole frame (header and body) to `out`. `msg` is the struct of that type, NULL for
+ * messages without fields. KBS_TOO_LARGE if the body is over the type's cap or `out` is full.
  */
 KBS_MUST_CHECK int kbs_wire_encode(struct kbs_buf *out, enum kbs_wire_type type, uint64_t id,
                                    uint64_t deadline_ns, const void *msg, struct kbs_error *err);
 
 /*
- * Decodes a body into the struct of that type (NULL for messages without fields). Spans and lists borrow
- * `body`. KBS_INPUT if a field is cut short, a list is too long, or bytes are left over.
+ * Decodes a body into the struct of that type (NULL for messages without fields). Spans and lists
+ * borrow `body`. KBS_INPUT if a field is cut short, a list is too long, or bytes are left over.
  */
 KBS_MUST_CHECK int kbs_wire_decode(enum kbs_wire_type type, struct kbs_span body, void *msg,
                                    struct kbs_error *err);
 
-/* Lists: an iterator over a decoded one, and a builder into a buffer that must outlive the message. */
+/* Lists: an iterator over a decoded one, and a builder into a buffer that must outlive the message.
+ */
 struct kbs_wire_iter {
     struct kbs_reader r;
     uint16_t left;
@@ -210,7 +234,8 @@ struct kbs_wire_list_builder {
     uint16_t count;
 };
 void kbs_wire_list_add(struct kbs_wire_list_builder *b, struct kbs_span item);
-void kbs_wire_list_add_pair(struct kbs_wire_list_builder *b, const char *name, struct kbs_span value);
+void kbs_wire_list_add_pair(struct kbs_wire_list_builder *b, const char *name,
+                            struct kbs_span value);
 struct kbs_wire_list kbs_wire_list_done(const struct kbs_wire_list_builder *b);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * The routes that front and judge both know by number: the front matches paths to them (src/http/route.c),
- * the judge has a handler for each (src/api). Numbers are part of the REQUEST message.
+ * The routes that front and judge both know by number: the front matches paths to them
+ * (src/http/route.c), the judge has a handler for each (src/api). Numbers are part of the REQUEST
+ * message.
  */
 #ifndef KBS_WIRE_ROUTE_H
 #define KBS_WIRE_ROUTE_H

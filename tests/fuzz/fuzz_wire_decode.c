@@ -1,6 +1,6 @@
 /*
- * Receiving direction: bytes -> header and body decoders. What is accepted must encode to the same bytes again
- * (the format has one spelling), and list iterators must stay inside the body.
+ * Receiving direction: bytes -> header and body decoders. What is accepted must encode to the same
+ * bytes again (the format has one spelling), and list iterators must stay inside the body.
  */
 #include <stdlib.h>
 

@@ -1,6 +1,7 @@
 /*
- * Sending direction: the input chooses a message and its field values; what encodes must decode to the same
- * values and encode to the same bytes. What does not encode must be over a cap and leave the buffer as it was.
+ * Sending direction: the input chooses a message and its field values; what encodes must decode to
+ * the same values and encode to the same bytes. What does not encode must be over a cap and leave
+ * the buffer as it was.
  */
 #include "tests/fuzz/wire_any.h"
 
@@ -34,7 +35,7 @@ static struct kbs_wire_list take_list(struct kbs_reader *r, struct kbs_buf *buf)
 #define TAKE_LIST(m) m = take_list(&r, &lists[used++ % 2])
 #define TAKE(m, kind, field) TAKE_##kind(msg.m.field);
 #define FILL(number, upper, lower, cap) \
-    case KBS_WIRE_##upper: \
+    case KBS_WIRE_##upper:              \
         KBS_WIRE_##upper##_FIELDS(TAKE, lower) break;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -60,9 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (first.len != 0) {
             abort();
         }
-    } else if (kbs_wire_header_decode(first.p, &frame, &err) != 0 || frame.type != type || frame.id != 7 ||
-               frame.deadline_ns != 9 || frame.body_len != first.len - KBS_WIRE_HEADER_BYTES ||
-               kbs_wire_decode(type, kbs_span_skip(kbs_buf_span(&first), KBS_WIRE_HEADER_BYTES), &back, &err) != 0 ||
+    } else if (kbs_wire_header_decode(first.p, &frame, &err) != 0 || frame.type != type ||
+               frame.id != 7 || frame.deadline_ns != 9 ||
+               frame.body_len != first.len - KBS_WIRE_HEADER_BYTES ||
+               kbs_wire_decode(type, kbs_span_skip(kbs_buf_span(&first), KBS_WIRE_HEADER_BYTES),
+                               &back, &err) != 0 ||
                kbs_wire_encode(&second, type, 7, 9, &back, &err) != 0 ||
                !kbs_span_equal(kbs_buf_span(&first), kbs_buf_span(&second))) {
         abort();

@@ -1,13 +1,15 @@
 /*
  * A main() for fuzz targets without libFuzzer.
  *
- * The problem: inputs that once crashed a parser must be tried again in every test run, with any compiler, while
- * libFuzzer exists in clang only. The approach: run the target's one function over every file named on the
- * command line, directories included, in name order, and say how many there were. Running none is a
- * failure: a corpus that was moved would otherwise pass for ever. Each input gets a heap block of exactly its
- * size, so that AddressSanitizer sees a read one byte past the end.
+ * The problem: inputs that once crashed a parser must be tried again in every test run, with any
+ * compiler, while libFuzzer exists in clang only. The approach: run the target's one function
+ * over every file named on the command line, directories included, in name order, and say how
+ * many there were. Running none is a failure: a corpus that was moved would otherwise pass for
+ * ever. Each input gets a heap block of exactly its size, so that AddressSanitizer sees a read
+ * one byte past the end.
  *
- * A crash, a sanitizer's finding or a failed assertion ends the process; the input's name is printed first.
+ * A crash, a sanitizer's finding or a failed assertion ends the process; the input's name is
+ * printed first.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -22,7 +22,8 @@ static inline void wire_any_walk_list(const struct kbs_wire_list *list)
     while (kbs_wire_list_next(&it, &item)) {
         items++;
         bytes += 4 + item.len;
-        if (item.len > 0 && (item.p < list->encoded.p || item.p + item.len > list->encoded.p + list->encoded.len)) {
+        if (item.len > 0 &&
+            (item.p < list->encoded.p || item.p + item.len > list->encoded.p + list->encoded.len)) {
             abort();
         }
     }

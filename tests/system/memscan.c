@@ -1,7 +1,8 @@
 /*
- * memscan PID: looks for byte strings in every readable mapping of a process. Standard input has a line per needle,
- * `name hex`, at least 8 bytes each; each name found is printed, then "scanned N" bytes. Thousands of needles over
- * hundreds of megabytes are why this is C: the first 8 bytes of each needle are looked up at every offset.
+ * memscan PID: looks for byte strings in every readable mapping of a process. Standard input has a
+ * line per needle, `name hex`, at least 8 bytes each; each name found is printed, then "scanned N"
+ * bytes. Thousands of needles over hundreds of megabytes are why this is C: the first 8 bytes of
+ * each needle are looked up at every offset.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -70,8 +71,10 @@ static void scan(struct needle **table, const uint8_t *p, size_t len)
     }
 }
 
-/* Chunks overlap by the longest needle. Pages that cannot be read (I/O mappings) are passed over. */
-static uint64_t scan_mapping(struct needle **table, int memory, uint64_t at, uint64_t end, uint8_t *buf)
+/* Chunks overlap by the longest needle. Pages that cannot be read (I/O mappings) are passed over.
+ */
+static uint64_t scan_mapping(struct needle **table, int memory, uint64_t at, uint64_t end,
+                             uint8_t *buf)
 {
     uint64_t scanned = 0;
     size_t kept = 0; /* bytes of the previous chunk at the front of buf */
@@ -128,7 +131,8 @@ int main(int argc, char **argv)
         uint64_t to;
         char readable;
 
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %c", &from, &to, &readable) == 3 && readable == 'r') {
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %c", &from, &to, &readable) == 3 &&
+            readable == 'r') {
             scanned += scan_mapping(table, memory, from, to, buf);
         }
     }

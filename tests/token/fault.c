@@ -6,6 +6,7 @@
  *   C_WrapKey 0x30            that function answers that CK_RV, until the plan changes
  *   C_WrapKey 0x5 once        the same, once
  *   garble                    C_WrapKey under a derived key succeeds with one bit wrong
+ *   point                     C_GetAttributeValue cuts one byte off CKA_EC_POINT
  *   readable                  C_GetAttributeValue says that everything is not CKA_SENSITIVE
  *   stale                     the next C_WrapKey answers KEY_HANDLE_INVALID (once)
  *
@@ -140,6 +141,9 @@ static CK_RV fault_get(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE object, CK_ATTRIBUT
 
     if (rv == CKR_OK) {
         rv = real.C_GetAttributeValue(s, object, a, n);
+    }
+    for (CK_ULONG i = 0; rv == CKR_OK && i < n && plan_is("point"); i++) {
+        a[i].ulValueLen -= a[i].type == CKA_EC_POINT;
     }
     for (CK_ULONG i = 0; rv == CKR_OK && i < n && plan_is("readable"); i++) {
         if (a[i].type == CKA_SENSITIVE && a[i].ulValueLen == 1) {

@@ -221,7 +221,7 @@ void worker_start(struct worker *w, const struct token_dir *d, const struct star
     int control[2];
     int judge[2];
 
-    *w = (struct worker){.login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG, .next_id = 1};
+    *w = (struct worker){.login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG};
     assert_int_equal(kbs_channel_pair(control, &err), 0);
     assert_int_equal(kbs_channel_pair(judge, &err), 0);
     w->control = control[0];

@@ -54,7 +54,6 @@ struct worker {
     struct kbs_wire_login_done login;
     bool ready;
     struct kbs_channel_msg answer_msg; /* owns what the last answer borrows */
-    uint64_t next_id;
 };
 
 struct start_options {

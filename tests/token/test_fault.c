@@ -144,6 +144,9 @@ static void test_passing_faults(void **state)
         {"C_WrapKey 0x69 once", KBS_INTERNAL},
         {"C_DeriveKey 0x70 once", KBS_INTERNAL},
         {"C_GenerateKeyPair 0xb1 once", KBS_BUSY},
+        {"C_GenerateKeyPair 0x31 once", KBS_BUSY}, /* full for now */
+        {"C_WrapKey 0x100 once", KBS_INTERNAL},    /* no failure is ever an answer */
+        {"point", KBS_INTERNAL},                   /* the token's fault, not the guest's */
         {"stale", KBS_OK}, /* looked up again, done again */
     };
     struct scene s;
@@ -158,9 +161,64 @@ static void test_passing_faults(void **state)
         if (r.category != cases[i].category) {
             fail_msg("case %zu: %s", i, kbs_category_name((enum kbs_category)r.category));
         }
+        plan(&s.dir, "");
         r = worker_order(&s.w, KBS_WIRE_RELEASE, &s.order);
         assert_int_equal(r.category, KBS_OK);
     }
+    scene_end(&s, 0);
+}
+
+/* Found out at start, not by the first guest: what a lane may not serve with, or with less. */
+static void test_start_faults(void **state)
+{
+    static const char *const plans[] = {
+        "C_DestroyObject 0x6 once", /* an object of the probe stays behind */
+        "C_DeriveKey 0x31 once",    /* a limit that passes is not the lack of a rung */
+        "C_DeriveKey 0x30 once",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
+        struct scene s;
+        struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+        struct kbs_error err = KBS_ERROR_NONE;
+
+        scene_start(&s, plans[i], true);
+        assert_int_equal(s.w.login.ok, 1);
+        assert_int_equal(
+            kbs_channel_recv(s.w.control, &m, kbs_deadline_in_ms(10000), &err),
+            KBS_CHANNEL_EOF); /* no READY */
+        kbs_channel_msg_deinit(&m);
+        scene_end(&s, KBS_EXIT_FAILURE);
+    }
+}
+
+/* A full token is not blamed on the blob. */
+static void test_import_to_a_full_token(void **state)
+{
+    struct scene s;
+    struct kbs_wire_result r;
+    struct kbs_wire_described described;
+    uint8_t point[65];
+    uint8_t blob[40] = {0};
+
+    (void)state;
+    scene_warm(&s);
+    described = worker_describe(&s.w);
+    assert_int_equal(described.import_public.len, sizeof(point));
+    memcpy(point, described.import_public.p, sizeof(point));
+    struct key_ref k = key_ref(4, 1);
+    struct kbs_wire_import order = {.key_id = kbs_span(k.id, sizeof(k.id)),
+                                    .key_version = 1,
+                                    .label = kbs_span_str(k.kid),
+                                    .epk_x = kbs_span(point + 1, 32),
+                                    .epk_y = kbs_span(point + 33, 32),
+                                    .wrapped = kbs_span(blob, sizeof(blob))};
+    plan(&s.dir, "C_UnwrapKey 0x31 once");
+    r = worker_order(&s.w, KBS_WIRE_IMPORT, &order);
+    assert_int_equal(r.category, KBS_BUSY); /* nothing is said about the blob */
+    r = worker_order(&s.w, KBS_WIRE_IMPORT, &order);
+    assert_int_equal(r.category, KBS_UNPROCESSABLE);
     scene_end(&s, 0);
 }
 
@@ -276,7 +334,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_fatal_faults),      cmocka_unit_test(test_passing_faults),
         cmocka_unit_test(test_stale_twice),       cmocka_unit_test(test_pin_faults),
         cmocka_unit_test(test_rungs_that_fail),   cmocka_unit_test(test_readable_keys),
-        cmocka_unit_test(test_generate_half_way),
+        cmocka_unit_test(test_generate_half_way), cmocka_unit_test(test_start_faults),
+        cmocka_unit_test(test_import_to_a_full_token),
     };
 
     if (!harness_select("softhsm")) {

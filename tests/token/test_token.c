@@ -128,6 +128,44 @@ static void test_init(void **state)
     dir_remove(&d);
 }
 
+/* A token that was initialised without a user PIN: it takes the officer's PIN, and no guess at it. */
+static void test_init_of_a_token_that_is_there(void **state)
+{
+    static CK_UTF8CHAR label[33] = "kbs-test                        ";
+    struct start_options init = {.init = true, .expect_failure = true};
+    struct token_dir d;
+    struct worker w;
+    struct kbs_token t = KBS_TOKEN_NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+    CK_SLOT_ID slots[4] = {0};
+    CK_ULONG n = 4;
+    char so_pin[] = SO_PIN;
+
+    (void)state;
+    if (kind->nss) {
+        return; /* a database without a PIN is a fresh one */
+    }
+    dir_new(&d);
+    (void)setenv("SOFTHSM2_CONF", strchr(d.env, '=') + 1, 1);
+    assert_int_equal(kbs_token_load(&t, module_path, NULL, &err), 0);
+    assert_int_equal(t.f->C_GetSlotList(CK_TRUE, slots, &n), CKR_OK);
+    assert_int_equal(t.f->C_InitToken(slots[0], (CK_UTF8CHAR *)so_pin, sizeof(so_pin) - 1, label),
+                     CKR_OK);
+    kbs_token_close(&t);
+
+    worker_start(&w, &d, &init);
+    assert_int_equal(w.login.ok, 0);
+    assert_int_equal(w.login.pin_error, 0);
+    assert_int_equal(worker_wait(&w), KBS_EXIT_CONFIG);
+    init.so_pin = "not-" SO_PIN "\n";
+    worker_start(&w, &d, &init);
+    assert_int_equal(w.login.pin_error, 1);
+    assert_int_equal(worker_wait(&w), KBS_EXIT_PIN);
+    worker_start(&w, &d, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
 /* ---- release ---- */
 
 /* Releases k in every format to every curve and compares check values; `kcv` from GENERATE or
@@ -730,6 +768,11 @@ static void test_ends(void **state)
 
     (void)state;
     dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &(struct start_options){.expect_exit = true}); /* its turn never came */
+    assert_int_equal(
+        kbs_channel_send(w.control, KBS_WIRE_DRAIN, 0, NULL, -1, kbs_deadline_in_ms(10000), &err),
+        0);
+    assert_int_equal(worker_wait(&w), 0);
     worker_start(&w, &d, &guest_lane);
     assert_int_equal(
         kbs_channel_send(w.control, KBS_WIRE_DRAIN, 0, NULL, -1, kbs_deadline_in_ms(10000), &err),
@@ -1009,6 +1052,33 @@ static void test_attributes(void **state)
     dir_remove(&d);
 }
 
+/* The private half of a service key is gone: a second public half would make both unusable. */
+static void test_half_a_service_pair(void **state)
+{
+    struct token_dir d;
+    struct kbs_token t;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_answer answer = KBS_ANSWER;
+    struct kbs_wire_generate order = {.purpose = KBS_PURPOSE_IMPORT};
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+    CK_ULONG before;
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    inside_open(&t, &d);
+    kbs_keys_service_id(KBS_PURPOSE_IMPORT, cka_id);
+    assert_int_equal(kbs_object_find(&t, CKO_PRIVATE_KEY, cka_id, &object, &err), 0);
+    assert_int_equal(t.f->C_DestroyObject(t.session, object), CKR_OK);
+    before = count_objects(&t, true);
+    assert_int_equal(kbs_keys_generate(&t, &order, &answer, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(count_objects(&t, true), before);
+    kbs_buf_deinit(&answer.body);
+    kbs_token_close(&t);
+    dir_remove(&d);
+}
+
 /* N releases, good and bad ones, leave no session object behind; nor do probe, import and
  * generation. */
 static void test_no_session_object_stays(void **state)
@@ -1128,6 +1198,8 @@ static void test_read_back_fails_closed(void **state)
 static void test_ckr_classes(void **state)
 {
     (void)state;
+    assert_int_equal(kbs_ckr_class(CKR_USER_ALREADY_LOGGED_IN), KBS_CKR_REQUEST);
+    assert_int_equal(kbs_ckr_class(CKR_DEVICE_MEMORY), KBS_CKR_CAPACITY);
     assert_int_equal(kbs_ckr_class(CKR_PIN_LOCKED), KBS_CKR_OPERATOR);
     assert_int_equal(kbs_ckr_class(CKR_KEY_HANDLE_INVALID), KBS_CKR_STALE);
     assert_int_equal(kbs_ckr_class(CKR_USER_NOT_LOGGED_IN), KBS_CKR_LOGGED_OUT);
@@ -1189,6 +1261,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ckr_classes),
         cmocka_unit_test(test_init),
+        cmocka_unit_test(test_init_of_a_token_that_is_there),
+        cmocka_unit_test(test_half_a_service_pair),
         cmocka_unit_test(test_generate_and_release),
         cmocka_unit_test(test_longest_names),
         cmocka_unit_test(test_choice),

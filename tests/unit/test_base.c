@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <stdio.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -50,9 +50,10 @@ static void base64url_is_canonical(void **state)
     static const struct {
         const char *in;
         const char *out; /* NULL: refused */
-    } rows[] = {{"", ""},        {"Zg", "f"},     {"Zm8", "fo"},  {"Zm9v", "foo"}, {"Zm9vYg", "foob"},
-                {"Zg==", NULL},  {"Zh", NULL},    {"Zm9", NULL},  {"Z", NULL},     {"Zm9v\n", NULL},
-                {"Zm 8", NULL},  {"_-8", "\xff\xef"}, {"/+8", NULL}, {"Zm9vYg=", NULL}};
+    } rows[] = {{"", ""},           {"Zg", "f"},      {"Zm8", "fo"},  {"Zm9v", "foo"},
+                {"Zm9vYg", "foob"}, {"Zg==", NULL},   {"Zh", NULL},   {"Zm9", NULL},
+                {"Z", NULL},        {"Zm9v\n", NULL}, {"Zm 8", NULL}, {"_-8", "\xff\xef"},
+                {"/+8", NULL},      {"Zm9vYg=", NULL}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -76,7 +77,8 @@ static void base64url_is_canonical(void **state)
 
 static void base64_needs_its_padding(void **state)
 {
-    static const char *const bad[] = {"Zg", "Zg=", "Zg===", "Z===", "====", "Zm9=", "Zh==", "Z-==", "Zg==Zg=="};
+    static const char *const bad[] = {
+        "Zg", "Zg=", "Zg===", "Z===", "====", "Zm9=", "Zh==", "Z-==", "Zg==Zg=="};
     struct kbs_buf b = KBS_BUF(64);
 
     (void)state;
@@ -134,16 +136,20 @@ static void json_strings_are_escaped_shortest(void **state)
 
     (void)state;
     kbs_json_string_put(&b, text("a\"\\\b\f\n\r\t\x01\x7f\xc3\xa9\xff\xed\xa0\x80"));
-    assert_true(kbs_span_equal_str(kbs_buf_span(&b), "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\x7f\xc3\xa9\xef\xbf\xbd"
-                                                     "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""));
+    assert_true(kbs_span_equal_str(kbs_buf_span(&b),
+                                   "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\x7f\xc3\xa9\xef\xbf\xbd"
+                                   "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""));
     kbs_buf_deinit(&b);
 }
 
 static void utf8_follows_rfc_3629(void **state)
 {
-    static const char *const good[] = {"", "a", "\xc2\x80", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"};
-    static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
-                                      "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3", "a\xe2\x82"};
+    static const char *const good[] = {
+        "", "a", "\xc2\x80", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"};
+    static const char *const bad[] = {
+        "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",
+        "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\xc3",         "a\xe2\x82"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -224,11 +230,13 @@ static void digests_match_fips_180(void **state)
     (void)state;
     kbs_digest(KBS_HASH_SHA256, abc, 2, &d);
     kbs_hex_put(&b, kbs_digest_span(&d));
-    assert_string_equal(kbs_buf_cstr(&b), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(kbs_buf_cstr(&b),
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     kbs_buf_clear(&b);
     kbs_hmac_sha256(text("key"), text("The quick brown fox jumps over the lazy dog"), mac);
     kbs_hex_put(&b, kbs_span(mac, 32));
-    assert_string_equal(kbs_buf_cstr(&b), "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8");
+    assert_string_equal(kbs_buf_cstr(&b),
+                        "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8");
     assert_int_equal(kbs_hash_from_name(text("sha512")), KBS_HASH_SHA512);
     assert_int_equal(kbs_hash_from_name(text("md5")), KBS_HASH_NONE);
     kbs_buf_deinit(&b);
@@ -237,8 +245,8 @@ static void digests_match_fips_180(void **state)
 static void points_off_their_curve_are_refused(void **state)
 {
     static const char p256[] = "04"
-        "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-        "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+                               "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+                               "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
     uint8_t point[65];
     struct kbs_ec_public k;
     struct kbs_ec_public off;
@@ -269,8 +277,9 @@ static void points_off_their_curve_are_refused(void **state)
 static void key_paths_follow_one_rule(void **state)
 {
     static const char *const good[] = {"a/b/c", "default/key/test-1", "A_/-b/c.d"};
-    static const char *const bad[] = {"", "a/b", "a/b/c/d", "/a/b", "a//c", "a/b/", ".a/b/c", "a/../c", "a/b/c d",
-                                      "a/b/\xc3\xa9", "a/b/c\"", "a\\b/c/d"};
+    static const char *const bad[] = {"",        "a/b",          "a/b/c/d", "/a/b",
+                                      "a//c",    "a/b/",         ".a/b/c",  "a/../c",
+                                      "a/b/c d", "a/b/\xc3\xa9", "a/b/c\"", "a\\b/c/d"};
     struct kbs_span path;
     uint32_t version = 0;
 
@@ -317,7 +326,8 @@ static void files_are_written_whole(void **state)
 
 static void addresses_are_split(void **state)
 {
-    static const char *const bad[] = {"", "127.0.0.1", "127.0.0.1:", ":80", "h:80x", "h:65536", "::1:80", "h:-1"};
+    static const char *const bad[] = {"",      "127.0.0.1", "127.0.0.1:", ":80",
+                                      "h:80x", "h:65536",   "::1:80",     "h:-1"};
     struct kbs_error err = KBS_ERROR_NONE;
     char host[64];
     uint16_t port;

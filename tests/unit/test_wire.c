@@ -1,4 +1,5 @@
-/* Unit tests of src/wire and src/channel: the schema, its bounds, and frames over real socketpairs. */
+/* Unit tests of src/wire and src/channel: the schema, its bounds, and frames over real socketpairs.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -22,7 +23,8 @@ static void a_message_survives_the_round_trip(void **state)
     struct kbs_buf params_buf = KBS_BUF(256);
     struct kbs_buf out = KBS_BUF(4096);
     struct kbs_wire_list_builder params = {.buf = &params_buf};
-    struct kbs_wire_request in = {.route = 3, .target = KBS_SPAN_LIT("/x?y=z"), .body = KBS_SPAN_LIT("{}")};
+    struct kbs_wire_request in = {
+        .route = 3, .target = KBS_SPAN_LIT("/x?y=z"), .body = KBS_SPAN_LIT("{}")};
     struct kbs_wire_request back;
     struct kbs_frame frame;
     struct kbs_span value;
@@ -34,8 +36,9 @@ static void a_message_survives_the_round_trip(void **state)
     assert_int_equal(kbs_wire_encode(&out, KBS_WIRE_REQUEST, 5, 6, &in, &err), 0);
     assert_int_equal(kbs_wire_header_decode(out.p, &frame, &err), 0);
     assert_int_equal(frame.id, 5);
-    assert_int_equal(kbs_wire_decode(frame.type, kbs_span_skip(kbs_buf_span(&out), KBS_WIRE_HEADER_BYTES), &back,
-                                     &err),
+    assert_int_equal(kbs_wire_decode(frame.type,
+                                     kbs_span_skip(kbs_buf_span(&out), KBS_WIRE_HEADER_BYTES),
+                                     &back, &err),
                      0);
     assert_int_equal(back.route, 3);
     assert_true(kbs_span_equal_str(back.target, "/x?y=z"));
@@ -55,7 +58,8 @@ static void every_truncation_is_refused(void **state)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_buf out = KBS_BUF(4096);
-    struct kbs_wire_result in = {.function = KBS_SPAN_LIT("C_WrapKey"), .body = KBS_SPAN_LIT("body")};
+    struct kbs_wire_result in = {.function = KBS_SPAN_LIT("C_WrapKey"),
+                                 .body = KBS_SPAN_LIT("body")};
     struct kbs_wire_result back;
     struct kbs_span body;
 
@@ -76,7 +80,8 @@ static void headers_are_checked(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_buf out = KBS_BUF(256);
     struct kbs_frame frame;
-    static const size_t corrupt[] = {3, 4, 6, 7, 24, 31}; /* length, version, type, type, reserved, reserved */
+    static const size_t corrupt[] = {3,  4, 6, 7,
+                                     24, 31}; /* length, version, type, type, reserved, reserved */
 
     (void)state;
     assert_int_equal(kbs_wire_encode(&out, KBS_WIRE_GO, 1, 1, NULL, &err), 0);
@@ -128,7 +133,10 @@ static void the_largest_body_passes_small_buffers(void **state)
     assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
     child = fork();
     if (child == 0) {
-        _exit(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 9, &in, -1, kbs_deadline_in_ms(30000), &err) == 0 ? 0 : 1);
+        _exit(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 9, &in, -1, kbs_deadline_in_ms(30000),
+                               &err) == 0
+                  ? 0
+                  : 1);
     }
     assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(30000), &err), 0);
     assert_int_equal(kbs_channel_msg_decode(&got, KBS_WIRE_RESPONSE, &back, &err), 0);
@@ -154,7 +162,8 @@ static void a_descriptor_rides_along(void **state)
     (void)state;
     assert_int_equal(kbs_channel_pair(fds, &err), 0);
     assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_ATTACH, 1, &in, p[0], kbs_deadline_in_ms(1000), &err), 0);
+    assert_int_equal(
+        kbs_channel_send(fds[0], KBS_WIRE_ATTACH, 1, &in, p[0], kbs_deadline_in_ms(1000), &err), 0);
     assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(1000), &err), 0);
     assert_int_equal(kbs_channel_msg_decode(&got, KBS_WIRE_ATTACH, &back, &err), 0);
     assert_int_equal(back.index, 3);
@@ -164,9 +173,11 @@ static void a_descriptor_rides_along(void **state)
     assert_int_equal(read(got.fd, &c, 1), 1);
     assert_int_equal(c, 'x');
     /* a descriptor where none belongs, and none where one belongs */
-    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_GO, 1, NULL, p[0], kbs_deadline_in_ms(1000), &err), 0);
+    assert_int_equal(
+        kbs_channel_send(fds[0], KBS_WIRE_GO, 1, NULL, p[0], kbs_deadline_in_ms(1000), &err), 0);
     assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(1000), &err), -1);
-    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_ATTACH, 1, &in, -1, kbs_deadline_in_ms(1000), &err), 0);
+    assert_int_equal(
+        kbs_channel_send(fds[0], KBS_WIRE_ATTACH, 1, &in, -1, kbs_deadline_in_ms(1000), &err), 0);
     assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(1000), &err), -1);
     kbs_channel_msg_deinit(&got);
     for (size_t i = 0; i < 2; i++) {
@@ -188,7 +199,8 @@ static void silence_and_absence_are_told_apart(void **state)
     assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(1), &err), -1);
     assert_int_equal(err.category, KBS_DEADLINE);
     (void)close(fds[0]);
-    assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(1000), &err), KBS_CHANNEL_EOF);
+    assert_int_equal(kbs_channel_recv(fds[1], &got, kbs_deadline_in_ms(1000), &err),
+                     KBS_CHANNEL_EOF);
     (void)signal(SIGPIPE, SIG_IGN);
     assert_int_equal(kbs_channel_call(fds[1], KBS_WIRE_APPEND, &append, KBS_WIRE_ACK, &ack, &got,
                                       kbs_deadline_in_ms(1000), &err),
@@ -197,13 +209,38 @@ static void silence_and_absence_are_told_apart(void **state)
     (void)close(fds[1]);
 }
 
+/* A peer that does not read: the deadline holds although the socket blocks. */
+static void a_deadline_holds_when_sending(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf body = KBS_BUF(2u << 20);
+    struct kbs_wire_response response = {.status = 200};
+    int fds[2];
+
+    (void)state;
+    assert_non_null(kbs_buf_reserve(&body, body.max));
+    memset(body.p, 'x', body.max);
+    kbs_buf_commit(&body, body.max);
+    response.body = kbs_buf_span(&body);
+    assert_int_equal(kbs_channel_pair(fds, &err), 0);
+    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 1, &response, -1, kbs_deadline_in_ms(20), &err),
+                     -1);
+    assert_int_equal(err.category, KBS_DEADLINE);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    kbs_buf_deinit(&body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_message_survives_the_round_trip), cmocka_unit_test(every_truncation_is_refused),
-        cmocka_unit_test(headers_are_checked),               cmocka_unit_test(caps_hold_when_sending),
-        cmocka_unit_test(the_largest_body_passes_small_buffers), cmocka_unit_test(a_descriptor_rides_along),
-        cmocka_unit_test(silence_and_absence_are_told_apart),
+        cmocka_unit_test(a_message_survives_the_round_trip),
+        cmocka_unit_test(every_truncation_is_refused),
+        cmocka_unit_test(headers_are_checked),
+        cmocka_unit_test(caps_hold_when_sending),
+        cmocka_unit_test(the_largest_body_passes_small_buffers),
+        cmocka_unit_test(a_descriptor_rides_along),
+        cmocka_unit_test(silence_and_absence_are_told_apart), cmocka_unit_test(a_deadline_holds_when_sending),
     };
 
     return cmocka_run_group_tests_name("unit_wire", tests, NULL, NULL);

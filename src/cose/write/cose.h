@@ -1,6 +1,6 @@
 /*
- * COSE, the writing half: the key-release message and its KDF context as bytes (RFC 9052, RFC 9053),
- * definite-length, shortest-form CBOR (RFC 8949 section 4.2.1). Pure functions over spans.
+ * COSE, the writing half: the key-release message and its KDF context as bytes (RFC 9052, RFC
+ * 9053), definite-length, shortest-form CBOR (RFC 8949 section 4.2.1). Pure functions over spans.
  */
 #ifndef KBS_COSE_WRITE_COSE_H
 #define KBS_COSE_WRITE_COSE_H
@@ -11,21 +11,22 @@
 #define KBS_COSE_ECDH_ES_A256KW (-31)
 #define KBS_COSE_A256KW (-5)
 
-/* Protected header of the recipient: {1: -31} or, with a kid, {1: -31, 4: h'kid'}; not bstr-wrapped. */
+/* Protected header of the recipient: {1: -31} or, with a kid, {1: -31, 4: h'kid'}; not
+ * bstr-wrapped. */
 void kbs_cose_recipient_protected_put(struct kbs_buf *out, struct kbs_span kid);
 
 /*
  * COSE_KDF_Context of RFC 9053 section 5.2 for a 256-bit A256KW key:
- * [-5, [U identity / nil, nil, nil], [nil, V nonce / nil, nil], [256, protected]]. Empty spans are nil.
- * `protected` is the encoded map of kbs_cose_recipient_protected_put().
+ * [-5, [U identity / nil, nil, nil], [nil, V nonce / nil, nil], [256, protected]]. Empty spans are
+ * nil. `protected` is the encoded map of kbs_cose_recipient_protected_put().
  */
 void kbs_cose_kdf_context_put(struct kbs_buf *out, struct kbs_span party_u, struct kbs_span party_v,
                               struct kbs_span protected_map);
 
 /*
- * The released key: 96([h'', {}, nil, [[protected, {-1: epk, -20: salt, -21: U, -25: V}, encrypted_key]]]),
- * a tagged COSE_Encrypt with detached (nil) ciphertext and one recipient. salt, party_u and party_v are
- * left out when empty. kid stands in the protected map as a byte string.
+ * The released key: 96([h'', {}, nil, [[protected, {-1: epk, -20: salt, -21: U, -25: V},
+ * encrypted_key]]]), a tagged COSE_Encrypt with detached (nil) ciphertext and one recipient. salt,
+ * party_u and party_v are left out when empty. kid stands in the protected map as a byte string.
  */
 struct kbs_cose_recipient {
     const struct kbs_ec_public *epk;

@@ -2,20 +2,20 @@
  * Strict JSON on top of jansson.
  *
  * The problem: what a signature or a hash covers must have one meaning, and a body from an
- * unauthenticated client must have a bounded cost. jansson is close: with JSON_REJECT_DUPLICATES it
- * refuses duplicate members, and without its permissive flags it refuses NUL escapes, invalid
- * UTF-8, lone surrogates and bytes after the value. Three things it does not do: it swallows a NUL
- * byte right after a number ({"a":1<NUL>} parses), it recurses 2048 levels deep, and it spends
- * about eighty times the text's size on a text like [{},{},...].
+ * unauthenticated client must have a bounded cost. jansson is close: with JSON_REJECT_DUPLICATES
+ * it refuses duplicate members, and without its permissive flags it refuses NUL escapes, invalid
+ * UTF-8, lone surrogates and bytes after the value. Three things it does not do: it swallows a
+ * NUL byte right after a number ({"a":1<NUL>} parses), it recurses 2048 levels deep, and it
+ * spends about eighty times the text's size on a text like [{},{},...].
  *
- * So one pass over the bytes comes first and refuses NUL bytes, depth over KBS_LIMIT_JSON_DEPTH and
- * more than KBS_LIMIT_JSON_VALUES values. It is no parser: a text that is not JSON may pass it and is
- * refused by jansson.
+ * So one pass over the bytes comes first and refuses NUL bytes, depth over KBS_LIMIT_JSON_DEPTH
+ * and more than KBS_LIMIT_JSON_VALUES values. It is no parser: a text that is not JSON may pass
+ * it and is refused by jansson.
  *
  * jansson's own error texts quote the input, so details are ours: what, why, line and column.
  *
- * Rejected: a parser of our own (one more to get wrong), and jansson's callbacks (it has none for
- * parsing).
+ * Rejected: a parser of our own (one more to get wrong), and jansson's callbacks (it has none
+ * for parsing).
  */
 #include "jose/read/json.h"
 

@@ -1,7 +1,7 @@
 /*
- * JOSE, the writing half: JWK, recipient and JWS texts as bytes, and the Concat KDF's OtherInfo. Pure
- * functions over spans; nothing is parsed and no key is touched. Member order is the one that today's guests
- * re-serialise to: `alg`, `enc`, then the rest sorted, no white space.
+ * JOSE, the writing half: JWK, recipient and JWS texts as bytes, and the Concat KDF's OtherInfo.
+ * Pure functions over spans; nothing is parsed and no key is touched. Member order is the one that
+ * today's guests re-serialise to: `alg`, `enc`, then the rest sorted, no white space.
  */
 #ifndef KBS_JOSE_WRITE_JOSE_H
 #define KBS_JOSE_WRITE_JOSE_H
@@ -23,15 +23,16 @@ void kbs_jose_sig_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key, 
 void kbs_jose_thumbprint(const struct kbs_ec_public *key, char ret[44]);
 
 /*
- * OtherInfo of RFC 7518 section 4.6.2 for ECDH-ES+A256KW: len||alg, len||apu, len||apv, 00000100. apu and
- * apv are the decoded bytes; empty spans give the empty context.
+ * OtherInfo of RFC 7518 section 4.6.2 for ECDH-ES+A256KW: len||alg, len||apu, len||apv, 00000100.
+ * apu and apv are the decoded bytes; empty spans give the empty context.
  */
 void kbs_jose_other_info_put(struct kbs_buf *out, struct kbs_span apu, struct kbs_span apv);
 
 /*
  * One element of a general JWE's `recipients` (RFC 7516 section 7.2.1):
  * {"header":{"alg":"ECDH-ES+A256KW","apu","apv","epk":{...},"kid"},"encrypted_key"}.
- * apu and apv (decoded bytes) are left out when empty. kid needs no escaping (kbs_key_path_valid()).
+ * apu and apv (decoded bytes) are left out when empty. kid needs no escaping
+ * (kbs_key_path_valid()).
  */
 struct kbs_jose_recipient {
     const struct kbs_ec_public *epk;
@@ -43,8 +44,9 @@ struct kbs_jose_recipient {
 void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient *r);
 
 /*
- * The signing input of a compact JWS: BASE64URL({"alg","kid","typ"}) || '.' || BASE64URL(payload) (RFC 7515
- * section 5.1). Append '.' and the base64url of the signature (for ES256: r||s, 64 bytes) to finish it.
+ * The signing input of a compact JWS: BASE64URL({"alg","kid","typ"}) || '.' || BASE64URL(payload)
+ * (RFC 7515 section 5.1). Append '.' and the base64url of the signature (for ES256: r||s, 64 bytes)
+ * to finish it.
  */
 void kbs_jose_jws_input_put(struct kbs_buf *out, const char *alg, const char *kid, const char *typ,
                             struct kbs_span payload);
