@@ -2,9 +2,10 @@
  * Role-to-role messages: the schema is the table below; structs, numbers, encoder and decoder
  * follow from it, so both ends assert the same fields. No I/O here (src/channel moves frames).
  *
- * frame  = u32 body_len, u16 version, u16 type, u64 id, u64 deadline_ns (CLOCK_MONOTONIC), u64
- * reserved, all little endian, then the body body   = the message's fields in schema order: u8,
- * u32, u64, bytes (u32 length, then the bytes), list (u16 count, then that many bytes fields)
+ *   frame: u32 body_len, u16 version, u16 type, u64 id, u64 deadline_ns (CLOCK_MONOTONIC),
+ *          u64 reserved, all little endian, then the body
+ *   body:  the message's fields in schema order: u8, u32, u64, bytes (u32 length, then the bytes),
+ *          list (u16 count, then that many bytes fields)
  *
  * docs/protocol/role-channels.md says who may send what to whom, and when.
  */
