@@ -1,7 +1,8 @@
 /*
  * kbs-admin init: a folder with everything a service needs, or nothing.
  *
- * What is made is made inside DIR, which is new or empty, so undoing is emptying it. kbs.toml is
+ * What is made is made inside DIR, which is new or empty, and locked, since two inits that both find
+ * it empty would undo each other's work: so undoing is emptying it. kbs.toml is
  * written last: a folder without one is not a service, whatever ended this program. Interrupts are
  * held back until the end of a step, then obeyed after cleaning up. Making everything under a
  * temporary name and renaming was rejected: both tokens store absolute paths.
@@ -15,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,17 +52,34 @@ static int is_empty(const char *path, struct kbs_error *err)
     return empty ? 0 : kbs_fail(err, KBS_CONFLICT, "the folder exists and is not empty");
 }
 
-/* DIR made or found empty, its absolute path in in->folder. */
-static int take_folder(struct kbs_init *in, const char *dir, bool *ret_made, struct kbs_error *err)
+static int lock_folder(const char *dir, int *ret_lock, struct kbs_error *err)
+{
+    *ret_lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*ret_lock < 0) {
+        return kbs_fail_errno(err, KBS_INPUT, "cannot read the folder");
+    }
+    if (flock(*ret_lock, LOCK_EX | LOCK_NB) != 0) {
+        return errno == EWOULDBLOCK
+                   ? kbs_fail(err, KBS_CONFLICT, "another init is at work in the folder")
+                   : kbs_fail_errno(err, KBS_INPUT, "cannot lock the folder");
+    }
+    return 0;
+}
+
+/* DIR made or found, locked and empty; its absolute path in in->folder. */
+static int take_folder(struct kbs_init *in, const char *dir, bool *ret_made, int *ret_lock,
+                       struct kbs_error *err)
 {
     *ret_made = false;
     if (mkdir(dir, 0700) == 0) {
         *ret_made = true;
     } else if (errno != EEXIST) {
         return kbs_fail_errno(err, KBS_INPUT, "cannot make %.120s", dir);
-    } else if (is_empty(dir, err) != 0) {
+    }
+    if (lock_folder(dir, ret_lock, err) != 0 || is_empty(dir, err) != 0) {
         return -1;
-    } else if (chmod(dir, 0700) != 0) {
+    }
+    if (chmod(dir, 0700) != 0) {
         return kbs_fail_errno(err, KBS_INPUT, "cannot make %.120s private", dir);
     }
     if (realpath(dir, in->folder) == NULL) {
@@ -125,19 +144,21 @@ static int make_or_undo(struct kbs_init *in, const char *dir, struct kbs_error *
     sigset_t hold;
     sigset_t before;
     bool made = false;
+    int lock = -1;
 
     (void)sigemptyset(&hold);
     (void)sigaddset(&hold, SIGINT);
     (void)sigaddset(&hold, SIGTERM);
     (void)sigaddset(&hold, SIGHUP);
     (void)sigprocmask(SIG_BLOCK, &hold, &before);
-    int r = take_folder(in, dir, &made, err);
+    int r = take_folder(in, dir, &made, &lock, err);
     if (r == 0) {
         r = make(in, err);
         if (r != 0) {
             undo(in, made);
         }
     }
+    kbs_io_close(&lock);
     (void)sigprocmask(SIG_SETMASK, &before, NULL); /* a pending signal ends the program here */
     return r;
 }

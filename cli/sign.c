@@ -18,8 +18,7 @@
 
 struct kbs_cli_signer {
     EVP_PKEY *pkey;
-    struct kbs_ec_public public_key;
-    char thumbprint[44];
+    char thumbprint[44]; /* RFC 7638 */
 };
 
 int kbs_cli_signer_from_pem(struct kbs_span pem, struct kbs_cli_signer **ret, struct kbs_error *err)
@@ -36,8 +35,7 @@ int kbs_cli_signer_from_pem(struct kbs_span pem, struct kbs_cli_signer **ret, st
         (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
         goto fail;
     }
-    s->public_key = *kbs_agree_key_public(checked);
-    if (s->public_key.curve != KBS_CURVE_P256) {
+    if (kbs_agree_key_public(checked)->curve != KBS_CURVE_P256) {
         (void)kbs_fail(err, KBS_INPUT, "the administrator's key must be on P-256");
         goto fail;
     }
@@ -47,7 +45,7 @@ int kbs_cli_signer_from_pem(struct kbs_span pem, struct kbs_cli_signer **ret, st
         (void)kbs_fail_openssl(err, KBS_INPUT, "the administrator's key cannot be read");
         goto fail;
     }
-    kbs_jose_thumbprint(&s->public_key, s->thumbprint);
+    kbs_jose_thumbprint(kbs_agree_key_public(checked), s->thumbprint);
     BIO_free(bio);
     (void)kbs_agree_key_free(checked);
     *ret = s;
@@ -66,21 +64,6 @@ struct kbs_cli_signer *kbs_cli_signer_free(struct kbs_cli_signer *s)
     }
     free(s);
     return NULL;
-}
-
-void kbs_cli_signer_cleanup(struct kbs_cli_signer **s)
-{
-    *s = kbs_cli_signer_free(*s);
-}
-
-const struct kbs_ec_public *kbs_cli_signer_public(const struct kbs_cli_signer *s)
-{
-    return &s->public_key;
-}
-
-const char *kbs_cli_signer_thumbprint(const struct kbs_cli_signer *s)
-{
-    return s->thumbprint;
 }
 
 /* ECDSA-Sig-Value (RFC 3279 section 2.2.3) to r || s. */

@@ -2,7 +2,7 @@
 #ifndef KBS_CLI_SIGN_H
 #define KBS_CLI_SIGN_H
 
-#include "base/ec.h"
+#include "base/buf.h"
 #include "base/secret.h"
 
 struct kbs_cli_signer;
@@ -12,12 +12,6 @@ KBS_MUST_CHECK int kbs_cli_signer_from_pem(struct kbs_span pem, struct kbs_cli_s
                                            struct kbs_error *err);
 struct kbs_cli_signer *kbs_cli_signer_free(
     struct kbs_cli_signer *s); /* NULL is fine; returns NULL */
-void kbs_cli_signer_cleanup(struct kbs_cli_signer **s);
-#define KBS_AUTO_SIGNER __attribute__((cleanup(kbs_cli_signer_cleanup))) struct kbs_cli_signer *
-
-/* Borrowed: the public half, and its RFC 7638 thumbprint (43 characters). */
-const struct kbs_ec_public *kbs_cli_signer_public(const struct kbs_cli_signer *s);
-const char *kbs_cli_signer_thumbprint(const struct kbs_cli_signer *s);
 
 /* Appends a compact JWS {"alg":"ES256","kid":thumbprint,"typ":typ} over `payload` (RFC 7515 section
  * 7.1). */

@@ -4,8 +4,8 @@
  * with the very function that serves releases and with inputs as long as they can get, and its
  * result is opened by OpenSSL: a rung that passes makes what a guest can open.
  *
- * Above that there is policy of one line: the client's order of formats, within a format
- * token-local rungs first, never below the key's floor. Rejected: probing on first use. A start
+ * Above that there is policy of one line: the highest locality first, within it the client's order of
+ * formats, never below the key's floor. Rejected: probing on first use. A start
  * that takes some 100 ms longer and says what the token can do is worth more than the first guest's
  * latency.
  */
@@ -183,6 +183,20 @@ static int ladder_unsupported(const struct kbs_ladder *ladder, struct kbs_span f
     return -1;
 }
 
+/* The first rung with exactly that locality which passed for the format and curve. */
+static bool ladder_rung_at(const struct kbs_ladder *ladder, enum kbs_locality locality,
+                           uint8_t format, enum kbs_curve curve, struct kbs_ladder_choice *ret)
+{
+    for (size_t rung = 0; rung < KBS_RUNG_COUNT; rung++) {
+        if (kbs_rungs[rung].locality == locality && ladder->probes[rung][format][curve].passed) {
+            ret->rung = &kbs_rungs[rung];
+            ret->format = (enum kbs_format)format;
+            return true;
+        }
+    }
+    return false;
+}
+
 int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
                       enum kbs_curve curve, enum kbs_locality floor, struct kbs_ladder_choice *ret,
                       struct kbs_error *err)
@@ -195,12 +209,9 @@ int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
             return kbs_fail(err, KBS_INPUT, "the order names an unknown format");
         }
     }
-    for (size_t i = 0; i < formats.len; i++) {
-        for (size_t rung = 0; rung < KBS_RUNG_COUNT; rung++) {
-            if (kbs_rungs[rung].locality >= floor &&
-                ladder->probes[rung][formats.p[i]][curve].passed) {
-                ret->rung = &kbs_rungs[rung];
-                ret->format = (enum kbs_format)formats.p[i];
+    for (int locality = KBS_LOCALITY_TOKEN; locality >= (int)floor; locality--) {
+        for (size_t i = 0; i < formats.len; i++) {
+            if (ladder_rung_at(ladder, (enum kbs_locality)locality, formats.p[i], curve, ret)) {
                 return 0;
             }
         }

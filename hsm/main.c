@@ -242,7 +242,7 @@ static int main_ready(struct kbs_worker *w, struct kbs_error *err)
         *err = KBS_ERROR_NONE; /* `init` has still to make it */
     }
     if (w->token.destroy_failures > 0) { /* or the first order would pay for it */
-        return kbs_fail(err, KBS_TOKEN_DOWN, "a session object of the probe could not be destroyed");
+        return kbs_fail(err, KBS_TOKEN_DOWN, "an object of the probe could not be destroyed");
     }
     kbs_buf_printf(&detail, "token=\"%s\" serial=%s class=%s rungs=", w->token.label,
                    w->token.serial, kbs_token_class_name(w->token.quirk->class));

@@ -48,7 +48,8 @@ KBS_MUST_CHECK int kbs_token_login(struct kbs_token *t, struct kbs_secret *pin,
  * Makes the token that the URI names and sets its user PIN (`kbs-admin init`): on the first slot
  * whose token is not initialised (C_InitToken, label from the URI), or in an existing token that
  * has no user PIN yet. so_pin may be NULL: a new token gets a random one, which is forgotten, and
- * one that is there is refused (KBS_INPUT). KBS_CONFLICT if the token has a user PIN. Follow with kbs_token_find() and kbs_token_login().
+ * one that is there is refused (KBS_INPUT). KBS_CONFLICT if the token has a user PIN. Follow with
+ * kbs_token_find() and kbs_token_login().
  */
 KBS_MUST_CHECK int kbs_token_provision(struct kbs_token *t, const char *uri,
                                        struct kbs_secret *so_pin, struct kbs_secret *pin,

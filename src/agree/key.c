@@ -6,7 +6,7 @@
  * sees the point, so OpenSSL's own (and slower) check is switched off in the derivation; the second
  * by OpenSSL itself, which holds the scalars of EC keys in secure bignums, and by the secure memory
  * BIO for PEM on the way out. PEM on the way in is decoded in OpenSSL's ordinary buffers, which it
- * cleanses: only kbs-guest and tests read keys from files, the service never does.
+ * cleanses: only the command-line tools and tests read keys from files, the service never does.
  *
  * Invariant: a struct kbs_agree_key holds a consistent pair on one of our named curves. A PKCS#8
  * file may carry a public key that does not belong to its private key; accepting one would tell the

@@ -29,6 +29,8 @@
 #define KEY_BYTES_DEFAULT 32
 #define WRAP_OVERHEAD_BYTES 8 /* AES Key Wrap (RFC 3394) */
 
+static const char *const no_query[] = {NULL};
+
 /* A key on its way into token and catalog. */
 struct new_key {
     struct kbs_key row;
@@ -78,13 +80,12 @@ static void list_each(void *ctx, const struct kbs_key *key)
 
 int kbs_api_admin_key_list(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const no_names[] = {NULL};
     struct kbs_buf *out = &call->answer->body;
     const struct kbs_admin *admin = NULL;
     uint64_t sequence = 0;
 
     if (kbs_admin_verify(call, "GET", KEYS_PATTERN, false, &admin, &sequence, err) != 0 ||
-        kbs_request_query_only(call->req, no_names, err) != 0) {
+        kbs_request_query_only(call->req, no_query, err) != 0) {
         return -1;
     }
     kbs_buf_put_str(out, "{\"keys\":[");
@@ -131,7 +132,8 @@ int kbs_api_admin_import_key(struct kbs_call *call, struct kbs_error *err)
     const struct kbs_admin *admin = NULL;
     uint64_t sequence = 0;
 
-    if (kbs_admin_verify(call, "GET", IMPORT_KEY_PATTERN, false, &admin, &sequence, err) != 0) {
+    if (kbs_admin_verify(call, "GET", IMPORT_KEY_PATTERN, false, &admin, &sequence, err) != 0 ||
+        kbs_request_query_only(call->req, no_query, err) != 0) {
         return -1;
     }
     if (!f->has_import) {
@@ -308,7 +310,8 @@ static int create_parse(struct kbs_call *call, struct new_key *k, struct kbs_err
     int64_t bytes = KEY_BYTES_DEFAULT;
     KBS_AUTO_JSON body = NULL;
 
-    if (kbs_request_json_type(call->req, false, err) != 0 ||
+    if (kbs_request_query_only(call->req, no_query, err) != 0 ||
+        kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
         kbs_json_only(body, members, err) != 0 ||
         kbs_json_get_string(body, "path", &path, err) != 0 ||
@@ -350,10 +353,7 @@ int kbs_api_admin_key_create(struct kbs_call *call, struct kbs_error *err)
     return rc;
 }
 
-/*
- * The recipient is addressed to our import key, for exactly this key version, and holds a key we
- * can keep.
- */
+/* The recipient is addressed to our import key, for exactly this key version. */
 static int import_check(struct kbs_call *call, const struct kbs_jose_recipient_in *in,
                         const char *label, struct new_key *k, struct kbs_error *err)
 {
@@ -373,12 +373,6 @@ static int import_check(struct kbs_call *call, const struct kbs_jose_recipient_i
     if (in->epk.curve != KBS_CURVE_P256) {
         return kbs_fail(err, KBS_UNPROCESSABLE, "the recipient's epk is not on P-256");
     }
-    if (in->encrypted_key.len < KBS_LIMIT_KEY_BYTES_MIN + WRAP_OVERHEAD_BYTES ||
-        in->encrypted_key.len > KBS_LIMIT_KEY_BYTES_MAX + WRAP_OVERHEAD_BYTES ||
-        in->encrypted_key.len % 8 != 0) {
-        return kbs_fail(err, KBS_UNPROCESSABLE,
-                        "the wrapped key is not 16 to 64 bytes, a multiple of 8");
-    }
     k->row.bytes = (uint32_t)(in->encrypted_key.len - WRAP_OVERHEAD_BYTES);
     return 0;
 }
@@ -393,6 +387,7 @@ static int import_parse(struct kbs_call *call, struct new_key *k, struct kbs_jos
 
     k->row.provenance = KBS_PROVENANCE_IMPORTED;
     if (kbs_request_path(call, &path, err) != 0 ||
+        kbs_request_query_only(call->req, no_query, err) != 0 ||
         kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
         kbs_json_only(body, members, err) != 0 ||

@@ -31,6 +31,13 @@ struct kbs_token_facts {
     char import_kid[KBS_API_THUMBPRINT_BYTES];
 };
 
+/* How many records of one kind that anyone can cause went into the current minute. */
+struct kbs_record_quota {
+    uint64_t window_s; /* when the minute began, Unix time */
+    uint32_t count;
+    uint32_t suppressed; /* left out since the last one that was written */
+};
+
 /* The channel to kbs-audit: at most one record waits for its ACK. */
 struct kbs_api_ledger {
     int fd;
@@ -62,9 +69,8 @@ struct kbs_api {
     uint8_t nonce_key[32]; /* of admin nonces, this process's own */
     struct kbs_admin *admins;
     size_t admin_count;
-    uint64_t denied_window_s; /* admin_auth.c: how many refusals were recorded in which minute */
-    uint32_t denied_count;
-    uint32_t denied_suppressed;
+    struct kbs_record_quota denied;  /* requests of administrators who are none */
+    struct kbs_record_quota refused; /* evidence that does not hold */
     struct kbs_answer answer;
     char description[256];
 };
@@ -137,11 +143,19 @@ KBS_MUST_CHECK int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq,
 KBS_MUST_CHECK int kbs_api_ledger_append(struct kbs_api *api, const struct kbs_record *r,
                                          uint64_t *ret_seq, struct kbs_error *err);
 
+/*
+ * For records that anyone can cause: true if this one still has room in the current minute's.
+ * kbs_record_suppressed() then adds how many were left out before it, and the caller clears
+ * q->suppressed once the record is durable.
+ */
+bool kbs_record_admit(struct kbs_record_quota *q, int64_t now_s);
+void kbs_record_suppressed(struct kbs_record *r, const struct kbs_record_quota *q);
+
 /* ---- session.c ---- */
 
 /*
  * The session of the cookie. KBS_UNAUTHENTICATED if the cookie is absent or malformed or names none
- * that is alive. `hash` gets the cookie's SHA-256.
+ * that is alive.
  */
 KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
                                          struct kbs_error *err);

@@ -15,8 +15,6 @@
  */
 #include "api/context.h"
 
-#include <stdio.h>
-
 #include "base/encoding.h"
 #include "jose/write/jose.h"
 #include "policy/release.h"
@@ -153,9 +151,7 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
     struct kbs_span path = target_path(call->req->target);
     char id[2 * KBS_KEY_ID_BYTES + 1];
 
-    for (size_t i = 0; i < KBS_KEY_ID_BYTES; i++) {
-        (void)snprintf(id + 2 * i, 3, "%02x", (unsigned int)r->key.id[i]);
-    }
+    kbs_hex_cstr(kbs_span(r->key.id, sizeof(r->key.id)), id, sizeof(id));
     return json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s}, s:s, s:b, s:b, s:s%,"
         " s:s%, s:I}",
@@ -283,15 +279,11 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
 
 static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
-    struct kbs_buf sid = KBS_BUF(sizeof(r->sid) - 1);
-
     if (kbs_session_attested(call, &r->session, err) != 0 || release_syntax(call, r, err) != 0 ||
         kbs_store_key_get(call->api->store, r->path, r->version, &r->key, &r->policy, err) != 0) {
         return -1;
     }
-    kbs_hex_put(&sid, kbs_span(r->session.sid, sizeof(r->session.sid)));
-    (void)kbs_span_to_cstr(kbs_buf_span(&sid), r->sid, sizeof(r->sid));
-    kbs_buf_deinit(&sid);
+    kbs_hex_cstr(kbs_span(r->session.sid, sizeof(r->session.sid)), r->sid, sizeof(r->sid));
     (void)kbs_key_kid(&r->key, r->kid);
     kbs_jose_thumbprint(&r->session.tee_key, r->tee_key);
     if (release_decide(call, r, err) != 0) {

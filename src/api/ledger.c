@@ -10,6 +10,10 @@
  * A ledger that does not acknowledge ends the judge: the answer is 503, what the token may have
  * given is dropped unread, and the process exits, since a late ACK would be taken for that of the
  * next record.
+ *
+ * Refusals of who has proved nothing are recorded, but at most QUOTA_PER_WINDOW a minute of each
+ * kind: whoever reaches a listener can cause them, and the ledger's disk, and the lane's time for
+ * an fsync, belong to the releases. The next record says how many were left out.
  */
 #include "api/context.h"
 
@@ -17,6 +21,9 @@
 
 #include "base/encoding.h"
 #include "base/log.h"
+
+#define QUOTA_WINDOW_S 60
+#define QUOTA_PER_WINDOW 60
 
 void kbs_record_init(struct kbs_record *r, const char *kind)
 {
@@ -64,6 +71,29 @@ void kbs_record_hex(struct kbs_record *r, const char *name, struct kbs_span valu
     kbs_hex_put(&text, value);
     kbs_record_text(r, name, kbs_buf_span(&text));
     kbs_buf_deinit(&text);
+}
+
+bool kbs_record_admit(struct kbs_record_quota *q, int64_t now_s)
+{
+    uint64_t now = (uint64_t)now_s;
+
+    if (now - q->window_s >= QUOTA_WINDOW_S) { /* also if the clock was set back */
+        q->window_s = now;
+        q->count = 0;
+    }
+    if (q->count >= QUOTA_PER_WINDOW) {
+        q->suppressed++;
+        return false;
+    }
+    q->count++;
+    return true;
+}
+
+void kbs_record_suppressed(struct kbs_record *r, const struct kbs_record_quota *q)
+{
+    if (q->suppressed != 0) {
+        kbs_record_u64(r, "suppressed", q->suppressed);
+    }
 }
 
 static int ledger_failed(struct kbs_api *api, struct kbs_error *err)

@@ -9,8 +9,9 @@
  * attested. Whoever loses it has a token that was never answered and gets a second record that says
  * so.
  *
- * Evidence that parses and does not hold is recorded as refused; what does not get that far is only
- * counted in the log, since anyone can cause it.
+ * Evidence that parses and does not hold is recorded as refused, within a quota (ledger.c) since
+ * anyone can cause it, and with one nonce as often as he likes; what does not get that far is only
+ * counted in the log.
  */
 #include "api/context.h"
 
@@ -25,18 +26,10 @@ struct attest {
     struct kbs_session session;
     struct kbs_rcar_attestation message;
     struct kbs_evidence_result result;
+    struct kbs_buf token; /* the compact JWS; answered, never kept */
     char sid[33];
     char key[KBS_API_THUMBPRINT_BYTES];
 };
-
-static void hex_cstr(struct kbs_span in, char *out, size_t size)
-{
-    struct kbs_buf text = KBS_BUF(128);
-
-    kbs_hex_put(&text, in);
-    (void)kbs_span_to_cstr(kbs_buf_span(&text), out, size);
-    kbs_buf_deinit(&text);
-}
 
 /* 128 random bits in the shape of a UUIDv4 without its dashes, as Trustee's cookies look. */
 static void cookie_new(char out[KBS_LIMIT_COOKIE_BYTES + 1])
@@ -46,7 +39,7 @@ static void cookie_new(char out[KBS_LIMIT_COOKIE_BYTES + 1])
     kbs_random(id, sizeof(id));
     id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-    hex_cstr(kbs_span(id, sizeof(id)), out, KBS_LIMIT_COOKIE_BYTES + 1);
+    kbs_hex_cstr(kbs_span(id, sizeof(id)), out, KBS_LIMIT_COOKIE_BYTES + 1);
 }
 
 static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *request,
@@ -119,7 +112,7 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
         return kbs_fail(err, KBS_UNAUTHENTICATED, "the nonce is not the session's");
     }
     s->tee_key = a->message.tee_key;
-    hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
+    kbs_hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
     kbs_jose_thumbprint(&s->tee_key, a->key);
     return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce, a->message.additional,
                                   &s->report_digest, err);
@@ -143,16 +136,27 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
     kbs_record_text(r, "peer", call->req->peer);
 }
 
-/* Records that nothing came of it. The cause is kept, unless the record itself fails. Always -1. */
+/*
+ * Records that nothing came of it: with `quota` if it has room, without (NULL) in any case. The
+ * cause is kept, unless the record itself fails. Always -1.
+ */
 static int attest_refused(struct kbs_call *call, const struct attest *a, const char *outcome,
-                          struct kbs_error *err)
+                          struct kbs_record_quota *quota, struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
     struct kbs_record r;
 
+    if (quota != NULL && !kbs_record_admit(quota, call->now_s)) {
+        return -1;
+    }
     attest_record(call, a, &r, outcome, err->detail);
+    if (quota != NULL) {
+        kbs_record_suppressed(&r, quota);
+    }
     if (kbs_api_ledger_append(call->api, &r, NULL, &failed) != 0) {
         *err = failed;
+    } else if (quota != NULL) {
+        quota->suppressed = 0;
     }
     kbs_record_deinit(&r);
     return -1;
@@ -179,12 +183,12 @@ static int attest_sign(struct kbs_call *call, struct attest *a, struct kbs_error
         return -1;
     }
     if (rc == 0) {
-        kbs_buf_put_span(&a->session.token, result.body);
-        if (a->session.token.failed || a->session.token.len == 0) {
+        kbs_buf_put_span(&a->token, result.body);
+        if (a->token.failed || a->token.len == 0) {
             rc = kbs_fail(err, KBS_INTERNAL, "the token signed nothing, or too much");
         }
     }
-    return rc == 0 ? 0 : attest_refused(call, a, "failed", err);
+    return rc == 0 ? 0 : attest_refused(call, a, "failed", NULL, err);
 }
 
 static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_error *err)
@@ -209,7 +213,6 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
         return -1;
     }
     kbs_buf_clear(&s->claims);
-    kbs_buf_clear(&s->token);
     /* What SIGN_EAR takes: its body is the claims and their length. */
     s->claims.max = KBS_LIMIT_JWT_BYTES - 4;
     return kbs_json_dump(claims, &s->claims, err);
@@ -219,13 +222,15 @@ static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_erro
 {
     if (kbs_evidence_verify(a->session.tee, a->message.primary_evidence, &a->session.report_digest,
                             &a->result, err) != 0) {
-        return err->category == KBS_UNAUTHENTICATED ? attest_refused(call, a, "refused", err) : -1;
+        return err->category == KBS_UNAUTHENTICATED
+                   ? attest_refused(call, a, "refused", &call->api->refused, err)
+                   : -1;
     }
     if (attest_claims(call, a, err) != 0 || attest_sign(call, a, err) != 0) {
         return -1;
     }
     if (kbs_store_session_attest(call->api->store, &a->session, err) != 0) {
-        return attest_refused(call, a, "refused", err);
+        return attest_refused(call, a, "refused", NULL, err);
     }
     return 0;
 }
@@ -233,7 +238,9 @@ static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_erro
 int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
 {
     struct kbs_answer *answer = call->answer;
-    struct attest a = {.session = KBS_SESSION_NULL, .message = KBS_RCAR_ATTESTATION_NULL};
+    struct attest a = {.session = KBS_SESSION_NULL,
+                       .message = KBS_RCAR_ATTESTATION_NULL,
+                       .token = KBS_BUF(2 * KBS_LIMIT_JWT_BYTES)};
     struct kbs_error cause;
     int rc = 0;
 
@@ -244,7 +251,7 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
     }
     if (rc == 0) {
         kbs_buf_put_str(&answer->body, "{\"token\":");
-        kbs_json_string_put(&answer->body, kbs_buf_span(&a.session.token));
+        kbs_json_string_put(&answer->body, kbs_buf_span(&a.token));
         kbs_buf_put_u8(&answer->body, '}');
         (void)kbs_span_to_cstr(call->req->cookie, answer->cookie, sizeof(answer->cookie));
         answer->cookie_expires_s = (uint64_t)a.session.expires_s;
@@ -253,6 +260,7 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
         (void)kbs_fail(err, KBS_UNAUTHENTICATED,
                        "Attestation error: RCAR handshake Attest failed: %.120s", cause.detail);
     }
+    kbs_buf_deinit(&a.token);
     kbs_evidence_result_deinit(&a.result);
     kbs_rcar_attestation_deinit(&a.message);
     kbs_session_deinit(&a.session);

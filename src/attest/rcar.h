@@ -43,7 +43,7 @@ struct kbs_rcar_attestation {
  * or curve, or off its curve, and for additional evidence, which no verifier of this version looks
  * at. Unknown JWK members are dropped before hashing. init-data is null, absent, or
  * {"format":"toml","body"}: no kind of evidence here has a field to hold its digest, so it is taken
- * as sent, never shown in the claims, and `kbs.init_data_matched` stays false. Nothing to free
+ * as sent and never shown in the claims, so no policy can take it for matched. Nothing to free
  * after a failure.
  */
 KBS_MUST_CHECK int kbs_rcar_attestation_parse(struct kbs_span body,

@@ -8,7 +8,7 @@
  * told about cannot become the predecessor of one that somebody was. A failed fsync leaves the page
  * cache in an unknown state (the pages are marked clean although they never reached the disk);
  * cutting them off and writing anew is the only honest retry. A file whose length is not what we
- * left is somebody else's doing: it is neither cut nor appended to.
+ * left, or that has no name any more, is somebody else's doing: it is neither cut nor appended to.
  *
  * A torn last line is what a crash in the middle of write(2) leaves: a beginning of a record
  * without its line feed, or with zeros in the place of blocks that were not written. Only that is
@@ -355,8 +355,8 @@ static int write_group(struct kbs_ledger *l, struct kbs_error *err)
     if (fstat(l->fd, &st) != 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "ledger: fstat");
     }
-    if ((uint64_t)st.st_size != l->durable_bytes) {
-        return kbs_fail(err, KBS_CONFLICT, "ledger: somebody else changed the file");
+    if ((uint64_t)st.st_size != l->durable_bytes || st.st_nlink == 0) {
+        return kbs_fail(err, KBS_CONFLICT, "ledger: somebody else changed or removed the file");
     }
     for (size_t done = 0; done < l->staged.len;) {
         l->dirty = true;

@@ -148,6 +148,19 @@ void kbs_hex_put(struct kbs_buf *out, struct kbs_span in)
     }
 }
 
+void kbs_hex_cstr(struct kbs_span in, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (; n < in.len && 2 * n + 2 < size; n++) {
+        out[2 * n] = hex_digits[in.p[n] >> 4];
+        out[2 * n + 1] = hex_digits[in.p[n] & 15];
+    }
+    if (size > 0) {
+        out[2 * n] = '\0';
+    }
+}
+
 static int nibble_of(uint8_t c)
 {
     if (c >= '0' && c <= '9') {

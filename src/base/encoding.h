@@ -12,6 +12,8 @@
 void kbs_base64url_put(struct kbs_buf *out, struct kbs_span in);
 void kbs_base64_put(struct kbs_buf *out, struct kbs_span in);
 void kbs_hex_put(struct kbs_buf *out, struct kbs_span in); /* lower case */
+/* The same into a C string of `size` bytes, cut to whole bytes if it does not fit. */
+void kbs_hex_cstr(struct kbs_span in, char *out, size_t size);
 
 /* Appends the decoded bytes; -1 (and nothing appended) if the text is not canonical. No struct
  * kbs_error: the caller knows which member was wrong. A failed buffer also gives -1. */

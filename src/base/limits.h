@@ -34,6 +34,7 @@
 #define KBS_LIMIT_TLS_HANDSHAKE_MS 10000
 #define KBS_LIMIT_FRONT_CONNECTIONS 1024
 #define KBS_LIMIT_FRONT_QUEUE 64
+#define KBS_LIMIT_LANE_ABSENT_MS 3000 /* requests wait that long for the last lane to come back */
 #define KBS_LIMIT_FRONT_LISTENERS 8
 #define KBS_LIMIT_REQUEST_MS 20000
 #define KBS_LIMIT_RETRY_AFTER_S 1
@@ -57,6 +58,10 @@
 #define KBS_LIMIT_SESSIONS 100000
 #define KBS_LIMIT_NONCE_BYTES 32
 #define KBS_LIMIT_COOKIE_BYTES 32
+
+/* store: how often and how long to wait for another judge's write */
+#define KBS_LIMIT_STORE_BUSY_STEP_NS 100000
+#define KBS_LIMIT_STORE_BUSY_MS 5000
 
 /* keys */
 #define KBS_LIMIT_KEY_PATH_BYTES 255 /* repo/type/tag */

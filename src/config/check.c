@@ -32,6 +32,15 @@ static int insecure(struct kbs_config_loader *l, struct kbs_toml_position at, co
     return 0;
 }
 
+/* Whoever can change one of these files decides: the keys of administrators above all. */
+static int check_writers(struct kbs_config_loader *l, struct kbs_toml_position at, const char *name,
+                         mode_t mode)
+{
+    char what[96];
+    snprintf(what, sizeof(what), "%s: everybody may change it", name);
+    return (mode & S_IWOTH) != 0 ? insecure(l, at, what) : 0;
+}
+
 /* A regular file; `mode` gets its permission bits. */
 static int check_file(struct kbs_config_loader *l, struct kbs_toml_position at, const char *name,
                       const char *path, unsigned int *ret_mode)
@@ -44,7 +53,7 @@ static int check_file(struct kbs_config_loader *l, struct kbs_toml_position at, 
         return kbs_config_fail(l, at, "%s: is not a regular file", name);
     }
     *ret_mode = st.st_mode & 07777u;
-    return 0;
+    return check_writers(l, at, name, st.st_mode);
 }
 
 /* A file that need not be there yet, in a folder that must. */
@@ -60,10 +69,13 @@ static int check_parent(struct kbs_config_loader *l, enum kbs_config_key_id id, 
         return kbs_config_fail(l, l->at[id], "%s.%s: its folder does not exist", key->table,
                                key->name);
     }
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+    if (stat(path, &st) != 0) {
+        return 0; /* it will be made */
+    }
+    if (!S_ISREG(st.st_mode)) {
         return kbs_config_fail(l, l->at[id], "%s.%s: is not a regular file", key->table, key->name);
     }
-    return 0;
+    return check_writers(l, l->at[id], key->table, st.st_mode);
 }
 
 /* Reads a PEM file of public things. A private key in it is a mistake that must not travel any

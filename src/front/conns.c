@@ -181,12 +181,22 @@ static void conn_close(struct kbs_conn *conn)
     kbs_buf_deinit(&conn->out);
 }
 
+/*
+ * Whether more may come in. Not while much waits to go out: TLS answers some records by itself (a
+ * key update with one), so a peer that does not read could grow `out` to its cap by writing alone.
+ */
+static bool takes_bytes(const struct kbs_conn *conn)
+{
+    return !conn->eof && conn->in.len < KBS_CONN_PIPELINE_BYTES &&
+           conn->out.len < KBS_CONN_PIPELINE_BYTES;
+}
+
 /* Asks the kernel for what is of interest now. */
 static void watch(struct kbs_conn *conn)
 {
     int events = 0;
 
-    if (!conn->eof && conn->in.len < KBS_CONN_PIPELINE_BYTES) {
+    if (takes_bytes(conn)) {
         events |= UV_READABLE;
     }
     if (!kbs_conn_flushed(conn)) {
@@ -261,8 +271,7 @@ static void receive(struct kbs_conn *conn)
 {
     uint8_t bytes[RECV_BYTES];
 
-    for (int i = 0; i < RECV_REPEATS && !conn->broken && conn->in.len < KBS_CONN_PIPELINE_BYTES;
-         i++) {
+    for (int i = 0; i < RECV_REPEATS && !conn->broken && takes_bytes(conn); i++) {
         ssize_t n = recv(conn->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 
         if (n < 0 && errno == EINTR) {

@@ -13,6 +13,10 @@
  * lost, once, the descriptor is closed, so that the judge sees end of file and exits, and kbsd
  * attaches a new lane.
  *
+ * That takes a moment. When the last lane is lost, what waits, and what comes, waits on for
+ * `absent_ms`, so that a crash costs its own request only, with a single lane, too; then all of it
+ * is failed, and refused from then on: better an answer than silence until the deadline.
+ *
  * Invariants: lane->request_id != 0 exactly while it is busy; the queue is empty while a lane is
  * idle; deliver() is called only from loop callbacks. deliver() may submit again, so no state is
  * kept across it.
@@ -58,37 +62,41 @@ static void on_closed(uv_handle_t *handle)
     }
 }
 
+/* No lane has come back: fails what waits. The timer has ended, so deliver() cannot add to it. */
+static void on_absent(uv_timer_t *timer)
+{
+    struct kbs_lanes *l = timer->data;
+    const struct kbs_lanes_answer lost = {.response = NULL, .lane = -1};
+
+    while (l->waiting > 0) {
+        uint64_t id = l->queue[0].id;
+
+        kbs_lanes_cancel(l, id);
+        l->deliver(l->data, id, &lost);
+    }
+}
+
 /* Takes the lane out of service; its request, if any, is returned and the caller's to deliver. */
 static uint64_t lane_close(struct kbs_lane *lane)
 {
+    struct kbs_lanes *l = lane->owner;
     uint64_t id = lane->request_id;
 
-    lane->owner->lane[lane->index] = NULL;
+    l->lane[lane->index] = NULL;
     lane->request_id = 0;
+    if (kbs_lanes_attached(l) == 0) {
+        (void)uv_timer_start(&l->absence, on_absent, l->timeouts->absent_ms, 0);
+    }
     uv_close((uv_handle_t *)&lane->poll, on_closed);
     uv_close((uv_handle_t *)&lane->timer, on_closed);
     kbs_io_close(&lane->fd);
     return id;
 }
 
-/*
- * Fails what waits when nobody is left to serve it: better an answer now than silence until the
- * deadline.
- */
-static void fail_queue(struct kbs_lanes *l, const struct kbs_lanes_answer *lost)
-{
-    while (l->waiting > 0 && kbs_lanes_attached(l) == 0) {
-        uint64_t id = l->queue[0].id;
-
-        kbs_lanes_cancel(l, id);
-        l->deliver(l->data, id, lost);
-    }
-}
-
 static void lane_lost(struct kbs_lane *lane, unsigned int refused, const struct kbs_error *err)
 {
     struct kbs_lanes *l = lane->owner;
-    const struct kbs_lanes_answer lost = {.response = NULL, .lane = lane->index};
+    const struct kbs_lanes_answer lost = {.response = NULL, .lane = (int)lane->index};
     uint64_t id;
 
     kbs_metrics_refused(l->metrics, refused);
@@ -101,7 +109,6 @@ static void lane_lost(struct kbs_lane *lane, unsigned int refused, const struct 
     if (id != 0) {
         l->deliver(l->data, id, &lost);
     }
-    fail_queue(l, &lost);
 }
 
 static void watch(struct kbs_lane *lane)
@@ -213,7 +220,7 @@ static void lane_answered(struct kbs_lane *lane)
     struct kbs_lanes *l = lane->owner;
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_http_response response;
-    struct kbs_lanes_answer answer = {.response = &response, .lane = lane->index};
+    struct kbs_lanes_answer answer = {.response = &response, .lane = (int)lane->index};
     struct kbs_buf body;
     uint64_t id = lane->request_id;
 
@@ -336,9 +343,15 @@ static int set_nonblocking(int fd)
     return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
+void kbs_lanes_init(struct kbs_lanes *l)
+{
+    (void)uv_timer_init(l->loop, &l->absence);
+    l->absence.data = l;
+}
+
 int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_error *err)
 {
-    const struct kbs_lanes_answer lost = {.response = NULL, .lane = index};
+    const struct kbs_lanes_answer lost = {.response = NULL, .lane = (int)index};
     struct kbs_lane *lane = NULL;
     uint64_t lost_id = 0;
 
@@ -359,6 +372,7 @@ int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_err
     lane->timer.data = lane;
     lane->open_handles = 2;
     l->lane[index] = lane;
+    (void)uv_timer_stop(&l->absence);
     watch(lane);
     kbs_log(KBS_LOG_INFO, "lane-attached", "lane=%u", index);
     if (lost_id != 0) {
@@ -371,7 +385,7 @@ int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_err
 
 int kbs_lanes_room(const struct kbs_lanes *l)
 {
-    if (kbs_lanes_attached(l) == 0) {
+    if (kbs_lanes_attached(l) == 0 && !uv_is_active((const uv_handle_t *)&l->absence)) {
         return KBS_LANES_NONE;
     }
     return l->waiting == KBS_LIMIT_FRONT_QUEUE ? KBS_LANES_FULL : 0;
@@ -411,6 +425,7 @@ void kbs_lanes_close(struct kbs_lanes *l)
             (void)lane_close(l->lane[i]);
         }
     }
+    uv_close((uv_handle_t *)&l->absence, NULL);
 }
 
 uint32_t kbs_lanes_attached(const struct kbs_lanes *l)

@@ -18,7 +18,7 @@ struct kbs_lane; /* one incarnation of a lane: from ATTACH to its end */
 /* Borrowed during the call only. */
 struct kbs_lanes_answer {
     const struct kbs_http_response *response; /* checked; NULL when the lane was lost */
-    uint32_t lane;
+    int lane;                                 /* -1: it was in none */
 };
 
 /* Called once per submitted request that is not cancelled, never from within kbs_lanes_submit(). */
@@ -39,11 +39,15 @@ struct kbs_lanes {
     struct kbs_lane *lane[KBS_LIMIT_LANES];                /* NULL while not attached */
     struct kbs_lanes_waiting queue[KBS_LIMIT_FRONT_QUEUE]; /* oldest first */
     uint32_t waiting;
+    uv_timer_t absence; /* private: runs from the loss of the last lane, for absent_ms */
 };
 
 /* kbs_lanes_submit(): conditions; nothing was taken. */
-#define KBS_LANES_NONE 1 /* no lane is attached */
+#define KBS_LANES_NONE 1 /* no lane is attached, nor was one just now */
 #define KBS_LANES_FULL 2 /* the queue is full */
+
+/* Once l->loop is initialised; the other members above `count` are the caller's, too. */
+void kbs_lanes_init(struct kbs_lanes *l);
 
 /*
  * Takes `fd`, the front's end of a judge's channel; the lane of that index, if any, is closed

@@ -116,6 +116,7 @@ static int start_loop(struct kbs_front *f, struct kbs_error *err)
 {
     const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("kbs-front")};
 
+    kbs_lanes_init(&f->lanes);
     if (kbs_acceptor_start(&f->acceptor, &f->loop, err) < 0) {
         return -1;
     }

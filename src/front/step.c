@@ -170,7 +170,7 @@ static enum kbs_conn_state on_waiting(struct kbs_conn *conn, enum kbs_conn_event
 
     if (event == KBS_CONN_EVENT_ANSWER) {
         r->id = 0;
-        r->lane = (int)conn->answer->lane;
+        r->lane = conn->answer->lane;
         if (conn->answer->response != NULL) {
             kbs_answer_send(conn, conn->answer->response, r->keep_alive);
         } else {

@@ -4,15 +4,15 @@
  * The problem: several judges may work on one session at the same time, and a nonce must attest
  * once. The approach: the step from challenged to attested is one conditional UPDATE, and SQLite's
  * write lock orders the judges; whoever changes no row has lost. Rows are found by the hash of the
- * cookie, so that who reads the file cannot act as a guest. A session that has expired is not
- * found, whether or not its row is gone yet.
+ * cookie or by the id that a signed token names, and neither cookie nor token is in them, so that
+ * who reads the file cannot act as a guest. A session that has expired is not found, whether or not
+ * its row is gone yet.
  */
 #include "store/sql.h"
 
 void kbs_session_deinit(struct kbs_session *s)
 {
     kbs_buf_deinit(&s->claims);
-    kbs_buf_deinit(&s->token);
 }
 
 /* Removes a batch of expired rows; gives how many, and how many rows are left. */
@@ -100,9 +100,7 @@ static bool session_read_attested(struct kbs_store *s, enum kbs_sql q, struct kb
     memcpy(ret->report_digest.p, digest.p, digest.len);
     ret->report_digest.len = digest.len;
     kbs_buf_put_span(&ret->claims, kbs_sql_column_bytes(s, q, 13));
-    kbs_buf_put_span(&ret->token, kbs_sql_column_bytes(s, q, 14));
-    return !ret->claims.failed && !ret->token.failed && ret->claims.len != 0 &&
-           ret->token.len != 0 &&
+    return !ret->claims.failed && ret->claims.len != 0 &&
            kbs_ec_point_get((enum kbs_curve)curve, kbs_sql_column_bytes(s, q, 11), &ret->tee_key,
                             &ignored) == 0;
 }
@@ -122,7 +120,6 @@ static bool session_read(struct kbs_store *s, enum kbs_sql q, struct kbs_session
     ret->created_s = kbs_sql_column_int(s, q, 6);
     ret->expires_s = kbs_sql_column_int(s, q, 7);
     kbs_buf_clear(&ret->claims);
-    kbs_buf_clear(&ret->token);
     return ret->hash != KBS_HASH_NONE &&
            kbs_sql_column_exact(s, q, 0, ret->cookie_hash, sizeof(ret->cookie_hash)) &&
            kbs_sql_column_exact(s, q, 1, ret->sid, sizeof(ret->sid)) &&
@@ -180,7 +177,6 @@ int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *sess
     kbs_sql_bind_blob(s, q, 6, kbs_span(point, point_len));
     kbs_sql_bind_blob(s, q, 7, kbs_digest_span(&session->report_digest));
     kbs_sql_bind_text(s, q, 8, kbs_buf_span(&session->claims));
-    kbs_sql_bind_text(s, q, 9, kbs_buf_span(&session->token));
     if (kbs_sql_run(s, q, "attest a session", err) != 0) {
         return -1;
     }

@@ -13,10 +13,6 @@
 #define KBS_STORE_APPLICATION_ID 0x4b425348
 #define KBS_STORE_SCHEMA 1
 
-/* Waiting for another process's write: one step, and all steps of one call. */
-#define KBS_STORE_BUSY_STEP_NS 100000
-#define KBS_STORE_BUSY_MAX_MS 2000
-
 enum kbs_sql {
     /* on the connection that does not wait for the disk */
     KBS_SQL_BEGIN,

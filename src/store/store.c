@@ -20,7 +20,7 @@
  *
  * Waiting: SQLite's own busy handler sleeps in steps that grow to 100 ms; a judge that waits for
  * another's 30 µs write would stall for up to 0.7 s. Ours sleeps 100 µs each time, up to
- * KBS_STORE_BUSY_MAX_MS in one call, after which the request is answered with 503.
+ * KBS_LIMIT_STORE_BUSY_MS in one call, after which the request is answered with 503.
  *
  * Invariants: statements are prepared once and reset after each use; write transactions begin
  * IMMEDIATE; the two connections are never inside a transaction at the same time (one process would
@@ -35,7 +35,7 @@
 
 #define SESSION_COLUMNS                                                                     \
     "cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s, binding, attested_s," \
-    " tee_curve, tee_point, report_digest, claims, token"
+    " tee_curve, tee_point, report_digest, claims"
 #define KEY_COLUMNS "id, version, path, purpose, provenance, floor, bytes, kcv, created_s, policy"
 
 static const char *const sql_texts[KBS_SQL_COUNT] = {
@@ -56,7 +56,7 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         "SELECT " SESSION_COLUMNS " FROM session WHERE sid = ?1 AND expires_s > ?2",
     [KBS_SQL_SESSION_ATTEST] =
         "UPDATE session SET state = 2, expires_s = ?2, binding = ?3, attested_s = ?4,"
-        " tee_curve = ?5, tee_point = ?6, report_digest = ?7, claims = ?8, token = ?9"
+        " tee_curve = ?5, tee_point = ?6, report_digest = ?7, claims = ?8"
         " WHERE cookie_hash = ?1 AND state = 1 AND expires_s > ?4",
     [KBS_SQL_KEY_BY_VERSION] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND version = ?2",
     [KBS_SQL_KEY_LATEST] =
@@ -77,10 +77,10 @@ static bool sql_is_durable(enum kbs_sql which)
 static int sql_busy(void *ctx, int calls)
 {
     struct kbs_sql_connection *c = ctx;
-    struct timespec step = {.tv_sec = 0, .tv_nsec = KBS_STORE_BUSY_STEP_NS};
+    struct timespec step = {.tv_sec = 0, .tv_nsec = KBS_LIMIT_STORE_BUSY_STEP_NS};
 
     if (calls == 0) {
-        c->waiting_until_ns = kbs_deadline_in_ms(KBS_STORE_BUSY_MAX_MS);
+        c->waiting_until_ns = kbs_deadline_in_ms(KBS_LIMIT_STORE_BUSY_MS);
     } else if (kbs_clock_mono_ns() >= c->waiting_until_ns) {
         return 0;
     }

@@ -26,8 +26,8 @@ enum kbs_session_state {
     KBS_SESSION_ATTESTED = 2
 };
 
-/* A session. Rows are found by SHA-256 of the cookie, or by sid (in our token); the cookie is not
- * stored. */
+/* A session. Rows are found by SHA-256 of the cookie, or by sid (in our token); neither cookie nor
+ * token is stored. */
 struct kbs_session {
     uint8_t cookie_hash[KBS_SHA256_BYTES];
     uint8_t sid[16];
@@ -43,11 +43,8 @@ struct kbs_session {
     struct kbs_ec_public tee_key;
     struct kbs_digest report_digest;
     struct kbs_buf claims; /* the EAR claims set, JSON text; owned */
-    struct kbs_buf token;  /* the compact JWS; owned */
 };
-#define KBS_SESSION_NULL                                          \
-    ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES), \
-                          .token = KBS_BUF(2 * KBS_LIMIT_JWT_BYTES)})
+#define KBS_SESSION_NULL ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES)})
 void kbs_session_deinit(struct kbs_session *s);
 
 /* Inserts a challenged session. KBS_LIMITED at KBS_LIMIT_SESSIONS live ones; expired ones are

@@ -272,7 +272,11 @@ static void grant_login(struct supervisor *s)
         }
     }
     bool waiting = s->lock_retry_ns != KBS_DEADLINE_NONE && kbs_clock_mono_ns() < s->lock_retry_ns;
-    if (c == NULL || s->login != NULL || s->pin_latched || waiting || !lock_token(s)) {
+    if (c == NULL) {
+        s->lock_retry_ns = KBS_DEADLINE_NONE; /* nobody waits for the lock any more */
+        return;
+    }
+    if (s->login != NULL || s->pin_latched || waiting || !lock_token(s)) {
         return;
     }
     struct kbs_error err = KBS_ERROR_NONE;
@@ -394,10 +398,10 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     enum kbsd_cause cause = code == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
     bool expected = u->state != KBSD_UNIT_UP || s->phase != PHASE_RUN;
     pid_t pid = c->pid;
+    c->pid = -1; /* reaped: the number may be somebody else's by now */
     control_read_rest(s, u, c);
     login_over(s, c);
     c->state = KBSD_GONE;
-    c->pid = -1;
     c->deadline_ns = KBS_DEADLINE_NONE;
     kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",
             "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role),
@@ -464,10 +468,11 @@ static void read_signals(struct supervisor *s)
 
 /* What is due */
 
-static bool may_start(struct supervisor *s, const struct kbsd_unit *u)
+static bool may_start(const struct supervisor *s, const struct kbsd_unit *u)
 {
+    const struct kbsd_unit *audit = &s->units[0];
     return u->kind == KBSD_UNIT_AUDIT ||
-           (audit_of(s)->state == KBSD_UNIT_UP && kbsd_unit_all(audit_of(s), KBSD_READY));
+           (audit->state == KBSD_UNIT_UP && kbsd_unit_all(audit, KBSD_READY));
 }
 
 static void start_due(struct supervisor *s)
@@ -649,7 +654,6 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t next_deadline(const struct supervisor *s)
 {
-    uint64_t now_ns = kbs_clock_mono_ns();
     uint64_t ret = s->migrate.state != KBSD_GONE ? s->migrate.deadline_ns : KBS_DEADLINE_NONE;
     for (size_t i = 0; i < s->n_units; i++) {
         const struct kbsd_unit *u = &s->units[i];
@@ -658,8 +662,9 @@ static uint64_t next_deadline(const struct supervisor *s)
                 ret = earlier(ret, u->children[k].deadline_ns);
             }
         }
-        /* One that is due but waits for the audit is woken by the audit. */
-        if (u->state == KBSD_UNIT_DOWN && u->restart_at_ns > now_ns && s->phase == PHASE_RUN) {
+        /* One that waits for the audit is woken by the audit. One that has become due since
+         * start_due() looked makes the wait end at once. */
+        if (u->state == KBSD_UNIT_DOWN && s->phase == PHASE_RUN && may_start(s, u)) {
             ret = earlier(ret, u->restart_at_ns);
         }
     }

@@ -1,4 +1,5 @@
 """kbs-admin init on both tokens: all of a service or nothing. Starts the real kbs-token."""
+import fcntl
 import json
 import os
 import pathlib
@@ -94,6 +95,18 @@ def test_what_is_there_is_left_alone(tmp_path):
     (tmp_path / "plain").write_text("mine")
     assert init(tmp_path / "plain", "softhsm").returncode == 1
     assert (tmp_path / "plain").read_text() == "mine"
+
+
+def test_two_at_once_do_not_undo_each_other(tmp_path):
+    """An init that has just begun in an empty folder holds its lock; a second one touches nothing."""
+    folder = tmp_path / "there"
+    folder.mkdir(mode=0o755)
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    done = init(folder, "softhsm")
+    os.close(lock)
+    assert done.returncode == 6 and b"another init" in done.stderr, done
+    assert folder.stat().st_mode & 0o777 == 0o755 and list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["it's", 'quo"te', "ha#sh", "back\\slash", "equals=", "line\nfeed"])

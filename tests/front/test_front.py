@@ -325,10 +325,10 @@ def test_lane_dies_and_is_replaced():
         front.judges[0].request()
         front.judges[0].close()
         check_busy(client.answer())
-        check_busy(client.post("/kbs/v0/auth", b"{}"))
+        client.send_post("/kbs/v0/auth", b"{}")  # waits for the next one
+        front.until("kbs_queue_length", 1)
         front.attach_lane(0).serve()
-        front.until("kbs_lanes_attached", 1)
-        assert client.post("/kbs/v0/auth", b"{}").status == 200
+        assert client.answer().status == 200
 
 
 def test_lane_dies_in_the_middle_of_its_answer():
@@ -439,16 +439,73 @@ def test_queue_is_fifo_and_bounded():
             client.sock.close()
 
 
-def test_queue_fails_when_the_last_lane_dies():
+def test_queue_waits_for_the_next_lane():
+    """The death of the only lane costs the request that it had, and no other."""
     with Front() as front:
         clients = [front.connect() for _ in range(5)]
         for n, client in enumerate(clients):
-            client.send_post("/kbs/v0/auth", b"{}")
+            client.send_post("/kbs/v0/auth", b"%d" % n)
             front.until("kbs_queue_length", n)
+        front.judges[0].request()
+        front.judges[0].close()
+        check_busy(clients[0].answer())
+        assert clients[0].get("/readyz").status == 503
+        clients[0].send_post("/kbs/v0/auth", b"0")
+        front.until("kbs_queue_length", 5)
+        front.attach_lane(0).serve()
+        for n, client in enumerate(clients):
+            assert client.answer().body == b"%d" % n
+            client.sock.close()
+
+
+def test_queue_fails_when_no_lane_comes_back():
+    with Front(program="kbs-front-fast") as front:
+        clients = [front.connect() for _ in range(3)]
+        for client in clients:
+            client.send_post("/kbs/v0/auth", b"{}")
+        front.judges[0].request()
         front.judges[0].close()
         for client in clients:
             check_busy(client.answer())
             client.sock.close()
+        with front.connect() as client:
+            for _ in range(2):  # the first one may still have waited
+                check_busy(client.post("/kbs/v0/auth", b"{}"))
+            assert front.metrics()['kbs_http_refused_total{reason="no-lane"}'] >= 1
+            front.attach_lane(0).serve()
+            front.until("kbs_lanes_attached", 1)
+            assert client.post("/kbs/v0/auth", b"{}").status == 200
+
+
+def test_leaving_lane_takes_no_further_request():
+    """A judge that leaves closes its reading side before its last answer; what waits goes to the next lane."""
+    with Front() as front, front.connect() as a, front.connect() as b:
+        a.send_post("/kbs/v0/auth", b"a")
+        request = front.judges[0].request()
+        b.send_post("/kbs/v0/auth", b"b")
+        front.until("kbs_queue_length", 1)
+        front.judges[0].sock.shutdown(socket.SHUT_RD)
+        front.judges[0].answer(request, body=b"last")
+        assert a.answer().body == b"last"
+        front.until("kbs_lanes_attached", 0)
+        a.send_post("/kbs/v0/auth", b"again")
+        front.until("kbs_queue_length", 2)
+        front.attach_lane(0).serve()
+        assert b.answer().body == b"b"
+        assert a.answer().body == b"again"
+
+
+def test_drain_with_a_queue_and_no_lane():
+    with Front(program="kbs-front-fast") as front, front.connect() as a, front.connect() as b:
+        a.send_post("/kbs/v0/auth", b"a")
+        front.judges[0].request()
+        b.send_post("/kbs/v0/auth", b"b")
+        front.judges[0].close()
+        front.drain()
+        for client in (a, b):
+            check_busy(client.answer())
+            assert client.closed()
+        assert front.wait() == 0
 
 
 # Clients that leave.

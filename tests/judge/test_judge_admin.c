@@ -184,6 +184,31 @@ static void test_create_refusals(void **state)
     assert_int_equal(j->orders, 1);
 }
 
+/* A query that a request does not have is refused, as everywhere; signed or not. */
+static void test_queries_unknown(void **state)
+{
+    struct judge *j = *state;
+    struct ask ask[] = {
+        ask_create(CREATE),
+        {.route = KBS_ROUTE_ADMIN_KEY_IMPORT,
+         .target = KEYS "/repo/type/tag/import?version=2",
+         .params = {"repo", "type", "tag"},
+         .content_type = "application/json",
+         .body = "{}"},
+        {.route = KBS_ROUTE_ADMIN_IMPORT_KEY,
+         .method = "GET",
+         .target = "/kbs/v0/admin/import-key?version=2"},
+    };
+
+    ask[0].target = KEYS "?version=2";
+    for (size_t i = 0; i < sizeof(ask) / sizeof(ask[0]); i++) {
+        ask[i].query[0] = "version";
+        ask[i].query[1] = "2";
+        expect_signed(j, ask[i], 400, "unknown query parameter");
+    }
+    assert_int_equal(j->orders, 0);
+}
+
 static void test_create_token_refuses(void **state)
 {
     struct judge *j = *state;
@@ -193,6 +218,9 @@ static void test_create_token_refuses(void **state)
     j->refuse_detail = "no AES here";
     expect_signed(j, ask_create(CREATE), 501, "no AES here");
     ledger_expect(j, "outcome=failed reason=no AES here");
+    j->refuse_category = KBS_TOKEN_DOWN; /* it cannot say what became of the key */
+    expect_signed(j, ask_create(CREATE), 503, NULL);
+    ledger_expect(j, "outcome=unknown reason=no AES here");
     j->token_mood = TOKEN_OBEYS;
     expect_signed(j, ask_create(CREATE), 200, NULL); /* nothing is left of it */
 }
@@ -465,6 +493,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_create_list_show),
         CASE(test_create_refusals),
+        CASE(test_queries_unknown),
         CASE(test_create_token_refuses),
         CASE(test_create_token_lost),
         CASE(test_intent_before_deed),

@@ -183,6 +183,27 @@ static void test_attest_other_key(void **state)
     guest_free(&other);
 }
 
+/* Anyone can send evidence that does not hold: it must not fill the ledger, nor keep others out. */
+static void test_attest_refusals_are_bounded(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    char evidence[4096];
+
+    guest_auth(j, &g);
+    g.digest.p[0] ^= 1;
+    guest_evidence(&g, evidence, sizeof(evidence));
+    for (int i = 0; i < 200; i++) {
+        expect_attest(j, g.cookie, evidence, 401, "Attest failed");
+        ledger_forget(j);
+    }
+    assert_in_range(j->records, 60, 120); /* a minute may have ended in between */
+    guest_free(&g);
+    guest_attest(j, &g);
+    ledger_expect(j, "attest outcome=attested");
+    guest_free(&g);
+}
+
 static void test_attest_token_fails(void **state)
 {
     struct judge *j = *state;
@@ -779,6 +800,27 @@ static void test_log_holds_no_secrets(void **state)
     guest_free(&g);
 }
 
+/* The store tells of sessions and never holds what opens one. */
+static void test_store_holds_no_secrets(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    char path[160];
+    struct kbs_buf all = KBS_BUF(4u << 20);
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    guest_attest(j, &g);
+    (void)snprintf(path, sizeof(path), "%s-wal", j->store_path);
+    assert_int_equal(kbs_io_read_file(j->store_path, &all, &err), 0);
+    assert_int_equal(kbs_io_read_file(path, &all, &err), 0);
+    assert_non_null(memmem(all.p, all.len, g.nonce, strlen(g.nonce))); /* the session is there */
+    assert_null(memmem(all.p, all.len, g.cookie, strlen(g.cookie)));
+    assert_null(memmem(all.p, all.len, g.token, strlen(g.token)));
+    assert_null(memmem(all.p, all.len, strrchr(g.token, '.'), strlen(strrchr(g.token, '.'))));
+    kbs_buf_deinit(&all);
+    guest_free(&g);
+}
+
 /* Not a test of speed: prints what a request costs through the judge, fake peers included. */
 static void test_cost(void **state)
 {
@@ -818,6 +860,7 @@ int main(void)
         CASE(test_attest_cookie_and_nonce),
         CASE(test_attest_messages),
         CASE(test_attest_other_key),
+        CASE(test_attest_refusals_are_bounded),
         CASE(test_attest_token_fails),
         CASE(test_release),
         CASE(test_release_nonce_salt_context),
@@ -841,6 +884,7 @@ int main(void)
         CASE(test_no_sign_key),
         CASE(test_sessions_outlive_judges),
         CASE(test_log_holds_no_secrets),
+        CASE(test_store_holds_no_secrets),
         CASE(test_cost),
     };
 

@@ -18,6 +18,7 @@ import pytest
 BUILD = Path(os.environ["KBS_BUILD_DIR"])
 KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
 KBSD_FAST = BUILD / "tests" / "bin" / "kbsd-fast"  # with short deadlines
+KBSD_SLOW = BUILD / "tests" / "bin" / "kbsd-slow"  # the same on a slow disk
 FAKE = BUILD / "tests" / "bin" / "fake_role"
 LIMIT_S = 20
 
@@ -402,6 +403,20 @@ def test_back_off_grows(service):
     service.start().until_log("event=unit-restart unit=front-guest-0", 5)
     waits = [int(re.search(r"in_ms=(\d+)", line)[1]) for line in service.grep("event=unit-restart unit=front-guest")]
     assert waits[:5] == [100, 200, 400, 800, 1600]
+    assert service.stop() == 0
+
+
+def test_restart_that_becomes_due_while_kbsd_is_busy(service):
+    """The back-off (100 ms) passes while kbsd writes the announcement (300 ms): the restart must not be forgotten."""
+    service.start(KBSD_SLOW).serving()
+    (judge,), (token,) = service.find("kbs-judge", lane=0), service.find("kbs-token", lane=0)
+    service.process.send_signal(signal.SIGSTOP)  # so that it sees both deaths at once
+    for role in (judge, token):
+        os.kill(role.pid, signal.SIGKILL)
+    service.until(lambda: not judge.alive and not token.alive, "both are dead")
+    service.process.send_signal(signal.SIGCONT)
+    service.serving_without(judge, token)
+    assert service.grep("event=unit-restart unit=lane-guest-0 failures=1 in_ms=100")
     assert service.stop() == 0
 
 

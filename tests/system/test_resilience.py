@@ -4,6 +4,8 @@ import re
 import signal
 import threading
 
+import pytest
+
 from kbsguest import Guest, Http
 from service import wait_until
 
@@ -30,7 +32,9 @@ def guest_lane_pids(service, role):
     return [r["pid"] for r in service.roles() if r["role"] == role and r["unit"].startswith("lane-guest")]
 
 
-def test_kill_9_of_a_lane_costs_at_most_its_own_request(service):
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_kill_9_of_a_lane_costs_at_most_its_own_request(make_service, token, lanes):
+    service = make_service(token, lanes).start()
     made = service.generate("default/disk/vm1")
     loads = [Load(service, "default/disk/vm1", "default/disk/vm1/v1", made["kcv"]) for _ in range(3)]
     for load in loads:

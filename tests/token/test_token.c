@@ -128,7 +128,7 @@ static void test_init(void **state)
     dir_remove(&d);
 }
 
-/* A token that was initialised without a user PIN: it takes the officer's PIN, and no guess at it. */
+/* A token that was initialised without a user PIN takes the officer's PIN, and no guess at it. */
 static void test_init_of_a_token_that_is_there(void **state)
 {
     static CK_UTF8CHAR label[33] = "kbs-test                        ";

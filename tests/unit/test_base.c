@@ -121,6 +121,7 @@ static void every_short_text_has_one_decoding(void **state)
 static void hex_is_lower_case(void **state)
 {
     uint8_t out[2];
+    char hex[5];
 
     (void)state;
     assert_int_equal(kbs_hex_get_exact(out, 2, text("0aff")), 0);
@@ -128,6 +129,14 @@ static void hex_is_lower_case(void **state)
     assert_int_equal(kbs_hex_get_exact(out, 2, text("0aFF")), -1);
     assert_int_equal(kbs_hex_get_exact(out, 2, text("0af")), -1);
     assert_int_equal(kbs_hex_get_exact(out, 2, text("0aff00")), -1);
+    kbs_hex_cstr(text("\x0a\xff"), hex, sizeof(hex));
+    assert_string_equal(hex, "0aff");
+    kbs_hex_cstr(text("\x0a\xff\x01"), hex, sizeof(hex)); /* cut to whole bytes */
+    assert_string_equal(hex, "0aff");
+    kbs_hex_cstr(text("\x0a\xff"), hex, 4);
+    assert_string_equal(hex, "0a");
+    kbs_hex_cstr(KBS_SPAN_EMPTY, hex, 1);
+    assert_string_equal(hex, "");
 }
 
 static void json_strings_are_escaped_shortest(void **state)

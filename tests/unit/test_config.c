@@ -43,6 +43,10 @@ static int set_up(void **state)
     put(f->path, "module.so", "", 0644);
     put(f->path, "pin", "1234", 0600);
     put(f->path, "open-pin", "1234", 0640);
+    put(f->path, "open-admin.pem", "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n",
+        0646);
+    put(f->path, "open-module.so", "", 0757);
+    put(f->path, "open-store.db", "", 0602);
     *state = f;
     return 0;
 }
@@ -50,9 +54,10 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct folder *f = *state;
-    static const char *const names[] = {"kbs.toml",  "key.pem",  "open-key.pem", "cert.pem",
-                                        "admin.pem", "oops.pem", "empty.pem",    "module.so",
-                                        "pin",       "open-pin"};
+    static const char *const names[] = {
+        "kbs.toml",       "key.pem",        "open-key.pem", "cert.pem", "admin.pem",
+        "oops.pem",       "empty.pem",      "module.so",    "pin",      "open-pin",
+        "open-admin.pem", "open-module.so", "open-store.db"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[256];
         snprintf(path, sizeof(path), "%s/%s", f->path, names[i]);
@@ -321,8 +326,11 @@ static void test_profiles(void **state)
         {27, "allow_sample = true", ":27:16: allow_sample"},
         {17, "pin_file = \"open-pin\"", ":17:12: pin_file"},
         {10, "private_key = \"open-key.pem\"", ":10:15: private_key"},
+        {13, "keys = [\"open-admin.pem\"]", ":13:9: admin.keys: everybody may change it"},
+        {15, "module = \"open-module.so\"", ":15:10: module: everybody may change it"},
+        {22, "path = \"open-store.db\"", ":22:8: store: everybody may change it"},
     };
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct kbs_config *c;
         struct kbs_error err;
         char all[96];

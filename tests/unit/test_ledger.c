@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,13 +18,22 @@
 #include "audit/ledger.h"
 #include "base/io.h"
 
+/* Of the last temporary(). It keeps its name, because the writer refuses a file that has none. */
+static char last[] = "/tmp/kbs-ledger-XXXXXX";
+
 static int temporary(void)
 {
-    char path[] = "/tmp/kbs-ledger-XXXXXX";
-    int fd = mkostemp(path, O_APPEND | O_CLOEXEC);
+    (void)unlink(last);
+    memcpy(last + sizeof(last) - 7, "XXXXXX", 6);
+    int fd = mkostemp(last, O_APPEND | O_CLOEXEC);
     assert_true(fd >= 0);
-    assert_int_equal(unlink(path), 0);
     return fd;
+}
+
+static int remove_last(void **state)
+{
+    (void)state;
+    return unlink(last);
 }
 
 static off_t size_of(int fd)
@@ -363,6 +373,12 @@ static void test_changed_behind_our_back(void **state)
     assert_int_equal(size_of(fd), before + 1);
     assert_int_equal(ftruncate(fd, before), 0);
     assert_int_equal(append(&l, "two", &err), 0);
+    /* A file that nobody will find again records nothing. */
+    before = size_of(fd);
+    assert_int_equal(unlink(last), 0);
+    assert_int_equal(append(&l, "three", &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(size_of(fd), before);
     kbs_ledger_deinit(&l);
     close(fd);
 }
@@ -446,5 +462,5 @@ int main(void)
         cmocka_unit_test(test_group),
         cmocka_unit_test(test_refused_records),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, remove_last);
 }

@@ -223,7 +223,8 @@ static void a_deadline_holds_when_sending(void **state)
     kbs_buf_commit(&body, body.max);
     response.body = kbs_buf_span(&body);
     assert_int_equal(kbs_channel_pair(fds, &err), 0);
-    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 1, &response, -1, kbs_deadline_in_ms(20), &err),
+    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 1, &response, -1,
+                                      kbs_deadline_in_ms(20), &err),
                      -1);
     assert_int_equal(err.category, KBS_DEADLINE);
     (void)close(fds[0]);
@@ -240,7 +241,8 @@ int main(void)
         cmocka_unit_test(caps_hold_when_sending),
         cmocka_unit_test(the_largest_body_passes_small_buffers),
         cmocka_unit_test(a_descriptor_rides_along),
-        cmocka_unit_test(silence_and_absence_are_told_apart), cmocka_unit_test(a_deadline_holds_when_sending),
+        cmocka_unit_test(silence_and_absence_are_told_apart),
+        cmocka_unit_test(a_deadline_holds_when_sending),
     };
 
     return cmocka_run_group_tests_name("unit_wire", tests, NULL, NULL);
