@@ -17,8 +17,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 
 /* Step n makes schema n + 1 of schema n. Never edit a step that was released: append one. */
@@ -172,6 +175,28 @@ static int schema_use_wal(sqlite3 *db, struct kbs_error *err)
     return result;
 }
 
+/*
+ * One migration at a time: the change to WAL does not go through the busy handler, and the last one to
+ * close removes the WAL file under the next. The lock is on a descriptor of our own, which SQLite's
+ * locks (fcntl) do not see, and is held until SQLite has closed the file.
+ */
+static int schema_lock(int fd, struct kbs_error *err)
+{
+    const struct timespec step = {.tv_nsec = KBS_LIMIT_STORE_BUSY_STEP_NS};
+    uint64_t deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_STORE_BUSY_MS);
+
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return kbs_fail_errno(err, KBS_INTERNAL, "store: the file cannot be locked");
+        }
+        if (kbs_clock_mono_ns() >= deadline_ns) {
+            return kbs_fail(err, KBS_BUSY, "store: another migration is running");
+        }
+        (void)nanosleep(&step, NULL);
+    }
+    return 0;
+}
+
 int kbs_store_migrate(const char *path, struct kbs_error *err)
 {
     struct kbs_sql_connection c = {.db = NULL};
@@ -184,11 +209,12 @@ int kbs_store_migrate(const char *path, struct kbs_error *err)
     if (fd < 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "store: the file cannot be opened for writing");
     }
-    kbs_io_close(&fd);
-    if (kbs_sql_open(&c, path, "FULL", err) == 0 && schema_version(c.db, &version, err) == 0 &&
-        schema_refuse_newer(version, err) == 0 && schema_use_wal(c.db, err) == 0) {
+    if (schema_lock(fd, err) == 0 && kbs_sql_open(&c, path, "FULL", err) == 0 &&
+        schema_version(c.db, &version, err) == 0 && schema_refuse_newer(version, err) == 0 &&
+        schema_use_wal(c.db, err) == 0) {
         result = schema_transaction(c.db, err);
     }
     kbs_sql_close(&c);
+    kbs_io_close(&fd);
     return result;
 }
