@@ -2,9 +2,10 @@
  * Role-to-role messages: the schema is the table below; structs, numbers, encoder and decoder
  * follow from it, so both ends assert the same fields. No I/O here (src/channel moves frames).
  *
- * frame  = u32 body_len, u16 version, u16 type, u64 id, u64 deadline_ns (CLOCK_MONOTONIC), u64
- * reserved, all little endian, then the body body   = the message's fields in schema order: u8,
- * u32, u64, bytes (u32 length, then the bytes), list (u16 count, then that many bytes fields)
+ *   frame: u32 body_len, u16 version, u16 type, u64 id, u64 deadline_ns (CLOCK_MONOTONIC),
+ *          u64 reserved, all little endian, then the body
+ *   body:  the message's fields in schema order: u8, u32, u64, bytes (u32 length, then the bytes),
+ *          list (u16 count, then that many bytes fields)
  *
  * docs/protocol/role-channels.md says who may send what to whom, and when.
  */
@@ -71,9 +72,17 @@ struct kbs_wire_list {
     F(m, U32, status) F(m, BYTES, content_type) F(m, BYTES, cookie) F(m, U64, cookie_expires_s) \
     F(m, U32, retry_after_s) F(m, BYTES, body)
 
-/* kbs-judge -> kbs-audit; fields: names and values in turn. Answered by ACK once durable. */
-#define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, LIST, fields)
+/*
+ * kbs-judge, kbs-token -> kbs-audit; fields: names and values in turn; phase: enum kbs_phase, with the epoch
+ * of the mutation (0 for NONE). Answered by ACK once durable.
+ */
+#define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, LIST, fields)
 #define KBS_WIRE_ACK_FIELDS(F, m) F(m, U64, seq)
+/*
+ * kbs-audit -> kbs-judge, answer to HEAD_WANT: number and hash (32 bytes) of the newest durable record, the
+ * newest epoch of an intent or restore, and whether its outcome is known (a restore's always is)
+ */
+#define KBS_WIRE_HEAD_FIELDS(F, m) F(m, U64, seq) F(m, BYTES, hash) F(m, U64, epoch) F(m, U8, outcome)
 
 /*
  * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
@@ -81,15 +90,17 @@ struct kbs_wire_list {
  */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
-    F(m, BYTES, sign_public) F(m, BYTES, import_public)
+    F(m, BYTES, sign_public) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public)
 /*
- * List `release`. kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve;
+ * List `release`. order: 16 random bytes that the `release` record and the deed both carry (so too
+ * in GENERATE and IMPORT); kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve;
  * re-validated by kbs-token); formats: enum kbs_format, one byte each, most wanted first; floor:
  * enum kbs_locality; party_v: 32 bytes; empty_context: 1 leaves both party infos out; salt: COSE
  * only
  */
 #define KBS_WIRE_RELEASE_FIELDS(F, m) \
-    F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) F(m, U8, curve) F(m, BYTES, x) F(m, BYTES, y) \
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) \
+    F(m, U8, curve) F(m, BYTES, x) F(m, BYTES, y) \
     F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
 /* List `release`. claims: the JWT claims set, JSON; the answer body is a compact JWS (RFC 7515) */
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
@@ -99,15 +110,22 @@ struct kbs_wire_list {
  * key_bytes ignored), answer body: its uncompressed point
  */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
-    F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, U32, key_bytes)
+    F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, U32, key_bytes)
 /*
  * List `admin`. epk_x, epk_y: P-256; wrapped: AES-KW blob (RFC 3394) under ECDH-ES+A256KW to the
  * import key with apu "kbs-import-v1" and apv the label (repo/type/tag/vN). Answer body: the key
  * check value
  */
 #define KBS_WIRE_IMPORT_FIELDS(F, m) \
-    F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, BYTES, epk_x) F(m, BYTES, epk_y) \
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, BYTES, epk_x) F(m, BYTES, epk_y) \
     F(m, BYTES, wrapped)
+/*
+ * List `admin`. content: the row's authenticated bytes (src/store); the answer body is r||s (64 bytes, ES256)
+ * over SHA-256("kbs-row-v1" || content)
+ */
+#define KBS_WIRE_SIGN_ROW_FIELDS(F, m) F(m, BYTES, content)
+/* List `admin`. The answer body is r||s over SHA-256("kbs-head-v1" || seq as 8 bytes big endian || hash) */
+#define KBS_WIRE_SIGN_HEAD_FIELDS(F, m) F(m, U64, seq) F(m, BYTES, hash)
 /*
  * kbs-token -> kbs-judge, the answer to every order. category: enum kbs_category, KBS_OK on
  * success; ckr and function: the PKCS#11 call that failed; detail: text for the requester; rung,
@@ -131,12 +149,15 @@ struct kbs_wire_list {
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
     M(33, ACK, ack, 64) \
+    M(34, HEAD, head, 128) \
     M(48, DESCRIBED, described, 16384) \
     M(49, RELEASE, release, 4096) \
     M(50, SIGN_EAR, sign_ear, KBS_LIMIT_JWT_BYTES) \
     M(51, GENERATE, generate, 4096) \
     M(52, IMPORT, import, 4096) \
-    M(53, RESULT, result, 2 * KBS_LIMIT_JWT_BYTES)
+    M(53, RESULT, result, 2 * KBS_LIMIT_JWT_BYTES) \
+    M(54, SIGN_ROW, sign_row, 2 * KBS_LIMIT_POLICY_BYTES) \
+    M(55, SIGN_HEAD, sign_head, 64)
 
 /* E(NUMBER, UPPER): messages without fields. */
 #define KBS_WIRE_EMPTY_MESSAGES(E) \
@@ -144,7 +165,8 @@ struct kbs_wire_list {
     E(65, DRAIN)       /* kbsd -> role: finish what is in flight, then exit */ \
     E(66, LOGIN_WANT)  /* kbs-token -> kbsd */ \
     E(67, LOGIN_GRANT) /* kbsd -> kbs-token */ \
-    E(68, DESCRIBE)    /* kbs-judge -> kbs-token */
+    E(68, DESCRIBE)    /* kbs-judge -> kbs-token */ \
+    E(69, HEAD_WANT)   /* kbs-judge -> kbs-audit */
 
 #define KBS_WIRE_ENUM_M(number, upper, lower, cap) KBS_WIRE_##upper = (number),
 #define KBS_WIRE_ENUM_E(number, upper) KBS_WIRE_##upper = (number),
@@ -179,7 +201,7 @@ enum kbs_attach {
     KBS_ATTACH_LANE = 4,           /* front: channel to the judge of lane `index` */
     KBS_ATTACH_FRONT = 5,          /* judge: channel to its front */
     KBS_ATTACH_TOKEN = 6,          /* judge: channel to its token worker */
-    KBS_ATTACH_AUDIT = 7,          /* judge: channel to kbs-audit */
+    KBS_ATTACH_AUDIT = 7,          /* judge, token: channel to kbs-audit */
     KBS_ATTACH_JUDGE = 8,          /* token: channel to its judge */
     KBS_ATTACH_PIN = 9,            /* token: the PIN file, read once */
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
