@@ -14,9 +14,7 @@
  * begins, makes it single use, also if the mutation then fails. Reads are signed alike and leave
  * the sequence alone.
  *
- * Refusals are recorded, but at most DENIED_PER_WINDOW a minute: whoever reaches the listener can
- * cause them, and the ledger's disk belongs to the releases. The next record says how many were
- * left out.
+ * Refusals are recorded, as sampler.c lets them: whoever reaches the listener can cause them.
  */
 #include "api/context.h"
 
@@ -30,8 +28,6 @@
 #define NONCE_SIGNED_BYTES (NONCE_TIME_BYTES + NONCE_RANDOM_BYTES)
 #define NONCE_BYTES (NONCE_SIGNED_BYTES + KBS_SHA256_BYTES)
 
-#define DENIED_WINDOW_S 60
-#define DENIED_PER_WINDOW 60
 #define DENIED_TARGET_BYTES 256
 
 static void nonce_mac(const struct kbs_api *api, const uint8_t nonce[NONCE_BYTES],
@@ -212,21 +208,6 @@ static int admin_check(struct kbs_call *call, const char *method, const char *pa
     return kbs_store_admin_advance(call->api->store, (*ret_admin)->thumbprint, *ret_sequence, err);
 }
 
-/* True if this refusal still has room in the current minute's records. */
-static bool denied_admit(struct kbs_api *api, uint64_t now_s)
-{
-    if (now_s - api->denied_window_s >= DENIED_WINDOW_S) {
-        api->denied_window_s = now_s;
-        api->denied_count = 0;
-    }
-    if (api->denied_count >= DENIED_PER_WINDOW) {
-        api->denied_suppressed++;
-        return false;
-    }
-    api->denied_count++;
-    return true;
-}
-
 static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
@@ -234,7 +215,7 @@ static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, st
     struct kbs_record r;
 
     if ((err->category != KBS_UNAUTHENTICATED && err->category != KBS_CONFLICT) ||
-        !denied_admit(api, (uint64_t)call->now_s)) {
+        !kbs_sampler_admit(&api->denied, (uint64_t)call->now_s)) {
         return -1;
     }
     kbs_record_init(&r, "admin-denied");
@@ -247,14 +228,12 @@ static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, st
     if (admin != NULL) { /* which key was claimed; only a conflict proves that it signed */
         kbs_record_str(&r, "admin", admin->thumbprint);
     }
-    if (api->denied_suppressed != 0) {
-        kbs_record_u64(&r, "suppressed", api->denied_suppressed);
-    }
+    kbs_sampler_tell(&api->denied, &r);
     kbs_record_text(&r, "peer", call->req->peer);
     if (kbs_api_ledger_append(api, &r, NULL, &failed) != 0) {
         *err = failed;
     } else {
-        api->denied_suppressed = 0;
+        kbs_sampler_told(&api->denied);
     }
     kbs_record_deinit(&r);
     return -1;

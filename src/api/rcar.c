@@ -9,8 +9,8 @@
  * attested. Whoever loses it has a token that was never answered and gets a second record that says
  * so.
  *
- * Evidence that parses and does not hold is recorded as refused; what does not get that far is only
- * counted in the log, since anyone can cause it.
+ * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does not
+ * get that far is only counted in the log. Anyone can cause both.
  */
 #include "api/context.h"
 
@@ -128,7 +128,7 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
 static void attest_record(struct kbs_call *call, const struct attest *a, struct kbs_record *r,
                           const char *outcome, const char *reason)
 {
-    kbs_record_init(r, "attest");
+    kbs_record_init(r, strcmp(outcome, "refused") == 0 ? "attest-refused" : "attest");
     kbs_record_str(r, "outcome", outcome);
     kbs_record_str(r, "session", a->sid);
     kbs_record_str(r, "tee", kbs_tee_name(a->session.tee));
@@ -148,11 +148,18 @@ static int attest_refused(struct kbs_call *call, const struct attest *a, const c
                           struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
+    struct kbs_sampler *sampler = &call->api->refused;
     struct kbs_record r;
 
+    if (!kbs_sampler_admit(sampler, (uint64_t)call->now_s)) {
+        return -1;
+    }
     attest_record(call, a, &r, outcome, err->detail);
+    kbs_sampler_tell(sampler, &r);
     if (kbs_api_ledger_append(call->api, &r, NULL, &failed) != 0) {
         *err = failed;
+    } else {
+        kbs_sampler_told(sampler);
     }
     kbs_record_deinit(&r);
     return -1;

@@ -39,6 +39,7 @@ struct kbs_lanes {
     struct kbs_lane *lane[KBS_LIMIT_LANES];                /* NULL while not attached */
     struct kbs_lanes_waiting queue[KBS_LIMIT_FRONT_QUEUE]; /* oldest first */
     uint32_t waiting;
+    bool ledger_down; /* HEALTH: nothing can be answered, so we are not ready */
 };
 
 /* kbs_lanes_submit(): conditions; nothing was taken. */

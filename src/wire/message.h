@@ -45,16 +45,18 @@ struct kbs_wire_list {
     F(m, BYTES, issuer) F(m, U32, session_s) F(m, U32, token_s) F(m, LIST, admin_keys)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
- * NAME=value
+ * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves
  */
 #define KBS_WIRE_CONFIG_TOKEN_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, BYTES, module) F(m, BYTES, uri) \
-    F(m, BYTES, init_args) F(m, LIST, env)
+    F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
 #define KBS_WIRE_ATTACH_FIELDS(F, m) F(m, U8, what) F(m, U32, index)
 /* role -> kbsd */
 #define KBS_WIRE_READY_FIELDS(F, m) F(m, BYTES, detail)
+/* kbs-audit -> kbsd, and kbsd -> every kbs-front. writable: 0 while the ledger cannot be written */
+#define KBS_WIRE_HEALTH_FIELDS(F, m) F(m, U8, writable)
 #define KBS_WIRE_LOGIN_DONE_FIELDS(F, m) F(m, U8, ok) F(m, U8, pin_error) F(m, BYTES, detail)
 
 /*
@@ -74,7 +76,7 @@ struct kbs_wire_list {
 
 /*
  * kbs-judge, kbs-token -> kbs-audit; fields: names and values in turn; phase: enum kbs_phase, with the epoch
- * of the mutation (0 for NONE). Answered by ACK once durable.
+ * of the mutation (0 for NONE). Answered by ACK: its number once it is durable, 0 if it could not be written.
  */
 #define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, LIST, fields)
 #define KBS_WIRE_ACK_FIELDS(F, m) F(m, U64, seq)
@@ -106,7 +108,7 @@ struct kbs_wire_list {
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
 /*
  * List `admin`. purpose release: an AES key of `key_bytes` with that id and label, answer body:
- * the key check value; purpose import, sign-token: the service's EC P-256 pair (id, label and
+ * the key check value; purpose import, sign-*: the service's EC P-256 pair (id, label and
  * key_bytes ignored), answer body: its uncompressed point
  */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
@@ -145,6 +147,7 @@ struct kbs_wire_list {
     M(5, ATTACH, attach, 64) \
     M(6, READY, ready, 4096) \
     M(7, LOGIN_DONE, login_done, 4096) \
+    M(8, HEALTH, health, 64) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
@@ -205,7 +208,15 @@ enum kbs_attach {
     KBS_ATTACH_JUDGE = 8,          /* token: channel to its judge */
     KBS_ATTACH_PIN = 9,            /* token: the PIN file, read once */
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
-    KBS_ATTACH_CLIENT = 11         /* audit: channel of one appending role */
+    KBS_ATTACH_CLIENT = 11,        /* audit: channel of a judge of duty release */
+    KBS_ATTACH_CLIENT_ADMIN = 12,  /* audit: of the admin lane's judge: mutations and heads too */
+    KBS_ATTACH_CLIENT_TOKEN = 13   /* audit: of a token worker: deeds and nothing else */
+};
+
+/* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
+enum kbs_seccomp {
+    KBS_SECCOMP_KILL = 0,
+    KBS_SECCOMP_LOG = 1 /* logged by the kernel and allowed: to find a new module's needs */
 };
 
 struct kbs_frame {

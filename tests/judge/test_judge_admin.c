@@ -133,8 +133,11 @@ static void test_create_list_show(void **state)
     assert_int_equal(j->generate.key_bytes, 16);
     assert_int_equal(j->generate.purpose, KBS_PURPOSE_RELEASE);
     assert_int_equal(j->generate.key_id.len, KBS_KEY_ID_BYTES);
-    ledger_expect(j, "key-generate phase=intent path=repo/type/tag version=1 id=");
-    ledger_expect(j, "key-generate phase=outcome intent=1 path=repo/type/tag");
+    ledger_expect(j, "key-generate phase=intent epoch=1 order=");
+    ledger_expect(j, " path=repo/type/tag version=1 id=");
+    ledger_expect(j, "key-generate phase=outcome epoch=1 order=");
+    ledger_expect(j, " intent=1 path=repo/type/tag");
+    ledger_expect(j, "head head_seq=");
     ledger_expect(j, "outcome=done kcv=0a0b0c0d");
     expect_signed(j,
                   ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"),
