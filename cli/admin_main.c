@@ -1,7 +1,7 @@
 /*
- * kbs-admin: what administrators do. Everything but `init` and `audit verify` goes through the admin
- * API, signed by the administrator's key; `init` makes a service that does not run yet, `audit
- * verify` reads a file.
+ * kbs-admin: what administrators do. Everything but `init` and `audit verify` goes through the
+ * admin API, signed by the administrator's key; `init` makes a service that does not run yet,
+ * `audit verify` reads a file.
  */
 #include "cli/admin.h"
 #include "cli/output.h"

@@ -1,17 +1,17 @@
 /*
  * The problem: a ledger is worth what its reader can find out without trusting who wrote it. The
- * chain says that nothing was changed since the newest head that somebody else has; signed heads say
- * it of everything before them; and two writers who do not trust each other, the judge (orders) and
- * the token worker (deeds), have to tell the same story. The approach: one pass, in which every
- * order id collects its records; what does not come together in the end is a finding, or a note if a
- * crash explains it.
+ * chain says that nothing was changed since the newest head that somebody else has; signed heads
+ * say it of everything before them; and two writers who do not trust each other, the judge (orders)
+ * and the token worker (deeds), have to tell the same story. The approach: one pass, in which every
+ * order id collects its records; what does not come together in the end is a finding, or a note if
+ * a crash explains it.
  *
  * What is tolerated, because an honest service can leave it behind:
  *   - an order without a deed that was never said to be carried out: the lane died, or the token
  *     refused before it began;
  *   - an order and its deed without `released`: the judge died, so nothing was answered;
- *   - `released`, or a mutation's outcome "done", without its deed, if kbs-audit started anew within
- *     WINDOW records: the two come by different channels, and it died between them;
+ *   - `released`, or a mutation's outcome "done", without its deed, if kbs-audit started anew
+ *     within WINDOW records: the two come by different channels, and it died between them;
  *   - an order that could not be written, if a `release-failed` names it, with or without its deed;
  *   - an intent without outcome that a later `store-recovered` closed.
  * A deed that no order names is never tolerated.

@@ -22,8 +22,8 @@ void kbs_audit_summary_deinit(struct kbs_audit_summary *s);
 
 /*
  * Reads the ledger behind `fd` (borrowed) to its end, or to where its chain breaks, which is a
- * finding. head_key: NULL leaves signed heads unverified, with a note. -1 only if the file cannot be
- * read or memory runs out.
+ * finding. head_key: NULL leaves signed heads unverified, with a note. -1 only if the file cannot
+ * be read or memory runs out.
  */
 KBS_MUST_CHECK int kbs_audit_verify(int fd, const struct kbs_ec_public *head_key,
                                     struct kbs_audit_summary *ret, struct kbs_error *err);

@@ -71,8 +71,8 @@ void kbs_init_env_put(const struct kbs_init *in,
 
 /*
  * Runs kbs-token --init-token, as kbsd would, and lets it make the token and the service's keys.
- * Fills thumbprint, row_key, head_key, token_text and rungs. KBS_TOKEN_DOWN when it fails; what it logged is then on
- * standard error.
+ * Fills thumbprint, row_key, head_key, token_text and rungs. KBS_TOKEN_DOWN when it fails; what it
+ * logged is then on standard error.
  */
 KBS_MUST_CHECK int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err);
 

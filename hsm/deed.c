@@ -4,8 +4,8 @@
  * says it before it answers the judge. What send(2) has taken is in kbs-audit's socket, and is
  * written even if judge and worker die in the next moment.
  *
- * Its ACK is not awaited there: the judge's own record, which follows, shares the disk's time. It is
- * collected before the next operation of weight, so that at most one deed per lane is ever not
+ * Its ACK is not awaited there: the judge's own record, which follows, shares the disk's time. It
+ * is collected before the next operation of weight, so that at most one deed per lane is ever not
  * durable. If the ledger could not be written (ACK with number 0) the same deed is sent again, and
  * until it is durable the worker does nothing of weight. Rejected: waiting for the ACK before the
  * answer (one more fsync in the latency of every release, and an honest judge waits for a later

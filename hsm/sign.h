@@ -16,8 +16,8 @@ struct kbs_signer {
 };
 
 /*
- * Finds the key of signer->purpose and makes one signature with it, which OpenSSL verifies. KBS_MISSING if
- * there is none (yet); harmless when it is loaded already.
+ * Finds the key of signer->purpose and makes one signature with it, which OpenSSL verifies.
+ * KBS_MISSING if there is none (yet); harmless when it is loaded already.
  */
 KBS_MUST_CHECK int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t,
                                    struct kbs_error *err);

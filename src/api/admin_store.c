@@ -2,11 +2,11 @@
  * The store's standing, and an administrator's word that it is to be used as it is.
  *
  * The problem: after a restore from a backup the store is older than the ledger, and every lane
- * refuses to serve keys from it (epoch.c). Whether that was the operator's doing or an attack is not
- * for a program to decide. The approach: an administrator sees both epochs and accepts exactly the
- * one shown; the ledger says so first (phase restore, with an epoch of its own that is above all
- * others), then the store takes that epoch. Rows still have to be signed one by one: accepting makes
- * an old row current, not a foreign one ours.
+ * refuses to serve keys from it (epoch.c). Whether that was the operator's doing or an attack is
+ * not for a program to decide. The approach: an administrator sees both epochs and accepts exactly
+ * the one shown; the ledger says so first (phase restore, with an epoch of its own that is above
+ * all others), then the store takes that epoch. Rows still have to be signed one by one: accepting
+ * makes an old row current, not a foreign one ours.
  */
 #include "api/context.h"
 

@@ -205,7 +205,8 @@ void kbs_sampler_told(struct kbs_sampler *s);
 
 /*
  * Compares store and ledger and sets api->standing. The admin lane also closes a mutation that a
- * crash left open (`store-recovered`). -1 only if the ledger, the token or the store did not answer.
+ * crash left open (`store-recovered`). -1 only if the ledger, the token or the store did not
+ * answer.
  */
 KBS_MUST_CHECK int kbs_epoch_check(struct kbs_api *api, struct kbs_error *err);
 /* KBS_BUSY while the store is not the ledger's; looks again at most once a second. */

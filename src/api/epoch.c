@@ -3,9 +3,9 @@
  *
  * The problem: a store that was put back to an earlier day holds only rows that were signed, among
  * them keys that were taken away and policies that were mended since. The approach: mutations are
- * counted in both (DESIGN 6): intent(e+1) in the ledger, rows and epoch e+1 in the store, outcome in
- * the ledger. So the store is at the newest intent's epoch, or one before if that one's outcome is
- * not known (a crash in between); anything else serves no key until an administrator accepts it.
+ * counted in both (DESIGN 6): intent(e+1) in the ledger, rows and epoch e+1 in the store, outcome
+ * in the ledger. So the store is at the newest intent's epoch, or one before if that one's outcome
+ * is not known (a crash in between); anything else serves no key until an administrator accepts it.
  *
  * The number alone could be edited: its row is signed, over a chain of all rows. Both are read
  * before and after the ledger is asked, and if another lane's mutation came in between, again.

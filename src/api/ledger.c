@@ -8,9 +8,9 @@
  * id.
  *
  * A ledger that cannot be written says so (ACK with number 0): the request is answered with 503 and
- * the judge lives on. One that does not acknowledge at all ends the judge: the answer is 503, what the token may have
- * given is dropped unread, and the process exits, since a late ACK would be taken for that of the
- * next record.
+ * the judge lives on. One that does not acknowledge at all ends the judge: the answer is 503, what
+ * the token may have given is dropped unread, and the process exits, since a late ACK would be
+ * taken for that of the next record.
  */
 #include "api/context.h"
 

@@ -9,8 +9,8 @@
  * attested. Whoever loses it has a token that was never answered and gets a second record that says
  * so.
  *
- * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does not
- * get that far is only counted in the log. Anyone can cause both.
+ * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does
+ * not get that far is only counted in the log. Anyone can cause both.
  */
 #include "api/context.h"
 

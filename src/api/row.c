@@ -4,8 +4,8 @@
  * The problem: a judge has the store open for writing, and so may others; what stands in it decides
  * which key goes to whom. The approach: no row counts for a release unless the admin lane's token
  * signed it. The signature is verified each time the row is read; since that costs 0.1 ms, the
- * digests of rows that verified are remembered in a small table, where a row that was changed in any
- * bit is not found.
+ * digests of rows that verified are remembered in a small table, where a row that was changed in
+ * any bit is not found.
  */
 #include "api/context.h"
 

@@ -14,10 +14,10 @@
  * cannot hold up the others; whatever breaks the protocol (a second question before the answer,
  * another type, a bad field, a descriptor) costs it its channel.
  *
- * When the disk refuses, everybody is told that nothing is durable (ACK with number 0), kbsd is told
- * so that readiness can fall, and the disk is tried again with every record and once a second. While
- * little of it is free, refusals are counted instead of written: what anybody can cause must not
- * take the room that releases need.
+ * When the disk refuses, everybody is told that nothing is durable (ACK with number 0), kbsd is
+ * told so that readiness can fall, and the disk is tried again with every record and once a second.
+ * While little of it is free, refusals are counted instead of written: what anybody can cause must
+ * not take the room that releases need.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /*
  * The authenticated bytes of the store's rows (docs/protocol/store-rows.md): what the admin lane's
- * token signs and every judge verifies. Fixed layouts without a choice, so that no two rows have the
- * same bytes.
+ * token signs and every judge verifies. Fixed layouts without a choice, so that no two rows have
+ * the same bytes.
  */
 #ifndef KBS_CATALOG_ROW_H
 #define KBS_CATALOG_ROW_H

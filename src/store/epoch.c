@@ -1,8 +1,8 @@
 /*
  * Mutations, and the epoch that counts them.
  *
- * The problem: a store that was put back to an earlier day has nothing wrong in any of its rows. The
- * approach: every mutation raises a number that the ledger also knows (DESIGN 6), in the same
+ * The problem: a store that was put back to an earlier day has nothing wrong in any of its rows.
+ * The approach: every mutation raises a number that the ledger also knows (DESIGN 6), in the same
  * transaction as its row, and the row of that number is signed together with a chain over all rows.
  * So an older file has an older number, and a newer number cannot be put into it.
  *

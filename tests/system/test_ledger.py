@@ -282,6 +282,9 @@ def test_killed_anywhere(soft):
     chance = random.Random(20260401)
     made = 0
     for i in range(KILL_ROUNDS):
+        if i % 5 == 4:  # kbsd waits longer from death to death, and begins anew with a new kbsd
+            soft.stop()
+            soft.start()
         role = chance.choice(["kbs-judge", "kbs-token", "kbs-audit"])
         pid = chance.choice(soft.pids(role)[-1:] * 3 + soft.pids(role))  # mostly the admin lane's
         generate = subprocess.Popen([BIN / "kbs-admin", "--profile", soft.folder / "admin" / "profile.json", "--url",

@@ -1,7 +1,7 @@
 /*
  * A judge that runs an attacker's code, in front of a real kbs-token of duty `release` with a real
- * kbs-audit behind it. It can order releases, and cannot hide one; everything else it tries ends the
- * worker.
+ * kbs-audit behind it. It can order releases, and cannot hide one; everything else it tries ends
+ * the worker.
  */
 #include "harness.h"
 
