@@ -26,14 +26,20 @@ int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **arg
 int kbs_admin_cmd_key_import(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_key_list(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {
     char url[512];
     char ca[PATH_MAX];
     char key[PATH_MAX];
-    char import_key[44]; /* pinned RFC 7638 thumbprint */
+    char import_key[44];     /* pinned RFC 7638 thumbprint */
+    char row_key[PATH_MAX];  /* pinned PEM, empty in a profile of an older service */
+    char head_key[PATH_MAX]; /* the same */
 };
+/* Where it is: --profile, $KBS_ADMIN_PROFILE, admin/profile.json. Returns borrowed. */
+const char *kbs_admin_profile_path(const struct kbs_admin_options *o);
 KBS_MUST_CHECK int kbs_admin_profile_read(const char *path, struct kbs_admin_profile *ret,
                                           struct kbs_error *err);
 

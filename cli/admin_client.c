@@ -49,10 +49,26 @@ static int profile_member(const json_t *o, const char *name, char *out, size_t s
     return 0;
 }
 
+/* A file's name that may be missing. */
+static int profile_file(const char *folder, const json_t *o, const char *name, char *out,
+                        size_t size, struct kbs_error *err)
+{
+    char file[PATH_MAX];
+
+    if (json_object_get(o, name) == NULL) {
+        out[0] = '\0';
+        return 0;
+    }
+    return profile_member(o, name, file, sizeof(file), err) == 0
+               ? kbs_cli_join(folder, file, out, size, err)
+               : -1;
+}
+
 static int profile_members(const char *folder, const json_t *o, struct kbs_admin_profile *ret,
                            struct kbs_error *err)
 {
-    static const char *const names[] = {"url", "ca", "key", "import_key", NULL};
+    static const char *const names[] = {"url",     "ca",       "key", "import_key",
+                                        "row_key", "head_key", NULL};
     char ca[PATH_MAX];
     char key[PATH_MAX];
 
@@ -62,7 +78,9 @@ static int profile_members(const char *folder, const json_t *o, struct kbs_admin
         profile_member(o, "key", key, sizeof(key), err) != 0 ||
         profile_member(o, "import_key", ret->import_key, sizeof(ret->import_key), err) != 0 ||
         kbs_cli_join(folder, ca, ret->ca, sizeof(ret->ca), err) != 0 ||
-        kbs_cli_join(folder, key, ret->key, sizeof(ret->key), err) != 0) {
+        kbs_cli_join(folder, key, ret->key, sizeof(ret->key), err) != 0 ||
+        profile_file(folder, o, "row_key", ret->row_key, sizeof(ret->row_key), err) != 0 ||
+        profile_file(folder, o, "head_key", ret->head_key, sizeof(ret->head_key), err) != 0) {
         return -1;
     }
     return 0;
@@ -85,7 +103,7 @@ int kbs_admin_profile_read(const char *path, struct kbs_admin_profile *ret, stru
     return r;
 }
 
-static const char *profile_path(const struct kbs_admin_options *o)
+const char *kbs_admin_profile_path(const struct kbs_admin_options *o)
 {
     const char *env = getenv("KBS_ADMIN_PROFILE");
 
@@ -101,7 +119,7 @@ int kbs_admin_open(const struct kbs_admin_options *o, struct kbs_admin *ret, str
     KBS_AUTO_SECRET pem = NULL;
 
     *ret = (struct kbs_admin){.signer = NULL};
-    if (kbs_admin_profile_read(profile_path(o), &ret->profile, err) != 0 ||
+    if (kbs_admin_profile_read(kbs_admin_profile_path(o), &ret->profile, err) != 0 ||
         kbs_cli_read_secret(ret->profile.key, KBS_LIMIT_SECRET_BYTES, &pem, err) != 0 ||
         kbs_cli_signer_from_pem(kbs_secret_span(pem), &ret->signer, err) != 0) {
         goto fail;

@@ -123,8 +123,8 @@ static bool interrupted(void)
 static int make(struct kbs_init *in, struct kbs_error *err)
 {
     static int (*const steps[])(struct kbs_init * in, struct kbs_error * err) = {
-        kbs_init_token_files, kbs_init_tls,     kbs_init_admin_key,
-        kbs_init_make_token,  kbs_init_profile, kbs_init_config,
+        kbs_init_token_files, kbs_init_tls,      kbs_init_admin_key, kbs_init_make_token,
+        kbs_init_profile,     kbs_init_hand_out, kbs_init_config,
     };
 
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -182,6 +182,7 @@ static int show(const struct kbs_init *in, bool json, struct kbs_error *err)
     kbs_cli_field("token", "%s", in->token_text);
     kbs_cli_field("release rungs", "%s", in->rungs);
     kbs_cli_field("import key", "%s", in->thumbprint);
+    kbs_cli_field("users", "%s", in->handed_out ? "one per role" : "one for all roles");
     kbs_cli_field("guests", "https://%s", in->listen);
     kbs_cli_field("administrators", "https://%s", in->admin_listen);
     (void)printf("\nNext:\n  kbsd -c '%s'\n  kbs-admin --profile '%s' key generate demo/key/one\n",

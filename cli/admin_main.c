@@ -1,6 +1,7 @@
 /*
- * kbs-admin: what administrators do. Everything but `init` goes through the admin API, signed by
- * the administrator's key; `init` makes a service that does not run yet.
+ * kbs-admin: what administrators do. Everything but `init` and `audit verify` goes through the
+ * admin API, signed by the administrator's key; `init` makes a service that does not run yet,
+ * `audit verify` reads a file.
  */
 #include "cli/admin.h"
 #include "cli/output.h"
@@ -12,9 +13,13 @@ static const struct {
     const char *second; /* NULL: one word */
     int (*run)(struct kbs_admin_options *o, int argc, char **argv);
 } commands[] = {
-    {"init", NULL, kbs_admin_cmd_init},          {"key", "generate", kbs_admin_cmd_key_generate},
-    {"key", "import", kbs_admin_cmd_key_import}, {"key", "list", kbs_admin_cmd_key_list},
+    {"init", NULL, kbs_admin_cmd_init},
+    {"key", "generate", kbs_admin_cmd_key_generate},
+    {"key", "import", kbs_admin_cmd_key_import},
+    {"key", "list", kbs_admin_cmd_key_list},
     {"key", "show", kbs_admin_cmd_key_show},
+    {"store", "accept", kbs_admin_cmd_store_accept},
+    {"audit", "verify", kbs_admin_cmd_audit_verify},
 };
 
 int main(int argc, char **argv)
@@ -22,13 +27,16 @@ int main(int argc, char **argv)
     struct kbs_admin_options options = {.profile = NULL};
     struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_args args = {
-        .synopsis = "kbs-admin init | key generate | key import | key list | key show [options]",
+        .synopsis = "kbs-admin init | key generate | key import | key list | key show |\n"
+                    "       kbs-admin store accept | audit verify [options]",
         .about = "Administer a key broker service.\n\n"
                  "  init            make a new service in a folder\n"
                  "  key generate    generate a key in the token\n"
                  "  key import      import a key, wrapped to the token\n"
                  "  key list        list keys\n"
-                 "  key show        show one key and its policy\n\n"
+                 "  key show        show one key and its policy\n"
+                 "  store accept    use a store that was put back from a backup\n"
+                 "  audit verify    check a ledger, offline\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

@@ -113,7 +113,8 @@ int kbs_init_token_files(struct kbs_init *in, struct kbs_error *err)
     struct kbs_buf conf = KBS_BUF(TEXT_MAX_BYTES);
     int r = -1;
 
-    if (write_pin(in, "pin", err) != 0 || kbs_init_folder(in, "token", err) != 0) {
+    if (write_pin(in, "pin", err) != 0 || kbs_init_folder(in, "token", err) != 0 ||
+        kbs_init_folder(in, "store", err) != 0) {
         return -1;
     }
     if (in->token == KBS_INIT_NSS) {
@@ -169,18 +170,55 @@ static int connect_address(const char *listen, char out[128], struct kbs_error *
     return 0;
 }
 
+#define PEM_LINE_BYTES 64
+
+/* A P-256 SubjectPublicKeyInfo (RFC 5480) as PEM (RFC 7468). */
+static int write_public(const struct kbs_init *in, const char *name,
+                        const struct kbs_ec_public *key, struct kbs_error *err)
+{
+    static const uint8_t head[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
+                                   0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+                                   0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
+    struct kbs_buf der = KBS_BUF(sizeof(head) + KBS_EC_POINT_MAX_BYTES);
+    struct kbs_buf text = KBS_BUF(512);
+    struct kbs_buf pem = KBS_BUF(512);
+    uint8_t point[KBS_EC_POINT_MAX_BYTES];
+    int r = -1;
+
+    kbs_buf_put(&der, head, sizeof(head));
+    kbs_buf_put(&der, point, kbs_ec_point_put(key, point));
+    kbs_base64_put(&text, kbs_buf_span(&der));
+    kbs_buf_put_str(&pem, "-----BEGIN PUBLIC KEY-----\n");
+    for (size_t i = 0; i < text.len; i += PEM_LINE_BYTES) {
+        size_t n = text.len - i < PEM_LINE_BYTES ? text.len - i : PEM_LINE_BYTES;
+        kbs_buf_put(&pem, text.p + i, n);
+        kbs_buf_put_u8(&pem, '\n');
+    }
+    kbs_buf_put_str(&pem, "-----END PUBLIC KEY-----\n");
+    if (kbs_buf_check(&text, name, err) == 0 && kbs_buf_check(&pem, name, err) == 0) {
+        r = kbs_init_write(in, name, kbs_buf_span(&pem), 0600, err);
+    }
+    kbs_buf_deinit(&der);
+    kbs_buf_deinit(&text);
+    kbs_buf_deinit(&pem);
+    return r;
+}
+
 int kbs_init_profile(struct kbs_init *in, struct kbs_error *err)
 {
     struct kbs_buf text = KBS_BUF(TEXT_MAX_BYTES);
     char address[128];
     int r = -1;
 
-    if (connect_address(in->admin_listen, address, err) != 0) {
+    if (connect_address(in->admin_listen, address, err) != 0 ||
+        write_public(in, "admin/row.pub.pem", &in->row_key, err) != 0 ||
+        write_public(in, "admin/head.pub.pem", &in->head_key, err) != 0) {
         return -1;
     }
     kbs_buf_printf(&text,
                    "{\n  \"url\": \"https://%s\",\n  \"ca\": \"../tls/cert.pem\",\n"
-                   "  \"key\": \"admin.key.pem\",\n  \"import_key\": \"%s\"\n}\n",
+                   "  \"key\": \"admin.key.pem\",\n  \"import_key\": \"%s\",\n"
+                   "  \"row_key\": \"row.pub.pem\",\n  \"head_key\": \"head.pub.pem\"\n}\n",
                    address, in->thumbprint);
     if (kbs_buf_check(&text, "profile.json", err) == 0) {
         r = kbs_init_write(in, "admin/profile.json", kbs_buf_span(&text), 0600, err);
@@ -232,9 +270,11 @@ static int config_put(const struct kbs_init *in, struct kbs_buf *out, struct kbs
     if (env.len > 0) {
         toml_put(out, "env = [", env_text, "]\n");
     }
-    kbs_buf_printf(
-        out, "lanes = %u\n\n[store]\npath = \"store.db\"\n\n[audit]\npath = \"audit.log\"\n\n",
-        in->lanes);
+    kbs_buf_printf(out,
+                   "folders = [\"token\"] # what the module may read and write while it serves\n"
+                   "lanes = %u\n\n[store]\npath = \"store/store.db\"\n\n[audit]\npath = "
+                   "\"audit.log\"\n\n",
+                   in->lanes);
     kbs_buf_put_str(out, "[attestation_service]\ntimeout = 5\n");
     kbs_buf_put_str(out,
                     in->production

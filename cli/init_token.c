@@ -2,7 +2,8 @@
  * Making the token is kbs-token's work: no other program of the project loads a PKCS#11 module.
  * Here is the other end of its channels (docs/protocol/role-channels.md): kbsd's part on the
  * control channel, with a login that is always granted since there is one worker, then the judge's
- * part, two GENERATEs and a DESCRIBE.
+ * part, a GENERATE for each of the service's keys and a DESCRIBE. There is no ledger yet, so
+ * kbs-token --init-token leaves no deeds.
  *
  * PINs travel as descriptors of the files just written; this process never reads them back. What
  * kbs-token logs is caught in memory and shown only when it fails, so that a success is quiet. The
@@ -21,6 +22,7 @@
 
 #include "base/io.h"
 #include "base/process.h"
+#include "base/random.h"
 #include "base/terms.h"
 #include "channel/channel.h"
 #include "cli/init.h"
@@ -206,8 +208,14 @@ static int send_config(const struct worker *w, const struct kbs_init *in, uint64
     struct kbs_buf init_args = KBS_BUF(8192);
     struct kbs_buf env = KBS_BUF(8192);
     struct kbs_buf env_list = KBS_BUF(8192 + 16);
+    struct kbs_buf folder_list = KBS_BUF(KBS_INIT_PATH_BYTES + 16);
     struct kbs_wire_list_builder list = {.buf = &env_list};
+    struct kbs_wire_list_builder folders = {.buf = &folder_list};
+    char folder[KBS_INIT_PATH_BYTES];
     int r = -1;
+
+    kbs_init_path(in, "token", folder);
+    kbs_wire_list_add(&folders, kbs_span_str(folder));
 
     kbs_init_args_put(in, &init_args);
     kbs_init_env_put(in, &env);
@@ -215,18 +223,21 @@ static int send_config(const struct worker *w, const struct kbs_init *in, uint64
         kbs_wire_list_add(&list, kbs_buf_span(&env));
     }
     if (kbs_buf_check(&init_args, "init_args", err) == 0 && kbs_buf_check(&env, "env", err) == 0 &&
-        kbs_buf_check(&env_list, "env", err) == 0) {
+        kbs_buf_check(&env_list, "env", err) == 0 &&
+        kbs_buf_check(&folder_list, "folders", err) == 0) {
         const struct kbs_wire_config_token msg = {.duty = KBS_DUTY_ADMIN,
                                                   .production = in->production ? 1 : 0,
                                                   .module = kbs_span_str(in->module),
                                                   .uri = KBS_SPAN_LIT(KBS_INIT_URI),
                                                   .init_args = kbs_buf_span(&init_args),
-                                                  .env = kbs_wire_list_done(&list)};
+                                                  .env = kbs_wire_list_done(&list),
+                                                  .folders = kbs_wire_list_done(&folders)};
         r = kbs_channel_send(w->control, KBS_WIRE_CONFIG_TOKEN, 0, &msg, -1, deadline, err);
     }
     kbs_buf_deinit(&init_args);
     kbs_buf_deinit(&env);
     kbs_buf_deinit(&env_list);
+    kbs_buf_deinit(&folder_list);
     return r;
 }
 
@@ -295,10 +306,13 @@ static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_wire_result result;
     uint8_t id[KBS_KEY_ID_BYTES];
+    uint8_t order[KBS_LIMIT_ORDER_BYTES];
     int r;
 
     kbs_service_key_id(purpose, id);
-    const struct kbs_wire_generate msg = {.purpose = (uint8_t)purpose,
+    kbs_random(order, sizeof(order));
+    const struct kbs_wire_generate msg = {.order = kbs_span(order, sizeof(order)),
+                                          .purpose = (uint8_t)purpose,
                                           .key_id = kbs_span(id, sizeof(id)),
                                           .key_version = 1,
                                           .label = kbs_span_str(kbs_purpose_name(purpose))};
@@ -364,6 +378,8 @@ static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_err
 
     if (generate(w, KBS_PURPOSE_SIGN_TOKEN, &sign_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_IMPORT, &import_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_SIGN_HEAD, &in->head_key, deadline, err) != 0 ||
         describe(w, in, deadline, err) != 0) {
         return -1;
     }

@@ -176,7 +176,9 @@ int kbs_keys_generate(struct kbs_token *t, const struct kbs_wire_generate *m,
     case KBS_PURPOSE_IMPORT:
         return keys_generate_service(t, KBS_PURPOSE_IMPORT, KBS_USAGE_DERIVE, ret, err);
     case KBS_PURPOSE_SIGN_TOKEN:
-        return keys_generate_service(t, KBS_PURPOSE_SIGN_TOKEN, KBS_USAGE_SIGN, ret, err);
+    case KBS_PURPOSE_SIGN_ROW:
+    case KBS_PURPOSE_SIGN_HEAD:
+        return keys_generate_service(t, (enum kbs_purpose)m->purpose, KBS_USAGE_SIGN, ret, err);
     default:
         return kbs_fail(err, KBS_INPUT, "no key of that purpose can be generated");
     }

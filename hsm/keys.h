@@ -11,7 +11,7 @@ void kbs_keys_service_id(enum kbs_purpose purpose, uint8_t ret[KBS_CKA_ID_BYTES]
 
 /*
  * GENERATE. purpose release: an AES key of 16, 24 or 32 bytes, extractable by wrap, good for
- * nothing else; answer: its check value. purpose import, sign-token: an EC P-256 pair, private key
+ * nothing else; answer: its check value. purpose import, sign-*: an EC P-256 pair, private key
  * never extractable; answer: the uncompressed point. KBS_CONFLICT if the key exists, KBS_INPUT for
  * malformed fields.
  */

@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "channel/channel.h"
+#include "confine/confine.h"
 #include "hsm/ckr.h"
 #include "hsm/serve.h"
 
@@ -44,6 +45,7 @@ struct main_setup {
     struct kbs_channel_msg config_msg; /* owns what config borrows */
     struct kbs_wire_config_token config;
     int judge_fd;
+    int audit_fd; /* -1 with --init-token: there is no ledger yet */
     int pin_fd;
     int so_pin_fd; /* --init-token only, -1 if there is none */
 };
@@ -58,6 +60,8 @@ static int main_take_attach(struct main_setup *s, struct kbs_channel_msg *m, str
     }
     if (attach.what == KBS_ATTACH_JUDGE && attach.index == 0) {
         place = &s->judge_fd;
+    } else if (attach.what == KBS_ATTACH_AUDIT && attach.index == 0 && !s->init_token) {
+        place = &s->audit_fd;
     } else if (attach.what == KBS_ATTACH_PIN && attach.index == 0) {
         place = &s->pin_fd;
     } else if (attach.what == KBS_ATTACH_PIN && attach.index == 1 && s->init_token) {
@@ -109,8 +113,8 @@ static int main_take_setup(struct main_setup *s, struct kbs_error *err)
     if (s->config.duty <= KBS_DUTY_NONE || s->config.duty >= KBS_DUTY_COUNT) {
         return kbs_fail(err, KBS_INPUT, "unknown duty %u", s->config.duty);
     }
-    if (s->judge_fd < 0 || s->pin_fd < 0) {
-        return kbs_fail(err, KBS_INPUT, "no channel to a judge, or no PIN");
+    if (s->judge_fd < 0 || s->pin_fd < 0 || (s->audit_fd < 0 && !s->init_token)) {
+        return kbs_fail(err, KBS_INPUT, "no channel to a judge or to the ledger, or no PIN");
     }
     s->duty = (enum kbs_duty)s->config.duty;
     s->production = s->config.production != 0;
@@ -223,8 +227,34 @@ static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_erro
     return rc;
 }
 
+/*
+ * After login and probe, so that the module has loaded, opened and asked for whatever it needs only
+ * once. Its folders are the operator's to name: a module does not tell.
+ */
+static int main_confine(const struct main_setup *s, struct kbs_error *err)
+{
+    char paths[KBS_CONFINE_FOLDERS][MAIN_PATH_BYTES];
+    const char *folders[KBS_CONFINE_FOLDERS];
+    struct kbs_wire_iter it = kbs_wire_list_iter(&s->config.folders);
+    struct kbs_confine_plan plan = {.role = KBS_CONFINE_TOKEN,
+                                    .production = s->production,
+                                    .log_only = s->config.seccomp == KBS_SECCOMP_LOG,
+                                    .folders = folders};
+    struct kbs_span folder;
+
+    while (kbs_wire_list_next(&it, &folder)) {
+        if (plan.n_folders == KBS_CONFINE_FOLDERS ||
+            !kbs_span_to_cstr(folder, paths[plan.n_folders], MAIN_PATH_BYTES)) {
+            return kbs_fail(err, KBS_INPUT, "too many folders, or one with too long a name");
+        }
+        folders[plan.n_folders] = paths[plan.n_folders];
+        plan.n_folders++;
+    }
+    return kbs_confine(&plan, err);
+}
+
 /* Probes what the token can do and says so. */
-static int main_ready(struct kbs_worker *w, struct kbs_error *err)
+static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct kbs_error *err)
 {
     struct kbs_buf detail = KBS_BUF(512);
     struct kbs_wire_ready ready;
@@ -254,7 +284,10 @@ static int main_ready(struct kbs_worker *w, struct kbs_error *err)
     text = kbs_buf_cstr(&detail);
     kbs_log(KBS_LOG_INFO, "ready", "%s", text != NULL ? text : "");
     ready.detail = kbs_buf_span(&detail);
-    rc = main_send(KBS_WIRE_READY, &ready, err);
+    rc = main_confine(s, err);
+    if (rc == 0) {
+        rc = main_send(KBS_WIRE_READY, &ready, err);
+    }
     kbs_buf_deinit(&detail);
     return rc;
 }
@@ -283,15 +316,16 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
     }
     w->duty = s->duty;
     w->judge_fd = s->judge_fd;
+    w->deeds.fd = s->audit_fd;
     login = main_login(s, &w->token, &err);
     if (login < 0) {
         kbs_log_error("login-failed", &err);
         status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : main_exit_status(&err);
     } else if (login == MAIN_DRAINED) {
         status = KBS_EXIT_OK;
-    } else if (main_ready(w, &err) != 0) {
+    } else if (main_ready(s, w, &err) != 0) {
         kbs_log_error("start-failed", &err);
-        status = KBS_EXIT_FAILURE;
+        status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
     } else if (kbs_serve(w, &err) != 0) {
         kbs_log_error("serve-failed", &err);
         status = KBS_EXIT_FAILURE;
@@ -304,12 +338,23 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
 int main(int argc, char **argv)
 {
     struct kbs_error err = KBS_ERROR_NONE;
-    struct main_setup setup = {
-        .config_msg = KBS_CHANNEL_MSG, .judge_fd = -1, .pin_fd = -1, .so_pin_fd = -1};
-    struct kbs_worker worker = {
-        .control_fd = KBS_FD_CONTROL, .judge_fd = -1, .token = KBS_TOKEN_NULL};
+    struct main_setup setup = {.config_msg = KBS_CHANNEL_MSG,
+                               .judge_fd = -1,
+                               .audit_fd = -1,
+                               .pin_fd = -1,
+                               .so_pin_fd = -1};
+    struct kbs_worker worker = {.control_fd = KBS_FD_CONTROL,
+                                .judge_fd = -1,
+                                .token = KBS_TOKEN_NULL,
+                                .signer = {.purpose = KBS_PURPOSE_SIGN_TOKEN},
+                                .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW},
+                                .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD},
+                                .deeds = KBS_DEEDS};
     int status;
 
+    if (kbs_confine_print(KBS_CONFINE_TOKEN, argc, argv)) {
+        return KBS_EXIT_OK;
+    }
     if (kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {
         kbs_log_error("harden-failed", &err);
         return KBS_EXIT_FAILURE;
@@ -322,7 +367,9 @@ int main(int argc, char **argv)
     }
     status = main_run(&setup, &worker);
     kbs_channel_msg_deinit(&setup.config_msg);
+    kbs_deeds_deinit(&worker.deeds);
     kbs_io_close(&setup.judge_fd);
+    kbs_io_close(&setup.audit_fd);
     kbs_io_close(&setup.pin_fd);
     kbs_io_close(&setup.so_pin_fd);
     return status;

@@ -3,6 +3,9 @@
  * means that the peer is compromised, and the worker ends. So does the worker whose token is gone:
  * it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
  *
+ * An operation of weight leaves a deed in the ledger, sent before its RESULT (hsm/deed.c), and does
+ * not begin while the last deed is not durable.
+ *
  * An error that may be the device's or the order's (GENERAL_ERROR) is settled by a self-test: if
  * the token still works, the order failed and the lane lives on. Otherwise one guest could have
  * lanes restarted at will.
@@ -26,71 +29,142 @@
 /* serve_fn: the message does not decode: the peer breaks the protocol. */
 #define SERVE_MALFORMED 1
 
-typedef int serve_fn(struct kbs_worker *w, const struct kbs_channel_msg *m, struct kbs_answer *ret,
-                     struct kbs_error *err);
+/* Fills in *deed as far as the order can be read, also when it is refused. */
+typedef int serve_fn(struct kbs_worker *w, const struct kbs_channel_msg *m, struct kbs_deed *deed,
+                     struct kbs_answer *ret, struct kbs_error *err);
+
+static void deed_key(struct kbs_deed *deed, struct kbs_span key_id, uint32_t version)
+{
+    if (key_id.len == KBS_KEY_ID_BYTES) {
+        kbs_cka_id(key_id.p, version, deed->cka_id);
+        deed->has_cka_id = true;
+    }
+}
+
+static int order_id_check(struct kbs_span order, struct kbs_error *err)
+{
+    return order.len == KBS_LIMIT_ORDER_BYTES
+               ? 0
+               : kbs_fail(err, KBS_INPUT, "the order's id has %zu bytes", order.len);
+}
 
 static int serve_release(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                         struct kbs_answer *ret, struct kbs_error *err)
+                         struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
 {
     struct kbs_wire_release order;
 
     if (kbs_channel_msg_decode(m, KBS_WIRE_RELEASE, &order, err) != 0) {
         return SERVE_MALFORMED;
     }
+    deed->op = "release";
+    deed->order = order.order;
+    deed->kid = order.kid;
+    deed_key(deed, order.key_id, order.key_version);
+    if (order_id_check(order.order, err) != 0) {
+        return -1;
+    }
     return kbs_release(&w->token, &w->ladder, w->cache, &order, ret, err);
 }
 
 static int serve_sign_ear(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                          struct kbs_answer *ret, struct kbs_error *err)
+                          struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
 {
     struct kbs_wire_sign_ear order;
 
     if (kbs_channel_msg_decode(m, KBS_WIRE_SIGN_EAR, &order, err) != 0) {
         return SERVE_MALFORMED;
     }
+    (void)deed; /* any number of tokens opens nothing */
     return kbs_sign_ear(&w->signer, &w->token, &order, ret, err);
 }
 
 static int serve_generate(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                          struct kbs_answer *ret, struct kbs_error *err)
+                          struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
 {
     struct kbs_wire_generate order;
 
     if (kbs_channel_msg_decode(m, KBS_WIRE_GENERATE, &order, err) != 0) {
         return SERVE_MALFORMED;
     }
+    deed->op = "generate";
+    deed->order = order.order;
+    if (order.purpose == KBS_PURPOSE_RELEASE) {
+        deed->kid = order.label;
+        deed_key(deed, order.key_id, order.key_version);
+    } else if (order.purpose < KBS_PURPOSE_COUNT) {
+        deed->kid = kbs_span_str(kbs_purpose_name((enum kbs_purpose)order.purpose));
+    }
+    if (order_id_check(order.order, err) != 0) {
+        return -1;
+    }
     return kbs_keys_generate(&w->token, &order, ret, err);
 }
 
 static int serve_import(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                        struct kbs_answer *ret, struct kbs_error *err)
+                        struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
 {
     struct kbs_wire_import order;
 
     if (kbs_channel_msg_decode(m, KBS_WIRE_IMPORT, &order, err) != 0) {
         return SERVE_MALFORMED;
     }
+    deed->op = "import";
+    deed->order = order.order;
+    deed->kid = order.label;
+    deed_key(deed, order.key_id, order.key_version);
+    if (order_id_check(order.order, err) != 0) {
+        return -1;
+    }
     return kbs_keys_import(&w->token, &w->ladder, &order, ret, err);
 }
 
+static int serve_sign_row(struct kbs_worker *w, const struct kbs_channel_msg *m,
+                          struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
+{
+    struct kbs_wire_sign_row order;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_SIGN_ROW, &order, err) != 0) {
+        return SERVE_MALFORMED;
+    }
+    deed->op = "sign-row";
+    deed->has_row = true;
+    kbs_sign_row_digest(order.content, deed->row);
+    return kbs_sign_row(&w->row_signer, &w->token, &order, ret, err);
+}
+
+static int serve_sign_head(struct kbs_worker *w, const struct kbs_channel_msg *m,
+                           struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
+{
+    struct kbs_wire_sign_head order;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_SIGN_HEAD, &order, err) != 0) {
+        return SERVE_MALFORMED;
+    }
+    (void)deed; /* it would move the head; a head that is not the ledger's is found by its reader */
+    return kbs_sign_head(&w->head_signer, &w->token, &order, ret, err);
+}
+
 /* The operation lists. DESCRIBE is on both and answered by a message of its own. */
-static const struct {
+static const struct operation {
     enum kbs_wire_type type;
     bool on_release_list; /* everything here is on the admin list */
+    bool has_weight;      /* leaves a deed */
     serve_fn *serve;
 } operations[] = {
-    {KBS_WIRE_RELEASE, true, serve_release},
-    {KBS_WIRE_SIGN_EAR, true, serve_sign_ear},
-    {KBS_WIRE_GENERATE, false, serve_generate},
-    {KBS_WIRE_IMPORT, false, serve_import},
+    {KBS_WIRE_RELEASE, true, true, serve_release},
+    {KBS_WIRE_SIGN_EAR, true, false, serve_sign_ear},
+    {KBS_WIRE_GENERATE, false, true, serve_generate},
+    {KBS_WIRE_IMPORT, false, true, serve_import},
+    {KBS_WIRE_SIGN_ROW, false, true, serve_sign_row},
+    {KBS_WIRE_SIGN_HEAD, false, false, serve_sign_head},
 };
 
-static serve_fn *serve_find(enum kbs_duty duty, enum kbs_wire_type type)
+static const struct operation *serve_find(enum kbs_duty duty, enum kbs_wire_type type)
 {
     for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
         if (operations[i].type == type &&
             (operations[i].on_release_list || duty == KBS_DUTY_ADMIN)) {
-            return operations[i].serve;
+            return &operations[i];
         }
     }
     return NULL;
@@ -140,10 +214,25 @@ static int serve_result(struct kbs_worker *w, const struct kbs_frame *frame,
                             kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
 }
 
-static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m, serve_fn *serve,
-                       struct kbs_error *err)
+/* The deed, as soon as the operation is over and before anybody else knows. */
+static int serve_deed(struct kbs_worker *w, const struct kbs_deed *deed,
+                      const struct kbs_answer *answer, const struct kbs_error *failure,
+                      struct kbs_error *err)
+{
+    const struct kbs_deed_outcome outcome = {.category = failure->category,
+                                             .rung = answer->rung,
+                                             .locality = answer->locality,
+                                             .serial = w->token.serial};
+
+    return kbs_deeds_send(&w->deeds, deed, &outcome, err);
+}
+
+static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
+                       const struct operation *operation, struct kbs_error *err)
 {
     struct kbs_answer answer = KBS_ANSWER;
+    struct kbs_deed deed = {.op = NULL};
+    struct kbs_error deed_err = KBS_ERROR_NONE;
     struct kbs_error failure = KBS_ERROR_NONE;
     bool fatal = false;
     int rc = 0;
@@ -151,8 +240,10 @@ static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m, se
     if (m->frame.deadline_ns <= kbs_clock_mono_ns()) {
         (void)kbs_fail(&failure, KBS_DEADLINE,
                        "the order's deadline had passed before it was begun");
+    } else if (operation->has_weight && kbs_deeds_settle(&w->deeds, &failure) != 0) {
+        fatal = failure.category == KBS_TOKEN_DOWN;
     } else {
-        rc = serve(w, m, &answer, &failure);
+        rc = operation->serve(w, m, &deed, &answer, &failure);
     }
     if (rc == SERVE_MALFORMED) {
         kbs_buf_deinit(&answer.body);
@@ -168,6 +259,10 @@ static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m, se
     }
     if (fatal) {
         failure.category = KBS_TOKEN_DOWN;
+    }
+    if (serve_deed(w, &deed, &answer, &failure, &deed_err) != 0) {
+        fatal = true;
+        failure = deed_err;
     }
     if (failure.category >= KBS_BUSY) {
         kbs_log_error("order-failed", &failure);
@@ -210,6 +305,8 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
     struct kbs_buf rungs = KBS_BUF(256);
     struct kbs_buf sign = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
     struct kbs_buf import = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
+    struct kbs_buf row = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
+    struct kbs_buf head = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
     struct kbs_wire_list_builder list = {.buf = &rungs};
     struct kbs_wire_described described = {
         .manufacturer = kbs_span_str(w->token.manufacturer),
@@ -225,16 +322,22 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
         }
     }
     if (serve_service_point(w, KBS_PURPOSE_SIGN_TOKEN, &sign, err) == 0 &&
-        serve_service_point(w, KBS_PURPOSE_IMPORT, &import, err) == 0) {
+        serve_service_point(w, KBS_PURPOSE_IMPORT, &import, err) == 0 &&
+        serve_service_point(w, KBS_PURPOSE_SIGN_ROW, &row, err) == 0 &&
+        serve_service_point(w, KBS_PURPOSE_SIGN_HEAD, &head, err) == 0) {
         described.rungs = kbs_wire_list_done(&list);
         described.sign_public = kbs_buf_span(&sign);
         described.import_public = kbs_buf_span(&import);
+        described.row_public = kbs_buf_span(&row);
+        described.head_public = kbs_buf_span(&head);
         rc = kbs_channel_send(w->judge_fd, KBS_WIRE_DESCRIBED, frame->id, &described, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     }
     kbs_buf_deinit(&rungs);
     kbs_buf_deinit(&sign);
     kbs_buf_deinit(&import);
+    kbs_buf_deinit(&row);
+    kbs_buf_deinit(&head);
     return rc;
 }
 
@@ -242,7 +345,7 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
 static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     int rc = kbs_channel_recv(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
-    serve_fn *serve;
+    const struct operation *operation;
 
     if (rc != 0) {
         return rc;
@@ -250,12 +353,12 @@ static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct k
     if (m->frame.type == KBS_WIRE_DESCRIBE) {
         return serve_describe(w, &m->frame, err);
     }
-    serve = serve_find(w->duty, m->frame.type);
-    if (serve == NULL) {
+    operation = serve_find(w->duty, m->frame.type);
+    if (operation == NULL) {
         return kbs_fail(err, KBS_DENIED, "the judge sent %s, which is not on the list of duty %s",
                         kbs_wire_type_name(m->frame.type), kbs_duty_name(w->duty));
     }
-    return serve_order(w, m, serve, err);
+    return serve_order(w, m, operation, err);
 }
 
 /* One message from kbsd. KBS_CHANNEL_EOF also for DRAIN: nothing is in flight between two orders.
@@ -280,16 +383,22 @@ int kbs_serve(struct kbs_worker *w, struct kbs_error *err)
     int rc = 0;
 
     while (rc == 0) {
-        struct pollfd fds[2] = {{.fd = w->control_fd, .events = POLLIN},
-                                {.fd = w->judge_fd, .events = POLLIN}};
+        struct pollfd fds[3] = {{.fd = w->control_fd, .events = POLLIN},
+                                {.fd = w->judge_fd, .events = POLLIN},
+                                {.fd = w->deeds.fd, .events = POLLIN}};
 
-        if (poll(fds, 2, -1) < 0) {
+        if (poll(fds, 3, -1) < 0) {
             rc = errno == EINTR ? 0 : kbs_fail_errno(err, KBS_INTERNAL, "poll failed");
         } else if (fds[0].revents != 0) {
             rc = serve_control(w, &m, err);
+        } else if (fds[2].revents != 0) {
+            rc = kbs_deeds_read(&w->deeds, err);
         } else {
             rc = serve_judge(w, &m, err);
         }
+    }
+    if (rc == KBS_CHANNEL_EOF && kbs_deeds_settle(&w->deeds, err) != 0) {
+        rc = -1; /* the last deed may not be on the disk: said in the log */
     }
     kbs_channel_msg_deinit(&m);
     return rc < 0 ? -1 : 0;

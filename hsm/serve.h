@@ -2,6 +2,7 @@
 #ifndef KBS_HSM_SERVE_H
 #define KBS_HSM_SERVE_H
 
+#include "hsm/deed.h"
 #include "hsm/ladder.h"
 #include "hsm/sign.h"
 
@@ -11,13 +12,16 @@ struct kbs_worker {
     int judge_fd;   /* borrowed */
     struct kbs_token token;
     struct kbs_ladder ladder;
-    struct kbs_signer signer;
+    struct kbs_signer signer;     /* sign-token */
+    struct kbs_signer row_signer; /* duty admin only, like the next */
+    struct kbs_signer head_signer;
+    struct kbs_deeds deeds;
     struct kbs_handle_cache *cache;
 };
 
 /*
  * Serves until DRAIN, or end of file on either channel (0), or an error that ends the worker (-1):
- * an order that is not on the duty's list, a broken channel, a token that is gone.
+ * an order that is not on the duty's list, a broken channel, a token or ledger that is gone.
  */
 KBS_MUST_CHECK int kbs_serve(struct kbs_worker *w, struct kbs_error *err);
 

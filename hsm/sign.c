@@ -1,22 +1,21 @@
 /*
- * The claims are hashed here and the digest signed by CKM_ECDSA, which every token has;
+ * What is to be signed is hashed here and the digest signed by CKM_ECDSA, which every token has;
  * CKM_ECDSA_SHA256 is not in SoftHSM. PKCS#11 gives r || s, which is what JOSE wants.
  *
  * One signature is verified when the key is loaded: a public key object that does not belong to the
  * private key (their link is only a CKA_ID) would else be published and every token refused by
  * those who verify.
+ *
+ * Three keys, three kinds of input, and no two of them can be mistaken for each other: a JWS begins
+ * with base64url, rows and heads with a name of their own.
  */
 #include "hsm/sign.h"
 
-#include <openssl/evp.h>
-
-#include "base/digest.h"
 #include "hsm/ckr.h"
 #include "hsm/keys.h"
 #include "jose/write/jose.h"
 
-#define SIGN_ES256_BYTES 64u
-#define SIGN_ES256_DER_MAX_BYTES 72u
+#define SIGN_ES256_BYTES KBS_ES256_BYTES
 
 static int sign_digest(const struct kbs_token *t, CK_OBJECT_HANDLE key,
                        uint8_t digest[KBS_SHA256_BYTES], uint8_t ret[SIGN_ES256_BYTES],
@@ -39,65 +38,6 @@ static int sign_digest(const struct kbs_token *t, CK_OBJECT_HANDLE key,
     return 0;
 }
 
-/* An unsigned 32-byte number as DER INTEGER: no leading zeros, but one if the top bit is set. */
-static size_t sign_der_integer(const uint8_t number[32], uint8_t *out)
-{
-    size_t skip = 0;
-    size_t pad;
-
-    while (skip < 31 && number[skip] == 0) {
-        skip++;
-    }
-    pad = number[skip] >> 7;
-    out[0] = 2;
-    out[1] = (uint8_t)(32 - skip + pad);
-    out[2] = 0;
-    memcpy(out + 2 + pad, number + skip, 32 - skip);
-    return 2 + pad + 32 - skip;
-}
-
-static EVP_PKEY *sign_pkey_new(const struct kbs_ec_public *key)
-{
-    uint8_t point[KBS_EC_POINT_MAX_BYTES];
-    size_t point_len = kbs_ec_point_put(key, point);
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
-    EVP_PKEY *pkey = NULL;
-
-    if (ctx != NULL && EVP_PKEY_paramgen_init(ctx) == 1 &&
-        EVP_PKEY_CTX_set_group_name(ctx, kbs_curve_group_name(key->curve)) == 1 &&
-        EVP_PKEY_paramgen(ctx, &pkey) == 1 &&
-        EVP_PKEY_set1_encoded_public_key(pkey, point, point_len) != 1) {
-        EVP_PKEY_free(pkey);
-        pkey = NULL;
-    }
-    EVP_PKEY_CTX_free(ctx);
-    return pkey;
-}
-
-static int sign_verify(const struct kbs_ec_public *key, const uint8_t digest[KBS_SHA256_BYTES],
-                       const uint8_t signature[SIGN_ES256_BYTES], struct kbs_error *err)
-{
-    uint8_t der[SIGN_ES256_DER_MAX_BYTES];
-    size_t len = 2;
-    EVP_PKEY *pkey = sign_pkey_new(key);
-    EVP_PKEY_CTX *ctx = pkey != NULL ? EVP_PKEY_CTX_new(pkey, NULL) : NULL;
-    int ok;
-
-    len += sign_der_integer(signature, der + len);
-    len += sign_der_integer(signature + 32, der + len);
-    der[0] = 0x30;
-    der[1] = (uint8_t)(len - 2);
-    ok = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
-         EVP_PKEY_verify(ctx, der, len, digest, KBS_SHA256_BYTES) == 1;
-    EVP_PKEY_CTX_free(ctx);
-    EVP_PKEY_free(pkey);
-    if (!ok) {
-        return kbs_fail_openssl(err, KBS_INTERNAL,
-                                "the sign-token key and its public key do not match");
-    }
-    return 0;
-}
-
 int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t, struct kbs_error *err)
 {
     uint8_t cka_id[KBS_CKA_ID_BYTES];
@@ -108,16 +48,18 @@ int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t, struct kbs_e
     if (signer->ready) {
         return 0;
     }
-    kbs_keys_service_id(KBS_PURPOSE_SIGN_TOKEN, cka_id);
+    kbs_keys_service_id(signer->purpose, cka_id);
     kbs_sha256(KBS_SPAN_LIT("kbs-hsm start-up check"), digest);
     if (kbs_object_find(t, CKO_PRIVATE_KEY, cka_id, &signer->private_key, err) != 0 ||
         kbs_object_find(t, CKO_PUBLIC_KEY, cka_id, &public_key, err) != 0 ||
         kbs_object_check_secret(t, signer->private_key, false, err) != 0 ||
         kbs_object_ec_point(t, public_key, KBS_CURVE_P256, &signer->public_key, err) != 0 ||
         kbs_ec_public_check(&signer->public_key, err) != 0 ||
-        sign_digest(t, signer->private_key, digest, signature, err) != 0 ||
-        sign_verify(&signer->public_key, digest, signature, err) != 0) {
+        sign_digest(t, signer->private_key, digest, signature, err) != 0) {
         return -1;
+    }
+    if (!kbs_ec_verify(&signer->public_key, digest, signature)) {
+        return kbs_fail(err, KBS_INTERNAL, "a signing key and its public key do not match");
     }
     kbs_jose_thumbprint(&signer->public_key, signer->thumbprint);
     signer->ready = true;
@@ -147,4 +89,65 @@ int kbs_sign_ear(struct kbs_signer *signer, struct kbs_token *t, const struct kb
     }
     kbs_jose_jws_signature_put(&ret->body, kbs_span(signature, sizeof(signature)));
     return kbs_buf_check(&ret->body, "the signed token", err);
+}
+
+/* SHA-256 of a name and what follows it. */
+static void sign_named_digest(struct kbs_span name, struct kbs_span a, struct kbs_span b,
+                              uint8_t ret[KBS_SHA256_BYTES])
+{
+    const struct kbs_span parts[] = {name, a, b};
+    struct kbs_digest digest;
+
+    kbs_digest(KBS_HASH_SHA256, parts, 3, &digest);
+    memcpy(ret, digest.p, KBS_SHA256_BYTES);
+}
+
+void kbs_sign_row_digest(struct kbs_span content, uint8_t ret[KBS_SHA256_BYTES])
+{
+    sign_named_digest(KBS_SPAN_LIT("kbs-row-v1"), content, KBS_SPAN_EMPTY, ret);
+}
+
+/* r || s as the whole answer. */
+static int sign_raw(struct kbs_signer *signer, struct kbs_token *t,
+                    uint8_t digest[KBS_SHA256_BYTES], struct kbs_answer *ret, struct kbs_error *err)
+{
+    uint8_t signature[SIGN_ES256_BYTES];
+
+    if (kbs_signer_load(signer, t, err) != 0) {
+        return -1;
+    }
+    if (sign_digest(t, signer->private_key, digest, signature, err) != 0) {
+        signer->ready = false;
+        return -1;
+    }
+    kbs_buf_put(&ret->body, signature, sizeof(signature));
+    return kbs_buf_check(&ret->body, "the signature", err);
+}
+
+int kbs_sign_row(struct kbs_signer *signer, struct kbs_token *t, const struct kbs_wire_sign_row *m,
+                 struct kbs_answer *ret, struct kbs_error *err)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    if (m->content.len == 0) {
+        return kbs_fail(err, KBS_INPUT, "there is no row to sign");
+    }
+    kbs_sign_row_digest(m->content, digest);
+    return sign_raw(signer, t, digest, ret, err);
+}
+
+int kbs_sign_head(struct kbs_signer *signer, struct kbs_token *t,
+                  const struct kbs_wire_sign_head *m, struct kbs_answer *ret, struct kbs_error *err)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    uint8_t seq[8];
+
+    if (m->hash.len != KBS_SHA256_BYTES || m->seq == 0) {
+        return kbs_fail(err, KBS_INPUT, "that is no head of a ledger");
+    }
+    for (size_t i = 0; i < sizeof(seq); i++) {
+        seq[i] = (uint8_t)(m->seq >> (56 - 8 * i));
+    }
+    sign_named_digest(KBS_SPAN_LIT("kbs-head-v1"), kbs_span(seq, sizeof(seq)), m->hash, digest);
+    return sign_raw(signer, t, digest, ret, err);
 }

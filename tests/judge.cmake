@@ -1,7 +1,7 @@
 foreach(half IN ITEMS guest admin)
     kbs_test(judge_${half}
         SOURCES judge/test_judge_${half}.c judge/harness.c
-        LINKS kbs_channel kbs_store kbs_attest kbs_jose_read kbs_jose_write
+        LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write
         LABELS judge)
     add_dependencies(judge_${half} kbs-judge)
 endforeach()

@@ -23,3 +23,12 @@ kbs_test(token-fault
     TIMEOUT 300
     ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
 add_dependencies(token-fault kbs-token token_fault)
+
+# A judge that runs an attacker's code: a real worker, a real kbs-audit behind it.
+kbs_test(token-hostile
+    SOURCES token/test_hostile.c token/harness.c
+    LINKS kbs_hsm kbs_ledger kbs_jose_read kbs_cose_read
+    LABELS token
+    TIMEOUT 300
+    ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+add_dependencies(token-hostile kbs-token kbs-audit)

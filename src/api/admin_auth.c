@@ -14,7 +14,7 @@
  * begins, makes it single use, also if the mutation then fails. Reads are signed alike and leave
  * the sequence alone.
  *
- * Refusals are recorded within a quota (ledger.c).
+ * Refusals are recorded, as sampler.c lets them: whoever reaches the listener can cause them.
  */
 #include "api/context.h"
 
@@ -215,7 +215,7 @@ static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, st
     struct kbs_record r;
 
     if ((err->category != KBS_UNAUTHENTICATED && err->category != KBS_CONFLICT) ||
-        !kbs_record_admit(&api->denied, call->now_s)) {
+        !kbs_sampler_admit(&api->denied, (uint64_t)call->now_s)) {
         return -1;
     }
     kbs_record_init(&r, "admin-denied");
@@ -228,12 +228,12 @@ static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, st
     if (admin != NULL) { /* which key was claimed; only a conflict proves that it signed */
         kbs_record_str(&r, "admin", admin->thumbprint);
     }
-    kbs_record_suppressed(&r, &api->denied);
+    kbs_sampler_tell(&api->denied, &r);
     kbs_record_text(&r, "peer", call->req->peer);
     if (kbs_api_ledger_append(api, &r, NULL, &failed) != 0) {
         *err = failed;
     } else {
-        api->denied.suppressed = 0;
+        kbs_sampler_told(&api->denied);
     }
     kbs_record_deinit(&r);
     return -1;

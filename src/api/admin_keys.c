@@ -6,7 +6,8 @@
  * the token has the key, and the outcome is recorded last. So a key without a row (an orphan: it
  * can never be released, since release starts at the catalog) always has an intent that names its
  * id and token, and an outcome that says so, or none at all if we died there. A row without a key
- * cannot come to be.
+ * cannot come to be. The row is signed by the token, and counted (epoch.c): a mutation that failed
+ * raises the store's epoch without a row, so that its outcome can be told.
  *
  * Every request is verified as signed before anything in it is parsed (admin_auth.c).
  */
@@ -16,6 +17,7 @@
 
 #include "base/encoding.h"
 #include "base/random.h"
+#include "catalog/row.h"
 #include "jose/read/jose.h"
 #include "jose/write/jose.h"
 #include "policy/release.h"
@@ -38,7 +40,8 @@ struct new_key {
     const struct kbs_admin *admin;
     uint64_t sequence;
     const char *kind; /* of its records */
-    uint64_t intent;  /* number of the intent */
+    uint8_t order[KBS_LIMIT_ORDER_BYTES];
+    uint64_t intent; /* number of the intent */
 };
 
 static void key_id_put(struct kbs_buf *out, const struct kbs_key *key)
@@ -155,10 +158,12 @@ int kbs_api_admin_import_key(struct kbs_call *call, struct kbs_error *err)
 /* ---- mutations ---- */
 
 static void new_key_record(struct kbs_call *call, const struct new_key *k, struct kbs_record *r,
-                           const char *phase)
+                           enum kbs_phase phase)
 {
     kbs_record_init(r, k->kind);
-    kbs_record_str(r, "phase", phase);
+    r->phase = phase;
+    r->epoch = phase != KBS_PHASE_NONE ? k->row.epoch : 0;
+    kbs_record_hex(r, "order", kbs_span(k->order, sizeof(k->order)));
     if (k->intent != 0) {
         kbs_record_u64(r, "intent", k->intent);
     }
@@ -176,7 +181,7 @@ static int new_key_intent(struct kbs_call *call, struct new_key *k, struct kbs_e
     struct kbs_record r;
     int rc = 0;
 
-    new_key_record(call, k, &r, "intent");
+    new_key_record(call, k, &r, KBS_PHASE_INTENT);
     kbs_record_u64(&r, "bytes", k->row.bytes);
     kbs_record_str(&r, "floor", kbs_locality_name(k->row.floor));
     kbs_sha256(kbs_buf_span(&k->policy), digest);
@@ -189,15 +194,15 @@ static int new_key_intent(struct kbs_call *call, struct new_key *k, struct kbs_e
 
 /*
  * outcome: "done", "failed" (the token has no such key) or "orphan" (it has, and the catalog has
- * not).
+ * not). phase: NONE leaves the epoch open.
  */
-static int new_key_outcome(struct kbs_call *call, const struct new_key *k, const char *outcome,
-                           const char *reason, struct kbs_error *err)
+static int new_key_outcome(struct kbs_call *call, const struct new_key *k, enum kbs_phase phase,
+                           const char *outcome, const char *reason, struct kbs_error *err)
 {
     struct kbs_record r;
     int rc = 0;
 
-    new_key_record(call, k, &r, "outcome");
+    new_key_record(call, k, &r, phase);
     kbs_record_str(&r, "outcome", outcome);
     if (reason != NULL) {
         kbs_record_str(&r, "reason", reason);
@@ -209,15 +214,55 @@ static int new_key_outcome(struct kbs_call *call, const struct new_key *k, const
     return rc;
 }
 
+/* The epoch of a mutation that comes to nothing: counted, without a row. */
+static int new_key_close(struct kbs_call *call, const struct new_key *k, struct kbs_error *err)
+{
+    const struct kbs_standing *standing = &call->api->standing;
+    struct kbs_store_mutation m = {.from_epoch = standing->store.epoch, .epoch = standing->store};
+
+    m.epoch.epoch = k->row.epoch;
+    return kbs_epoch_commit(call->api, &m, err);
+}
+
 static int new_key_failed(struct kbs_call *call, const struct new_key *k, const char *outcome,
                           struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
+    enum kbs_phase phase = KBS_PHASE_NONE;
 
-    if (new_key_outcome(call, k, outcome, err->detail, &failed) != 0) {
+    if (call->api->must_exit == KBS_EXIT_OK && new_key_close(call, k, &failed) == 0) {
+        phase = KBS_PHASE_OUTCOME;
+    }
+    if (new_key_outcome(call, k, phase, outcome, err->detail, &failed) != 0) {
         *err = failed;
     }
+    kbs_head_sign(call->api);
     return -1;
+}
+
+/* The row, signed, and the epoch that counts it. */
+static int new_key_commit(struct kbs_call *call, struct new_key *k, struct kbs_error *err)
+{
+    const struct kbs_standing *standing = &call->api->standing;
+    struct kbs_store_mutation m = {.key = &k->row,
+                                   .policy = kbs_buf_span(&k->policy),
+                                   .request = call->req->signature,
+                                   .from_epoch = standing->store.epoch,
+                                   .epoch = standing->store};
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+    uint8_t digest[KBS_SHA256_BYTES];
+    int rc = 0;
+
+    m.epoch.epoch = k->row.epoch;
+    kbs_row_key_put(&content, &k->row, m.policy);
+    rc = kbs_buf_check(&content, "the row", err);
+    if (rc == 0) {
+        kbs_row_digest(kbs_buf_span(&content), digest);
+        kbs_row_manifest_add(m.epoch.manifest, digest);
+        rc = kbs_row_sign(call->api, kbs_buf_span(&content), k->row.signature, err);
+    }
+    kbs_buf_deinit(&content);
+    return rc == 0 ? kbs_epoch_commit(call->api, &m, err) : -1;
 }
 
 /* Gives the token the order and the catalog the row. */
@@ -240,12 +285,13 @@ static int new_key_make(struct kbs_call *call, struct new_key *k, enum kbs_wire_
         return new_key_failed(call, k, "orphan", err);
     }
     memcpy(k->row.kcv, result.body.p, sizeof(k->row.kcv));
-    if (kbs_store_key_insert(call->api->store, &k->row, kbs_buf_span(&k->policy), err) != 0) {
+    if (new_key_commit(call, k, err) != 0) {
         return new_key_failed(call, k, "orphan", err);
     }
-    if (new_key_outcome(call, k, "done", NULL, err) != 0) {
+    if (new_key_outcome(call, k, KBS_PHASE_OUTCOME, "done", NULL, err) != 0) {
         return -1;
     }
+    kbs_head_sign(call->api);
     key_put(&call->answer->body, &k->row);
     return 0;
 }
@@ -293,7 +339,17 @@ static int new_key_begin(struct kbs_call *call, struct new_key *k, struct kbs_sp
         *err = found;
         return -1;
     }
+    /* Also closes what a crash left open, and makes sure that nothing foreign is counted in. */
+    if (!call->api->token.has_row) {
+        return kbs_fail(err, KBS_UNSUPPORTED, "the token has no sign-row key, see kbs-admin init");
+    }
+    if (kbs_epoch_check(call->api, err) != 0 || kbs_epoch_gate(call->api, err) != 0) {
+        return -1;
+    }
     kbs_random(k->row.id, sizeof(k->row.id));
+    kbs_random(k->order, sizeof(k->order));
+    k->row.epoch = call->api->standing.store.epoch + 1;
+    kbs_sha256(call->req->signature, k->row.request);
     k->row.version = 1;
     k->row.purpose = KBS_PURPOSE_RELEASE;
     k->row.created_s = call->now_s;
@@ -343,6 +399,7 @@ int kbs_api_admin_key_create(struct kbs_call *call, struct kbs_error *err)
 
     if (kbs_admin_verify(call, "POST", KEYS_PATTERN, true, &k.admin, &k.sequence, err) == 0 &&
         create_parse(call, &k, err) == 0) {
+        order.order = kbs_span(k.order, sizeof(k.order));
         order.key_id = kbs_span(k.row.id, sizeof(k.row.id));
         order.key_version = k.row.version;
         order.label = kbs_span(label, kbs_key_kid(&k.row, label));
@@ -412,6 +469,7 @@ int kbs_api_admin_key_import(struct kbs_call *call, struct kbs_error *err)
         rc = import_check(call, &in, label, &k, err);
     }
     if (rc == 0) {
+        order.order = kbs_span(k.order, sizeof(k.order));
         order.key_id = kbs_span(k.row.id, sizeof(k.row.id));
         order.key_version = k.row.version;
         order.epk_x = kbs_ec_x(&in.epk);

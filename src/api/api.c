@@ -1,6 +1,6 @@
 /*
  * A judge's knowledge before its first request: setup checked, token described, administrators
- * enrolled.
+ * enrolled, store and ledger compared.
  *
  * The problem: a lane that cannot do its work should say so at start, once, in words an operator
  * can act on, and not per request. So a release lane refuses to start without a token-signing key,
@@ -78,14 +78,22 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->token_answer = KBS_CHANNEL_MSG;
     api->ledger = (struct kbs_api_ledger){.fd = setup->ledger_fd, .answer = KBS_CHANNEL_MSG};
     api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
+    api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
     kbs_random(api->nonce_key, sizeof(api->nonce_key));
     if (api_check(api, setup, err) != 0 || kbs_token_describe(api, err) != 0) {
         (void)kbs_api_free(api);
         return -1;
     }
-    if (api->duty == KBS_DUTY_RELEASE && !api->token.has_sign) {
+    if (api->duty == KBS_DUTY_RELEASE && (!api->token.has_sign || !api->token.has_row)) {
+        bool has_sign = api->token.has_sign;
+
         (void)kbs_api_free(api);
-        return kbs_fail(err, KBS_INPUT, "the token has no sign-token key, run kbs-admin init");
+        return kbs_fail(err, KBS_INPUT, "the token has no %s key, run kbs-admin init",
+                        has_sign ? "sign-row" : "sign-token");
+    }
+    if (kbs_epoch_check(api, err) != 0) {
+        (void)kbs_api_free(api);
+        return -1;
     }
     (void)snprintf(api->description, sizeof(api->description), "token %s %s %s, class %s",
                    api->token.manufacturer, api->token.model, api->token.serial,
@@ -100,6 +108,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_channel_msg_deinit(&api->token_answer);
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_buf_deinit(&api->answer.body);
+        kbs_api_ledger_owe(api, NULL);
         free(api->admins);
         kbs_cleanse(api->nonce_key, sizeof(api->nonce_key));
         free(api);

@@ -45,4 +45,12 @@ KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
                                             const struct kbs_wire_request *request,
                                             uint64_t deadline_ns, struct kbs_wire_response *ret);
 
+/*
+ * The admin lane's own work between requests: a signed head of the ledger every so often. First the
+ * milliseconds until there is some (-1: never); then what is due, with the status as of
+ * kbs_api_handle().
+ */
+int kbs_api_wait_ms(const struct kbs_api *api);
+KBS_MUST_CHECK enum kbs_exit kbs_api_tick(struct kbs_api *api);
+
 #endif

@@ -29,13 +29,11 @@ struct kbs_token_facts {
     bool has_import;
     struct kbs_ec_public import;
     char import_kid[KBS_API_THUMBPRINT_BYTES];
-};
-
-/* How many records of one kind that anyone can cause went into the current minute. */
-struct kbs_record_quota {
-    uint64_t window_s; /* when the minute began, Unix time */
-    uint32_t count;
-    uint32_t suppressed; /* left out since the last one that was written */
+    bool has_row;
+    struct kbs_ec_public row; /* signs the store's rows */
+    bool has_head;
+    struct kbs_ec_public head; /* signs heads of the ledger */
+    char head_kid[KBS_API_THUMBPRINT_BYTES];
 };
 
 /* The channel to kbs-audit: at most one record waits for its ACK. */
@@ -43,6 +41,25 @@ struct kbs_api_ledger {
     int fd;
     uint64_t last_id;
     struct kbs_channel_msg answer;
+};
+
+/* Refusals that anybody can cause, written at most so often (sampler.c). */
+struct kbs_sampler {
+    uint64_t window_s; /* when the current minute began */
+    uint32_t count;    /* records in it */
+    uint64_t suppressed;
+};
+
+#define KBS_API_ROWS_VERIFIED 256 /* a power of two */
+
+/* What is known of the store's standing against the ledger (epoch.c). */
+struct kbs_standing {
+    bool stale; /* no key is served */
+    char reason[KBS_LIMIT_ERROR_DETAIL_BYTES];
+    uint64_t checked_ns; /* when it was found stale */
+    struct kbs_store_epoch store;
+    uint64_t ledger_epoch;
+    bool ledger_outcome;
 };
 
 struct kbs_answer {
@@ -69,8 +86,13 @@ struct kbs_api {
     uint8_t nonce_key[32]; /* of admin nonces, this process's own */
     struct kbs_admin *admins;
     size_t admin_count;
-    struct kbs_record_quota denied;  /* requests of administrators who are none */
-    struct kbs_record_quota refused; /* evidence that does not hold */
+    struct kbs_sampler denied;  /* admin-denied */
+    struct kbs_sampler refused; /* attest-refused */
+    struct kbs_standing standing;
+    uint8_t rows_verified[KBS_API_ROWS_VERIFIED][KBS_SHA256_BYTES]; /* row.c */
+    struct kbs_record *owed; /* a release that could not be recorded; owned (ledger.c) */
+    uint64_t head_signed;    /* number of the newest `head` record */
+    uint64_t head_due_ns;
     struct kbs_answer answer;
     char description[256];
 };
@@ -98,6 +120,8 @@ kbs_handler kbs_api_admin_key_create;
 kbs_handler kbs_api_admin_key_show;
 kbs_handler kbs_api_admin_key_import;
 kbs_handler kbs_api_admin_import_key;
+kbs_handler kbs_api_admin_store_show; /* admin_store.c */
+kbs_handler kbs_api_admin_store_accept;
 
 /* ---- token.c ---- */
 
@@ -114,11 +138,17 @@ KBS_MUST_CHECK int kbs_token_order(struct kbs_call *call, enum kbs_wire_type typ
                                    const void *order, struct kbs_wire_result *ret,
                                    struct kbs_error *err);
 
+/* The same outside of a request. */
+KBS_MUST_CHECK int kbs_token_ask(struct kbs_api *api, enum kbs_wire_type type, const void *order,
+                                 struct kbs_wire_result *ret, struct kbs_error *err);
+
 /* ---- ledger.c ---- */
 
 /* A record being written. Stays where it was initialised (its list points into it). */
 struct kbs_record {
     const char *kind;
+    enum kbs_phase phase; /* of a mutation, with its epoch; NONE and 0 else */
+    uint64_t epoch;
     struct kbs_buf buf;
     struct kbs_wire_list_builder list;
 };
@@ -132,8 +162,9 @@ void kbs_record_hex(struct kbs_record *r, const char *name, struct kbs_span valu
 
 /*
  * Two phases: start sends the record, await returns once it is durable, with its number. Every
- * start that gave 0 is followed by one await before the next start. A failure is answered with 503
- * and ends the process (api->must_exit): nothing may be decided that cannot be recorded.
+ * start that gave 0 is followed by one await before the next start. A ledger that is gone is
+ * answered with 503 and ends the process (api->must_exit): nothing may be decided that cannot be
+ * recorded. One that cannot be written is KBS_BUSY alike, and the process lives on.
  */
 KBS_MUST_CHECK int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r,
                                         struct kbs_error *err);
@@ -143,13 +174,64 @@ KBS_MUST_CHECK int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq,
 KBS_MUST_CHECK int kbs_api_ledger_append(struct kbs_api *api, const struct kbs_record *r,
                                          uint64_t *ret_seq, struct kbs_error *err);
 
+struct kbs_api_head {
+    uint64_t seq;
+    uint8_t hash[KBS_SHA256_BYTES];
+    uint64_t epoch;
+    bool outcome;
+};
+/* HEAD_WANT. Fails as kbs_api_ledger_start(). */
+KBS_MUST_CHECK int kbs_api_ledger_head(struct kbs_api *api, struct kbs_api_head *ret,
+                                       struct kbs_error *err);
+
 /*
- * For records that anyone can cause: true if this one still has room in the current minute's.
- * kbs_record_suppressed() then adds how many were left out before it, and the caller clears
- * q->suppressed once the record is durable.
+ * An order that the token may have carried out although its record was refused: takes the record
+ * that says so (allocated, owned) and writes it before anything else is released.
  */
-bool kbs_record_admit(struct kbs_record_quota *q, int64_t now_s);
-void kbs_record_suppressed(struct kbs_record *r, const struct kbs_record_quota *q);
+void kbs_api_ledger_owe(struct kbs_api *api, struct kbs_record *record);
+/* Writes what is owed. 0 if nothing is owed any more. */
+KBS_MUST_CHECK int kbs_api_ledger_settle(struct kbs_api *api, struct kbs_error *err);
+
+/* ---- sampler.c ---- */
+
+/* True if this refusal may still be recorded in the current minute; else it is counted. */
+bool kbs_sampler_admit(struct kbs_sampler *s, uint64_t now_s);
+/* Adds `suppressed` to the record if there is something to tell. */
+void kbs_sampler_tell(const struct kbs_sampler *s, struct kbs_record *r);
+/* The record that told it is durable. */
+void kbs_sampler_told(struct kbs_sampler *s);
+
+/* ---- epoch.c ---- */
+
+/*
+ * Compares store and ledger and sets api->standing. The admin lane also closes a mutation that a
+ * crash left open (`store-recovered`). -1 only if the ledger, the token or the store did not
+ * answer.
+ */
+KBS_MUST_CHECK int kbs_epoch_check(struct kbs_api *api, struct kbs_error *err);
+/* KBS_BUSY while the store is not the ledger's; looks again at most once a second. */
+KBS_MUST_CHECK int kbs_epoch_gate(struct kbs_api *api, struct kbs_error *err);
+/* After a row was read: KBS_BUSY if the store went back, or the row is from its future. */
+KBS_MUST_CHECK int kbs_epoch_of_row(struct kbs_api *api, const struct kbs_key *key,
+                                    struct kbs_error *err);
+/* Signs the epoch's row and commits, with `m->key` or alone. m->from_epoch and m->epoch.epoch and
+ * .manifest are filled in. */
+KBS_MUST_CHECK int kbs_epoch_commit(struct kbs_api *api, struct kbs_store_mutation *m,
+                                    struct kbs_error *err);
+
+/* ---- row.c ---- */
+
+/* KBS_INTERNAL unless the row is one that the admin lane signed. */
+KBS_MUST_CHECK int kbs_row_check(struct kbs_api *api, const struct kbs_key *key,
+                                 struct kbs_span policy, struct kbs_error *err);
+/* SIGN_ROW over those bytes. */
+KBS_MUST_CHECK int kbs_row_sign(struct kbs_api *api, struct kbs_span content,
+                                uint8_t ret[KBS_ES256_BYTES], struct kbs_error *err);
+
+/* ---- head.c ---- */
+
+/* Records a signed head. What fails is logged, and tried again when the next one is due. */
+void kbs_head_sign(struct kbs_api *api);
 
 /* ---- session.c ---- */
 

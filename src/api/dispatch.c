@@ -35,6 +35,10 @@ static const struct route {
      kbs_api_admin_key_import},
     {KBS_ROUTE_ADMIN_IMPORT_KEY, KBS_DUTY_ADMIN, "GET", "admin-import-key",
      kbs_api_admin_import_key},
+    {KBS_ROUTE_ADMIN_STORE_SHOW, KBS_DUTY_ADMIN, "GET", "admin-store-show",
+     kbs_api_admin_store_show},
+    {KBS_ROUTE_ADMIN_STORE_ACCEPT, KBS_DUTY_ADMIN, "POST", "admin-store-accept",
+     kbs_api_admin_store_accept},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

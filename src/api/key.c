@@ -8,14 +8,19 @@
  * docs/protocol/key-release.md, each before anything that depends on it; the wrapping target and
  * both party infos are the server's; the order is recorded before the token is asked and
  * acknowledged after (`release`), and what the token then did is recorded and acknowledged before
- * the answer leaves (`released`, or `release-failed`). The answer body is the token's, unread.
+ * the answer leaves (`released`, or `release-failed`). The answer body is the token's, unread. The
+ * row that decides is read and verified once (row.c), from a store that is the ledger's (epoch.c).
  *
  * If the ledger fails after the token has answered, the answer is dropped: wrapped to a TEE that
- * never sees it, it is lost, and the guest asks again.
+ * never sees it, it is lost, and the guest asks again. The token's own record of it may be written
+ * (hsm/deed.c), so one that names its order is owed and comes before the next release.
  */
 #include "api/context.h"
 
+#include <stdlib.h>
+
 #include "base/encoding.h"
+#include "base/random.h"
 #include "jose/write/jose.h"
 #include "policy/release.h"
 
@@ -34,7 +39,8 @@ struct release {
     char kid[KBS_LIMIT_KID_BYTES + 1];
     char sid[33];
     char tee_key[KBS_API_THUMBPRINT_BYTES];
-    uint64_t order_seq; /* number of the `release` record */
+    uint8_t order[KBS_LIMIT_ORDER_BYTES];
+    bool ordered; /* the `release` record has been sent */
 };
 
 static int release_body(struct kbs_call *call, struct release *r, struct kbs_error *err)
@@ -100,8 +106,8 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     uint8_t digest[KBS_SHA256_BYTES];
 
     kbs_record_init(ret, kind);
-    if (r->order_seq != 0) {
-        kbs_record_u64(ret, "order", r->order_seq);
+    if (r->ordered) {
+        kbs_record_hex(ret, "order", kbs_span(r->order, sizeof(r->order)));
     }
     kbs_record_str(ret, "session", r->sid);
     kbs_record_str(ret, "kid", r->kid);
@@ -207,6 +213,7 @@ static int release_order(struct kbs_call *call, const struct release *r,
 {
     uint8_t party_v[32];
     const struct kbs_wire_release order = {
+        .order = kbs_span(r->order, sizeof(r->order)),
         .key_id = kbs_span(r->key.id, sizeof(r->key.id)),
         .key_version = r->key.version,
         .kid = kbs_span_str(r->kid),
@@ -245,6 +252,21 @@ static int release_done(struct kbs_call *call, const struct release *r,
     return rc;
 }
 
+/* The order could not be recorded, but the token has had it. */
+static void release_owe(struct kbs_call *call, const struct release *r)
+{
+    struct kbs_record *record = calloc(1, sizeof(*record));
+
+    if (record == NULL) {
+        call->api->must_exit = KBS_EXIT_FAILURE;
+        return;
+    }
+    release_record(call, r, record, "release-failed");
+    kbs_record_str(record, "category", kbs_category_name(KBS_BUSY));
+    kbs_record_str(record, "reason", "the order could not be recorded; nothing was answered");
+    kbs_api_ledger_owe(call->api, record);
+}
+
 /* From a decision to an answer: order recorded, token asked, deed recorded. */
 static int release_carry_out(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
@@ -253,6 +275,11 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     struct kbs_record record;
     int rc = 0;
 
+    if (kbs_api_ledger_settle(call->api, err) != 0) {
+        return -1;
+    }
+    kbs_random(r->order, sizeof(r->order));
+    r->ordered = true;
     release_record(call, r, &record, "release");
     rc = kbs_api_ledger_start(call->api, &record, err);
     kbs_record_deinit(&record);
@@ -260,7 +287,8 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
         return -1;
     }
     rc = release_order(call, r, &result, err);
-    if (kbs_api_ledger_await(call->api, &r->order_seq, &failed) != 0) {
+    if (kbs_api_ledger_await(call->api, NULL, &failed) != 0) {
+        release_owe(call, r);
         *err = failed;
         return -1;
     }
@@ -280,12 +308,17 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
 static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
     if (kbs_session_attested(call, &r->session, err) != 0 || release_syntax(call, r, err) != 0 ||
-        kbs_store_key_get(call->api->store, r->path, r->version, &r->key, &r->policy, err) != 0) {
+        kbs_epoch_gate(call->api, err) != 0 ||
+        kbs_store_key_get(call->api->store, r->path, r->version, &r->key, &r->policy, err) != 0 ||
+        kbs_epoch_of_row(call->api, &r->key, err) != 0) {
         return -1;
     }
     kbs_hex_cstr(kbs_span(r->session.sid, sizeof(r->session.sid)), r->sid, sizeof(r->sid));
     (void)kbs_key_kid(&r->key, r->kid);
     kbs_jose_thumbprint(&r->session.tee_key, r->tee_key);
+    if (kbs_row_check(call->api, &r->key, kbs_buf_span(&r->policy), err) != 0) {
+        return release_ended(call, r, "release-denied", err);
+    }
     if (release_decide(call, r, err) != 0) {
         return err->category == KBS_DENIED ? release_ended(call, r, "release-denied", err) : -1;
     }

@@ -7,27 +7,24 @@
  * time. One record is in flight at a time (docs/protocol/role-channels.md), and its ACK carries its
  * id.
  *
- * A ledger that does not acknowledge ends the judge: the answer is 503, what the token may have
- * given is dropped unread, and the process exits, since a late ACK would be taken for that of the
- * next record.
- *
- * Refusals of who has proved nothing are recorded, but at most QUOTA_PER_WINDOW a minute of each
- * kind: whoever reaches a listener can cause them, and the ledger's disk, and the lane's time for
- * an fsync, belong to the releases. The next record says how many were left out.
+ * A ledger that cannot be written says so (ACK with number 0): the request is answered with 503 and
+ * the judge lives on. One that does not acknowledge at all ends the judge: the answer is 503, what
+ * the token may have given is dropped unread, and the process exits, since a late ACK would be
+ * taken for that of the next record.
  */
 #include "api/context.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/encoding.h"
 #include "base/log.h"
 
-#define QUOTA_WINDOW_S 60
-#define QUOTA_PER_WINDOW 60
-
 void kbs_record_init(struct kbs_record *r, const char *kind)
 {
     r->kind = kind;
+    r->phase = KBS_PHASE_NONE;
+    r->epoch = 0;
     r->buf = KBS_BUF(KBS_LIMIT_AUDIT_RECORD_BYTES);
     r->list = (struct kbs_wire_list_builder){.buf = &r->buf, .count = 0};
 }
@@ -73,29 +70,6 @@ void kbs_record_hex(struct kbs_record *r, const char *name, struct kbs_span valu
     kbs_buf_deinit(&text);
 }
 
-bool kbs_record_admit(struct kbs_record_quota *q, int64_t now_s)
-{
-    uint64_t now = (uint64_t)now_s;
-
-    if (now - q->window_s >= QUOTA_WINDOW_S) { /* also if the clock was set back */
-        q->window_s = now;
-        q->count = 0;
-    }
-    if (q->count >= QUOTA_PER_WINDOW) {
-        q->suppressed++;
-        return false;
-    }
-    q->count++;
-    return true;
-}
-
-void kbs_record_suppressed(struct kbs_record *r, const struct kbs_record_quota *q)
-{
-    if (q->suppressed != 0) {
-        kbs_record_u64(r, "suppressed", q->suppressed);
-    }
-}
-
 static int ledger_failed(struct kbs_api *api, struct kbs_error *err)
 {
     struct kbs_error cause = *err;
@@ -109,6 +83,8 @@ static int ledger_failed(struct kbs_api *api, struct kbs_error *err)
 int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r, struct kbs_error *err)
 {
     struct kbs_wire_append append = {.kind = kbs_span_str(r->kind),
+                                     .phase = (uint8_t)r->phase,
+                                     .epoch = r->epoch,
                                      .fields = kbs_wire_list_done(&r->list)};
 
     if (kbs_buf_check(&r->buf, "audit record", err) != 0) {
@@ -138,6 +114,9 @@ int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq, struct kbs_erro
     if (rc != 0) {
         return ledger_failed(api, err);
     }
+    if (ack.seq == 0) {
+        return kbs_fail(err, KBS_BUSY, "the audit ledger cannot be written");
+    }
     if (ret_seq != NULL) {
         *ret_seq = ack.seq;
     }
@@ -151,4 +130,45 @@ int kbs_api_ledger_append(struct kbs_api *api, const struct kbs_record *r, uint6
         return -1;
     }
     return kbs_api_ledger_await(api, ret_seq, err);
+}
+
+int kbs_api_ledger_head(struct kbs_api *api, struct kbs_api_head *ret, struct kbs_error *err)
+{
+    struct kbs_api_ledger *l = &api->ledger;
+    struct kbs_wire_head head;
+    int rc = kbs_channel_call(l->fd, KBS_WIRE_HEAD_WANT, NULL, KBS_WIRE_HEAD, &head, &l->answer,
+                              kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err);
+
+    if (rc == 0 && head.hash.len != sizeof(ret->hash)) {
+        rc = kbs_fail(err, KBS_INPUT, "a head that is no SHA-256 digest");
+    }
+    if (rc != 0) {
+        return ledger_failed(api, err);
+    }
+    ret->seq = head.seq;
+    memcpy(ret->hash, head.hash.p, sizeof(ret->hash));
+    ret->epoch = head.epoch;
+    ret->outcome = head.outcome != 0;
+    return 0;
+}
+
+void kbs_api_ledger_owe(struct kbs_api *api, struct kbs_record *record)
+{
+    if (api->owed != NULL) { /* cannot be: nothing is ordered while something is owed */
+        kbs_record_deinit(api->owed);
+        free(api->owed);
+    }
+    api->owed = record;
+}
+
+int kbs_api_ledger_settle(struct kbs_api *api, struct kbs_error *err)
+{
+    if (api->owed == NULL) {
+        return 0;
+    }
+    if (kbs_api_ledger_append(api, api->owed, NULL, err) != 0) {
+        return -1;
+    }
+    kbs_api_ledger_owe(api, NULL);
+    return 0;
 }

@@ -9,9 +9,8 @@
  * attested. Whoever loses it has a token that was never answered and gets a second record that says
  * so.
  *
- * Evidence that parses and does not hold is recorded as refused, within a quota (ledger.c) since
- * anyone can cause it, and with one nonce as often as he likes; what does not get that far is only
- * counted in the log.
+ * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does
+ * not get that far is only counted in the log. Anyone can cause both.
  */
 #include "api/context.h"
 
@@ -121,7 +120,7 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
 static void attest_record(struct kbs_call *call, const struct attest *a, struct kbs_record *r,
                           const char *outcome, const char *reason)
 {
-    kbs_record_init(r, "attest");
+    kbs_record_init(r, strcmp(outcome, "refused") == 0 ? "attest-refused" : "attest");
     kbs_record_str(r, "outcome", outcome);
     kbs_record_str(r, "session", a->sid);
     kbs_record_str(r, "tee", kbs_tee_name(a->session.tee));
@@ -137,26 +136,26 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
 }
 
 /*
- * Records that nothing came of it: with `quota` if it has room, without (NULL) in any case. The
+ * Records that nothing came of it: as `sampler` lets it, without one (NULL) in any case. The
  * cause is kept, unless the record itself fails. Always -1.
  */
 static int attest_refused(struct kbs_call *call, const struct attest *a, const char *outcome,
-                          struct kbs_record_quota *quota, struct kbs_error *err)
+                          struct kbs_sampler *sampler, struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
     struct kbs_record r;
 
-    if (quota != NULL && !kbs_record_admit(quota, call->now_s)) {
+    if (sampler != NULL && !kbs_sampler_admit(sampler, (uint64_t)call->now_s)) {
         return -1;
     }
     attest_record(call, a, &r, outcome, err->detail);
-    if (quota != NULL) {
-        kbs_record_suppressed(&r, quota);
+    if (sampler != NULL) {
+        kbs_sampler_tell(sampler, &r);
     }
     if (kbs_api_ledger_append(call->api, &r, NULL, &failed) != 0) {
         *err = failed;
-    } else if (quota != NULL) {
-        quota->suppressed = 0;
+    } else if (sampler != NULL) {
+        kbs_sampler_told(sampler);
     }
     kbs_record_deinit(&r);
     return -1;
@@ -230,7 +229,7 @@ static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_erro
         return -1;
     }
     if (kbs_store_session_attest(call->api->store, &a->session, err) != 0) {
-        return attest_refused(call, a, "refused", NULL, err);
+        return attest_refused(call, a, "failed", NULL, err);
     }
     return 0;
 }

@@ -72,6 +72,7 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
 {
     struct kbs_token_facts *f = &api->token;
     struct kbs_wire_described d;
+    char row_kid[KBS_API_THUMBPRINT_BYTES];
 
     /* The worker may still wait for its turn to log in. */
     if (kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d,
@@ -89,7 +90,11 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
         facts_key(d.sign_public, &f->has_sign, &f->sign, f->sign_kid, err) != 0) {
         return -1;
     }
-    return facts_key(d.import_public, &f->has_import, &f->import, f->import_kid, err);
+    if (facts_key(d.import_public, &f->has_import, &f->import, f->import_kid, err) != 0 ||
+        facts_key(d.row_public, &f->has_row, &f->row, row_kid, err) != 0) {
+        return -1;
+    }
+    return facts_key(d.head_public, &f->has_head, &f->head, f->head_kid, err);
 }
 
 static int token_out_of_step(struct kbs_api *api, struct kbs_error *err)
@@ -131,11 +136,15 @@ static int token_refused(const struct kbs_wire_result *r, struct kbs_error *err)
 int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type, const void *order,
                     struct kbs_wire_result *ret, struct kbs_error *err)
 {
-    struct kbs_api *api = call->api;
-
     if (kbs_clock_mono_ns() >= call->deadline_ns) {
         return kbs_fail(err, KBS_DEADLINE, "the request waited too long");
     }
+    return kbs_token_ask(call->api, type, order, ret, err);
+}
+
+int kbs_token_ask(struct kbs_api *api, enum kbs_wire_type type, const void *order,
+                  struct kbs_wire_result *ret, struct kbs_error *err)
+{
     if (kbs_channel_call(api->token_fd, type, order, KBS_WIRE_RESULT, ret, &api->token_answer,
                          kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err) != 0) {
         return token_out_of_step(api, err);

@@ -63,12 +63,70 @@ static size_t json_prefix(uint64_t seq, char out[64])
     return (size_t)snprintf(out, 64, "{\"seq\":%" PRIu64 ",\"time\":\"", seq);
 }
 
+static const char *const phases[KBS_PHASE_COUNT] = {"", "intent", "outcome", "restore"};
+
+#define TIME_BYTES 27 /* as put_time() writes it */
+
+/* Takes a text off the front; false if something else stands there. */
+static bool skip_text(struct kbs_span *s, const char *text)
+{
+    if (!kbs_span_starts_with(*s, text)) {
+        return false;
+    }
+    *s = kbs_span_skip(*s, strlen(text));
+    return true;
+}
+
+/* What a record says of epochs. The members we write ourselves stand at fixed places. */
+static enum kbs_phase phase_of(struct kbs_span json, uint64_t seq, uint64_t *ret_epoch)
+{
+    char prefix[64];
+    uint64_t epoch = 0;
+    enum kbs_phase phase = KBS_PHASE_NONE;
+    json_prefix(seq, prefix);
+    if (!skip_text(&json, prefix) || json.len < TIME_BYTES) {
+        return KBS_PHASE_NONE;
+    }
+    json = kbs_span_skip(json, TIME_BYTES);
+    if (!skip_text(&json, "\",\"kind\":\"")) {
+        return KBS_PHASE_NONE;
+    }
+    while (json.len > 0 && json.p[0] != '"') {
+        json = kbs_span_skip(json, 1);
+    }
+    if (!skip_text(&json, "\",\"phase\":\"")) {
+        return KBS_PHASE_NONE;
+    }
+    for (int i = KBS_PHASE_NONE + 1; i < KBS_PHASE_COUNT && phase == KBS_PHASE_NONE; i++) {
+        phase = skip_text(&json, phases[i]) ? (enum kbs_phase)i : KBS_PHASE_NONE;
+    }
+    if (phase == KBS_PHASE_NONE || !skip_text(&json, "\",\"epoch\":\"")) {
+        return KBS_PHASE_NONE;
+    }
+    while (json.len > 0 && json.p[0] >= '0' && json.p[0] <= '9') {
+        epoch = epoch * 10 + (uint64_t)(json.p[0] - '0');
+        json = kbs_span_skip(json, 1);
+    }
+    *ret_epoch = epoch;
+    return phase;
+}
+
+/* The newest epoch after a record of that phase. */
+static void epoch_advance(enum kbs_phase phase, uint64_t epoch, uint64_t *newest, bool *outcome)
+{
+    if (phase != KBS_PHASE_NONE) {
+        *newest = epoch;
+        *outcome = phase != KBS_PHASE_INTENT;
+    }
+}
+
 /* A line without its line feed, against its predecessor. NULL, or what is wrong. Advances *r. */
 static const char *verify_line(struct kbs_ledger_report *r, struct kbs_span line)
 {
     uint8_t hash[KBS_SHA256_BYTES];
     char want[HEX_BYTES + 1];
     char prefix[64];
+    uint64_t epoch = 0;
     if (line.len < HEX_BYTES + 3 || line.p[HEX_BYTES] != ' ') {
         return "is not a record";
     }
@@ -84,6 +142,8 @@ static const char *verify_line(struct kbs_ledger_report *r, struct kbs_span line
     }
     memcpy(r->head, hash, sizeof(hash));
     r->records++;
+    enum kbs_phase phase = phase_of(json, r->records, &epoch);
+    epoch_advance(phase, epoch, &r->epoch, &r->outcome);
     r->bytes += line.len + 1;
     return NULL;
 }
@@ -117,7 +177,8 @@ static int broken(const struct kbs_ledger_report *r, const char *why, struct kbs
 }
 
 /* Takes all whole lines out of `in`. */
-static int verify_lines(struct kbs_ledger_report *r, struct kbs_buf *in, struct kbs_error *err)
+static int verify_lines(struct kbs_ledger_report *r, struct kbs_buf *in, kbs_ledger_each *each,
+                        void *ctx, struct kbs_error *err)
 {
     size_t done = 0;
     const uint8_t *feed;
@@ -126,6 +187,9 @@ static int verify_lines(struct kbs_ledger_report *r, struct kbs_buf *in, struct 
         const char *why = verify_line(r, line);
         if (why != NULL) {
             return broken(r, why, err);
+        }
+        if (each != NULL) {
+            each(ctx, r, kbs_span_skip(line, HEX_BYTES + 1));
         }
         done += line.len + 1;
     }
@@ -155,10 +219,16 @@ static bool all_zero(const uint8_t *p, size_t n)
 
 int kbs_ledger_verify(int fd, struct kbs_ledger_report *ret, struct kbs_error *err)
 {
+    return kbs_ledger_scan(fd, NULL, NULL, ret, err);
+}
+
+int kbs_ledger_scan(int fd, kbs_ledger_each *each, void *ctx, struct kbs_ledger_report *ret,
+                    struct kbs_error *err)
+{
     struct kbs_buf in = KBS_BUF(KBS_LEDGER_LINE_BYTES + READ_BYTES);
     uint64_t zeros = 0; /* read after a line that was already as long as one may be */
     int rc = 0;
-    *ret = (struct kbs_ledger_report){0};
+    *ret = (struct kbs_ledger_report){.outcome = true};
     if (lseek(fd, 0, SEEK_SET) != 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "ledger: seek");
     }
@@ -185,7 +255,8 @@ int kbs_ledger_verify(int fd, struct kbs_ledger_report *ret, struct kbs_error *e
             continue;
         }
         kbs_buf_commit(&in, (size_t)n);
-        rc = zeros == 0 ? verify_lines(ret, &in, err) : broken(ret, "is not a record", err);
+        rc = zeros == 0 ? verify_lines(ret, &in, each, ctx, err)
+                        : broken(ret, "is not a record", err);
         if (rc == 0 && in.len > KBS_LEDGER_LINE_BYTES) {
             rc = broken(ret, "is too long for a record", err);
         }
@@ -202,6 +273,8 @@ static void forget_staged(struct kbs_ledger *l)
     kbs_buf_clear(&l->staged);
     l->staged_seq = l->durable_seq;
     memcpy(l->staged_head, l->durable_head, sizeof(l->staged_head));
+    l->staged_epoch = l->durable_epoch;
+    l->staged_outcome = l->durable_outcome;
 }
 
 /* Cuts the file back to what is known to be durable. */
@@ -234,6 +307,8 @@ int kbs_ledger_open(struct kbs_ledger *l, int fd, uint64_t *ret_cut_bytes, struc
     l->durable_bytes = report.bytes;
     l->durable_seq = report.records;
     memcpy(l->durable_head, report.head, sizeof(report.head));
+    l->durable_epoch = report.epoch;
+    l->durable_outcome = report.outcome;
     forget_staged(l);
     if (rc == KBS_LEDGER_TORN && cut_back(l, err) != 0) {
         return -1;
@@ -264,7 +339,8 @@ static int check_fields(const struct kbs_ledger_field *fields, size_t n, struct 
     for (size_t i = 0; i < n; i++) {
         struct kbs_span name = fields[i].name;
         if (!name_valid(name, true) || kbs_span_equal_str(name, "seq") ||
-            kbs_span_equal_str(name, "time") || kbs_span_equal_str(name, "kind")) {
+            kbs_span_equal_str(name, "time") || kbs_span_equal_str(name, "kind") ||
+            kbs_span_equal_str(name, "phase") || kbs_span_equal_str(name, "epoch")) {
             return kbs_fail(err, KBS_INPUT, "ledger: field %zu has no proper name", i);
         }
         if (fields[i].value.len > KBS_LIMIT_AUDIT_FIELD_BYTES) {
@@ -292,8 +368,8 @@ static void put_time(struct kbs_buf *out)
     kbs_buf_printf(out, "%s.%06uZ", text, (unsigned int)(now_us % 1000000));
 }
 
-static void put_json(struct kbs_buf *out, uint64_t seq, struct kbs_span kind,
-                     const struct kbs_ledger_field *fields, size_t n)
+static void put_json(struct kbs_buf *out, uint64_t seq, struct kbs_span kind, enum kbs_phase phase,
+                     uint64_t epoch, const struct kbs_ledger_field *fields, size_t n)
 {
     char prefix[64];
     json_prefix(seq, prefix);
@@ -301,6 +377,9 @@ static void put_json(struct kbs_buf *out, uint64_t seq, struct kbs_span kind,
     put_time(out);
     kbs_buf_put_str(out, "\",\"kind\":");
     kbs_json_string_put(out, kind);
+    if (phase != KBS_PHASE_NONE) {
+        kbs_buf_printf(out, ",\"phase\":\"%s\",\"epoch\":\"%" PRIu64 "\"", phases[phase], epoch);
+    }
     for (size_t i = 0; i < n; i++) {
         kbs_buf_put_u8(out, ',');
         kbs_json_string_put(out, fields[i].name);
@@ -310,20 +389,49 @@ static void put_json(struct kbs_buf *out, uint64_t seq, struct kbs_span kind,
     kbs_buf_put_u8(out, '}');
 }
 
+static bool epoch_fits(const struct kbs_ledger *l, enum kbs_phase phase, uint64_t epoch)
+{
+    uint64_t next = l->staged_epoch + 1;
+    switch (phase) {
+    case KBS_PHASE_NONE:
+        return epoch == 0;
+    case KBS_PHASE_INTENT:
+        return epoch == (l->staged_outcome ? next : l->staged_epoch);
+    case KBS_PHASE_OUTCOME:
+        return epoch != 0 && epoch == l->staged_epoch;
+    case KBS_PHASE_RESTORE:
+        return epoch == next;
+    case KBS_PHASE_COUNT:
+    default:
+        return false;
+    }
+}
+
 int kbs_ledger_stage(struct kbs_ledger *l, struct kbs_span kind,
                      const struct kbs_ledger_field *fields, size_t n, uint64_t *ret_seq,
                      struct kbs_error *err)
+{
+    return kbs_ledger_stage_phase(l, kind, KBS_PHASE_NONE, 0, fields, n, ret_seq, err);
+}
+
+int kbs_ledger_stage_phase(struct kbs_ledger *l, struct kbs_span kind, enum kbs_phase phase,
+                           uint64_t epoch, const struct kbs_ledger_field *fields, size_t n,
+                           uint64_t *ret_seq, struct kbs_error *err)
 {
     char text[HEX_BYTES + 1];
     uint8_t hash[KBS_SHA256_BYTES];
     if (!name_valid(kind, false)) {
         return kbs_fail(err, KBS_INPUT, "ledger: not a kind of record");
     }
+    if (!epoch_fits(l, phase, epoch)) {
+        return kbs_fail(err, KBS_INPUT, "ledger: epoch %" PRIu64 " does not follow %" PRIu64, epoch,
+                        l->staged_epoch);
+    }
     if (check_fields(fields, n, err) != 0) {
         return -1;
     }
     struct kbs_buf json = KBS_BUF(KBS_LEDGER_LINE_BYTES - HEX_BYTES - 2);
-    put_json(&json, l->staged_seq + 1, kind, fields, n);
+    put_json(&json, l->staged_seq + 1, kind, phase, epoch, fields, n);
     int rc = kbs_buf_check(&json, "a ledger record", err);
     if (rc == 0 && l->staged.len + HEX_BYTES + 2 + json.len > STAGE_BYTES) {
         rc = kbs_fail(err, KBS_TOO_LARGE, "ledger: too many records at once");
@@ -337,6 +445,7 @@ int kbs_ledger_stage(struct kbs_ledger *l, struct kbs_span kind,
         kbs_buf_put_u8(&l->staged, '\n');
         memcpy(l->staged_head, hash, sizeof(hash));
         *ret_seq = ++l->staged_seq;
+        epoch_advance(phase, epoch, &l->staged_epoch, &l->staged_outcome);
         /* Out of memory in the middle of a line fails the buffer, and with it the whole commit. */
     }
     kbs_buf_deinit(&json);
@@ -385,6 +494,8 @@ int kbs_ledger_commit(struct kbs_ledger *l, struct kbs_error *err)
     l->durable_bytes += l->staged.len;
     l->durable_seq = l->staged_seq;
     memcpy(l->durable_head, l->staged_head, sizeof(l->durable_head));
+    l->durable_epoch = l->staged_epoch;
+    l->durable_outcome = l->staged_outcome;
     l->dirty = false;
     kbs_buf_clear(&l->staged);
     return 0;

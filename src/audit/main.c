@@ -7,10 +7,17 @@
  * itself, because clients queue while the disk is busy; there is no timer that trades latency for
  * it.
  *
+ * Who may append what is a table: deeds come from token workers, mutations and heads from the admin
+ * lane, so that no judge can play the token, and no guest lane the administrator.
+ *
  * A client may be a compromised judge. Its bytes are gathered without ever waiting for it, so it
  * cannot hold up the others; whatever breaks the protocol (a second question before the answer,
- * another type, a bad field, a descriptor) costs it its channel. When the disk refuses, nobody gets
- * an ACK: the judges' own deadlines turn that into 503, and the next record tries the disk again.
+ * another type, a bad field, a descriptor) costs it its channel.
+ *
+ * When the disk refuses, everybody is told that nothing is durable (ACK with number 0), kbsd is
+ * told so that readiness can fall, and the disk is tried again with every record and once a second.
+ * While little of it is free, refusals are counted instead of written: what anybody can cause must
+ * not take the room that releases need.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +25,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "audit/ledger.h"
@@ -25,15 +33,44 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "channel/channel.h"
+#include "confine/confine.h"
 
 #define CONTROL_MS 5000
 #define FIELDS_MAX (KBS_LIMIT_WIRE_LIST_ITEMS / 2)
 
+/* Who a client is: bits of who may append a kind. */
+#define GUEST 1u
+#define ADMIN 2u
+#define TOKEN 4u
+
+static const struct kind {
+    const char *name;
+    unsigned int who;
+    bool refusal; /* anybody can cause it */
+} kinds[] = {
+    {"attest", GUEST, false},         {"attest-refused", GUEST, true},
+    {"release", GUEST, false},        {"released", GUEST, false},
+    {"release-failed", GUEST, false}, {"release-denied", GUEST, true},
+    {"key-generate", ADMIN, false},   {"key-import", ADMIN, false},
+    {"store-accept", ADMIN, false},   {"store-recovered", ADMIN, false},
+    {"head", ADMIN, false},           {"admin-denied", ADMIN, true},
+    {"deed", TOKEN, false},
+};
+
+/* What a client waits for. */
+enum pending {
+    PENDING_NONE,
+    PENDING_RECORD,  /* it is in the current group */
+    PENDING_COUNTED, /* a refusal that is only counted */
+    PENDING_HEAD     /* HEAD_WANT */
+};
+
 struct client {
-    int fd;              /* -1: free slot */
-    uint32_t index;      /* kbsd's name for it */
-    struct kbs_buf in;   /* the frame that is being received */
-    bool pending;        /* its record is in the current group */
+    int fd;            /* -1: free slot */
+    uint32_t index;    /* kbsd's name for it */
+    unsigned int who;  /* GUEST, ADMIN or TOKEN */
+    struct kbs_buf in; /* the frame that is being received */
+    enum pending pending;
     uint64_t pending_id; /* of the question */
     uint64_t pending_seq;
 };
@@ -42,7 +79,11 @@ struct audit {
     struct kbs_ledger ledger;
     int ledger_fd;
     struct client clients[KBS_LIMIT_AUDIT_CLIENTS];
-    bool refusing; /* the last commit failed: said once, not for every record */
+    bool refusing;       /* the last commit failed: said once, not for every record */
+    uint64_t retry_ns;   /* while refusing: when to try the disk by ourselves */
+    uint64_t refused;    /* records since it began to refuse, not yet told in the ledger */
+    uint64_t suppressed; /* refusals that were counted, not yet told in the ledger */
+    bool telling;        /* the current group tells one of the two numbers */
     bool draining;
 };
 
@@ -53,16 +94,16 @@ static void client_drop(struct client *c, const char *why)
     }
     kbs_io_close(&c->fd);
     kbs_buf_deinit(&c->in);
-    c->pending = false;
+    c->pending = PENDING_NONE;
 }
 
 /* Takes the descriptor. */
-static void client_add(struct audit *a, int fd, uint32_t index)
+static void client_add(struct audit *a, int fd, uint32_t index, unsigned int who)
 {
     for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
         struct client *c = &a->clients[i];
         if (c->fd < 0) {
-            *c = (struct client){.fd = fd, .index = index};
+            *c = (struct client){.fd = fd, .index = index, .who = who};
             kbs_buf_init(&c->in, KBS_WIRE_HEADER_BYTES + KBS_LIMIT_AUDIT_RECORD_BYTES);
             return;
         }
@@ -93,30 +134,74 @@ static int client_fill(struct client *c, size_t want)
     return 0;
 }
 
-static int stage(struct audit *a, struct client *c, const struct kbs_frame *frame,
-                 struct kbs_error *err)
+static const struct kind *kind_find(struct kbs_span name, unsigned int who)
 {
-    struct kbs_wire_append append;
-    struct kbs_ledger_field fields[FIELDS_MAX];
-    struct kbs_span body = kbs_span_skip(kbs_buf_span(&c->in), KBS_WIRE_HEADER_BYTES);
-    size_t n = 0;
-    if (kbs_wire_decode(KBS_WIRE_APPEND, body, &append, err) != 0) {
-        return -1;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (kbs_span_equal_str(name, kinds[i].name) && (kinds[i].who & who) != 0) {
+            return &kinds[i];
+        }
     }
-    if (append.fields.count % 2 != 0 || append.fields.count / 2 > FIELDS_MAX) {
+    return NULL;
+}
+
+/* More free disk than what is kept. A file system that cannot be asked is not saved from. */
+static bool has_room(const struct audit *a)
+{
+    struct statvfs st;
+    return fstatvfs(a->ledger_fd, &st) != 0 ||
+           (uint64_t)st.f_bavail * st.f_frsize >= KBS_LIMIT_AUDIT_RESERVE_BYTES;
+}
+
+static int stage_append(struct audit *a, struct client *c, const struct kbs_wire_append *append,
+                        struct kbs_error *err)
+{
+    struct kbs_ledger_field fields[FIELDS_MAX];
+    size_t n = 0;
+    const struct kind *kind = kind_find(append->kind, c->who);
+    if (kind == NULL || (append->phase != KBS_PHASE_NONE && c->who != ADMIN)) {
+        return kbs_fail(err, KBS_DENIED, "appends what is not its to append");
+    }
+    if (append->fields.count % 2 != 0 || append->fields.count / 2 > FIELDS_MAX) {
         return kbs_fail(err, KBS_INPUT, "names and values do not go together");
     }
-    struct kbs_wire_iter it = kbs_wire_list_iter(&append.fields);
+    if (kind->refusal && !has_room(a)) {
+        a->suppressed++;
+        c->pending = PENDING_COUNTED;
+        return 0;
+    }
+    struct kbs_wire_iter it = kbs_wire_list_iter(&append->fields);
     while (n < FIELDS_MAX && kbs_wire_list_next(&it, &fields[n].name) &&
            kbs_wire_list_next(&it, &fields[n].value)) {
         n++;
     }
-    if (kbs_ledger_stage(&a->ledger, append.kind, fields, n, &c->pending_seq, err) != 0) {
+    if (kbs_ledger_stage_phase(&a->ledger, append->kind, (enum kbs_phase)append->phase,
+                               append->epoch, fields, n, &c->pending_seq, err) != 0) {
         return -1;
     }
-    c->pending = true;
-    c->pending_id = frame->id;
+    c->pending = PENDING_RECORD;
     return 0;
+}
+
+/* A whole question. */
+static int question(struct audit *a, struct client *c, const struct kbs_frame *frame,
+                    struct kbs_error *err)
+{
+    struct kbs_wire_append append;
+    struct kbs_span body = kbs_span_skip(kbs_buf_span(&c->in), KBS_WIRE_HEADER_BYTES);
+    c->pending_id = frame->id;
+    if (frame->type == KBS_WIRE_HEAD_WANT) {
+        c->pending = PENDING_HEAD;
+        return kbs_wire_decode(KBS_WIRE_HEAD_WANT, body, NULL, err);
+    }
+    if (kbs_wire_decode(KBS_WIRE_APPEND, body, &append, err) != 0) {
+        return -1;
+    }
+    return stage_append(a, c, &append, err);
+}
+
+static bool may_ask(const struct client *c, enum kbs_wire_type type)
+{
+    return type == KBS_WIRE_APPEND || (type == KBS_WIRE_HEAD_WANT && c->who != TOKEN);
 }
 
 /* What a readable client has: part of a frame, a whole one, or its end. */
@@ -131,8 +216,8 @@ static void client_read(struct audit *a, struct client *c)
     if (c->in.len < KBS_WIRE_HEADER_BYTES) {
         return;
     }
-    if (kbs_wire_header_decode(c->in.p, &frame, &err) != 0 || frame.type != KBS_WIRE_APPEND) {
-        client_drop(c, "sent something else than APPEND");
+    if (kbs_wire_header_decode(c->in.p, &frame, &err) != 0 || !may_ask(c, frame.type)) {
+        client_drop(c, "sent something else than APPEND or HEAD_WANT");
         return;
     }
     size_t want = KBS_WIRE_HEADER_BYTES + (size_t)frame.body_len;
@@ -148,49 +233,130 @@ static void client_read(struct audit *a, struct client *c)
         client_drop(c, "did not wait for its answer");
         return;
     }
-    if (stage(a, c, &frame, &err) != 0) {
+    if (question(a, c, &frame, &err) != 0) {
         client_drop(c, err.detail);
         return;
     }
     kbs_buf_clear(&c->in);
 }
 
-/* Without waiting: a client that has no room for 40 bytes has not read the answers before this
+/* Without waiting: a client that has no room for so little has not read the answers before this
  * one. */
-static void client_ack(struct client *c)
+static void client_send(struct client *c, enum kbs_wire_type type, const void *msg)
 {
-    struct kbs_buf frame = KBS_BUF(128);
+    struct kbs_buf frame = KBS_BUF(256);
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_wire_ack ack = {.seq = c->pending_seq};
-    c->pending = false;
     errno = 0;
-    if (kbs_wire_encode(&frame, KBS_WIRE_ACK, c->pending_id, KBS_DEADLINE_NONE, &ack, &err) != 0 ||
+    if (kbs_wire_encode(&frame, type, c->pending_id, KBS_DEADLINE_NONE, msg, &err) != 0 ||
         send(c->fd, frame.p, frame.len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)frame.len) {
         client_drop(c, errno == EPIPE ? "died before its answer" : "does not take its answer");
     }
     kbs_buf_deinit(&frame);
 }
 
-static void commit(struct audit *a)
+static void client_answer(struct audit *a, struct client *c, bool durable)
+{
+    const struct kbs_ledger *l = &a->ledger;
+    struct kbs_wire_ack ack = {.seq = durable ? c->pending_seq : 0};
+    struct kbs_wire_head head = {.seq = l->durable_seq,
+                                 .hash = kbs_span(l->durable_head, sizeof(l->durable_head)),
+                                 .epoch = l->durable_epoch,
+                                 .outcome = l->durable_outcome ? 1 : 0};
+    enum pending pending = c->pending;
+    c->pending = PENDING_NONE;
+    if (pending == PENDING_HEAD) {
+        client_send(c, KBS_WIRE_HEAD, &head);
+    } else if (pending == PENDING_COUNTED) {
+        ack.seq = l->durable_seq;
+        client_send(c, KBS_WIRE_ACK, &ack);
+    } else if (pending == PENDING_RECORD) {
+        a->refused += durable ? 0 : 1;
+        client_send(c, KBS_WIRE_ACK, &ack);
+    }
+}
+
+static void tell_kbsd(bool writable)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_health health = {.writable = writable ? 1 : 0};
+    if (kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_HEALTH, 0, &health, -1,
+                         kbs_deadline_in_ms(CONTROL_MS), &err) != 0) {
+        kbs_log_error("control-channel", &err); /* its end is found by the loop */
+    }
+}
+
+/* Writes the group. False if nothing of it is durable. */
+static bool commit(struct audit *a)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     bool ok = kbs_ledger_commit(&a->ledger, &err) == 0;
-    if (!ok && !a->refusing) {
+    bool was_refusing = a->refusing;
+    a->refusing = !ok;
+    a->retry_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_RETRY_MS);
+    if (ok && a->telling) {
+        a->refused = 0;
+        a->suppressed = 0;
+    }
+    a->telling = false;
+    if (!ok && !was_refusing) {
         kbs_log_error("ledger-refuses", &err);
         kbs_log(KBS_LOG_ERROR, "ledger-refuses",
                 "advice=\"nothing is acknowledged or released until it can be written\"");
+        tell_kbsd(false);
     }
-    if (ok && a->refusing) {
+    if (ok && was_refusing) {
         kbs_log(KBS_LOG_INFO, "ledger-works-again", "seq=%" PRIu64, a->ledger.durable_seq);
+        tell_kbsd(true);
     }
-    a->refusing = !ok;
+    return ok;
+}
+
+/* A record of our own with one number in it. */
+static void stage_number(struct audit *a, struct kbs_span kind, struct kbs_span name,
+                         uint64_t number)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf text = KBS_BUF(32);
+    uint64_t seq;
+    kbs_buf_printf(&text, "%" PRIu64, number);
+    struct kbs_ledger_field field = {.name = name, .value = kbs_buf_span(&text)};
+    if (kbs_ledger_stage(&a->ledger, kind, &field, 1, &seq, &err) == 0) {
+        a->telling = true;
+    }
+    kbs_buf_deinit(&text);
+}
+
+/* What we owe the ledger: how much was refused, and how much was only counted. */
+static void stage_owed(struct audit *a)
+{
+    bool retry = a->refusing && kbs_clock_mono_ns() >= a->retry_ns;
+    bool refused = a->refused > 0 && (!a->refusing || retry);
+    bool counted = a->suppressed > 0 && (!a->refusing || retry) && (has_room(a) || a->draining);
+    if (refused || retry) {
+        stage_number(a, KBS_SPAN_LIT("resumed"), KBS_SPAN_LIT("refused"), a->refused);
+    }
+    if (counted || (a->telling && a->suppressed > 0)) {
+        stage_number(a, KBS_SPAN_LIT("suppressed"), KBS_SPAN_LIT("count"), a->suppressed);
+    }
+}
+
+/* Ends a round: the group to the disk, then everybody's answer. */
+static void answer_round(struct audit *a)
+{
+    bool durable = a->ledger.staged_seq == a->ledger.durable_seq || commit(a);
     for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
-        struct client *c = &a->clients[i];
-        if (c->pending && ok) {
-            client_ack(c);
+        if (a->clients[i].pending != PENDING_NONE) {
+            client_answer(a, &a->clients[i], durable);
         }
-        c->pending = false;
     }
+}
+
+static unsigned int who_is(enum kbs_attach what)
+{
+    return what == KBS_ATTACH_CLIENT         ? GUEST
+           : what == KBS_ATTACH_CLIENT_ADMIN ? ADMIN
+           : what == KBS_ATTACH_CLIENT_TOKEN ? TOKEN
+                                             : 0;
 }
 
 /* A control message; NULL phases are not needed: before GO `started` is false. Returns -1 to
@@ -210,8 +376,8 @@ static int control_read(struct audit *a, bool started, bool *ret_go, struct kbs_
         *ret_go = true;
     } else if (kbs_channel_msg_decode(&m, KBS_WIRE_ATTACH, &attach, err) != 0) {
         rc = -1;
-    } else if (attach.what == KBS_ATTACH_CLIENT) {
-        client_add(a, m.fd, attach.index);
+    } else if (who_is((enum kbs_attach)attach.what) != 0) {
+        client_add(a, m.fd, attach.index, who_is((enum kbs_attach)attach.what));
         m.fd = -1;
     } else if (attach.what == KBS_ATTACH_LEDGER && a->ledger_fd < 0) {
         a->ledger_fd = m.fd;
@@ -223,7 +389,7 @@ static int control_read(struct audit *a, bool started, bool *ret_go, struct kbs_
     return rc;
 }
 
-static int configure(struct audit *a, struct kbs_error *err)
+static int configure(struct audit *a, bool *ret_production, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_wire_config_audit config;
@@ -236,6 +402,7 @@ static int configure(struct audit *a, struct kbs_error *err)
     if (rc == 0) {
         rc = kbs_channel_msg_decode(&m, KBS_WIRE_CONFIG_AUDIT, &config, err);
     }
+    *ret_production = rc == 0 && config.production != 0;
     kbs_channel_msg_deinit(&m);
     while (rc == 0 && !go) {
         rc = control_read(a, false, &go, err);
@@ -270,6 +437,12 @@ static int open_ledger(struct audit *a, struct kbs_error *err)
     return rc == 0 ? kbs_ledger_commit(&a->ledger, err) : -1;
 }
 
+/* Something can be told at once. */
+static bool owes(const struct audit *a)
+{
+    return !a->refusing && (a->refused > 0 || (a->suppressed > 0 && has_room(a)));
+}
+
 /* One round: waits, unless draining; false when a drain has nothing left to do. */
 static bool round_clients(struct audit *a, struct pollfd *fds, bool *ret_control)
 {
@@ -278,18 +451,19 @@ static bool round_clients(struct audit *a, struct pollfd *fds, bool *ret_control
     for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
         fds[i + 1] = (struct pollfd){.fd = a->clients[i].fd, .events = POLLIN};
     }
-    if (poll(fds, KBS_LIMIT_AUDIT_CLIENTS + 1, a->draining ? 0 : -1) < 0) {
+    uint64_t until_ns = a->refusing ? a->retry_ns : KBS_DEADLINE_NONE;
+    int timeout_ms = a->draining || owes(a) ? 0 : kbs_deadline_poll_ms(until_ns);
+    if (poll(fds, KBS_LIMIT_AUDIT_CLIENTS + 1, timeout_ms) < 0) {
         return true; /* EINTR: nothing is marked */
     }
+    stage_owed(a);
     for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS && n_ready < KBS_LIMIT_AUDIT_BATCH; i++) {
         if (fds[i + 1].revents != 0 && a->clients[i].fd >= 0) {
             client_read(a, &a->clients[i]);
             n_ready++;
         }
     }
-    if (a->ledger.staged_seq != a->ledger.durable_seq) {
-        commit(a);
-    }
+    answer_round(a);
     *ret_control = fds[0].revents != 0;
     return !a->draining || n_ready > 0;
 }
@@ -310,11 +484,15 @@ static int serve(struct audit *a, struct kbs_error *err)
 static int run(struct audit *a, struct kbs_error *err)
 {
     struct kbs_wire_ready ready = {.detail = KBS_SPAN_EMPTY};
-    if (configure(a, err) != 0) {
+    struct kbs_confine_plan plan = {.role = KBS_CONFINE_AUDIT};
+    if (configure(a, &plan.production, err) != 0) {
         return KBS_EXIT_FAILURE;
     }
     if (open_ledger(a, err) != 0) {
         return err->category == KBS_CONFLICT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+    }
+    if (kbs_confine(&plan, err) != 0) {
+        return KBS_EXIT_CONFIG;
     }
     if (kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1,
                          kbs_deadline_in_ms(CONTROL_MS), err) != 0) {
@@ -323,8 +501,11 @@ static int run(struct audit *a, struct kbs_error *err)
     return serve(a, err) == 0 ? KBS_EXIT_OK : KBS_EXIT_FAILURE;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (kbs_confine_print(KBS_CONFINE_AUDIT, argc, argv)) {
+        return KBS_EXIT_OK;
+    }
     struct kbs_error err = KBS_ERROR_NONE;
     struct audit *a = calloc(1, sizeof(*a));
     if (a == NULL || kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {

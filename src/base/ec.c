@@ -132,3 +132,59 @@ bool kbs_ec_public_equal(const struct kbs_ec_public *a, const struct kbs_ec_publ
     return a->curve == b->curve && kbs_span_equal(kbs_ec_x(a), kbs_ec_x(b)) &&
            kbs_span_equal(kbs_ec_y(a), kbs_ec_y(b));
 }
+
+/* An unsigned 32-byte number as DER INTEGER: no leading zeros, but one if the top bit is set. */
+static size_t der_integer_put(const uint8_t number[32], uint8_t *out)
+{
+    size_t skip = 0;
+    size_t pad;
+
+    while (skip < 31 && number[skip] == 0) {
+        skip++;
+    }
+    pad = number[skip] >> 7;
+    out[0] = 2;
+    out[1] = (uint8_t)(32 - skip + pad);
+    out[2] = 0;
+    memcpy(out + 2 + pad, number + skip, 32 - skip);
+    return 2 + pad + 32 - skip;
+}
+
+static EVP_PKEY *pkey_new(const struct kbs_ec_public *key)
+{
+    uint8_t point[KBS_EC_POINT_MAX_BYTES];
+    size_t point_len = kbs_ec_point_put(key, point);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    EVP_PKEY *pkey = NULL;
+
+    if (ctx != NULL && EVP_PKEY_paramgen_init(ctx) == 1 &&
+        EVP_PKEY_CTX_set_group_name(ctx, kbs_curve_group_name(key->curve)) == 1 &&
+        EVP_PKEY_paramgen(ctx, &pkey) == 1 &&
+        EVP_PKEY_set1_encoded_public_key(pkey, point, point_len) != 1) {
+        EVP_PKEY_free(pkey);
+        pkey = NULL;
+    }
+    EVP_PKEY_CTX_free(ctx);
+    return pkey;
+}
+
+bool kbs_ec_verify(const struct kbs_ec_public *key, const uint8_t digest[32],
+                   const uint8_t signature[KBS_ES256_BYTES])
+{
+    uint8_t der[2 + 2 * (2 + 33)];
+    size_t len = 2;
+    EVP_PKEY *pkey = key->curve == KBS_CURVE_P256 ? pkey_new(key) : NULL;
+    EVP_PKEY_CTX *ctx = pkey != NULL ? EVP_PKEY_CTX_new(pkey, NULL) : NULL;
+    bool ok;
+
+    len += der_integer_put(signature, der + len);
+    len += der_integer_put(signature + 32, der + len);
+    der[0] = 0x30;
+    der[1] = (uint8_t)(len - 2);
+    ok = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
+         EVP_PKEY_verify(ctx, der, len, digest, 32) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(pkey);
+    (void)kbs_error_openssl_take(); /* a signature that does not verify leaves an entry */
+    return ok;
+}

@@ -56,6 +56,15 @@ size_t kbs_ec_point_put(const struct kbs_ec_public *k, uint8_t out[KBS_EC_POINT_
 KBS_MUST_CHECK int kbs_ec_point_get(enum kbs_curve curve, struct kbs_span point,
                                     struct kbs_ec_public *ret, struct kbs_error *err);
 
+#define KBS_ES256_BYTES 64
+
+/*
+ * True if r || s (32 bytes each) is an ECDSA signature of a SHA-256 digest by that P-256 key (FIPS
+ * 186-5 section 6.4.2).
+ */
+bool kbs_ec_verify(const struct kbs_ec_public *key, const uint8_t digest[32],
+                   const uint8_t signature[KBS_ES256_BYTES]);
+
 bool kbs_ec_public_equal(const struct kbs_ec_public *a, const struct kbs_ec_public *b);
 
 #endif

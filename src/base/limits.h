@@ -64,6 +64,7 @@
 #define KBS_LIMIT_STORE_BUSY_MS 5000
 
 /* keys */
+#define KBS_LIMIT_ORDER_BYTES 16 /* random name of an order, shared by its record and its deed */
 #define KBS_LIMIT_KEY_PATH_BYTES 255 /* repo/type/tag */
 #define KBS_LIMIT_KID_BYTES 272      /* repo/type/tag/v4294967295 */
 #define KBS_LIMIT_KEY_BYTES_MIN 16
@@ -85,7 +86,11 @@
 /* audit */
 #define KBS_LIMIT_AUDIT_FIELD_BYTES 1024
 #define KBS_LIMIT_AUDIT_RECORD_BYTES 16384
-#define KBS_LIMIT_AUDIT_CLIENTS 64
+#define KBS_LIMIT_AUDIT_CLIENTS 160 /* two a lane, and those of lanes that are being replaced */
+#define KBS_LIMIT_AUDIT_RESERVE_BYTES (64u << 20) /* of the disk, kept for what is not a refusal */
+#define KBS_LIMIT_AUDIT_RETRY_MS 1000 /* how often a ledger that cannot be written is tried */
+#define KBS_LIMIT_AUDIT_REFUSALS_PER_MIN 60 /* records of one kind of refusal, per lane */
+#define KBS_LIMIT_AUDIT_HEAD_MS 300000      /* the longest time without a signed head */
 #define KBS_LIMIT_AUDIT_BATCH 256
 
 #endif

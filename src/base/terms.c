@@ -9,7 +9,8 @@
 #include "base/digest.h"
 #include "base/limits.h"
 
-static const char *const purposes[KBS_PURPOSE_COUNT] = {"none", "release", "import", "sign-token"};
+static const char *const purposes[KBS_PURPOSE_COUNT] = {"none", "release", "import", "sign-token",
+                                                         "sign-row", "sign-head"};
 static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
 static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {
     "unknown", "software", "hardware-host-assisted", "hardware"};

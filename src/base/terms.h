@@ -13,6 +13,8 @@ enum kbs_purpose {
     KBS_PURPOSE_RELEASE = 1,    /* goes to attested TEEs, wrapped */
     KBS_PURPOSE_IMPORT = 2,     /* EC pair that administrators wrap keys to */
     KBS_PURPOSE_SIGN_TOKEN = 3, /* EC pair that signs attestation results */
+    KBS_PURPOSE_SIGN_ROW = 4,   /* EC pair that signs the store's rows; admin lane only */
+    KBS_PURPOSE_SIGN_HEAD = 5,  /* EC pair that signs heads of the ledger; admin lane only */
     KBS_PURPOSE_COUNT
 };
 
@@ -40,6 +42,15 @@ enum kbs_duty {
     KBS_DUTY_RELEASE = 1, /* guest lanes: list `release` */
     KBS_DUTY_ADMIN = 2,   /* the admin lane: list `admin` */
     KBS_DUTY_COUNT
+};
+
+/* What an APPEND is to a mutation of the store; epochs are counted by kbs-audit. */
+enum kbs_phase {
+    KBS_PHASE_NONE = 0,
+    KBS_PHASE_INTENT = 1,  /* about to commit rows with this epoch */
+    KBS_PHASE_OUTCOME = 2, /* rows with this epoch are committed, or never will be */
+    KBS_PHASE_RESTORE = 3, /* an administrator accepts a store with this epoch */
+    KBS_PHASE_COUNT
 };
 
 /* The shape of a released key. */

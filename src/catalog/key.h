@@ -2,6 +2,8 @@
 #ifndef KBS_CATALOG_KEY_H
 #define KBS_CATALOG_KEY_H
 
+#include "base/digest.h"
+#include "base/ec.h"
 #include "base/limits.h"
 #include "base/terms.h"
 
@@ -14,7 +16,10 @@ struct kbs_key {
     enum kbs_locality floor; /* weakest wrap_locality this key may be released at */
     uint32_t bytes;          /* key length */
     uint8_t kcv[KBS_KCV_BYTES];
-    int64_t created_s; /* Unix time */
+    int64_t created_s;                  /* Unix time */
+    uint64_t epoch;                     /* of the mutation that made the row */
+    uint8_t request[KBS_SHA256_BYTES];  /* digest of the administrator's JWS that made it */
+    uint8_t signature[KBS_ES256_BYTES]; /* over the row (catalog/row.h); zeros if there is none */
 };
 
 /* Writes the wire kid repo/type/tag/vN; returns its length. */

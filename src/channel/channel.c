@@ -4,6 +4,9 @@
  * close-on-exec; a second one, or one on a message that is not ATTACH, is closed and the message
  * refused.
  *
+ * Polls are for waiting: a socket almost always has room for a message, and its body arrives with
+ * its header, so both are tried without waiting first (a syscall less for each).
+ *
  * Messages are encoded into a buffer that is freed after each use: a channel is idle most of its
  * life, and the operations behind it cost hundreds of microseconds.
  */
@@ -80,6 +83,9 @@ int kbs_channel_send(int fd, enum kbs_wire_type type, uint64_t id, const void *m
         rest = kbs_span_skip(rest, n < 0 ? 0 : (size_t)n);
     }
     if (r == 0) {
+        ssize_t n = send(fd, rest.p, rest.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        rest = kbs_span_skip(rest, n < 0 ? 0 : (size_t)n);
         r = kbs_io_write_all(fd, rest.p, rest.len, deadline_ns, err);
     }
     kbs_buf_deinit(&frame);
@@ -147,10 +153,21 @@ static ssize_t recv_first(int fd, uint8_t *header, int *ret_fd, uint64_t deadlin
     }
 }
 
+/* What is there already, up to n bytes; errors and end of file are for the read that waits. */
+static size_t recv_at_hand(int fd, uint8_t *p, size_t n)
+{
+    struct iovec iov = {.iov_base = p, .iov_len = n};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT);
+
+    return got < 0 ? 0 : (size_t)got;
+}
+
 static int recv_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
                      struct kbs_error *err)
 {
     uint8_t *to;
+    size_t have;
 
     kbs_buf_deinit(&ret->body);
     kbs_buf_init(&ret->body, KBS_LIMIT_WIRE_BODY_BYTES);
@@ -158,8 +175,9 @@ static int recv_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
     if (to == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
-    if (ret->frame.body_len > 0 &&
-        kbs_io_read_exact(fd, to, ret->frame.body_len, deadline_ns, err) != 0) {
+    have = ret->frame.body_len > 0 ? recv_at_hand(fd, to, ret->frame.body_len) : 0;
+    if (have < ret->frame.body_len &&
+        kbs_io_read_exact(fd, to + have, ret->frame.body_len - have, deadline_ns, err) != 0) {
         return kbs_fail(err, KBS_INPUT,
                         "the peer closed in the middle of a message or was too slow");
     }

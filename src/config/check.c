@@ -7,7 +7,9 @@
  * The profile decides between error and warning: `insecure()` is the one place for that.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -210,6 +212,70 @@ static int check_token(struct kbs_config_loader *l)
     return (mode & 077u) != 0 ? insecure(l, at, "pin_file: others than its owner may use it") : 0;
 }
 
+/* True if `path` lies in `folder` or below; both may be relative. */
+static bool lies_in(const char *path, const char *folder)
+{
+    char parent[PATH_MAX];
+    char real[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    int n = slash == NULL ? snprintf(parent, sizeof(parent), ".")
+                          : snprintf(parent, sizeof(parent), "%.*s/", (int)(slash - path), path);
+    if (n < 0 || (size_t)n >= sizeof(parent)) {
+        return true; /* cannot be told: not to be trusted */
+    }
+    char real_parent[PATH_MAX];
+    if (realpath(parent, real_parent) == NULL || realpath(folder, real) == NULL) {
+        return false;
+    }
+    size_t len = strlen(real);
+    return strncmp(real_parent, real, len) == 0 &&
+           (real_parent[len] == '\0' || real_parent[len] == '/' || len == 1);
+}
+
+/* What a role may write into, file system confinement included, holds nothing that it may not
+ * read. */
+static int check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id, const char *folder)
+{
+    const struct kbs_config *c = l->config;
+    const struct kbs_config_key *key = &kbs_config_keys[id];
+    const char *const apart[] = {c->file, c->token.pin_file, c->audit_path, c->guest.private_key,
+                                 c->admin.private_key};
+    for (size_t i = 0; i < sizeof(apart) / sizeof(apart[0]); i++) {
+        if (apart[i] != NULL && lies_in(apart[i], folder)) {
+            char what[128];
+            snprintf(what, sizeof(what), "%s.%s: a folder with other files of the service in it",
+                     key->table, key->name);
+            return insecure(l, l->at[id], what);
+        }
+    }
+    return 0;
+}
+
+static int check_walls(struct kbs_config_loader *l)
+{
+    struct kbs_config *c = l->config;
+    char folder[PATH_MAX];
+    const char *slash = strrchr(c->store_path, '/');
+    snprintf(folder, sizeof(folder), "%.*s", slash != NULL ? (int)(slash - c->store_path) + 1 : 1,
+             slash != NULL ? c->store_path : ".");
+    c->token.seccomp_log = strcmp(c->token.seccomp, "log") == 0;
+    if (c->token.seccomp_log && insecure(l, l->at[KBS_CONFIG_KEY_TOKEN_SECCOMP],
+                                         "seccomp: \"log\" keeps nothing out") != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < c->token.folders.n; i++) {
+        struct stat st;
+        if (stat(c->token.folders.v[i], &st) != 0 || !S_ISDIR(st.st_mode)) {
+            return kbs_config_fail(l, l->items[KBS_CONFIG_KEY_TOKEN_FOLDERS][i],
+                                   "token.folders: is not a folder");
+        }
+        if (check_apart(l, KBS_CONFIG_KEY_TOKEN_FOLDERS, c->token.folders.v[i]) != 0) {
+            return -1;
+        }
+    }
+    return check_apart(l, KBS_CONFIG_KEY_STORE_PATH, folder);
+}
+
 int kbs_config_check_all(struct kbs_config_loader *l)
 {
     static const struct server_keys guest = {KBS_CONFIG_KEY_GUEST_SOCKETS,
@@ -231,5 +297,5 @@ int kbs_config_check_all(struct kbs_config_loader *l)
         check_parent(l, KBS_CONFIG_KEY_STORE_PATH, c->store_path) != 0) {
         return -1;
     }
-    return check_parent(l, KBS_CONFIG_KEY_AUDIT_PATH, c->audit_path);
+    return check_parent(l, KBS_CONFIG_KEY_AUDIT_PATH, c->audit_path) == 0 ? check_walls(l) : -1;
 }

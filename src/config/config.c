@@ -259,9 +259,25 @@ static void set_defaults(struct kbs_config *c)
     c->issuer = "kbs-hsm";
     c->token.init_args = "";
     c->token.lanes = 2;
+    c->token.seccomp = "kill";
+    c->users = (struct kbs_config_users){
+        .front = "kbs-front", .judge = "kbs-judge", .token = "kbs-token", .audit = "kbs-audit"};
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;
+}
+
+/* Beside the file, like everything that is relative. */
+static int default_store(struct kbs_config_loader *l)
+{
+    struct kbs_buf path = KBS_BUF(8192);
+    kbs_buf_put_str(&path, l->folder);
+    kbs_buf_put_str(&path, "store/store.db");
+    if (kbs_buf_cstr(&path) != NULL) {
+        l->config->store_path = kbs_arena_cstr(&l->config->arena, kbs_buf_span(&path));
+    }
+    kbs_buf_deinit(&path);
+    return l->config->store_path != NULL ? 0 : no_memory(l);
 }
 
 static int load(struct kbs_config_loader *l, const char *path, struct kbs_span text)
@@ -282,6 +298,9 @@ static int load(struct kbs_config_loader *l, const char *path, struct kbs_span t
     int rc = parse(l, text);
     if (rc == 0) {
         rc = check_required(l);
+    }
+    if (rc == 0 && c->store_path == NULL) {
+        rc = default_store(l);
     }
     if (rc == 0) {
         rc = kbs_config_check_all(l);

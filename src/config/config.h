@@ -15,6 +15,7 @@
 #define KBS_CONFIG_CERTIFICATE_BYTES 65536
 #define KBS_CONFIG_ADMIN_KEY_BYTES 1024
 #define KBS_CONFIG_WARNINGS 8
+#define KBS_CONFIG_FOLDERS 16
 
 /* A list of strings; the strings end in NUL and live as long as the configuration. */
 struct kbs_config_strings {
@@ -48,7 +49,18 @@ struct kbs_config_token {
     const char *pin_file;  /* never read here */
     const char *init_args; /* "" if there are none */
     struct kbs_config_strings env; /* NAME=value */
-    uint32_t lanes;                /* guest lanes, 1 to KBS_LIMIT_LANES */
+    const char *seccomp;           /* "kill" or "log" */
+    bool seccomp_log;
+    struct kbs_config_strings folders; /* what the module reads and writes; resolved */
+    uint32_t lanes;                    /* guest lanes, 1 to KBS_LIMIT_LANES */
+};
+
+/* [users]: whom the roles run as when kbsd is started as root. Names, or numbers. */
+struct kbs_config_users {
+    const char *front;
+    const char *judge;
+    const char *token;
+    const char *audit;
 };
 
 struct kbs_config {
@@ -60,6 +72,7 @@ struct kbs_config {
     struct kbs_config_strings admin_key_paths;
     struct kbs_span admin_keys[KBS_LIMIT_ADMIN_KEYS]; /* PEM, as found in those files at load */
     struct kbs_config_token token;
+    struct kbs_config_users users;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;

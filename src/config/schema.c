@@ -47,7 +47,11 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(TOKEN_INIT_ARGS, "token", "init_args", STRING, false, 0, 2048, token.init_args, NULL),
     KEY(TOKEN_ENV, "token", "env", STRINGS, false, 0, 16, token.env, kbs_config_check_env),
     KEY(TOKEN_LANES, "token", "lanes", NUMBER, false, 1, KBS_LIMIT_LANES, token.lanes, NULL),
-    KEY(STORE_PATH, "store", "path", PATH, true, 1, PATH_BYTES, store_path, NULL),
+    KEY(TOKEN_SECCOMP, "token", "seccomp", STRING, false, 1, 16, token.seccomp,
+        kbs_config_check_seccomp),
+    KEY(TOKEN_FOLDERS, "token", "folders", PATHS, false, 0, KBS_CONFIG_FOLDERS, token.folders,
+        NULL),
+    KEY(STORE_PATH, "store", "path", PATH, false, 1, PATH_BYTES, store_path, NULL),
     KEY(AUDIT_PATH, "audit", "path", PATH, true, 1, PATH_BYTES, audit_path, NULL),
     KEY(SESSION_MIN, "attestation_service", "timeout", NUMBER, false, 1, 1440, session_min, NULL),
     KEY(ALLOW_SAMPLE, "attestation_service", "allow_sample", BOOLEAN, false, 0, 0, allow_sample,
@@ -57,12 +61,33 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(TOKEN_MIN, "attestation_token", "duration_min", NUMBER, false, 1, 1440, token_min, NULL),
     KEY(MAX_CONNECTIONS, "limits", "max_connections", NUMBER, false, 1, KBS_LIMIT_FRONT_CONNECTIONS,
         max_connections, NULL),
+    KEY(USER_FRONT, "users", "front", STRING, false, 1, 32, users.front, kbs_config_check_user),
+    KEY(USER_JUDGE, "users", "judge", STRING, false, 1, 32, users.judge, kbs_config_check_user),
+    KEY(USER_TOKEN, "users", "token", STRING, false, 1, 32, users.token, kbs_config_check_user),
+    KEY(USER_AUDIT, "users", "audit", STRING, false, 1, 32, users.audit, kbs_config_check_user),
 };
 
 const char *kbs_config_check_mode(const char *value)
 {
     bool known = strcmp(value, "production") == 0 || strcmp(value, "demo") == 0;
     return known ? NULL : "must be \"production\" or \"demo\"";
+}
+
+const char *kbs_config_check_seccomp(const char *value)
+{
+    bool known = strcmp(value, "kill") == 0 || strcmp(value, "log") == 0;
+    return known ? NULL : "must be \"kill\" or \"log\"";
+}
+
+/* A name as useradd(8) takes it, or a number below the last one, which means "nobody given". */
+const char *kbs_config_check_user(const char *value)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789_-";
+    if (strspn(value, letters) != strlen(value) || value[0] == '-') {
+        return "must be a user's name or number";
+    }
+    bool number = strspn(value, "0123456789") == strlen(value);
+    return number && strlen(value) > 9 ? "is too large a number" : NULL;
 }
 
 static const char *unix_parse(const char *path, struct kbs_config_socket *ret)

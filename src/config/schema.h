@@ -45,6 +45,8 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_TOKEN_INIT_ARGS,
     KBS_CONFIG_KEY_TOKEN_ENV,
     KBS_CONFIG_KEY_TOKEN_LANES,
+    KBS_CONFIG_KEY_TOKEN_SECCOMP,
+    KBS_CONFIG_KEY_TOKEN_FOLDERS,
     KBS_CONFIG_KEY_STORE_PATH,
     KBS_CONFIG_KEY_AUDIT_PATH,
     KBS_CONFIG_KEY_SESSION_MIN,
@@ -52,6 +54,10 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_ISSUER,
     KBS_CONFIG_KEY_TOKEN_MIN,
     KBS_CONFIG_KEY_MAX_CONNECTIONS,
+    KBS_CONFIG_KEY_USER_FRONT,
+    KBS_CONFIG_KEY_USER_JUDGE,
+    KBS_CONFIG_KEY_USER_TOKEN,
+    KBS_CONFIG_KEY_USER_AUDIT,
     KBS_CONFIG_KEY_COUNT
 };
 
@@ -87,5 +93,7 @@ const char *kbs_config_check_plain_socket(const char *value);
 const char *kbs_config_check_uri(const char *value);
 const char *kbs_config_check_env(const char *value);
 const char *kbs_config_check_issuer(const char *value);
+const char *kbs_config_check_seccomp(const char *value);
+const char *kbs_config_check_user(const char *value);
 
 #endif

@@ -131,14 +131,18 @@ static void answer_metrics(struct kbs_conn *conn, bool keep_alive)
 bool kbs_answer_local(struct kbs_conn *conn, enum kbs_route route, bool keep_alive)
 {
     const struct kbs_http_response empty = {.status = 200};
-    bool ready = kbs_lanes_attached(conn->owner->lanes) > 0 && !conn->owner->draining;
+    bool ledger_down = conn->owner->lanes->ledger_down;
+    bool ready =
+        kbs_lanes_attached(conn->owner->lanes) > 0 && !conn->owner->draining && !ledger_down;
 
     if (route == KBS_ROUTE_HEALTHZ || (route == KBS_ROUTE_READYZ && ready)) {
         kbs_answer_send(conn, &empty, keep_alive);
         return true;
     }
     if (route == KBS_ROUTE_READYZ) {
-        send_error(conn, 503, kbs_category_variant(KBS_BUSY), "no lane is ready", keep_alive);
+        send_error(conn, 503, kbs_category_variant(KBS_BUSY),
+                   ledger_down ? "the audit ledger cannot be written" : "no lane is ready",
+                   keep_alive);
         return true;
     }
     if (route == KBS_ROUTE_METRICS) {

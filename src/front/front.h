@@ -19,6 +19,7 @@ struct kbs_front {
     struct kbs_acceptor acceptor;
     struct kbs_tls_context *tls;
     bool closing;
+    bool production;
     int exit_status;
 };
 

@@ -40,6 +40,7 @@ struct kbs_lanes {
     struct kbs_lanes_waiting queue[KBS_LIMIT_FRONT_QUEUE]; /* oldest first */
     uint32_t waiting;
     uv_timer_t absence; /* private: runs from the loss of the last lane, for absent_ms */
+    bool ledger_down; /* HEALTH: nothing can be answered, so we are not ready */
 };
 
 /* kbs_lanes_submit(): conditions; nothing was taken. */

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "channel/channel.h"
+#include "confine/confine.h"
 #include "front/front.h"
 
 #define CONTROL_MS 1000      /* for the rest of a control message whose first byte is here */
@@ -68,16 +69,24 @@ static void drain(struct kbs_front *f)
     kbs_conns_drain(&f->conns);
 }
 
-/* One message of the running phase: ATTACH lane, DRAIN. */
+/* One message of the running phase: ATTACH lane, HEALTH, DRAIN. */
 static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
+    struct kbs_wire_health health;
     int fd = m->fd;
 
     if (m->frame.type == KBS_WIRE_DRAIN) {
         if (!f->conns.draining) {
             drain(f);
         }
+        return 0;
+    }
+    if (m->frame.type == KBS_WIRE_HEALTH) {
+        if (kbs_channel_msg_decode(m, KBS_WIRE_HEALTH, &health, err) < 0) {
+            return -1;
+        }
+        f->lanes.ledger_down = health.writable == 0;
         return 0;
     }
     if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
@@ -115,6 +124,9 @@ static void on_control(uv_poll_t *poll, int status, int events)
 static int start_loop(struct kbs_front *f, struct kbs_error *err)
 {
     const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("kbs-front")};
+    const struct kbs_confine_plan plan = {.role = KBS_CONFINE_FRONT,
+                                          .production = f->production,
+                                          .descriptors = f->conns.max + SPARE_DESCRIPTORS};
 
     kbs_lanes_init(&f->lanes);
     if (kbs_acceptor_start(&f->acceptor, &f->loop, err) < 0) {
@@ -127,6 +139,9 @@ static int start_loop(struct kbs_front *f, struct kbs_error *err)
     }
     f->control.data = f;
     f->drain_timer.data = f;
+    if (kbs_confine(&plan, err) != 0) {
+        return -1;
+    }
     return kbs_channel_send(KBS_FD_CONTROL, KBS_WIRE_READY, 0, &ready, -1,
                             kbs_deadline_in_ms(CONTROL_MS), err);
 }
@@ -176,7 +191,8 @@ static int serve(struct kbs_front *f, struct kbs_error *err)
 {
     raise_descriptor_limit(f);
     wire_up(f);
-    if (uv_loop_init(&f->loop) != 0) {
+    /* Newer versions of libuv would hand system calls to the kernel past the seccomp filter. */
+    if (setenv("UV_USE_IO_URING", "0", 1) != 0 || uv_loop_init(&f->loop) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the event loop cannot be made");
     }
     if (start_loop(f, err) < 0) {
@@ -193,13 +209,16 @@ static void front_free(struct kbs_front *f)
     free(f);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_front *f = NULL;
     int status;
     int r;
 
+    if (kbs_confine_print(KBS_CONFINE_FRONT, argc, argv)) {
+        return KBS_EXIT_OK;
+    }
     if (kbs_process_harden(KBS_FD_CONTROL, &err) < 0 || (f = calloc(1, sizeof(*f))) == NULL) {
         kbs_log_error("start-failed", &err);
         return KBS_EXIT_FAILURE;
@@ -214,7 +233,9 @@ int main(void)
     if (r != 0) {
         kbs_log_error("failed", &err);
     }
-    status = r != 0 ? KBS_EXIT_FAILURE : f->exit_status;
+    status = r == 0                      ? f->exit_status
+             : err.category == KBS_INPUT ? KBS_EXIT_CONFIG
+                                         : KBS_EXIT_FAILURE;
     front_free(f);
     return status;
 }

@@ -26,6 +26,7 @@ static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m,
     if (config.lanes == 0 || config.lanes > KBS_LIMIT_LANES) {
         return kbs_fail(err, KBS_INPUT, "the number of lanes is out of range");
     }
+    f->production = config.production != 0;
     f->conns.listener = (enum kbs_listener)config.listener;
     f->conns.max = config.max_connections;
     f->lanes.count = config.lanes;

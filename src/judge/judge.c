@@ -20,6 +20,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "channel/channel.h"
+#include "confine/confine.h"
 
 /* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
 #define JUDGE_GO_ON (-1)
@@ -121,6 +122,28 @@ static int judge_open(struct judge *j, struct kbs_error *err)
     return kbs_api_new(&setup, &j->api, err);
 }
 
+/* The store's folder is all that is left of the file system: SQLite makes files beside the store. */
+static int judge_confine(const struct judge *j, struct kbs_error *err)
+{
+    char folder[4096];
+    const char *const folders[] = {folder};
+    const struct kbs_confine_plan plan = {.role = KBS_CONFINE_JUDGE,
+                                          .production = j->config.production != 0,
+                                          .folders = folders,
+                                          .n_folders = 1};
+
+    if (!kbs_span_to_cstr(j->config.store_path, folder, sizeof(folder))) {
+        return kbs_fail(err, KBS_INPUT, "the store's path is too long");
+    }
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL) {
+        memcpy(folder, ".", sizeof("."));
+    } else {
+        slash[slash == folder ? 1 : 0] = '\0';
+    }
+    return kbs_confine(&plan, err);
+}
+
 static int judge_ready(struct judge *j, struct kbs_error *err)
 {
     struct kbs_wire_ready ready = {.detail = kbs_span_str(kbs_api_describe(j->api))};
@@ -204,8 +227,14 @@ static int judge_step(struct judge *j)
                            {.fd = j->token, .events = POLLIN},
                            {.fd = j->ledger, .events = POLLIN}};
 
-    if (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0) {
+    int ready = poll(fds, sizeof(fds) / sizeof(fds[0]), kbs_api_wait_ms(j->api));
+    if (ready < 0) {
         return JUDGE_GO_ON; /* EINTR: we have no signal handlers, but a debugger may stop us */
+    }
+    if (ready == 0) {
+        enum kbs_exit status = kbs_api_tick(j->api);
+
+        return status == KBS_EXIT_OK ? JUDGE_GO_ON : (int)status;
     }
     if (fds[0].revents != 0) {
         return judge_control(j);
@@ -226,7 +255,8 @@ static enum kbs_exit judge_main(struct judge *j)
     struct kbs_error err = KBS_ERROR_NONE;
     int status = JUDGE_GO_ON;
 
-    if (judge_configure(j, &err) != 0 || judge_open(j, &err) != 0 || judge_ready(j, &err) != 0) {
+    if (judge_configure(j, &err) != 0 || judge_open(j, &err) != 0 || judge_confine(j, &err) != 0 ||
+        judge_ready(j, &err) != 0) {
         kbs_log_error("start_failed", &err);
         return err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "confine/confine.h"
 #include "judge/judge.h"
 #include "store/store.h"
 
@@ -26,11 +27,15 @@ int main(int argc, char **argv)
 {
     struct kbs_error err = KBS_ERROR_NONE;
 
+    if (kbs_confine_print(KBS_CONFINE_JUDGE, argc, argv)) {
+        return KBS_EXIT_OK;
+    }
     if (argc == 3 && strcmp(argv[1], "--migrate") == 0) {
         return (int)migrate(argv[2]);
     }
     if (argc != 1) {
-        fprintf(stderr, "usage: kbs-judge --migrate PATH (otherwise started by kbsd)\n");
+        fprintf(stderr,
+                "usage: kbs-judge --migrate PATH | --print-seccomp (otherwise started by kbsd)\n");
         return 2;
     }
     if (kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {

@@ -70,6 +70,17 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     "CREATE TABLE admin ("
     " thumbprint TEXT PRIMARY KEY,"
     " sequence INTEGER NOT NULL CHECK (sequence >= 0)) STRICT, WITHOUT ROWID;",
+
+    /* Rows that were made before they were signed have no signature and are never released. */
+    "ALTER TABLE key ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE key ADD COLUMN request TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE key ADD COLUMN signature BLOB NOT NULL DEFAULT x'';"
+    "CREATE TABLE epoch ("
+    " one INTEGER PRIMARY KEY CHECK (one = 1),"
+    " epoch INTEGER NOT NULL CHECK (epoch >= 0),"
+    " manifest BLOB NOT NULL CHECK (length(manifest) = 32),"
+    " signature BLOB NOT NULL) STRICT;"
+    "INSERT INTO epoch (one, epoch, manifest, signature) VALUES (1, 0, zeroblob(32), x'');",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

@@ -11,7 +11,7 @@
 
 /* "KBSH", in the file's header: says whose file this is before any of it is believed. */
 #define KBS_STORE_APPLICATION_ID 0x4b425348
-#define KBS_STORE_SCHEMA 1
+#define KBS_STORE_SCHEMA 2
 
 enum kbs_sql {
     /* on the connection that does not wait for the disk */
@@ -27,8 +27,14 @@ enum kbs_sql {
     KBS_SQL_KEY_BY_VERSION,
     KBS_SQL_KEY_LATEST,
     KBS_SQL_KEY_LIST,
+    KBS_SQL_KEY_EPOCHS,
+    KBS_SQL_EPOCH_GET,
     /* on the connection that does */
+    KBS_SQL_DURABLE_BEGIN,
+    KBS_SQL_DURABLE_COMMIT,
+    KBS_SQL_DURABLE_ROLLBACK,
     KBS_SQL_KEY_INSERT,
+    KBS_SQL_EPOCH_SET,
     KBS_SQL_ADMIN_ADVANCE,
     KBS_SQL_COUNT
 };
@@ -96,5 +102,9 @@ int64_t kbs_sql_column_int(struct kbs_store *s, enum kbs_sql which, int column);
 struct kbs_span kbs_sql_column_bytes(struct kbs_store *s, enum kbs_sql which, int column);
 /* Copies exactly n bytes; false if the column has another length. */
 bool kbs_sql_column_exact(struct kbs_store *s, enum kbs_sql which, int column, void *out, size_t n);
+
+/* The key row under the cursor of a statement over KEY_COLUMNS. False if it is not one we wrote. */
+bool kbs_sql_key_read(struct kbs_store *s, enum kbs_sql which, struct kbs_key *ret);
+#define KBS_SQL_KEY_POLICY 9 /* the column of the policy's text */
 
 #endif

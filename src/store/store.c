@@ -36,7 +36,9 @@
 #define SESSION_COLUMNS                                                                     \
     "cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s, binding, attested_s," \
     " tee_curve, tee_point, report_digest, claims"
-#define KEY_COLUMNS "id, version, path, purpose, provenance, floor, bytes, kcv, created_s, policy"
+#define KEY_COLUMNS                                                                 \
+    "id, version, path, purpose, provenance, floor, bytes, kcv, created_s, policy," \
+    " epoch, request, signature"
 
 static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -62,8 +64,15 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_KEY_LATEST] =
         "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 ORDER BY version DESC LIMIT 1",
     [KBS_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM key ORDER BY path, version LIMIT ?1",
-    [KBS_SQL_KEY_INSERT] =
-        "INSERT INTO key (" KEY_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    [KBS_SQL_KEY_EPOCHS] = "SELECT " KEY_COLUMNS " FROM key ORDER BY epoch, path, version",
+    [KBS_SQL_EPOCH_GET] = "SELECT epoch, manifest, signature FROM epoch WHERE one = 1",
+    [KBS_SQL_KEY_INSERT] = "INSERT INTO key (" KEY_COLUMNS
+                           ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    [KBS_SQL_EPOCH_SET] = "UPDATE epoch SET epoch = ?1, manifest = ?2, signature = ?3"
+                          " WHERE one = 1 AND epoch = ?4",
+    [KBS_SQL_DURABLE_BEGIN] = "BEGIN IMMEDIATE",
+    [KBS_SQL_DURABLE_COMMIT] = "COMMIT",
+    [KBS_SQL_DURABLE_ROLLBACK] = "ROLLBACK",
     [KBS_SQL_ADMIN_ADVANCE] =
         "INSERT INTO admin (thumbprint, sequence) VALUES (?1, ?2) ON CONFLICT (thumbprint)"
         " DO UPDATE SET sequence = excluded.sequence WHERE excluded.sequence > admin.sequence",
@@ -71,7 +80,7 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
 
 static bool sql_is_durable(enum kbs_sql which)
 {
-    return which >= KBS_SQL_KEY_INSERT;
+    return which >= KBS_SQL_DURABLE_BEGIN;
 }
 
 static int sql_busy(void *ctx, int calls)

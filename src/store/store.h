@@ -65,10 +65,34 @@ KBS_MUST_CHECK int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t s
 KBS_MUST_CHECK int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
                                             struct kbs_error *err);
 
-/* Catalog. `policy` is the release policy's text, empty for none (deny). */
-KBS_MUST_CHECK int kbs_store_key_insert(
-    struct kbs_store *s, const struct kbs_key *key, struct kbs_span policy,
-    struct kbs_error *err); /* KBS_CONFLICT if path/version exists */
+/* The store's own row: how many mutations there were, and a chain over all rows. */
+struct kbs_store_epoch {
+    uint64_t epoch;
+    uint8_t manifest[KBS_SHA256_BYTES];
+    uint8_t signature[KBS_ES256_BYTES]; /* zeros if there is none, as in a new store */
+};
+KBS_MUST_CHECK int kbs_store_epoch_get(struct kbs_store *s, struct kbs_store_epoch *ret,
+                                       struct kbs_error *err);
+/* The chain over the rows that are there now (catalog/row.h). */
+KBS_MUST_CHECK int kbs_store_manifest(struct kbs_store *s, uint8_t ret[KBS_SHA256_BYTES],
+                                      struct kbs_error *err);
+
+/* A mutation; all borrowed. */
+struct kbs_store_mutation {
+    const struct kbs_key *key; /* a new row, signed; NULL to change the epoch alone */
+    struct kbs_span policy;    /* its release policy's text, empty for none (deny) */
+    struct kbs_span request;   /* the administrator's JWS; key->request is its digest */
+    uint64_t from_epoch;       /* what the store must be at */
+    struct kbs_store_epoch epoch;
+};
+/*
+ * Row and epoch in one durable transaction. KBS_CONFLICT if path and version, or id and version,
+ * exist, or if the store is not at from_epoch.
+ */
+KBS_MUST_CHECK int kbs_store_commit(struct kbs_store *s, const struct kbs_store_mutation *m,
+                                    struct kbs_error *err);
+
+/* Catalog. */
 /* version 0: the latest. KBS_MISSING. `policy` may be NULL; else it is appended to. */
 KBS_MUST_CHECK int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, uint32_t version,
                                      struct kbs_key *ret, struct kbs_buf *policy,

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,7 +61,20 @@ static int place(int fd, int where)
     return fd == where ? fcntl(fd, F_SETFD, 0) : dup2(fd, where);
 }
 
-_Noreturn static void become(const char *path, char *const argv[], int null_fd, int control)
+/* For good: from root, setresuid() takes all capabilities along. */
+static int change_user(const struct kbsd_user *as)
+{
+    if (!as->own) {
+        return 0;
+    }
+    return setgroups(0, NULL) != 0 || setresgid(as->gid, as->gid, as->gid) != 0 ||
+                   setresuid(as->uid, as->uid, as->uid) != 0
+               ? -1
+               : 0;
+}
+
+_Noreturn static void become(const char *path, char *const argv[], const struct kbsd_user *as,
+                             int null_fd, int control)
 {
     char *const environment[] = {NULL};
     unsigned int first_closed = control >= 0 ? KBS_FD_CONTROL + 1 : KBS_FD_CONTROL;
@@ -70,15 +84,15 @@ _Noreturn static void become(const char *path, char *const argv[], int null_fd, 
      * where it goes. */
     if (place(null_fd, STDIN_FILENO) < 0 || place(null_fd, STDOUT_FILENO) < 0 ||
         (control >= 0 && place(control, KBS_FD_CONTROL) < 0) ||
-        close_range(first_closed, ~0u, 0) != 0) {
+        close_range(first_closed, ~0u, 0) != 0 || change_user(as) != 0) {
         _exit(KBSD_EXIT_NOT_EXECUTED);
     }
     (void)execve(path, argv, environment);
     _exit(KBSD_EXIT_NOT_EXECUTED);
 }
 
-int kbsd_spawn(const char *folder, const char *name, char *const argv[], int null_fd, int control,
-               pid_t *ret_pid, struct kbs_error *err)
+int kbsd_spawn(const char *folder, const char *name, char *const argv[], const struct kbsd_user *as,
+               int null_fd, int control, pid_t *ret_pid, struct kbs_error *err)
 {
     char path[PATH_BYTES];
     if (role_path(folder, name, path, err) != 0) {
@@ -89,7 +103,7 @@ int kbsd_spawn(const char *folder, const char *name, char *const argv[], int nul
         return kbs_fail_errno(err, KBS_INTERNAL, "%s cannot be started: fork", name);
     }
     if (pid == 0) {
-        become(path, argv, null_fd, control);
+        become(path, argv, as, null_fd, control);
     }
     *ret_pid = pid;
     return 0;

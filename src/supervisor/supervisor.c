@@ -58,6 +58,7 @@ struct supervisor {
     int status; /* to exit with */
     int signal_fd;
     int null_fd;
+    struct kbsd_users users;
     struct kbsd_listeners guest;
     struct kbsd_listeners admin;
     struct kbsd_child migrate;
@@ -70,6 +71,7 @@ struct supervisor {
     bool pin_latched;
     bool announced;
     bool announce_due;
+    bool ledger_down; /* kbs-audit says that it cannot write */
 };
 
 static struct kbsd_unit *audit_of(struct supervisor *s)
@@ -318,12 +320,34 @@ static void login_done(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
 
 /* Messages */
 
+/* Passes on to a front whether the ledger can be written; one that does not take it is dying. */
+static void tell_health(const struct supervisor *s, const struct kbsd_unit *front)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_health health = {.writable = s->ledger_down ? 0 : 1};
+    if (front->children[0].state == KBSD_READY &&
+        kbs_channel_send(front->children[0].control, KBS_WIRE_HEALTH, 0, &health, -1,
+                         kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
+        kbs_log_error("health", &err);
+    }
+}
+
+static void ledger_health(struct supervisor *s, const struct kbs_wire_health *health)
+{
+    s->ledger_down = health->writable == 0;
+    kbs_log(s->ledger_down ? KBS_LOG_ERROR : KBS_LOG_INFO, "ledger-health", "writable=%d",
+            health->writable);
+    tell_health(s, front_of(s, KBS_LISTENER_GUEST));
+    tell_health(s, front_of(s, KBS_LISTENER_ADMIN));
+}
+
 static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
                     const struct kbs_channel_msg *m)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_wire_login_done done;
     struct kbs_wire_ready ready;
+    struct kbs_wire_health health;
     char text[256];
     enum kbsd_state next = kbsd_role_next(c->role, c->state, m->frame.type);
     int rc = next == KBSD_GONE ? -1 : 0;
@@ -331,6 +355,8 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
         rc = kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, &err);
     } else if (rc == 0 && m->frame.type == KBS_WIRE_READY) {
         rc = kbs_channel_msg_decode(m, KBS_WIRE_READY, &ready, &err);
+    } else if (rc == 0 && m->frame.type == KBS_WIRE_HEALTH) {
+        rc = kbs_channel_msg_decode(m, KBS_WIRE_HEALTH, &health, &err);
     }
     if (rc != 0) {
         kbs_log(KBS_LOG_ERROR, "role-broken", "unit=%s name=%s child=%ld state=%s sent=%s", u->name,
@@ -345,6 +371,8 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
     c->state = next;
     if (m->frame.type == KBS_WIRE_LOGIN_DONE) {
         login_done(s, u, c, &done);
+    } else if (m->frame.type == KBS_WIRE_HEALTH) {
+        ledger_health(s, &health);
     } else if (m->frame.type == KBS_WIRE_LOGIN_WANT) {
         /* Others may come first: neither it nor its judge, which waits for it, is slow. */
         u->children[0].deadline_ns = u->children[1].deadline_ns = KBS_DEADLINE_NONE;
@@ -493,6 +521,7 @@ static void start_due(struct supervisor *s)
         const struct kbsd_start with = {
             .config = s->config,
             .folder = s->options->libexec,
+            .users = &s->users,
             .null_fd = s->null_fd,
             .listeners = u->listener == KBS_LISTENER_GUEST ? &s->guest : &s->admin,
             .audit_control = audit_of(s)->children[0].control,
@@ -507,6 +536,13 @@ static void start_due(struct supervisor *s)
 
 static void unit_serves(struct supervisor *s, struct kbsd_unit *u)
 {
+    if (u->kind == KBSD_UNIT_AUDIT && s->ledger_down) {
+        s->ledger_down = false; /* it has just written its first record */
+        tell_health(s, front_of(s, KBS_LISTENER_GUEST));
+        tell_health(s, front_of(s, KBS_LISTENER_ADMIN));
+    } else if (u->kind == KBSD_UNIT_FRONT && s->ledger_down) {
+        tell_health(s, u);
+    }
     u->ready_ns = kbs_clock_mono_ns();
     s->announce_due = true;
 }
@@ -748,7 +784,8 @@ static int start_migration(struct supervisor *s, struct kbs_error *err)
     if (snprintf(store, sizeof(store), "%s", s->config->store_path) >= (int)sizeof(store)) {
         return kbs_fail(err, KBS_INPUT, "the path of the store is too long");
     }
-    if (kbsd_spawn(s->options->libexec, name, argv, s->null_fd, -1, &s->migrate.pid, err) != 0) {
+    if (kbsd_spawn(s->options->libexec, name, argv, &s->users.of[KBSD_MIGRATE], s->null_fd, -1,
+                   &s->migrate.pid, err) != 0) {
         return -1;
     }
     s->migrate.state = KBSD_STARTING;
@@ -774,6 +811,9 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
         if (kbsd_spawn_check(s->options->libexec, kbsd_role_name(roles[i]), err) != 0) {
             return -1;
         }
+    }
+    if (kbsd_users_find(s->config, &s->users, err) != 0) {
+        return -1;
     }
     s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (s->null_fd < 0) {

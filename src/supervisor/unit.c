@@ -87,7 +87,8 @@ static int spawn(struct kbsd_unit *u, struct kbsd_child *c, const struct kbsd_st
     if (kbs_channel_pair(pair, err) != 0) {
         return -1;
     }
-    int rc = kbsd_spawn(with->folder, name, argv, with->null_fd, pair[1], &c->pid, err);
+    int rc = kbsd_spawn(with->folder, name, argv, &with->users->of[c->role], with->null_fd, pair[1],
+                        &c->pid, err);
     kbs_io_close(&pair[1]);
     if (rc != 0) {
         kbs_io_close(&pair[0]);
@@ -188,7 +189,12 @@ static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c
                            struct kbs_error *err)
 {
     struct kbs_buf env = KBS_BUF(32768);
+    struct kbs_buf paths = KBS_BUF(KBS_CONFIG_FOLDERS * 8192);
     struct kbs_wire_list_builder list = {.buf = &env};
+    struct kbs_wire_list_builder folders = {.buf = &paths};
+    for (size_t i = 0; i < c->token.folders.n; i++) {
+        kbs_wire_list_add(&folders, kbs_span_str(c->token.folders.v[i]));
+    }
     for (size_t i = 0; i < c->token.env.n; i++) {
         kbs_wire_list_add(&list, kbs_span_str(c->token.env.v[i]));
     }
@@ -200,12 +206,18 @@ static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c
         .uri = kbs_span_str(c->token.uri),
         .init_args = kbs_span_str(c->token.init_args),
         .env = kbs_wire_list_done(&list),
+        .seccomp = c->token.seccomp_log ? KBS_SECCOMP_LOG : KBS_SECCOMP_KILL,
+        .folders = kbs_wire_list_done(&folders),
     };
     int rc = kbs_buf_check(&env, "the token's environment", err);
+    if (rc == 0) {
+        rc = kbs_buf_check(&paths, "the token's folders", err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[1], KBS_WIRE_CONFIG_TOKEN, &config, -1, err);
     }
     kbs_buf_deinit(&env);
+    kbs_buf_deinit(&paths);
     return rc;
 }
 
@@ -217,13 +229,18 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
     int front[2] = {-1, -1};  /* front, judge */
     int orders[2] = {-1, -1}; /* judge, token */
     int ledger[2] = {-1, -1}; /* judge, audit */
+    int deeds[2] = {-1, -1};  /* token, audit */
+    enum kbs_attach client =
+        u->listener == KBS_LISTENER_ADMIN ? KBS_ATTACH_CLIENT_ADMIN : KBS_ATTACH_CLIENT;
     int rc = -1;
     if (kbs_channel_pair(front, err) == 0 && kbs_channel_pair(orders, err) == 0 &&
-        kbs_channel_pair(ledger, err) == 0 && spawn(u, judge, with, err) == 0 &&
-        spawn(u, token, with, err) == 0 &&
-        attach(&audit, KBS_ATTACH_CLIENT, with->client_index, ledger[1], err) == 0 &&
+        kbs_channel_pair(ledger, err) == 0 && kbs_channel_pair(deeds, err) == 0 &&
+        spawn(u, judge, with, err) == 0 && spawn(u, token, with, err) == 0 &&
+        attach(&audit, client, with->client_index, ledger[1], err) == 0 &&
+        attach(&audit, KBS_ATTACH_CLIENT_TOKEN, with->client_index, deeds[1], err) == 0 &&
         configure_token(u, with->config, err) == 0 &&
         attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
+        attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
         attach_file(token, KBS_ATTACH_PIN, with->config->token.pin_file, O_RDONLY, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
         configure_judge(u, with->config, err) == 0 &&
@@ -237,6 +254,7 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
     for (size_t i = 0; i < 2; i++) {
         kbs_io_close(&orders[i]);
         kbs_io_close(&ledger[i]);
+        kbs_io_close(&deeds[i]);
     }
     return rc;
 }

@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "supervisor/listen.h"
 #include "supervisor/role.h"
+#include "supervisor/users.h"
 
 enum kbsd_unit_kind {
     KBSD_UNIT_AUDIT,
@@ -50,6 +51,7 @@ struct kbsd_unit {
 struct kbsd_start {
     const struct kbs_config *config;
     const char *folder; /* of the role executables */
+    const struct kbsd_users *users;
     int null_fd;
     const struct kbsd_listeners *listeners; /* FRONT: of that front */
     int audit_control;                      /* LANE: to attach a client to */

@@ -45,16 +45,18 @@ struct kbs_wire_list {
     F(m, BYTES, issuer) F(m, U32, session_s) F(m, U32, token_s) F(m, LIST, admin_keys)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
- * NAME=value
+ * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves
  */
 #define KBS_WIRE_CONFIG_TOKEN_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, BYTES, module) F(m, BYTES, uri) \
-    F(m, BYTES, init_args) F(m, LIST, env)
+    F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
 #define KBS_WIRE_ATTACH_FIELDS(F, m) F(m, U8, what) F(m, U32, index)
 /* role -> kbsd */
 #define KBS_WIRE_READY_FIELDS(F, m) F(m, BYTES, detail)
+/* kbs-audit -> kbsd, and kbsd -> every kbs-front. writable: 0 while the ledger cannot be written */
+#define KBS_WIRE_HEALTH_FIELDS(F, m) F(m, U8, writable)
 #define KBS_WIRE_LOGIN_DONE_FIELDS(F, m) F(m, U8, ok) F(m, U8, pin_error) F(m, BYTES, detail)
 
 /*
@@ -72,9 +74,17 @@ struct kbs_wire_list {
     F(m, U32, status) F(m, BYTES, content_type) F(m, BYTES, cookie) F(m, U64, cookie_expires_s) \
     F(m, U32, retry_after_s) F(m, BYTES, body)
 
-/* kbs-judge -> kbs-audit; fields: names and values in turn. Answered by ACK once durable. */
-#define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, LIST, fields)
+/*
+ * kbs-judge, kbs-token -> kbs-audit; fields: names and values in turn; phase: enum kbs_phase, with the epoch
+ * of the mutation (0 for NONE). Answered by ACK: its number once it is durable, 0 if it could not be written.
+ */
+#define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, LIST, fields)
 #define KBS_WIRE_ACK_FIELDS(F, m) F(m, U64, seq)
+/*
+ * kbs-audit -> kbs-judge, answer to HEAD_WANT: number and hash (32 bytes) of the newest durable record, the
+ * newest epoch of an intent or restore, and whether its outcome is known (a restore's always is)
+ */
+#define KBS_WIRE_HEAD_FIELDS(F, m) F(m, U64, seq) F(m, BYTES, hash) F(m, U64, epoch) F(m, U8, outcome)
 
 /*
  * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
@@ -82,33 +92,42 @@ struct kbs_wire_list {
  */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
-    F(m, BYTES, sign_public) F(m, BYTES, import_public)
+    F(m, BYTES, sign_public) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public)
 /*
- * List `release`. kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve;
+ * List `release`. order: 16 random bytes that the `release` record and the deed both carry (so too
+ * in GENERATE and IMPORT); kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve;
  * re-validated by kbs-token); formats: enum kbs_format, one byte each, most wanted first; floor:
  * enum kbs_locality; party_v: 32 bytes; empty_context: 1 leaves both party infos out; salt: COSE
  * only
  */
 #define KBS_WIRE_RELEASE_FIELDS(F, m) \
-    F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) F(m, U8, curve) F(m, BYTES, x) F(m, BYTES, y) \
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) \
+    F(m, U8, curve) F(m, BYTES, x) F(m, BYTES, y) \
     F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
 /* List `release`. claims: the JWT claims set, JSON; the answer body is a compact JWS (RFC 7515) */
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
 /*
  * List `admin`. purpose release: an AES key of `key_bytes` with that id and label, answer body:
- * the key check value; purpose import, sign-token: the service's EC P-256 pair (id, label and
+ * the key check value; purpose import, sign-*: the service's EC P-256 pair (id, label and
  * key_bytes ignored), answer body: its uncompressed point
  */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
-    F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, U32, key_bytes)
+    F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, U32, key_bytes)
 /*
  * List `admin`. epk_x, epk_y: P-256; wrapped: AES-KW blob (RFC 3394) under ECDH-ES+A256KW to the
  * import key with apu "kbs-import-v1" and apv the label (repo/type/tag/vN). Answer body: the key
  * check value
  */
 #define KBS_WIRE_IMPORT_FIELDS(F, m) \
-    F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, BYTES, epk_x) F(m, BYTES, epk_y) \
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, BYTES, epk_x) F(m, BYTES, epk_y) \
     F(m, BYTES, wrapped)
+/*
+ * List `admin`. content: the row's authenticated bytes (src/store); the answer body is r||s (64 bytes, ES256)
+ * over SHA-256("kbs-row-v1" || content)
+ */
+#define KBS_WIRE_SIGN_ROW_FIELDS(F, m) F(m, BYTES, content)
+/* List `admin`. The answer body is r||s over SHA-256("kbs-head-v1" || seq as 8 bytes big endian || hash) */
+#define KBS_WIRE_SIGN_HEAD_FIELDS(F, m) F(m, U64, seq) F(m, BYTES, hash)
 /*
  * kbs-token -> kbs-judge, the answer to every order. category: enum kbs_category, KBS_OK on
  * success; ckr and function: the PKCS#11 call that failed; detail: text for the requester; rung,
@@ -128,16 +147,20 @@ struct kbs_wire_list {
     M(5, ATTACH, attach, 64) \
     M(6, READY, ready, 4096) \
     M(7, LOGIN_DONE, login_done, 4096) \
+    M(8, HEALTH, health, 64) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
     M(33, ACK, ack, 64) \
+    M(34, HEAD, head, 128) \
     M(48, DESCRIBED, described, 16384) \
     M(49, RELEASE, release, 4096) \
     M(50, SIGN_EAR, sign_ear, KBS_LIMIT_JWT_BYTES) \
     M(51, GENERATE, generate, 4096) \
     M(52, IMPORT, import, 4096) \
-    M(53, RESULT, result, 2 * KBS_LIMIT_JWT_BYTES)
+    M(53, RESULT, result, 2 * KBS_LIMIT_JWT_BYTES) \
+    M(54, SIGN_ROW, sign_row, 2 * KBS_LIMIT_POLICY_BYTES) \
+    M(55, SIGN_HEAD, sign_head, 64)
 
 /* E(NUMBER, UPPER): messages without fields. */
 #define KBS_WIRE_EMPTY_MESSAGES(E) \
@@ -145,7 +168,8 @@ struct kbs_wire_list {
     E(65, DRAIN)       /* kbsd -> role: finish what is in flight, then exit */ \
     E(66, LOGIN_WANT)  /* kbs-token -> kbsd */ \
     E(67, LOGIN_GRANT) /* kbsd -> kbs-token */ \
-    E(68, DESCRIBE)    /* kbs-judge -> kbs-token */
+    E(68, DESCRIBE)    /* kbs-judge -> kbs-token */ \
+    E(69, HEAD_WANT)   /* kbs-judge -> kbs-audit */
 
 #define KBS_WIRE_ENUM_M(number, upper, lower, cap) KBS_WIRE_##upper = (number),
 #define KBS_WIRE_ENUM_E(number, upper) KBS_WIRE_##upper = (number),
@@ -180,11 +204,19 @@ enum kbs_attach {
     KBS_ATTACH_LANE = 4,           /* front: channel to the judge of lane `index` */
     KBS_ATTACH_FRONT = 5,          /* judge: channel to its front */
     KBS_ATTACH_TOKEN = 6,          /* judge: channel to its token worker */
-    KBS_ATTACH_AUDIT = 7,          /* judge: channel to kbs-audit */
+    KBS_ATTACH_AUDIT = 7,          /* judge, token: channel to kbs-audit */
     KBS_ATTACH_JUDGE = 8,          /* token: channel to its judge */
     KBS_ATTACH_PIN = 9,            /* token: the PIN file, read once */
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
-    KBS_ATTACH_CLIENT = 11         /* audit: channel of one appending role */
+    KBS_ATTACH_CLIENT = 11,        /* audit: channel of a judge of duty release */
+    KBS_ATTACH_CLIENT_ADMIN = 12,  /* audit: of the admin lane's judge: mutations and heads too */
+    KBS_ATTACH_CLIENT_TOKEN = 13   /* audit: of a token worker: deeds and nothing else */
+};
+
+/* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
+enum kbs_seccomp {
+    KBS_SECCOMP_KILL = 0,
+    KBS_SECCOMP_LOG = 1 /* logged by the kernel and allowed: to find a new module's needs */
 };
 
 struct kbs_frame {

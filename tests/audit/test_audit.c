@@ -141,14 +141,19 @@ static int tear_down(void **state)
     return 0;
 }
 
-static int client(struct role *r, uint32_t index)
+static int client_as(struct role *r, enum kbs_attach who, uint32_t index)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     int pair[2];
     assert_int_equal(kbs_channel_pair(pair, &err), 0);
-    attach(r, KBS_ATTACH_CLIENT, index, pair[1]);
+    attach(r, who, index, pair[1]);
     close(pair[1]);
     return pair[0];
+}
+
+static int client(struct role *r, uint32_t index)
+{
+    return client_as(r, KBS_ATTACH_CLIENT, index);
 }
 
 static void ask(int fd, uint64_t id)
@@ -182,6 +187,45 @@ static uint64_t answer(int fd, uint64_t id)
     }
     kbs_channel_msg_deinit(&m);
     return ack.seq;
+}
+
+/* Answered, and not durable. */
+static void refused(int fd, uint64_t id)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_ack ack = {.seq = 1};
+    assert_int_equal(kbs_channel_recv(fd, &m, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
+    assert_int_equal(m.frame.id, id);
+    assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_ACK, &ack, &err), 0);
+    assert_int_equal(ack.seq, 0);
+    kbs_channel_msg_deinit(&m);
+}
+
+/* What it tells kbsd next. */
+static int health(struct role *r)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_health health = {.writable = 2};
+    assert_int_equal(kbs_channel_recv(r->control, &m, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
+    assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_HEALTH, &health, &err), 0);
+    kbs_channel_msg_deinit(&m);
+    return health.writable;
+}
+
+/* How often the ledger's file has a text in it. */
+static int count(const struct role *r, const char *text)
+{
+    struct kbs_buf all = KBS_BUF(1u << 20);
+    struct kbs_error err = KBS_ERROR_NONE;
+    int n = 0;
+    assert_int_equal(kbs_io_read_file(r->path, &all, &err), 0);
+    for (const char *p = kbs_buf_cstr(&all); (p = strstr(p, text)) != NULL; p++) {
+        n++;
+    }
+    kbs_buf_deinit(&all);
+    return n;
 }
 
 static uint64_t records(const struct role *r)
@@ -351,26 +395,140 @@ static void test_full_disk(void **state)
     struct role *r = *state;
     struct stat st;
     int fd = client(r, 0);
-    int others[2] = {client(r, 1), client(r, 2)};
     ask(fd, 1);
     assert_int_equal(answer(fd, 1), 2);
     assert_int_equal(stat(r->path, &st), 0);
     limit_file(r, (rlim_t)st.st_size + 50);
-    ask(fd, 2);
-    /* The end of a breaker of the next round shows that the round with the record is over,
-     * without waiting for what does not come. */
-    for (int i = 0; i < 2; i++) {
-        send_raw(others[i], "this is not a frame, it is just a line of text", 40);
-        assert_int_equal(answer(others[i], 0), 0);
-        close(others[i]);
+    for (uint64_t id = 2; id < 5; id++) {
+        ask(fd, id);
+        refused(fd, id);
     }
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    assert_int_equal(poll(&p, 1, 0), 0);
+    assert_int_equal(health(r), 0); /* once */
     assert_int_equal(records(r), 2);
     limit_file(r, RLIM_INFINITY);
-    ask(fd, 3); /* the lost record's number is free again, and its answer never comes */
-    assert_int_equal(answer(fd, 3), 3);
+    ask(fd, 5); /* the lost records' number is free again */
+    assert_int_equal(answer(fd, 5), 3);
+    assert_int_equal(health(r), 1);
     close(fd);
+    assert_int_equal(drain(r), 0);
+    assert_int_equal(count(r, "\"kind\":\"resumed\",\"refused\":\"3\"}"), 1);
+}
+
+/* Nobody asks, and it finds out by itself that it can write again. */
+static void test_recovers_alone(void **state)
+{
+    struct role *r = *state;
+    struct stat st;
+    int fd = client(r, 0);
+    assert_int_equal(stat(r->path, &st), 0);
+    limit_file(r, (rlim_t)st.st_size + 50);
+    ask(fd, 1);
+    refused(fd, 1);
+    assert_int_equal(health(r), 0);
+    limit_file(r, RLIM_INFINITY);
+    assert_int_equal(health(r), 1);
+    close(fd);
+    assert_int_equal(drain(r), 0);
+    assert_int_equal(count(r, "\"kind\":\"resumed\",\"refused\":\"1\"}"), 1);
+}
+
+static void append_as(int fd, const char *kind, enum kbs_phase phase, uint64_t epoch)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_append append = {
+        .kind = kbs_span_str(kind), .phase = (uint8_t)phase, .epoch = epoch};
+    assert_int_equal(
+        kbs_channel_send(fd, KBS_WIRE_APPEND, 1, &append, -1, kbs_deadline_in_ms(LIMIT_MS), &err),
+        0);
+}
+
+static bool takes(struct role *r, enum kbs_attach who, const char *kind, enum kbs_phase phase,
+                  uint64_t epoch)
+{
+    int fd = client_as(r, who, 0);
+    append_as(fd, kind, phase, epoch);
+    bool taken = answer(fd, 1) != 0;
+    close(fd);
+    return taken;
+}
+
+static void test_who_may_append(void **state)
+{
+    struct role *r = *state;
+    const enum kbs_attach guest = KBS_ATTACH_CLIENT;
+    const enum kbs_attach admin = KBS_ATTACH_CLIENT_ADMIN;
+    const enum kbs_attach token = KBS_ATTACH_CLIENT_TOKEN;
+    assert_true(takes(r, token, "deed", KBS_PHASE_NONE, 0));
+    assert_false(takes(r, guest, "deed", KBS_PHASE_NONE, 0)); /* no judge plays the token */
+    assert_false(takes(r, admin, "deed", KBS_PHASE_NONE, 0));
+    assert_false(takes(r, token, "release", KBS_PHASE_NONE, 0));
+    assert_false(takes(r, guest, "key-generate", KBS_PHASE_INTENT, 1));
+    assert_false(takes(r, guest, "release", KBS_PHASE_INTENT, 1));
+    assert_false(takes(r, guest, "head", KBS_PHASE_NONE, 0));
+    assert_false(takes(r, admin, "open", KBS_PHASE_NONE, 0));
+    assert_false(takes(r, admin, "resumed", KBS_PHASE_NONE, 0));
+    assert_false(takes(r, admin, "suppressed", KBS_PHASE_NONE, 0));
+    assert_true(takes(r, guest, "release-denied", KBS_PHASE_NONE, 0));
+    assert_true(takes(r, admin, "head", KBS_PHASE_NONE, 0));
+    assert_int_equal(drain(r), 0);
+}
+
+static struct kbs_wire_head head_of(int fd)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_head head;
+    assert_int_equal(kbs_channel_call(fd, KBS_WIRE_HEAD_WANT, NULL, KBS_WIRE_HEAD, &head, &m,
+                                      kbs_deadline_in_ms(LIMIT_MS), &err),
+                     0);
+    assert_int_equal(head.hash.len, KBS_SHA256_BYTES);
+    kbs_channel_msg_deinit(&m);
+    return head;
+}
+
+static void expect_head(struct role *r, uint64_t seq, uint64_t epoch, int outcome)
+{
+    int fd = client(r, 0);
+    struct kbs_wire_head head = head_of(fd);
+    assert_int_equal(head.seq, seq);
+    assert_int_equal(head.epoch, epoch);
+    assert_int_equal(head.outcome, outcome);
+    close(fd);
+}
+
+/* Epochs follow each other, and are found again in the file. */
+static void test_epochs(void **state)
+{
+    struct role *r = *state;
+    const enum kbs_attach admin = KBS_ATTACH_CLIENT_ADMIN;
+    expect_head(r, 1, 0, 1);
+    assert_false(takes(r, admin, "key-generate", KBS_PHASE_INTENT, 2));
+    assert_false(takes(r, admin, "key-generate", KBS_PHASE_OUTCOME, 1));
+    assert_true(takes(r, admin, "key-generate", KBS_PHASE_INTENT, 1));
+    expect_head(r, 2, 1, 0);
+    assert_false(takes(r, admin, "key-generate", KBS_PHASE_INTENT, 2));
+    assert_true(takes(r, admin, "key-generate", KBS_PHASE_INTENT, 1)); /* tried again */
+    assert_true(takes(r, admin, "store-recovered", KBS_PHASE_OUTCOME, 1));
+    expect_head(r, 4, 1, 1);
+    assert_false(takes(r, admin, "key-generate", KBS_PHASE_INTENT, 1));
+    assert_true(takes(r, admin, "key-import", KBS_PHASE_INTENT, 2));
+    assert_int_equal(drain(r), 0);
+    start(r);
+    until_ready(r);
+    expect_head(r, 6, 2, 0);
+    assert_false(takes(r, admin, "store-accept", KBS_PHASE_RESTORE, 4));
+    assert_true(takes(r, admin, "store-accept", KBS_PHASE_RESTORE, 3));
+    assert_int_equal(drain(r), 0);
+    start(r);
+    until_ready(r);
+    expect_head(r, 8, 3, 1);
+    int token = client_as(r, KBS_ATTACH_CLIENT_TOKEN, 0);
+    struct kbs_error err = KBS_ERROR_NONE;
+    assert_int_equal(kbs_channel_send(token, KBS_WIRE_HEAD_WANT, 1, NULL, -1,
+                                      kbs_deadline_in_ms(LIMIT_MS), &err),
+                     0);
+    assert_int_equal(answer(token, 1), 0); /* not its question */
+    close(token);
     assert_int_equal(drain(r), 0);
 }
 
@@ -511,6 +669,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_breakers_are_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slow_client_holds_nobody_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_recovers_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_may_append, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_epochs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_restart_continues_and_cuts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_broken_chain_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_clients, set_up, tear_down),

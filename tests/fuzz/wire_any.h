@@ -41,6 +41,7 @@ static inline void wire_any_walk_lists(enum kbs_wire_type type, const union wire
         wire_any_walk_list(&msg->append.fields);
     } else if (type == KBS_WIRE_CONFIG_TOKEN) {
         wire_any_walk_list(&msg->config_token.env);
+        wire_any_walk_list(&msg->config_token.folders);
     } else if (type == KBS_WIRE_CONFIG_JUDGE) {
         wire_any_walk_list(&msg->config_judge.admin_keys);
     } else if (type == KBS_WIRE_DESCRIBED) {

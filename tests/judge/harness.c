@@ -8,6 +8,7 @@
 #include <openssl/ecdsa.h>
 #include <openssl/pem.h>
 #include <poll.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 #include "base/io.h"
 #include "base/process.h"
 #include "base/random.h"
+#include "catalog/row.h"
 
 #define WAIT_MS 30000
 
@@ -45,29 +47,46 @@ struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve)
     return public;
 }
 
-void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out,
-              size_t size)
+/* r || s over the SHA-256 of what is given. */
+static void raw_sign(EVP_PKEY *key, struct kbs_span input, uint8_t raw[64])
 {
-    struct kbs_buf text = KBS_BUF(size - 1);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t der[128];
-    uint8_t raw[64];
     size_t der_len = sizeof(der);
     const uint8_t *p = der;
     ECDSA_SIG *sig = NULL;
 
-    kbs_jose_jws_input_put(&text, "ES256", kid, typ, kbs_span_str(payload));
     assert_non_null(ctx);
     assert_int_equal(EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key), 1);
-    assert_int_equal(EVP_DigestSign(ctx, der, &der_len, text.p, text.len), 1);
+    assert_int_equal(EVP_DigestSign(ctx, der, &der_len, input.p, input.len), 1);
     sig = d2i_ECDSA_SIG(NULL, &p, (long)der_len);
     assert_non_null(sig);
     assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, 32), 32);
     assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + 32, 32), 32);
-    kbs_jose_jws_signature_put(&text, kbs_span(raw, sizeof(raw)));
-    assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
     ECDSA_SIG_free(sig);
     EVP_MD_CTX_free(ctx);
+}
+
+static void row_sign(EVP_PKEY *key, struct kbs_span content, uint8_t raw[64])
+{
+    struct kbs_buf input = KBS_BUF(KBS_ROW_MAX_BYTES + 16);
+
+    kbs_buf_put_str(&input, "kbs-row-v1");
+    kbs_buf_put_span(&input, content);
+    raw_sign(key, kbs_buf_span(&input), raw);
+    kbs_buf_deinit(&input);
+}
+
+void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out,
+              size_t size)
+{
+    struct kbs_buf text = KBS_BUF(size - 1);
+    uint8_t raw[64];
+
+    kbs_jose_jws_input_put(&text, "ES256", kid, typ, kbs_span_str(payload));
+    raw_sign(key, kbs_buf_span(&text), raw);
+    kbs_jose_jws_signature_put(&text, kbs_span(raw, sizeof(raw)));
+    assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
     kbs_buf_deinit(&text);
 }
 
@@ -93,6 +112,8 @@ static void token_describe(struct judge *j, uint64_t id)
                                    .token_class = KBS_TOKEN_CLASS_SOFTWARE};
     uint8_t sign[65];
     uint8_t import[65];
+    uint8_t row[65];
+    uint8_t head[65];
 
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("cose-hkdf"));
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("transport"));
@@ -103,24 +124,32 @@ static void token_describe(struct judge *j, uint64_t id)
     }
     key_point(j->import, import);
     d.import_public = kbs_span(import, sizeof(import));
+    key_point(j->row, row);
+    d.row_public = kbs_span(row, sizeof(row));
+    key_point(j->head, head);
+    d.head_public = kbs_span(head, sizeof(head));
     assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1,
                                       kbs_deadline_in_ms(WAIT_MS), &err),
                      0);
     kbs_buf_deinit(&rungs_buf);
 }
 
-static void token_fill(struct judge *j, enum kbs_wire_type type, char *jws, size_t size,
+static void token_fill(struct judge *j, const struct kbs_channel_msg *m, char *jws, size_t size,
                        struct kbs_wire_result *r)
 {
     struct kbs_error err = KBS_ERROR_NONE;
+    enum kbs_wire_type type = m->frame.type;
     struct kbs_wire_sign_ear ear;
+    struct kbs_wire_sign_row row;
+    struct kbs_wire_sign_head head;
+    uint8_t *raw = (uint8_t *)jws;
     struct kbs_ec_public public;
     char claims[8192];
     char kid[44];
 
     *r = (struct kbs_wire_result){.serial = KBS_SPAN_LIT("42")};
     if (type == KBS_WIRE_SIGN_EAR) {
-        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &ear, &err), 0);
+        assert_int_equal(kbs_channel_msg_decode(m, type, &ear, &err), 0);
         assert_true(kbs_span_to_cstr(ear.claims, claims, sizeof(claims)));
         public = key_public(j->sign, KBS_CURVE_P256);
         kbs_jose_thumbprint(&public, kid);
@@ -128,20 +157,32 @@ static void token_fill(struct judge *j, enum kbs_wire_type type, char *jws, size
         r->body = kbs_span_str(jws);
         return;
     }
+    if (type == KBS_WIRE_SIGN_ROW) {
+        assert_int_equal(kbs_channel_msg_decode(m, type, &row, &err), 0);
+        row_sign(j->row, row.content, raw);
+        r->body = kbs_span(raw, 64);
+        return;
+    }
+    if (type == KBS_WIRE_SIGN_HEAD) {
+        assert_int_equal(kbs_channel_msg_decode(m, type, &head, &err), 0);
+        j->heads++;
+        r->body = kbs_span(raw, 64);
+        return;
+    }
     j->orders++;
     if (type == KBS_WIRE_RELEASE) {
-        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->release, &err), 0);
+        assert_int_equal(kbs_channel_msg_decode(m, type, &j->release, &err), 0);
         r->rung = KBS_SPAN_LIT("transport");
         r->locality =
             j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
         r->format = j->release.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
     } else if (type == KBS_WIRE_GENERATE) {
-        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->generate, &err), 0);
+        assert_int_equal(kbs_channel_msg_decode(m, type, &j->generate, &err), 0);
         r->body = KBS_SPAN_LIT(JUDGE_KCV);
     } else {
         assert_int_equal(type, KBS_WIRE_IMPORT);
-        assert_int_equal(kbs_channel_msg_decode(&j->order_msg, type, &j->import_order, &err), 0);
+        assert_int_equal(kbs_channel_msg_decode(m, type, &j->import_order, &err), 0);
         r->body = KBS_SPAN_LIT(JUDGE_KCV);
     }
 }
@@ -151,19 +192,28 @@ static void token_serve(struct judge *j)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_wire_result r;
     char jws[16384];
-    int rc = kbs_channel_recv(j->token, &j->order_msg, kbs_deadline_in_ms(WAIT_MS), &err);
-    uint64_t id = j->order_msg.frame.id;
+    struct kbs_channel_msg *m = &j->other_msg;
+    int rc = kbs_channel_recv(j->token, m, kbs_deadline_in_ms(WAIT_MS), &err);
+    uint64_t id = m->frame.id;
 
     if (rc == KBS_CHANNEL_EOF) {
         kbs_io_close(&j->token);
         return;
     }
     assert_int_equal(rc, 0);
-    if (j->order_msg.frame.type == KBS_WIRE_DESCRIBE) {
+    if (m->frame.type == KBS_WIRE_DESCRIBE) {
         token_describe(j, id);
         return;
     }
-    token_fill(j, j->order_msg.frame.type, jws, sizeof(jws), &r);
+    if (m->frame.type == KBS_WIRE_RELEASE || m->frame.type == KBS_WIRE_GENERATE ||
+        m->frame.type == KBS_WIRE_IMPORT) { /* kept for the test */
+        struct kbs_channel_msg swap = j->order_msg;
+
+        j->order_msg = *m;
+        *m = swap;
+        m = &j->order_msg;
+    }
+    token_fill(j, m, jws, sizeof(jws), &r);
     if (j->token_mood == TOKEN_HANGS_UP) {
         kbs_io_close(&j->token);
         return;
@@ -186,6 +236,7 @@ static void token_serve(struct judge *j)
 
 static void ledger_write(struct judge *j, const struct kbs_wire_append *append)
 {
+    static const char *const phases[] = {"", "intent", "outcome", "restore"};
     struct kbs_buf line = KBS_BUF(sizeof(j->ledger_text) - 1);
     struct kbs_wire_iter it = kbs_wire_list_iter(&append->fields);
     struct kbs_span name;
@@ -193,6 +244,12 @@ static void ledger_write(struct judge *j, const struct kbs_wire_append *append)
 
     kbs_buf_put_str(&line, j->ledger_text);
     kbs_buf_put_span(&line, append->kind);
+    if (append->phase != KBS_PHASE_NONE) {
+        kbs_buf_printf(&line, " phase=%s epoch=%llu", phases[append->phase],
+                       (unsigned long long)append->epoch);
+        j->epoch = append->epoch;
+        j->epoch_open = append->phase == KBS_PHASE_INTENT;
+    }
     while (kbs_wire_list_next(&it, &name) && kbs_wire_list_next(&it, &value)) {
         kbs_buf_put_u8(&line, ' ');
         kbs_buf_put_span(&line, name);
@@ -202,6 +259,20 @@ static void ledger_write(struct judge *j, const struct kbs_wire_append *append)
     kbs_buf_put_u8(&line, '\n');
     assert_true(kbs_span_to_cstr(kbs_buf_span(&line), j->ledger_text, sizeof(j->ledger_text)));
     kbs_buf_deinit(&line);
+}
+
+static void ledger_head(struct judge *j, uint64_t id)
+{
+    static const uint8_t hash[KBS_SHA256_BYTES] = {1};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_head head = {.seq = j->records + 1,
+                                 .hash = kbs_span(hash, sizeof(hash)),
+                                 .epoch = j->epoch,
+                                 .outcome = j->epoch_open ? 0 : 1};
+
+    assert_int_equal(kbs_channel_send(j->ledger, KBS_WIRE_HEAD, id, &head, -1,
+                                      kbs_deadline_in_ms(WAIT_MS), &err),
+                     0);
 }
 
 static void ledger_serve(struct judge *j)
@@ -217,10 +288,17 @@ static void ledger_serve(struct judge *j)
         return;
     }
     assert_int_equal(rc, 0);
+    if (m.frame.type == KBS_WIRE_HEAD_WANT) {
+        ledger_head(j, m.frame.id);
+        kbs_channel_msg_deinit(&m);
+        return;
+    }
     assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_APPEND, &append, &err), 0);
-    ledger_write(j, &append);
-    j->records++;
-    ack.seq = j->records;
+    if (j->ledger_mood != LEDGER_FULL) {
+        ledger_write(j, &append);
+        j->records++;
+    }
+    ack.seq = j->ledger_mood == LEDGER_FULL ? 0 : j->records;
     if (j->ledger_mood == LEDGER_HANGS_UP ||
         (j->ledger_mood == LEDGER_BREAKS && j->records % 2 == 0)) {
         kbs_io_close(&j->ledger);
@@ -404,9 +482,12 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample)
     j->duty = duty;
     j->allow_sample = allow_sample;
     j->order_msg = KBS_CHANNEL_MSG;
+    j->other_msg = KBS_CHANNEL_MSG;
     j->sign = key_new("P-256");
     j->import = key_new("P-256");
     j->admin = key_new("P-256");
+    j->row = key_new("P-256");
+    j->head = key_new("P-256");
     j->sequence = 1000;
     (void)snprintf(j->dir, sizeof(j->dir), "/tmp/kbs-judge-XXXXXX");
     assert_non_null(mkdtemp(j->dir));
@@ -453,9 +534,12 @@ int judge_teardown(void **state)
     kbs_io_close(&j->token);
     kbs_io_close(&j->ledger);
     kbs_channel_msg_deinit(&j->order_msg);
+    kbs_channel_msg_deinit(&j->other_msg);
     EVP_PKEY_free(j->sign);
     EVP_PKEY_free(j->import);
     EVP_PKEY_free(j->admin);
+    EVP_PKEY_free(j->row);
+    EVP_PKEY_free(j->head);
     assert_int_equal(nftw(j->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     free(j);
     return 0;
@@ -567,11 +651,38 @@ void judge_add_key(struct judge *j, const char *path, uint32_t version, const ch
                           .floor = KBS_LOCALITY_TRANSPORT,
                           .bytes = 32};
 
+    struct kbs_store_mutation m = {.key = &key, .policy = kbs_span_str(policy)};
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+    uint8_t digest[KBS_SHA256_BYTES];
+
     kbs_random(key.id, sizeof(key.id));
+    kbs_sha256(KBS_SPAN_EMPTY, key.request);
     assert_true(kbs_span_to_cstr(kbs_span_str(path), key.path, sizeof(key.path)));
     assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
-    assert_int_equal(kbs_store_key_insert(store, &key, kbs_span_str(policy), &err), 0);
+    assert_int_equal(kbs_store_epoch_get(store, &m.epoch, &err), 0);
+    m.from_epoch = m.epoch.epoch;
+    key.epoch = ++m.epoch.epoch;
+    kbs_row_key_put(&content, &key, m.policy);
+    row_sign(j->row, kbs_buf_span(&content), key.signature);
+    kbs_row_digest(kbs_buf_span(&content), digest);
+    kbs_row_manifest_add(m.epoch.manifest, digest);
+    kbs_buf_clear(&content);
+    kbs_row_epoch_put(&content, m.epoch.epoch, m.epoch.manifest);
+    row_sign(j->row, kbs_buf_span(&content), m.epoch.signature);
+    kbs_buf_deinit(&content);
+    assert_int_equal(kbs_store_commit(store, &m, &err), 0);
+    j->epoch = m.epoch.epoch;
     assert_null(kbs_store_close(store));
+}
+
+void judge_tamper(struct judge *j, const char *sql)
+{
+    sqlite3 *db = NULL;
+
+    assert_int_equal(sqlite3_open(j->store_path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_busy_timeout(db, WAIT_MS), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
 /* ---- the guest's part ---- */

@@ -38,7 +38,8 @@ enum ledger_mood {
     LEDGER_WRITES,
     LEDGER_SILENT,   /* takes records and says nothing */
     LEDGER_HANGS_UP, /* closes instead of acknowledging */
-    LEDGER_BREAKS    /* acknowledges, then is gone at the second record */
+    LEDGER_BREAKS,   /* acknowledges, then is gone at the second record */
+    LEDGER_FULL      /* acknowledges nothing as durable */
 };
 
 struct judge {
@@ -54,7 +55,12 @@ struct judge {
     bool allow_sample;
     EVP_PKEY *sign; /* the token's keys */
     EVP_PKEY *import;
+    EVP_PKEY *row;
+    EVP_PKEY *head;
     EVP_PKEY *admin; /* an enrolled administrator */
+    uint64_t epoch;  /* as the ledger counts them */
+    bool epoch_open; /* the newest has no outcome */
+    uint64_t heads;  /* SIGN_HEAD orders */
     uint64_t sequence;
     enum token_mood token_mood;
     enum kbs_category refuse_category;
@@ -63,6 +69,7 @@ struct judge {
     /* what the peers saw */
     struct kbs_channel_msg
         order_msg; /* the last order, which `release`, `generate`, `import` borrow */
+    struct kbs_channel_msg other_msg; /* any other message of the judge to its token */
     struct kbs_wire_release release;
     struct kbs_wire_generate generate;
     struct kbs_wire_import import_order;
@@ -119,8 +126,11 @@ void ledger_expect(struct judge *j, const char *text);
 void ledger_expect_not(struct judge *j, const char *text);
 void ledger_forget(struct judge *j);
 
-/* Puts a release key into the catalog. policy: NULL for none. */
+/* Puts a release key into the catalog, signed and counted. policy: NULL for none. */
 void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy);
+
+/* SQL on the judge's store, as somebody else who can write the file. */
+void judge_tamper(struct judge *j, const char *sql);
 
 EVP_PKEY *key_new(const char *curve);
 struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve);

@@ -259,13 +259,15 @@ def test_what_is_attached(service):
         assert judge.facts["admins"] == "0"
     assert service.find("kbs-judge", admin=True)[0].facts["admins"] == "1"
     for token in service.find("kbs-token") + service.find("kbs-token", admin=True):
-        assert token.facts["attach"] == "8.0,9.0"
+        assert token.facts["attach"] == "8.0,7.0,9.0"
         assert token.facts["variables"] == "1"
     assert service.find("kbs-audit")[0].facts["attach"] == "10.0"
-    # By the time the announcement is complete each front was sent its lanes and the audit a client per judge.
+    # By the time the announcement is complete each front was sent its lanes and the audit two clients per lane.
     service.until(lambda: len([g for g in guest.got if g.startswith("got ATTACH 4.")]) == 2, "two lanes")
     service.until(lambda: admin.got == ["got ATTACH 4.0"], "admin lane")
-    service.until(lambda: len([g for g in service.find("kbs-audit")[0].got if "ATTACH 11." in g]) == 3, "clients")
+    for kind, count in (("11", 2), ("12", 1), ("13", 3)):
+        service.until(lambda: len([g for g in service.find("kbs-audit")[0].got if f"ATTACH {kind}." in g]) == count,
+                      "clients")
     assert service.stop() == 0
 
 

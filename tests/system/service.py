@@ -43,6 +43,10 @@ class Service:
             "--admin-listen", "127.0.0.1:0", "--lanes", lanes)
         self.ca = self.folder / "tls" / "cert.pem"
         self.announce = self.folder / "announce.json"
+        config = (self.folder / "kbs.toml").read_text()
+        self.ledger_path, self.store_path = (
+            self.folder / re.search(rf'^\[{table}\]\npath = "(.+)"$', config, re.M).group(1)
+            for table in ("audit", "store"))
 
     def edit_config(self, pattern, replacement):
         path = self.folder / "kbs.toml"
@@ -137,7 +141,7 @@ class Service:
         """The ledger's records, with the chain recomputed (docs/protocol/ledger.md)."""
         records = []
         previous = bytes(32)
-        for line in (self.folder / "audit.log").read_bytes().splitlines():
+        for line in self.ledger_path.read_bytes().splitlines():
             digest, text = line[:64], line[65:]
             previous = hashlib.sha256(previous + text).digest()
             assert digest.decode() == previous.hex(), "the chain is broken"

@@ -120,7 +120,7 @@ def test_evidence_for_another_key(shared):
     guest = fresh(shared)
     guest.auth()
     expect(guest.attest(guest.attestation(report_data=bytes(48))), 401, "AttestationError")
-    assert [r for r in shared.records("attest") if r.get("outcome") == "refused"]
+    assert [r for r in shared.records("attest-refused") if r.get("outcome") == "refused"]
 
 
 def test_nonce_of_another_session(shared):
@@ -231,7 +231,7 @@ def test_a_really_expired_token(make_service):
     soft.generate("default/disk/vm1")
     guest = Guest(soft.guest_url, soft.ca).handshake()
     import sqlite3
-    with sqlite3.connect(soft.folder / "store.db", timeout=30) as store:
+    with sqlite3.connect(soft.folder / "store" / "store.db", timeout=30) as store:
         changed = store.execute("update session set expires_s = ?", (int(time.time()) - 1,)).rowcount
     assert changed >= 1
     expect(guest.get_key("default/disk/vm1"), 401)

@@ -38,7 +38,7 @@ def test_descriptors_are_the_channel_table(soft):
     for role in soft.roles():
         kinds = [os.readlink(f"/proc/{role['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{role['pid']}/fd")]
         files = sorted(k for k in kinds if k.startswith("/") and not k.startswith("/dev/null"))
-        own = {"kbs-judge": r".*/store\.db(-wal|-shm)?|.*kbsd\.log",
+        own = {"kbs-judge": r".*/store/store\.db(-wal|-shm)?|.*kbsd\.log",
                "kbs-audit": r".*/audit\.log|.*kbsd\.log",
                "kbs-token": r".*/token/.*|.*kbsd\.log|/dev/urandom",
                "kbs-front": r".*kbsd\.log|/dev/null"}[role["role"]]
@@ -53,7 +53,7 @@ def test_secrets_are_in_no_log_ledger_or_store(service):
     service.guest("get-key", "default/disk/vm1")
     pin = (service.folder / "pin").read_text().strip()
     service.stop()
-    for name in ("kbsd.log", "audit.log", "store.db", "store.db-wal", "announce.json", "kbs.toml"):
+    for name in ("kbsd.log", "audit.log", "store/store.db", "store/store.db-wal", "announce.json", "kbs.toml"):
         path = service.folder / name
         data = path.read_bytes() if path.exists() else b""
         for form in (key, key.hex().encode(), pin.encode()):

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -176,10 +177,12 @@ static void attach_text(int control, uint32_t index, const char *text)
 }
 
 static void worker_configure(struct worker *w, const struct token_dir *d,
-                             const struct start_options *o, int judge)
+                             const struct start_options *o, int judge, int audit)
 {
     struct kbs_buf env = KBS_BUF(1024);
+    struct kbs_buf folder = KBS_BUF(1024);
     struct kbs_wire_list_builder list = {.buf = &env};
+    struct kbs_wire_list_builder folders = {.buf = &folder};
     struct kbs_wire_config_token config = {
         .duty = (uint8_t)(o->duty != KBS_DUTY_NONE ? o->duty : KBS_DUTY_ADMIN),
         .production = o->production,
@@ -192,10 +195,17 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
         kbs_wire_list_add(&list, kbs_span_str(d->env));
     }
     config.env = kbs_wire_list_done(&list);
+    kbs_wire_list_add(&folders, kbs_span_str(d->path));
+    config.folders = kbs_wire_list_done(&folders);
     send_ok(w->control, KBS_WIRE_CONFIG_TOKEN, &config, -1);
     kbs_buf_deinit(&env);
+    kbs_buf_deinit(&folder);
     send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_JUDGE},
             judge);
+    if (w->audit >= 0) {
+        send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_AUDIT},
+                audit);
+    }
     attach_text(w->control, 0, o->pin != NULL ? o->pin : PIN "\n");
     if (o->so_pin != NULL) {
         attach_text(w->control, 1, o->so_pin);
@@ -220,20 +230,26 @@ void worker_start(struct worker *w, const struct token_dir *d, const struct star
     struct kbs_wire_ready ready;
     int control[2];
     int judge[2];
+    int audit[2] = {-1, -1};
 
     *w = (struct worker){.login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG};
     assert_int_equal(kbs_channel_pair(control, &err), 0);
     assert_int_equal(kbs_channel_pair(judge, &err), 0);
     w->control = control[0];
     w->judge = judge[0];
+    if (!o->init) {
+        assert_int_equal(kbs_channel_pair(audit, &err), 0);
+    }
+    w->audit = audit[0];
     w->pid = fork();
     assert_true(w->pid >= 0);
     if (w->pid == 0) {
         worker_exec(o, control[1]);
     }
     kbs_io_close(&control[1]);
-    worker_configure(w, d, o, judge[1]);
+    worker_configure(w, d, o, judge[1], audit[1]);
     kbs_io_close(&judge[1]);
+    kbs_io_close(&audit[1]);
     if (o->expect_exit) {
         return;
     }
@@ -257,6 +273,7 @@ int worker_wait(struct worker *w)
     assert_int_equal(waitpid(w->pid, &status, 0), w->pid);
     kbs_io_close(&w->control);
     kbs_io_close(&w->judge);
+    kbs_io_close(&w->audit);
     kbs_channel_msg_deinit(&w->login_msg);
     kbs_channel_msg_deinit(&w->answer_msg);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -268,6 +285,42 @@ int worker_stop(struct worker *w)
     return worker_wait(w);
 }
 
+/* The deed was sent before the RESULT that we have: it is here, or there is none. */
+static void worker_take_deed(struct worker *w)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_append append;
+    struct kbs_buf text = KBS_BUF(sizeof(w->last_deed) - 1);
+    struct kbs_span name;
+    struct kbs_span value;
+    struct pollfd p = {.fd = w->audit, .events = POLLIN};
+
+    w->last_deed[0] = '\0';
+    while (w->audit >= 0 && poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0) {
+        struct kbs_wire_ack ack = {.seq = w->ledger_full ? 0 : ++w->deeds};
+
+        if (kbs_channel_recv(w->audit, &m, kbs_deadline_in_ms(TIMEOUT_MS), &err) != 0) {
+            break; /* it ended */
+        }
+        assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_APPEND, &append, &err), 0);
+        assert_true(kbs_span_equal_str(append.kind, "deed"));
+        struct kbs_wire_iter it = kbs_wire_list_iter(&append.fields);
+        kbs_buf_clear(&text);
+        while (kbs_wire_list_next(&it, &name) && kbs_wire_list_next(&it, &value)) {
+            kbs_buf_put_span(&text, name);
+            kbs_buf_put_u8(&text, '=');
+            kbs_buf_put_span(&text, value);
+            kbs_buf_put_u8(&text, ' ');
+        }
+        assert_true(kbs_span_to_cstr(kbs_buf_span(&text), w->last_deed, sizeof(w->last_deed)));
+        (void)!kbs_channel_send(w->audit, KBS_WIRE_ACK, m.frame.id, &ack, -1,
+                                kbs_deadline_in_ms(TIMEOUT_MS), &err);
+    }
+    kbs_buf_deinit(&text);
+    kbs_channel_msg_deinit(&m);
+}
+
 static void worker_call(struct worker *w, enum kbs_wire_type type, const void *msg,
                         enum kbs_wire_type answer_type, void *answer)
 {
@@ -277,6 +330,7 @@ static void worker_call(struct worker *w, enum kbs_wire_type type, const void *m
                          kbs_deadline_in_ms(TIMEOUT_MS), &err) != 0) {
         fail_msg("%s: %s", kbs_wire_type_name(type), err.detail);
     }
+    worker_take_deed(w);
 }
 
 struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg)
@@ -308,7 +362,8 @@ struct key_ref key_ref(uint8_t n, uint32_t version)
 
 struct kbs_wire_result order_generate(struct worker *w, const struct key_ref *k, uint32_t bytes)
 {
-    struct kbs_wire_generate order = {.purpose = KBS_PURPOSE_RELEASE,
+    struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER),
+                                      .purpose = KBS_PURPOSE_RELEASE,
                                       .key_id = kbs_span(k->id, sizeof(k->id)),
                                       .key_version = k->version,
                                       .label = kbs_span_str(k->kid),
@@ -319,7 +374,7 @@ struct kbs_wire_result order_generate(struct worker *w, const struct key_ref *k,
 
 struct kbs_wire_result order_service_key(struct worker *w, enum kbs_purpose purpose)
 {
-    struct kbs_wire_generate order = {.purpose = (uint8_t)purpose};
+    struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER), .purpose = (uint8_t)purpose};
 
     return worker_order(w, KBS_WIRE_GENERATE, &order);
 }
@@ -329,7 +384,8 @@ struct kbs_wire_release release_order(const struct key_ref *k, const struct kbs_
 {
     static const uint8_t formats[] = {0, KBS_FORMAT_JOSE, KBS_FORMAT_COSE};
 
-    return (struct kbs_wire_release){.key_id = kbs_span(k->id, sizeof(k->id)),
+    return (struct kbs_wire_release){.order = KBS_SPAN_LIT(ORDER),
+                                     .key_id = kbs_span(k->id, sizeof(k->id)),
                                      .key_version = k->version,
                                      .kid = kbs_span_str(k->kid),
                                      .curve = (uint8_t)tee->curve,

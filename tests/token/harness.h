@@ -14,6 +14,7 @@
 
 #define PIN "471100-geheim"
 #define SO_PIN "so-815-geheim"
+#define ORDER "sixteen bytes id" /* of an order */
 #define SALT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 /* One column of the matrix. */
@@ -50,6 +51,10 @@ struct worker {
     pid_t pid;
     int control;
     int judge;
+    int audit;            /* -1 with --init-token */
+    bool ledger_full;     /* deeds are acknowledged as not durable */
+    unsigned int deeds;   /* taken */
+    char last_deed[2048]; /* name=value, one after the other */
     struct kbs_channel_msg login_msg;
     struct kbs_wire_login_done login;
     bool ready;
@@ -74,7 +79,7 @@ int worker_stop(struct worker *w);
 /* Waits for a worker that should end by itself. */
 int worker_wait(struct worker *w);
 
-/* One order, and its RESULT (borrowed until the next). */
+/* One order, and its RESULT (borrowed until the next); takes and acknowledges its deed. */
 struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg);
 struct kbs_wire_described worker_describe(struct worker *w);
 

@@ -147,7 +147,7 @@ static void test_passing_faults(void **state)
         {"C_GenerateKeyPair 0x31 once", KBS_BUSY}, /* full for now */
         {"C_WrapKey 0x100 once", KBS_INTERNAL},    /* no failure is ever an answer */
         {"point", KBS_INTERNAL},                   /* the token's fault, not the guest's */
-        {"stale", KBS_OK}, /* looked up again, done again */
+        {"stale", KBS_OK},                         /* looked up again, done again */
     };
     struct scene s;
 
@@ -185,9 +185,8 @@ static void test_start_faults(void **state)
 
         scene_start(&s, plans[i], true);
         assert_int_equal(s.w.login.ok, 1);
-        assert_int_equal(
-            kbs_channel_recv(s.w.control, &m, kbs_deadline_in_ms(10000), &err),
-            KBS_CHANNEL_EOF); /* no READY */
+        assert_int_equal(kbs_channel_recv(s.w.control, &m, kbs_deadline_in_ms(10000), &err),
+                         KBS_CHANNEL_EOF); /* no READY */
         kbs_channel_msg_deinit(&m);
         scene_end(&s, KBS_EXIT_FAILURE);
     }
@@ -208,7 +207,8 @@ static void test_import_to_a_full_token(void **state)
     assert_int_equal(described.import_public.len, sizeof(point));
     memcpy(point, described.import_public.p, sizeof(point));
     struct key_ref k = key_ref(4, 1);
-    struct kbs_wire_import order = {.key_id = kbs_span(k.id, sizeof(k.id)),
+    struct kbs_wire_import order = {.order = KBS_SPAN_LIT(ORDER),
+                                    .key_id = kbs_span(k.id, sizeof(k.id)),
                                     .key_version = 1,
                                     .label = kbs_span_str(k.kid),
                                     .epk_x = kbs_span(point + 1, 32),
@@ -331,10 +331,14 @@ static void test_generate_half_way(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fatal_faults),      cmocka_unit_test(test_passing_faults),
-        cmocka_unit_test(test_stale_twice),       cmocka_unit_test(test_pin_faults),
-        cmocka_unit_test(test_rungs_that_fail),   cmocka_unit_test(test_readable_keys),
-        cmocka_unit_test(test_generate_half_way), cmocka_unit_test(test_start_faults),
+        cmocka_unit_test(test_fatal_faults),
+        cmocka_unit_test(test_passing_faults),
+        cmocka_unit_test(test_stale_twice),
+        cmocka_unit_test(test_pin_faults),
+        cmocka_unit_test(test_rungs_that_fail),
+        cmocka_unit_test(test_readable_keys),
+        cmocka_unit_test(test_generate_half_way),
+        cmocka_unit_test(test_start_faults),
         cmocka_unit_test(test_import_to_a_full_token),
     };
 

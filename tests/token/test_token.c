@@ -249,7 +249,8 @@ static void test_longest_names(void **state)
     kid[100] = kid[200] = '/';
     (void)snprintf(kid + 255, sizeof(kid) - 255, "/v4294967295");
     r = worker_order(&w, KBS_WIRE_GENERATE,
-                     &(struct kbs_wire_generate){.purpose = KBS_PURPOSE_RELEASE,
+                     &(struct kbs_wire_generate){.order = KBS_SPAN_LIT(ORDER),
+                                                 .purpose = KBS_PURPOSE_RELEASE,
                                                  .key_id = kbs_span(k.id, sizeof(k.id)),
                                                  .key_version = k.version,
                                                  .label = kbs_span_str(kid),
@@ -381,7 +382,8 @@ static void test_generate_refusals(void **state)
     struct token_dir d;
     struct worker w;
     struct key_ref k = key_ref(6, 1);
-    struct kbs_wire_generate good = {.purpose = KBS_PURPOSE_RELEASE,
+    struct kbs_wire_generate good = {.order = KBS_SPAN_LIT(ORDER),
+                                     .purpose = KBS_PURPOSE_RELEASE,
                                      .key_id = kbs_span(k.id, sizeof(k.id)),
                                      .key_version = 1,
                                      .label = kbs_span_str(k.kid),
@@ -459,7 +461,8 @@ static void import_prepare(struct import_case *c, struct worker *w, const struct
     assert_int_equal(kbs_agree_wrap(kbs_secret_span(kek), key, c->wrapped, &c->wrapped_len, &err),
                      0);
     kbs_buf_deinit(&info);
-    c->order = (struct kbs_wire_import){.key_id = kbs_span(k->id, sizeof(k->id)),
+    c->order = (struct kbs_wire_import){.order = KBS_SPAN_LIT(ORDER),
+                                        .key_id = kbs_span(k->id, sizeof(k->id)),
                                         .key_version = k->version,
                                         .label = kbs_span_str(k->kid),
                                         .epk_x = kbs_ec_x(kbs_agree_key_public(c->sender)),
@@ -706,12 +709,13 @@ static void test_not_on_the_list(void **state)
     struct worker w;
     struct kbs_error err = KBS_ERROR_NONE;
     struct key_ref k = key_ref(50, 1);
-    struct kbs_wire_generate generate = {.purpose = KBS_PURPOSE_RELEASE,
+    struct kbs_wire_generate generate = {.order = KBS_SPAN_LIT(ORDER),
+                                         .purpose = KBS_PURPOSE_RELEASE,
                                          .key_id = kbs_span(k.id, sizeof(k.id)),
                                          .key_version = 1,
                                          .label = kbs_span_str(k.kid),
                                          .key_bytes = 32};
-    struct kbs_wire_import import = {.key_version = 1};
+    struct kbs_wire_import import = {.order = KBS_SPAN_LIT(ORDER), .key_version = 1};
     struct {
         bool to_control;
         enum kbs_wire_type type;
@@ -1059,7 +1063,7 @@ static void test_half_a_service_pair(void **state)
     struct kbs_token t;
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_answer answer = KBS_ANSWER;
-    struct kbs_wire_generate order = {.purpose = KBS_PURPOSE_IMPORT};
+    struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER), .purpose = KBS_PURPOSE_IMPORT};
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
     CK_ULONG before;
     uint8_t cka_id[KBS_CKA_ID_BYTES];
@@ -1091,7 +1095,8 @@ static void test_no_session_object_stays(void **state)
     struct key_ref k = key_ref(80, 1);
     struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
     struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
-    struct kbs_wire_generate generate = {.purpose = KBS_PURPOSE_RELEASE,
+    struct kbs_wire_generate generate = {.order = KBS_SPAN_LIT(ORDER),
+                                         .purpose = KBS_PURPOSE_RELEASE,
                                          .key_id = kbs_span(k.id, sizeof(k.id)),
                                          .key_version = 1,
                                          .label = kbs_span_str(k.kid),

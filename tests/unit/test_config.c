@@ -33,6 +33,9 @@ static int set_up(void **state)
     snprintf(f->path, sizeof(f->path), "/tmp/kbs-config-XXXXXX");
     assert_non_null(mkdtemp(f->path));
     snprintf(f->file, sizeof(f->file), "%s/kbs.toml", f->path);
+    char store[128];
+    snprintf(store, sizeof(store), "%s/store", f->path);
+    assert_int_equal(mkdir(store, 0700), 0);
     put(f->path, "key.pem", "not looked at", 0600);
     put(f->path, "open-key.pem", "not looked at", 0644);
     put(f->path, "cert.pem", "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
@@ -46,7 +49,7 @@ static int set_up(void **state)
     put(f->path, "open-admin.pem", "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n",
         0646);
     put(f->path, "open-module.so", "", 0757);
-    put(f->path, "open-store.db", "", 0602);
+    put(f->path, "store/open-store.db", "", 0602);
     *state = f;
     return 0;
 }
@@ -57,12 +60,15 @@ static int tear_down(void **state)
     static const char *const names[] = {
         "kbs.toml",       "key.pem",        "open-key.pem", "cert.pem", "admin.pem",
         "oops.pem",       "empty.pem",      "module.so",    "pin",      "open-pin",
-        "open-admin.pem", "open-module.so", "open-store.db"};
+        "open-admin.pem", "open-module.so", "store/open-store.db"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[256];
         snprintf(path, sizeof(path), "%s/%s", f->path, names[i]);
         (void)unlink(path);
     }
+    char store[128];
+    snprintf(store, sizeof(store), "%s/store", f->path);
+    (void)rmdir(store);
     (void)rmdir(f->path);
     free(f);
     return 0;
@@ -91,7 +97,7 @@ static const char *const good[] = {
     "env = [\"SOFTHSM2_CONF=token/x.conf\"]",                                      /* 19 */
     "lanes = 3",                                                                   /* 20 */
     "[store]",                                                                     /* 21 */
-    "path = \"store.db\"",                                                         /* 22 */
+    "path = \"store/store.db\"",                                                   /* 22 */
     "[audit]",                                                                     /* 23 */
     "path = \"/tmp/audit.log\"",                                                   /* 24 */
     "[attestation_service]",                                                       /* 25 */
@@ -153,13 +159,16 @@ static void test_good(void **state)
     assert_int_equal(c->token.env.n, 1);
     assert_string_equal(c->token.env.v[0], "SOFTHSM2_CONF=token/x.conf");
     assert_int_equal(c->token.lanes, 3);
-    in_folder(f, "store.db", c->store_path);
+    in_folder(f, "store/store.db", c->store_path);
     assert_string_equal(c->audit_path, "/tmp/audit.log");
     assert_true(c->allow_sample);
     assert_int_equal(c->session_min, 7);
     assert_int_equal(c->token_min, 9);
     assert_string_equal(c->issuer, "someone");
     assert_int_equal(c->max_connections, 100);
+    assert_false(c->token.seccomp_log);
+    assert_int_equal(c->token.folders.n, 0);
+    assert_string_equal(c->users.token, "kbs-token");
     assert_int_equal(c->warnings.n, 1);
     assert_non_null(strstr(c->warnings.v[0], "kbs.toml:27:16: allow_sample"));
     c = kbs_config_free(c);
@@ -174,7 +183,7 @@ static void test_defaults(void **state)
     static const char *const text =
         "admin_server={sockets=['127.0.0.1:0'],private_key='key.pem',certificate='cert.pem'}\n"
         "http_server.plain_sockets = ['127.0.0.1:0']\n"
-        "admin.keys = ['admin.pem']\nstore.path = 's'\naudit.path = 'a'\n"
+        "admin.keys = ['admin.pem']\naudit.path = 'a'\n"
         "token={module='module.so',uri='pkcs11:serial=1;model=x',pin_file='pin'}\n";
     put(f->path, "kbs.toml", text, 0600);
     assert_int_equal(kbs_config_load(f->file, &c, &err), 0);
@@ -183,6 +192,8 @@ static void test_defaults(void **state)
     assert_null(c->guest.private_key);
     assert_int_equal(c->token.lanes, 2);
     assert_int_equal(c->token.env.n, 0);
+    in_folder(f, "store/store.db", c->store_path);
+    assert_string_equal(c->token.seccomp, "kill");
     assert_string_equal(c->token.init_args, "");
     assert_string_equal(c->issuer, "kbs-hsm");
     assert_int_equal(c->session_min, 5);
@@ -278,6 +289,13 @@ static const struct bad bads[] = {
     {17, "pin_file = \"none\"", ":17:12: pin_file: No such file"},
     {22, "path = \"none/store.db\"", ":22:8: store.path: its folder does not exist"},
     {24, "path = \"/tmp\"", ":24:8: audit.path: is not a regular file"},
+    {20, "folders = [\"none\"]", ":20:12: token.folders: is not a folder"},
+    {20, "folders = [\"store\", \"pin\"]", ":20:21: token.folders: is not a folder"},
+    {20, "seccomp = \"off\"", ":20:11: token.seccomp: must be"},
+    {32, "[users]\njudge = \"a b\"", ":33:9: users.judge: must be a user"},
+    {32, "[users]\njudge = \"-a\"", ":33:9: users.judge: must be a user"},
+    {32, "[users]\njudge = \"12345678901\"", ":33:9: users.judge: is too large"},
+    {32, "[users]\nnobody = \"1\"", ":33:1: unknown key"},
     /* missing */
     {13, "", ": keys is missing in table [admin]"},
     {16, "", ": uri is missing in table [token]"},
@@ -328,7 +346,11 @@ static void test_profiles(void **state)
         {10, "private_key = \"open-key.pem\"", ":10:15: private_key"},
         {13, "keys = [\"open-admin.pem\"]", ":13:9: admin.keys: everybody may change it"},
         {15, "module = \"open-module.so\"", ":15:10: module: everybody may change it"},
-        {22, "path = \"open-store.db\"", ":22:8: store: everybody may change it"},
+        {22, "path = \"store/open-store.db\"", ":22:8: store: everybody may change it"},
+        {20, "seccomp = \"log\"", ":20:11: seccomp"},
+        {20, "folders = [\".\"]", ":20:11: token.folders: a folder with other files"},
+        {22, "path = \"store.db\"", ":22:8: store.path: a folder with other files"},
+        {24, "path = \"store/audit.log\"", ":22:8: store.path: a folder with other files"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct kbs_config *c;

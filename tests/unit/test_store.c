@@ -130,6 +130,17 @@ static struct kbs_key new_key(const char *path, uint32_t version)
 
 /* ---- schema ---- */
 
+/* A mutation of one row, with the next epoch. */
+static int key_insert(struct kbs_store *store, const struct kbs_key *key, struct kbs_span policy,
+                      struct kbs_error *err)
+{
+    struct kbs_store_mutation m = {.key = key, .policy = policy};
+
+    assert_int_equal(kbs_store_epoch_get(store, &m.epoch, err), 0);
+    m.from_epoch = m.epoch.epoch++;
+    return kbs_store_commit(store, &m, err);
+}
+
 static void test_migrate_twice(void **state)
 {
     struct fixture *f = *state;
@@ -138,7 +149,7 @@ static void test_migrate_twice(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
     struct stat st;
 
-    assert_int_equal(kbs_store_key_insert(f->store, &key, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(key_insert(f->store, &key, KBS_SPAN_EMPTY, &err), 0);
     assert_int_equal(kbs_store_migrate(f->path, &err), 0); /* also while it is open */
     f->store = kbs_store_close(f->store);
     assert_int_equal(kbs_store_migrate(f->path, &err), 0);
@@ -412,8 +423,8 @@ static void test_key_insert_and_get(void **state)
     assert_int_equal(
         kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 0, &got, NULL, &err), -1);
     assert_int_equal(err.category, KBS_MISSING);
-    assert_int_equal(kbs_store_key_insert(f->store, &one, KBS_SPAN_LIT("{\"p\":1}"), &err), 0);
-    assert_int_equal(kbs_store_key_insert(f->store, &two, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(key_insert(f->store, &one, KBS_SPAN_LIT("{\"p\":1}"), &err), 0);
+    assert_int_equal(key_insert(f->store, &two, KBS_SPAN_EMPTY, &err), 0);
 
     assert_int_equal(
         kbs_store_key_get(f->store, KBS_SPAN_LIT("repo/type/tag"), 0, &got, &policy, &err), 0);
@@ -451,12 +462,12 @@ static void test_key_conflict(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
 
     memcpy(same_id.id, one.id, sizeof(one.id));
-    assert_int_equal(kbs_store_key_insert(f->store, &one, KBS_SPAN_EMPTY, &err), 0);
-    assert_int_equal(kbs_store_key_insert(f->store, &same_path, KBS_SPAN_EMPTY, &err), -1);
+    assert_int_equal(key_insert(f->store, &one, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(key_insert(f->store, &same_path, KBS_SPAN_EMPTY, &err), -1);
     assert_int_equal(err.category, KBS_CONFLICT);
-    assert_int_equal(kbs_store_key_insert(f->store, &same_id, KBS_SPAN_EMPTY, &err), -1);
+    assert_int_equal(key_insert(f->store, &same_id, KBS_SPAN_EMPTY, &err), -1);
     assert_int_equal(err.category, KBS_CONFLICT);
-    assert_int_equal(kbs_store_key_insert(f->store, &huge, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(key_insert(f->store, &huge, KBS_SPAN_EMPTY, &err), 0);
     assert_int_equal(
         kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/e"), UINT32_MAX, &got, NULL, &err), 0);
     assert_int_equal(got.version, UINT32_MAX);
@@ -478,7 +489,7 @@ static void test_key_list(void **state)
     char seen[64] = "";
 
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(kbs_store_key_insert(f->store, &keys[i], KBS_SPAN_EMPTY, &err), 0);
+        assert_int_equal(key_insert(f->store, &keys[i], KBS_SPAN_EMPTY, &err), 0);
     }
     assert_int_equal(kbs_store_key_list(f->store, count_each, seen, &err), 0);
     assert_string_equal(seen, "a/a/a:2 a/a/a:10 b/b/b:1 ");
@@ -491,7 +502,7 @@ static void test_malformed_row(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
     char seen[64] = "";
 
-    assert_int_equal(kbs_store_key_insert(f->store, &key, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(key_insert(f->store, &key, KBS_SPAN_EMPTY, &err), 0);
     tamper(f->path, "UPDATE key SET purpose = 77");
     assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 0, &key, NULL, &err), -1);
     assert_int_equal(err.category, KBS_INTERNAL);

@@ -1,0 +1,59 @@
+/*
+ * Deeds: what kbs-token itself says in the ledger about what it did (docs/protocol/ledger.md). The
+ * record is on its way before the judge learns the result, so that no judge can hide it.
+ */
+#ifndef KBS_HSM_DEED_H
+#define KBS_HSM_DEED_H
+
+#include "base/buf.h"
+#include "base/terms.h"
+#include "channel/channel.h"
+
+/* One operation of weight. Spans borrow the order; what does not apply is empty. */
+struct kbs_deed {
+    const char *op; /* static; NULL: an operation without weight, which leaves no deed */
+    struct kbs_span order;
+    struct kbs_span kid; /* of the key, or its label */
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+    bool has_cka_id;
+    uint8_t row[32]; /* digest of a signed row */
+    bool has_row;
+};
+
+/* The channel to kbs-audit. At most one deed is unacknowledged. */
+struct kbs_deeds {
+    int fd; /* borrowed; -1 with --init-token: no ledger, no deeds */
+    uint64_t last_id;
+    bool waiting;          /* the last deed's ACK has not come yet */
+    bool refused;          /* it came, and said "not durable" */
+    struct kbs_buf fields; /* the last deed, until it is durable */
+    uint16_t count;
+    struct kbs_channel_msg answer;
+};
+#define KBS_DEEDS        \
+    ((struct kbs_deeds){ \
+        .fd = -1, .fields = KBS_BUF(KBS_LIMIT_AUDIT_RECORD_BYTES), .answer = KBS_CHANNEL_MSG})
+void kbs_deeds_deinit(struct kbs_deeds *d);
+
+/*
+ * Before the next operation of weight: waits until the last deed is durable, sending it once more
+ * if the ledger could not be written. KBS_BUSY if it still cannot: the operation must not begin.
+ * KBS_TOKEN_DOWN if the ledger is gone: the worker must end.
+ */
+KBS_MUST_CHECK int kbs_deeds_settle(struct kbs_deeds *d, struct kbs_error *err);
+
+/* What came of it: the answer's values, or the category of the failure. */
+struct kbs_deed_outcome {
+    enum kbs_category category;
+    const char *rung;
+    enum kbs_locality locality;
+    const char *serial;
+};
+/* Hands the deed to the kernel, whole; does not wait for its ACK. KBS_TOKEN_DOWN if it cannot. */
+KBS_MUST_CHECK int kbs_deeds_send(struct kbs_deeds *d, const struct kbs_deed *deed,
+                                  const struct kbs_deed_outcome *outcome, struct kbs_error *err);
+
+/* The channel is readable between orders: an ACK that was due. KBS_TOKEN_DOWN for anything else. */
+KBS_MUST_CHECK int kbs_deeds_read(struct kbs_deeds *d, struct kbs_error *err);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * The last thing a role does before READY: it gives up what it will not need. From then on an
+ * attacker who runs code in it has the descriptors it holds, the system calls of its list and the
+ * paths of its plan, and nothing else.
+ */
+#ifndef KBS_CONFINE_CONFINE_H
+#define KBS_CONFINE_CONFINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum kbs_confine_role {
+    KBS_CONFINE_FRONT,
+    KBS_CONFINE_JUDGE,
+    KBS_CONFINE_TOKEN,
+    KBS_CONFINE_AUDIT,
+    KBS_CONFINE_ROLE_COUNT
+};
+
+#define KBS_CONFINE_FOLDERS 16
+
+/* All borrowed for the length of the call. */
+struct kbs_confine_plan {
+    enum kbs_confine_role role;
+    bool production; /* what cannot be put up is an error; otherwise a warning in the log */
+    bool log_only;   /* a system call that is not on the list is logged by the kernel, not fatal */
+    uint32_t descriptors;       /* RLIMIT_NOFILE; 0: the list's own */
+    const char *const *folders; /* may be read and written, with everything in them */
+    size_t n_folders;
+};
+
+/*
+ * Resource limits, Landlock, then the seccomp list of the role, for every thread of the process.
+ * There is no way back. Needs no_new_privs (kbs_process_harden()). In production whatever the
+ * kernel refuses, or a folder that cannot be opened, is KBS_INPUT, because trying again will not
+ * help; otherwise that wall is left out with a warning in the log and the rest is still put up.
+ */
+KBS_MUST_CHECK int kbs_confine(const struct kbs_confine_plan *plan, struct kbs_error *err);
+
+/*
+ * What `ROLE --print-seccomp` prints: the role's list on standard output, a line per system call
+ * with the condition on its arguments, then the number of them. True if that was the argument.
+ */
+bool kbs_confine_print(enum kbs_confine_role role, int argc, char *const argv[]);
+
+#endif

@@ -1,0 +1,26 @@
+# Confinement: the real roles with an attacker in them (tests/escape/hostile.c), a kbsd that starts them again at once,
+# and a kernel without walls. None of them is installed.
+function(kbs_escape_executable name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINKS")
+    kbs_executable(${name} SOURCES ${arg_SOURCES} LINKS ${arg_LINKS})
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+endfunction()
+
+set(kbs_src "${CMAKE_SOURCE_DIR}/src")
+set(kbs_hostile escape/hostile.c)
+kbs_escape_executable(kbs-front-hostile
+    SOURCES ${kbs_src}/front/main.c ${kbs_src}/front/startup.c ${kbs_src}/front/timeouts.c ${kbs_hostile}
+    LINKS kbs_front_core -Wl,--wrap=kbs_confine)
+kbs_escape_executable(kbs-judge-hostile
+    SOURCES ${kbs_src}/judge/main.c ${kbs_src}/judge/judge.c ${kbs_hostile}
+    LINKS kbs_base kbs_confine kbs_wire kbs_channel kbs_store kbs_api -Wl,--wrap=kbs_confine)
+kbs_escape_executable(kbs-token-hostile
+    SOURCES ${CMAKE_SOURCE_DIR}/hsm/main.c ${kbs_hostile}
+    LINKS kbs_hsm -Wl,--wrap=kbs_confine)
+kbs_escape_executable(kbs-audit-hostile
+    SOURCES ${kbs_src}/audit/main.c ${kbs_hostile}
+    LINKS kbs_ledger kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+kbs_escape_executable(kbsd-escape SOURCES escape/times.c LINKS kbs_supervisor)
+kbs_escape_executable(nowalls SOURCES escape/nowalls.c LINKS kbs_dep_seccomp)
+
+kbs_pytest(escape PATH escape/test_escape.py LABELS system escape TIMEOUT 900)

@@ -1,0 +1,318 @@
+"""What the ledger proves, what an old or edited store opens, and what a full disk or a crash leaves behind.
+
+KBS_KILL_ROUNDS and KBS_BAD_REQUESTS set how long the two long tests go on (100 and 100000 are the full ones).
+"""
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+
+import pytest
+
+from kbsguest import Guest, Http
+from service import BIN, run, wait_until
+
+KILL_ROUNDS = int(os.environ.get("KBS_KILL_ROUNDS", "12"))
+BAD_REQUESTS = int(os.environ.get("KBS_BAD_REQUESTS", "2000"))
+KEY = "default/disk/vm1"
+MIB = 1 << 20
+
+
+def verify(service, *options, ledger=None):
+    """(exit status, what `audit verify` says)"""
+    done = run(BIN / "kbs-admin", "--profile", service.folder / "admin" / "profile.json", "--json", "audit", "verify",
+               ledger or service.ledger_path, *options, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def texts(findings):
+    return "\n".join(f["text"] for f in findings)
+
+
+def release(service, path=KEY):
+    guest = Guest(service.guest_url, service.ca).handshake()
+    answer = guest.get_key(path)
+    guest.close()
+    return answer
+
+
+def rechain(lines):
+    """The ledger of somebody who can write the file but has no key: a perfect chain over other records."""
+    previous, out = bytes(32), b""
+    for seq, line in enumerate(lines, 1):
+        record = json.loads(line[65:])
+        record["seq"] = seq
+        text = json.dumps(record, separators=(",", ":")).encode()
+        previous = hashlib.sha256(previous + text).digest()
+        out += previous.hex().encode() + b" " + text + b"\n"
+    return out
+
+
+@pytest.fixture
+def used(soft):
+    """A service that has made two keys, released, refused and stopped."""
+    soft.generate(KEY)
+    for _ in range(3):
+        assert release(soft).status == 200
+    soft.generate("default/disk/nobody", policy=False)
+    assert release(soft, "default/disk/nobody").status == 403
+    assert release(soft).status == 200
+    soft.stop()
+    return soft
+
+
+def test_a_sound_ledger(used):
+    status, said = verify(used)
+    assert status == 0 and said["ok"] and said["findings"] == []
+    assert said["releases"] == 4 and said["mutations"] == 2 and said["epoch"] == 2
+    assert said["heads"] == 2 and said["refusals"] >= 1
+    deeds = used.records("deed")
+    assert [d["op"] for d in deeds].count("release") == 4
+    for deed in deeds:
+        assert deed["outcome"] == "done" and deed["token_serial"]
+    orders = {r["order"] for r in used.records("release")} | {r["order"] for r in used.records("key-generate")}
+    assert {d["order"] for d in deeds if d["op"] != "sign-row"} == orders
+    for deed in deeds:
+        if deed["op"] == "release":
+            assert deed["kid"] == KEY + "/v1" and deed["rung"] == "transport" and len(deed["cka_id"]) == 40
+    # Without a key, and with the key itself.
+    status, said = verify(used, "--head-key", used.folder / "admin" / "head.pub.pem")
+    assert status == 0 and said["heads"] == 2
+    status, said = verify(used, "--head-key", used.folder / "admin" / "row.pub.pem")
+    assert status == 1 and "not signed by the pinned head key" in texts(said["findings"])
+
+
+@pytest.mark.parametrize("kind,expected", [
+    ("deed", "the token says nothing"),
+    ("release", "has no beginning"),
+    ("both", "a deed without an order"),
+])
+def test_records_that_are_taken_out(used, tmp_path, kind, expected):
+    lines = used.ledger_path.read_bytes().splitlines()
+    first = next(r for r in used.ledger() if r["kind"] == "release")
+    gone = {"deed": ("deed",), "release": ("release",), "both": ("release", "released")}[kind]
+    kept = [line for line in lines
+            if not (json.loads(line[65:]).get("order") == first["order"] and json.loads(line[65:])["kind"] in gone)]
+    assert len(kept) == len(lines) - len(gone)
+    plain = tmp_path / "plain.log"
+    plain.write_bytes(b"\n".join(kept) + b"\n")
+    status, said = verify(used, ledger=plain)
+    assert status == 1 and "line" in texts(said["findings"])  # the chain
+    plain.write_bytes(rechain(kept))
+    status, said = verify(used, ledger=plain)
+    assert status == 1
+    assert "head" in texts(said["findings"])
+    assert expected in texts(said["findings"]), said
+
+
+def test_a_torn_end_and_garbage(used, tmp_path):
+    whole = used.ledger_path.read_bytes()
+    copy = tmp_path / "copy.log"
+    copy.write_bytes(whole[:-30])
+    status, said = verify(used, ledger=copy)
+    assert "not written to its end" in texts(said["notes"])
+    copy.write_bytes(whole + b"garbage\n")
+    status, said = verify(used, ledger=copy)
+    assert status == 1 and said["findings"][-1]["line"] == len(whole.splitlines()) + 1
+
+
+def checkpoint(service):
+    """The store as one file."""
+    db = sqlite3.connect(service.store_path)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+def put_back(service, copy):
+    owner = os.stat(service.store_path)
+    for suffix in ("", "-wal", "-shm"):
+        service.store_path.with_name(service.store_path.name + suffix).unlink(missing_ok=True)
+    shutil.copy(copy, service.store_path)
+    os.chown(service.store_path, owner.st_uid, owner.st_gid)
+
+
+def test_a_restored_store(soft, tmp_path):
+    soft.generate(KEY)
+    soft.stop()
+    checkpoint(soft)
+    shutil.copy(soft.store_path, tmp_path / "old.db")
+    soft.start()
+    soft.generate("default/disk/vm2")
+    assert release(soft).status == 200
+    soft.stop()
+    checkpoint(soft)
+    put_back(soft, tmp_path / "old.db")
+    soft.start()
+    answer = release(soft)
+    assert answer.status == 503 and "store is at epoch 1 and the ledger at 2" in answer.json()["detail"]
+    assert soft.admin("key", "generate", "default/disk/vm3", check=False).returncode != 0
+    shown = soft.admin_json("store", "accept", "--dry-run")
+    assert not shown["serves"] and shown["epoch"] == 1 and shown["ledger_epoch"] == 2
+    accepted = soft.admin_json("store", "accept")
+    assert accepted["serves"] and accepted["epoch"] == 3
+    wait_until(lambda: release(soft).status == 200, 10, "the lanes to look again")
+    assert release(soft, "default/disk/vm2").status == 404
+    assert soft.admin("store", "accept", check=False).returncode == 6
+    soft.generate("default/disk/vm3")
+    assert release(soft, "default/disk/vm3").status == 200
+    soft.stop()
+    status, said = verify(soft)
+    assert status == 0, said["findings"]
+    assert "accepted a store of epoch 1" in texts(said["notes"])
+
+
+def test_an_edited_store(soft):
+    soft.generate(KEY)
+    soft.generate("default/disk/strict", policy=False)
+    assert release(soft).status == 200
+    db = sqlite3.connect(soft.store_path, timeout=30)
+    db.execute("UPDATE key SET policy = (SELECT policy FROM key WHERE path = ?) WHERE path = ?",
+               (KEY, "default/disk/strict"))
+    db.commit()
+    answer = release(soft, "default/disk/strict")
+    assert answer.status == 500 and "Internal error" in answer.json()["detail"]
+    assert "not signed as it is" in soft.records("release-denied")[-1]["reason"]
+    assert release(soft).status == 200  # the others are what they were
+    db.execute("UPDATE key SET policy = '' WHERE path = 'default/disk/strict'")
+    db.commit()
+    db.close()
+    assert release(soft, "default/disk/strict").status == 403
+
+
+# ---- a disk that fills up ----
+
+@pytest.fixture
+def small_disk(make_service, tmp_path):
+    """A service whose ledger is on a file system of 72 MiB: 8 MiB above what is kept for releases."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    service = make_service("softhsm")
+    folder = service.folder / "ledger"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=72m", "none", folder], check=False).returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        service.ledger_path = folder / "audit.log"
+        service.edit_config(r'^(\[audit\]\n)path = .*$', rf'\1path = "{service.ledger_path}"')
+        service.start()
+        service.generate(KEY)
+        yield service
+        service.stop()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(service, leave):
+    """Takes what is free but for `leave` bytes."""
+    ballast = service.ledger_path.parent / "ballast"
+    stat = os.statvfs(ballast.parent)
+    ballast.touch()
+    size = ballast.stat().st_size + stat.f_bavail * stat.f_frsize - leave
+    with open(ballast, "r+b") as f:
+        os.posix_fallocate(f.fileno(), 0, size)
+    return ballast
+
+
+def ready(url, ca):
+    answer = Http(url, ca).request("GET", "/readyz")
+    return answer.status
+
+
+def test_refusals_leave_room(small_disk):
+    fill(small_disk, 16 * MIB)
+    before = small_disk.ledger_path.stat().st_size
+    pids = {role: sorted(small_disk.pids(role)) for role in ("kbs-judge", "kbs-token", "kbs-audit")}
+    junk = Guest(small_disk.guest_url, small_disk.ca)
+    for i in range(BAD_REQUESTS):
+        if i % 100 == 0:
+            assert junk.auth().status == 200
+        if i % 2 == 0:
+            assert junk.attest(junk.attestation(report_data=os.urandom(48))).status == 401
+        else:
+            assert junk.get_key(KEY, headers={}).status == 401
+    assert small_disk.ledger_path.stat().st_size - before < 4096  # counted
+    for _ in range(5):
+        assert release(small_disk).status == 200
+    assert len(small_disk.records("released")) == 5
+    assert {role: sorted(small_disk.pids(role)) for role in pids} == pids
+    (small_disk.ledger_path.parent / "ballast").unlink()
+    assert release(small_disk).status == 200
+    wait_until(lambda: small_disk.records("suppressed"), 10, "the summary")
+    small_disk.stop()
+    status, said = verify(small_disk)
+    assert status == 0, said["findings"]
+    assert "were counted and not written" in texts(said["notes"])
+
+
+def test_a_full_disk_and_back(small_disk):
+    guest = Guest(small_disk.guest_url, small_disk.ca).handshake()
+    assert guest.get_key(KEY).status == 200
+    pids = {role: sorted(small_disk.pids(role)) for role in ("kbs-judge", "kbs-token", "kbs-audit")}
+    ballast = fill(small_disk, 0)
+    written = len(small_disk.ledger())
+    refused = wait_until(lambda: next((a for a in [guest.get_key(KEY)] if a.status != 200), None), 30, "a refusal")
+    assert refused.status == 503 and "the audit ledger cannot be written" in refused.json()["detail"]
+    wait_until(lambda: ready(small_disk.guest_url, small_disk.ca) == 503, 10, "not ready")
+    for _ in range(20):
+        assert guest.get_key(KEY).status == 503
+    done = small_disk.admin("key", "generate", "default/disk/later", check=False)
+    assert done.returncode != 0 and len(small_disk.records("key-generate")) == 2
+    released = len(small_disk.records("released"))
+    ballast.unlink()
+    wait_until(lambda: ready(small_disk.guest_url, small_disk.ca) == 200, 10, "ready")
+    assert guest.get_key(KEY).status == 200
+    assert len(small_disk.records("released")) == released + 1
+    assert {role: sorted(small_disk.pids(role)) for role in pids} == pids  # nothing was restarted
+    small_disk.generate("default/disk/later2")
+    small_disk.stop()
+    status, said = verify(small_disk)
+    assert status == 0, said["findings"]
+    assert "could not be written" in texts(said["notes"]) and len(small_disk.ledger()) > written
+
+
+# ---- kill -9 ----
+
+def test_killed_anywhere(soft):
+    """Whoever dies in the middle of a mutation or a release: the service comes back, and the ledger explains it."""
+    soft.generate(KEY)
+    chance = random.Random(20260401)
+    made = 0
+    for i in range(KILL_ROUNDS):
+        if i % 5 == 4:  # kbsd waits longer from death to death, and begins anew with a new kbsd
+            soft.stop()
+            soft.start()
+        role = chance.choice(["kbs-judge", "kbs-token", "kbs-audit"])
+        pid = chance.choice(soft.pids(role)[-1:] * 3 + soft.pids(role))  # mostly the admin lane's
+        generate = subprocess.Popen([BIN / "kbs-admin", "--profile", soft.folder / "admin" / "profile.json", "--url",
+                                     soft.admin_url, "key", "generate", f"default/kill/k{i}"],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            generate.wait(chance.uniform(0.0, 0.12))
+        except subprocess.TimeoutExpired:
+            pass
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        made += generate.wait(60) == 0
+
+        def served():
+            try:
+                return release(soft).status == 200
+            except (AssertionError, OSError):
+                return False
+        wait_until(served, 60, f"round {i}: releases again")
+        wait_until(lambda: soft.admin("key", "list", check=False).returncode == 0, 60, f"round {i}: administration")
+    soft.generate("default/kill/last")
+    names = {k["path"] for k in soft.admin_json("key", "list")["keys"]}
+    assert {KEY, "default/kill/last"} <= names and len(names) >= made + 2
+    for path in sorted(names - {KEY, "default/kill/last"})[:3]:
+        assert release(soft, path).status == 403  # no policy, but its row is whole
+    soft.stop()
+    status, said = verify(soft)
+    print(json.dumps(said, indent=1))
+    assert status == 0, said["findings"]
