@@ -1,10 +1,10 @@
 /*
  * kbs-admin init: a folder with everything a service needs, or nothing.
  *
- * What is made is made inside DIR, which is new or empty, and locked, since two inits that both find
- * it empty would undo each other's work: so undoing is emptying it. kbs.toml is
- * written last: a folder without one is not a service, whatever ended this program. Interrupts are
- * held back until the end of a step, then obeyed after cleaning up. Making everything under a
+ * What is made is made inside DIR, which is new or empty, and locked, since two inits that both
+ * find it empty would undo each other's work: so undoing is emptying it. kbs.toml is written
+ * last: a folder without one is not a service, whatever ended this program. Interrupts are held
+ * back until the end of a step, then obeyed after cleaning up. Making everything under a
  * temporary name and renaming was rejected: both tokens store absolute paths.
  */
 #include <arpa/inet.h>

@@ -1,12 +1,12 @@
 /*
  * Mechanism lists lie in both directions: NSS does not name the concatenations that it does,
- * SoftHSM adds its flags to whatever the caller's struct held. So each rung is done once at start,
- * with the very function that serves releases and with inputs as long as they can get, and its
- * result is opened by OpenSSL: a rung that passes makes what a guest can open.
+ * SoftHSM adds its flags to whatever the caller's struct held. So each rung is done once at
+ * start, with the very function that serves releases and with inputs as long as they can get,
+ * and its result is opened by OpenSSL: a rung that passes makes what a guest can open.
  *
- * Above that there is policy of one line: the highest locality first, within it the client's order of
- * formats, never below the key's floor. Rejected: probing on first use. A start
- * that takes some 100 ms longer and says what the token can do is worth more than the first guest's
+ * Above that there is policy of one line: the highest locality first, within it the client's
+ * order of formats, never below the key's floor. Rejected: probing on first use. A start that
+ * takes some 100 ms longer and says what the token can do is worth more than the first guest's
  * latency.
  */
 #include "hsm/ladder.h"

@@ -1,8 +1,9 @@
 /*
- * The problem: whoever can write the store's file could give a key another policy, or a path another
- * key. The approach: table, key, version, epoch and content of a row are signed together, so a row
- * says the same at every place it could be copied to. Every variable part has its length before it,
- * every number is big endian and of fixed size: two rows that differ anywhere differ here.
+ * The problem: whoever can write the store's file could give a key another policy, or a path
+ * another key. The approach: table, key, version, epoch and content of a row are signed
+ * together, so a row says the same at every place it could be copied to. Every variable part has
+ * its length before it, every number is big endian and of fixed size: two rows that differ
+ * anywhere differ here.
  *
  * A signature per row does not say that no row is missing, nor that the file is the newest. The
  * row of the epoch does: it signs a chain over all rows.

@@ -169,8 +169,9 @@ static struct kbs_lane *idle_lane(struct kbs_lanes *l)
 }
 
 /*
- * True if the judge can still take a request. One that is about to leave has closed its reading side
- * before it sent its last answer, so a request is never handed to a lane that will not serve it.
+ * True if the judge can still take a request. One that is about to leave has closed its reading
+ * side before it sent its last answer, so a request is never handed to a lane that will not
+ * serve it.
  */
 static bool lane_reads(const struct kbs_lane *lane)
 {

@@ -122,7 +122,10 @@ static int judge_open(struct judge *j, struct kbs_error *err)
     return kbs_api_new(&setup, &j->api, err);
 }
 
-/* The store's folder is all that is left of the file system: SQLite makes files beside the store. */
+/*
+ * The store's folder is all that is left of the file system: SQLite makes files beside the
+ * store.
+ */
 static int judge_confine(const struct judge *j, struct kbs_error *err)
 {
     char folder[4096];

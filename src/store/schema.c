@@ -187,9 +187,9 @@ static int schema_use_wal(sqlite3 *db, struct kbs_error *err)
 }
 
 /*
- * One migration at a time: the change to WAL does not go through the busy handler, and the last one to
- * close removes the WAL file under the next. The lock is on a descriptor of our own, which SQLite's
- * locks (fcntl) do not see, and is held until SQLite has closed the file.
+ * One migration at a time: the change to WAL does not go through the busy handler, and the last
+ * one to close removes the WAL file under the next. The lock is on a descriptor of our own,
+ * which SQLite's locks (fcntl) do not see, and is held until SQLite has closed the file.
  */
 static int schema_lock(int fd, struct kbs_error *err)
 {
