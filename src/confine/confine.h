@@ -41,6 +41,13 @@ struct kbs_confine_plan {
 KBS_MUST_CHECK int kbs_confine(const struct kbs_confine_plan *plan, struct kbs_error *err);
 
 /*
+ * From now on io_uring_setup(2) answers ENOSYS, so that a library falls back to ordinary system calls
+ * instead of handing them to the kernel past the list to come. Call before that library starts. If the
+ * kernel has no seccomp nothing happens here: kbs_confine() says so.
+ */
+void kbs_confine_no_io_uring(void);
+
+/*
  * What `ROLE --print-seccomp` prints: the role's list on standard output, a line per system call
  * with the condition on its arguments, then the number of them. True if that was the argument.
  */

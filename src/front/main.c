@@ -191,8 +191,8 @@ static int serve(struct kbs_front *f, struct kbs_error *err)
 {
     raise_descriptor_limit(f);
     wire_up(f);
-    /* Newer versions of libuv would hand system calls to the kernel past the seccomp filter. */
-    if (setenv("UV_USE_IO_URING", "0", 1) != 0 || uv_loop_init(&f->loop) != 0) {
+    kbs_confine_no_io_uring(); /* libuv 1.45 and later would use it, whatever it is told */
+    if (uv_loop_init(&f->loop) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the event loop cannot be made");
     }
     if (start_loop(f, err) < 0) {

@@ -205,7 +205,9 @@ def test_every_attempt_succeeds_without_confinement(role):
     """The detector, tested. As root with one user for all: nothing but confinement could stop an attempt."""
     with Hostile(role, own_users=False, bare=True) as service:
         results = service.run_all()
-        assert {what: result for what, result in results.items() if result != "succeeded"} == {}
+        # The front refuses itself io_uring (ENOSYS) before its event loop starts, confined or not.
+        expected = {"io_uring": "refused 38"} if role == "kbs-front" else {}
+        assert {what: result for what, result in results.items() if result != "succeeded"} == expected
 
 
 @needs_root
