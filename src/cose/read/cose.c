@@ -16,21 +16,7 @@
 #include "base/digest.h"
 #include "cose/read/item.h"
 #include "cose/write/cose.h"
-
-enum {
-    HEADER_ALG = 1,
-    HEADER_KID = 4,
-    HEADER_EPK = -1,
-    HEADER_SALT = -20,
-    HEADER_PARTY_U_IDENTITY = -21,
-    HEADER_PARTY_V_NONCE = -25,
-    KEY_KTY = 1,
-    KEY_KTY_EC2 = 2,
-    KEY_CRV = -1,
-    KEY_X = -2,
-    KEY_Y = -3,
-    TAG_ENCRYPT = 96
-};
+#include "cose/write/labels.h"
 
 #define ALG_ARGUMENT (-1 - KBS_COSE_ECDH_ES_A256KW) /* negative integers are -1 - n on the wire */
 #define EMPTY_MAP_BYTE 0xa0
@@ -167,16 +153,16 @@ static int take_epk(struct kbs_span *rest, struct kbs_ec_public *ret, struct kbs
             return -1;
         }
         switch (label) {
-        case KEY_KTY:
-            rc = expect(rest, KBS_CBOR_UINT, KEY_KTY_EC2, "kty of epk", err);
+        case KBS_COSE_KEY_KTY:
+            rc = expect(rest, KBS_CBOR_UINT, KBS_COSE_KEY_KTY_EC2, "kty of epk", err);
             break;
-        case KEY_CRV:
+        case KBS_COSE_KEY_CRV:
             rc = take_curve(rest, &ret->curve, err);
             break;
-        case KEY_X:
+        case KBS_COSE_KEY_X:
             rc = take_bytes(rest, 1, KBS_EC_FIELD_MAX_BYTES, "x of epk", &x, err);
             break;
-        case KEY_Y:
+        case KBS_COSE_KEY_Y:
             rc = take_bytes(rest, 1, KBS_EC_FIELD_MAX_BYTES, "y of epk", &y, err);
             break;
         default:
@@ -212,9 +198,9 @@ static int parse_protected(struct kbs_span map, struct parts *ret, struct kbs_er
         if (take_label(&map, "protected header", seen, &label, err) < 0) {
             return -1;
         }
-        if (label == HEADER_ALG) {
+        if (label == KBS_COSE_HEADER_ALG) {
             rc = expect(&map, KBS_CBOR_NEGATIVE, ALG_ARGUMENT, "alg is not ECDH-ES+A256KW", err);
-        } else if (label == HEADER_KID) {
+        } else if (label == KBS_COSE_HEADER_KID) {
             rc = take_bytes(&map, 1, KBS_LIMIT_KID_BYTES, "kid", &ret->kid, err);
         } else {
             rc = kbs_fail(err, KBS_INPUT, "COSE message: label %d in protected header", label);
@@ -223,7 +209,7 @@ static int parse_protected(struct kbs_span map, struct parts *ret, struct kbs_er
             return -1;
         }
     }
-    if (!has_label(seen, HEADER_ALG)) {
+    if (!has_label(seen, KBS_COSE_HEADER_ALG)) {
         return kbs_fail(err, KBS_INPUT, "COSE message: no alg");
     }
     if (map.len != 0) {
@@ -248,16 +234,16 @@ static int take_unprotected(struct kbs_span *rest, struct parts *ret, struct kbs
             return -1;
         }
         switch (label) {
-        case HEADER_EPK:
+        case KBS_COSE_HEADER_EPK:
             rc = take_epk(rest, &ret->epk, err);
             break;
-        case HEADER_SALT:
+        case KBS_COSE_HEADER_SALT:
             rc = take_bytes(rest, 1, KBS_LIMIT_COSE_SALT_BYTES, "salt", &ret->salt, err);
             break;
-        case HEADER_PARTY_U_IDENTITY:
+        case KBS_COSE_HEADER_PARTY_U_IDENTITY:
             rc = take_bytes(rest, 1, KBS_LIMIT_KID_BYTES, "party U", &ret->party_u, err);
             break;
-        case HEADER_PARTY_V_NONCE:
+        case KBS_COSE_HEADER_PARTY_V_NONCE:
             rc = take_bytes(rest, 1, KBS_DIGEST_MAX_BYTES, "party V", &ret->party_v, err);
             break;
         default:
@@ -268,7 +254,7 @@ static int take_unprotected(struct kbs_span *rest, struct parts *ret, struct kbs
             return -1;
         }
     }
-    if (!has_label(seen, HEADER_EPK)) {
+    if (!has_label(seen, KBS_COSE_HEADER_EPK)) {
         return kbs_fail(err, KBS_INPUT, "COSE message: no epk");
     }
     return 0;
@@ -279,7 +265,7 @@ static int parse(struct kbs_span rest, struct parts *ret, struct kbs_error *err)
     struct kbs_span body;
     struct kbs_span map = KBS_SPAN_EMPTY;
 
-    if (expect(&rest, KBS_CBOR_TAG, TAG_ENCRYPT, "no COSE_Encrypt tag", err) < 0 ||
+    if (expect(&rest, KBS_CBOR_TAG, KBS_COSE_TAG_ENCRYPT, "no COSE_Encrypt tag", err) < 0 ||
         expect(&rest, KBS_CBOR_ARRAY, 4, "COSE_Encrypt", err) < 0 ||
         take_bytes(&rest, 0, 1, "body protected header", &body, err) < 0) {
         return -1;

@@ -10,6 +10,8 @@
  */
 #include "cose/write/cose.h"
 
+#include "cose/write/labels.h"
+
 /* Major types of RFC 8949 section 3.1, as the upper three bits of the head. */
 enum {
     CBOR_UINT = 0x00,
@@ -19,22 +21,6 @@ enum {
     CBOR_MAP = 0xa0,
     CBOR_TAG = 0xc0,
     CBOR_NIL = 0xf6
-};
-
-/* Labels: RFC 9052 section 3.1, RFC 9053 sections 5.1, 5.2, 6.3.1 and 7.1.1. */
-enum {
-    HEADER_ALG = 1,
-    HEADER_KID = 4,
-    HEADER_EPK = -1,
-    HEADER_SALT = -20,
-    HEADER_PARTY_U_IDENTITY = -21,
-    HEADER_PARTY_V_NONCE = -25,
-    KEY_KTY = 1,
-    KEY_KTY_EC2 = 2,
-    KEY_CRV = -1,
-    KEY_X = -2,
-    KEY_Y = -3,
-    TAG_ENCRYPT = 96
 };
 
 #define KEK_BITS 256
@@ -97,20 +83,20 @@ static void put_labelled(struct kbs_buf *out, int label, struct kbs_span s)
 static void put_key(struct kbs_buf *out, const struct kbs_ec_public *key)
 {
     put_head(out, CBOR_MAP, 4);
-    put_int(out, KEY_KTY);
-    put_int(out, KEY_KTY_EC2);
-    put_int(out, KEY_CRV);
+    put_int(out, KBS_COSE_KEY_KTY);
+    put_int(out, KBS_COSE_KEY_KTY_EC2);
+    put_int(out, KBS_COSE_KEY_CRV);
     put_int(out, (int)key->curve); /* enum kbs_curve has COSE's numbers */
-    put_labelled(out, KEY_X, kbs_ec_x(key));
-    put_labelled(out, KEY_Y, kbs_ec_y(key));
+    put_labelled(out, KBS_COSE_KEY_X, kbs_ec_x(key));
+    put_labelled(out, KBS_COSE_KEY_Y, kbs_ec_y(key));
 }
 
 void kbs_cose_recipient_protected_put(struct kbs_buf *out, struct kbs_span kid)
 {
     put_head(out, CBOR_MAP, kid.len > 0 ? 2 : 1);
-    put_int(out, HEADER_ALG);
+    put_int(out, KBS_COSE_HEADER_ALG);
     put_int(out, KBS_COSE_ECDH_ES_A256KW);
-    put_labelled(out, HEADER_KID, kid);
+    put_labelled(out, KBS_COSE_HEADER_KID, kid);
 }
 
 void kbs_cose_kdf_context_put(struct kbs_buf *out, struct kbs_span party_u, struct kbs_span party_v,
@@ -146,7 +132,7 @@ void kbs_cose_recipient_put(struct kbs_buf *out, const struct kbs_cose_recipient
     members += r->party_u.len > 0 ? 1 : 0;
     members += r->party_v.len > 0 ? 1 : 0;
 
-    put_head(out, CBOR_TAG, TAG_ENCRYPT);
+    put_head(out, CBOR_TAG, KBS_COSE_TAG_ENCRYPT);
     put_head(out, CBOR_ARRAY, 4);
     put_bytes(out, KBS_SPAN_EMPTY); /* protected: no content, no content algorithm */
     put_head(out, CBOR_MAP, 0);     /* unprotected */
@@ -155,11 +141,11 @@ void kbs_cose_recipient_put(struct kbs_buf *out, const struct kbs_cose_recipient
     put_head(out, CBOR_ARRAY, 3);
     put_bytes(out, kbs_buf_span(&map));
     put_head(out, CBOR_MAP, members);
-    put_int(out, HEADER_EPK);
+    put_int(out, KBS_COSE_HEADER_EPK);
     put_key(out, r->epk);
-    put_labelled(out, HEADER_SALT, r->salt);
-    put_labelled(out, HEADER_PARTY_U_IDENTITY, r->party_u);
-    put_labelled(out, HEADER_PARTY_V_NONCE, r->party_v);
+    put_labelled(out, KBS_COSE_HEADER_SALT, r->salt);
+    put_labelled(out, KBS_COSE_HEADER_PARTY_U_IDENTITY, r->party_u);
+    put_labelled(out, KBS_COSE_HEADER_PARTY_V_NONCE, r->party_v);
     put_bytes(out, r->encrypted_key);
     kbs_buf_deinit(&map);
 }
