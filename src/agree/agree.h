@@ -9,6 +9,7 @@
 
 #include "base/ec.h"
 #include "base/secret.h"
+#include "base/tee_key.h"
 
 /* An EC private key in OpenSSL; opaque, freed with kbs_agree_key_free(NULL is fine). */
 struct kbs_agree_key;
@@ -47,6 +48,25 @@ KBS_MUST_CHECK int kbs_agree_wrap(struct kbs_span kek, struct kbs_span key, uint
 /* The reverse; KBS_UNPROCESSABLE if the integrity check fails. Returns owned. */
 KBS_MUST_CHECK int kbs_agree_unwrap(struct kbs_span kek, struct kbs_span wrapped,
                                     struct kbs_secret **ret_key, struct kbs_error *err);
+
+/*
+ * RSA-OAEP (RFC 8017 section 7.1) with MGF1 of the same hash and an empty label, as JOSE has it: SHA-256 for
+ * RSA-OAEP-256, SHA-1 for RSA-OAEP. `out` has room for the modulus' length.
+ */
+KBS_MUST_CHECK int kbs_agree_oaep_encrypt(const struct kbs_tee_key *key, struct kbs_span plain,
+                                          uint8_t *out, size_t *ret_len, struct kbs_error *err);
+
+#define KBS_GCM_IV_BYTES 12
+#define KBS_GCM_TAG_BYTES 16
+/* A256GCM (RFC 7518 section 5.3): cek of 32 bytes. `out` has room for plain.len bytes. */
+KBS_MUST_CHECK int kbs_agree_gcm_seal(struct kbs_span cek, const uint8_t iv[KBS_GCM_IV_BYTES],
+                                      struct kbs_span aad, struct kbs_span plain, uint8_t *out,
+                                      uint8_t ret_tag[KBS_GCM_TAG_BYTES], struct kbs_error *err);
+/* The reverse; KBS_UNPROCESSABLE, and nothing in `out`, if the tag does not match. */
+KBS_MUST_CHECK int kbs_agree_gcm_open(struct kbs_span cek, const uint8_t iv[KBS_GCM_IV_BYTES],
+                                      struct kbs_span aad, struct kbs_span ciphertext,
+                                      const uint8_t tag[KBS_GCM_TAG_BYTES], uint8_t *out,
+                                      struct kbs_error *err);
 
 /* Key check value: the first 4 bytes of HMAC-SHA-256(key, "kbs-kcv"). */
 void kbs_agree_kcv(struct kbs_span key, uint8_t ret[4]);

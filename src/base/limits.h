@@ -70,6 +70,12 @@
 #define KBS_LIMIT_KEY_BYTES_MIN 16
 #define KBS_LIMIT_KEY_BYTES_MAX 64
 #define KBS_LIMIT_COSE_SALT_BYTES 64
+#define KBS_LIMIT_RSA_BYTES_MIN 256 /* modulus of a TEE key: 2048 to 4096 bits */
+#define KBS_LIMIT_RSA_BYTES_MAX 512
+#define KBS_LIMIT_SECRET_VALUE_BYTES 131072u /* a sealed secret, before it is sealed */
+#define KBS_LIMIT_REWRAP_BATCH 100           /* wrapped keys under a new wrapping key per request */
+#define KBS_LIMIT_DESTROY_AFTER_S 31536000   /* a destruction is at most a year ahead */
+#define KBS_DEFAULT_DESTROY_AFTER_S 604800
 #define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
 #define KBS_LIMIT_POLICY_BYTES 65536

@@ -9,16 +9,25 @@
 #include "base/digest.h"
 #include "base/limits.h"
 
-static const char *const purposes[KBS_PURPOSE_COUNT] = {"none", "release", "import", "sign-token",
-                                                         "sign-row", "sign-head"};
+static const char *const purposes[KBS_PURPOSE_COUNT] = {
+    "none", "release",      "import", "sign-token", "sign-row", "sign-head",
+    "card", "wrap-catalog", "seal",   "nek",        "request"};
 static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
 static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {
     "unknown", "software", "hardware-host-assisted", "hardware"};
 static const char *const duties[KBS_DUTY_COUNT] = {"none", "release", "admin"};
-static const char *const formats[KBS_FORMAT_COUNT] = {"none", "jose", "cose"};
+static const char *const formats[KBS_FORMAT_COUNT] = {"none", "jose", "cose", "jwe"};
 static const char *const bindings[KBS_BINDING_COUNT] = {"none",     "token",    "session",
                                                         "evidence", "hardware", "full"};
-static const char *const provenances[KBS_PROVENANCE_COUNT] = {"none", "generated", "imported"};
+static const char *const provenances[KBS_PROVENANCE_COUNT] = {"none", "generated", "imported",
+                                                              "adopted"};
+static const char *const storages[KBS_STORAGE_COUNT] = {"none", "resident", "wrapped", "sealed"};
+static const char *const key_algs[KBS_KEY_ALG_COUNT] = {"none", "AES", "generic", "secret"};
+static const char *const key_states[KBS_KEY_STATE_COUNT] = {"none", "enabled", "disabled",
+                                                            "pending-destruction", "destroyed"};
+static const char *const kcv_macs[KBS_KCV_COUNT] = {"none", "HMAC-SHA-256", "AES-CMAC"};
+static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW", "RSA-OAEP-256",
+                                                        "RSA-OAEP"};
 static const char *const tees[KBS_TEE_COUNT] = {"none", "sample"};
 
 static const char *name_of(const char *const *table, size_t count, size_t v)
@@ -76,6 +85,31 @@ const char *kbs_tee_name(enum kbs_tee v)
     return name_of(tees, KBS_TEE_COUNT, (size_t)v);
 }
 
+const char *kbs_storage_name(enum kbs_storage v)
+{
+    return name_of(storages, KBS_STORAGE_COUNT, (size_t)v);
+}
+
+const char *kbs_key_alg_name(enum kbs_key_alg v)
+{
+    return name_of(key_algs, KBS_KEY_ALG_COUNT, (size_t)v);
+}
+
+const char *kbs_key_state_name(enum kbs_key_state v)
+{
+    return name_of(key_states, KBS_KEY_STATE_COUNT, (size_t)v);
+}
+
+const char *kbs_kcv_mac_name(enum kbs_kcv_mac v)
+{
+    return name_of(kcv_macs, KBS_KCV_COUNT, (size_t)v);
+}
+
+const char *kbs_tee_alg_name(enum kbs_tee_alg v)
+{
+    return name_of(tee_algs, KBS_TEE_ALG_COUNT, (size_t)v);
+}
+
 enum kbs_purpose kbs_purpose_from_name(struct kbs_span name)
 {
     return (enum kbs_purpose)value_of(purposes, KBS_PURPOSE_COUNT, name);
@@ -89,6 +123,43 @@ enum kbs_locality kbs_locality_from_name(struct kbs_span name)
 enum kbs_tee kbs_tee_from_name(struct kbs_span name)
 {
     return (enum kbs_tee)value_of(tees, KBS_TEE_COUNT, name);
+}
+
+enum kbs_storage kbs_storage_from_name(struct kbs_span name)
+{
+    return (enum kbs_storage)value_of(storages, KBS_STORAGE_COUNT, name);
+}
+
+enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name)
+{
+    return (enum kbs_key_alg)value_of(key_algs, KBS_KEY_ALG_COUNT, name);
+}
+
+enum kbs_key_state kbs_key_state_from_name(struct kbs_span name)
+{
+    return (enum kbs_key_state)value_of(key_states, KBS_KEY_STATE_COUNT, name);
+}
+
+enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name)
+{
+    return (enum kbs_tee_alg)value_of(tee_algs, KBS_TEE_ALG_COUNT, name);
+}
+
+bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes)
+{
+    switch (alg) {
+    case KBS_KEY_ALG_AES:
+        return bytes == 16 || bytes == 24 || bytes == 32;
+    case KBS_KEY_ALG_GENERIC:
+        return bytes >= KBS_LIMIT_KEY_BYTES_MIN && bytes <= KBS_LIMIT_KEY_BYTES_MAX &&
+               bytes % 8 == 0;
+    case KBS_KEY_ALG_SECRET:
+        return bytes >= 1 && bytes <= KBS_LIMIT_SECRET_VALUE_BYTES;
+    case KBS_KEY_ALG_NONE:
+    case KBS_KEY_ALG_COUNT:
+        return false;
+    }
+    return false;
 }
 
 void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version,

@@ -10,12 +10,62 @@
 /* What a token key is for; exactly one purpose each. */
 enum kbs_purpose {
     KBS_PURPOSE_NONE = 0,
-    KBS_PURPOSE_RELEASE = 1,    /* goes to attested TEEs, wrapped */
-    KBS_PURPOSE_IMPORT = 2,     /* EC pair that administrators wrap keys to */
-    KBS_PURPOSE_SIGN_TOKEN = 3, /* EC pair that signs attestation results */
-    KBS_PURPOSE_SIGN_ROW = 4,   /* EC pair that signs the store's rows; admin lane only */
-    KBS_PURPOSE_SIGN_HEAD = 5,  /* EC pair that signs heads of the ledger; admin lane only */
+    KBS_PURPOSE_RELEASE = 1,      /* goes to attested TEEs, wrapped */
+    KBS_PURPOSE_IMPORT = 2,       /* EC pair that administrators wrap keys to */
+    KBS_PURPOSE_SIGN_TOKEN = 3,   /* EC pair that signs attestation results */
+    KBS_PURPOSE_SIGN_ROW = 4,     /* EC pair that signs the store's rows; admin lane only */
+    KBS_PURPOSE_SIGN_HEAD = 5,    /* EC pair that signs heads of the ledger; admin lane only */
+    KBS_PURPOSE_CARD = 6,         /* HMAC key that authenticates key cards */
+    KBS_PURPOSE_WRAP_CATALOG = 7, /* AES key under which wrapped keys are stored; versions */
+    KBS_PURPOSE_SEAL = 8,         /* EC pair that secrets are sealed to; versions */
+    KBS_PURPOSE_NEK = 9,          /* EC pair that guests' NEKs are wrapped to */
+    KBS_PURPOSE_REQUEST = 10,     /* EC pair that requests are encrypted to */
     KBS_PURPOSE_COUNT
+};
+
+/* Where a key's value is kept. */
+enum kbs_storage {
+    KBS_STORAGE_NONE = 0,
+    KBS_STORAGE_RESIDENT = 1, /* a token object */
+    KBS_STORAGE_WRAPPED = 2,  /* a blob in the store under a wrap-catalog key, unwrapped per use */
+    KBS_STORAGE_SEALED = 3,   /* a secret, encrypted to a seal key; opened in kbs-token only */
+    KBS_STORAGE_COUNT
+};
+
+/* What a released key is for its receiver (CKA_KEY_TYPE in the token). */
+enum kbs_key_alg {
+    KBS_KEY_ALG_NONE = 0,
+    KBS_KEY_ALG_AES = 1,     /* 16, 24 or 32 bytes */
+    KBS_KEY_ALG_GENERIC = 2, /* a generic secret, 16 to 64 bytes, a multiple of 8 */
+    KBS_KEY_ALG_SECRET = 3,  /* an opaque value of any length, sealed */
+    KBS_KEY_ALG_COUNT
+};
+
+/* The life of a key version. Only an enabled one is released. */
+enum kbs_key_state {
+    KBS_KEY_STATE_NONE = 0,
+    KBS_KEY_STATE_ENABLED = 1,
+    KBS_KEY_STATE_DISABLED = 2,
+    KBS_KEY_STATE_PENDING = 3,   /* will be destroyed at a set time, unless that is undone */
+    KBS_KEY_STATE_DESTROYED = 4, /* the row stays, so that its name is never used again */
+    KBS_KEY_STATE_COUNT
+};
+
+/* How a key check value was computed: first 4 bytes of a MAC over "kbs-kcv". */
+enum kbs_kcv_mac {
+    KBS_KCV_NONE = 0,
+    KBS_KCV_HMAC_SHA256 = 1,
+    KBS_KCV_AES_CMAC = 2, /* keys under 32 bytes on tokens without HMAC of keys that short */
+    KBS_KCV_COUNT
+};
+
+/* What a TEE key is used with: the JOSE `alg` it was sent with (RFC 7518 section 4.1). */
+enum kbs_tee_alg {
+    KBS_TEE_ALG_NONE = 0,
+    KBS_TEE_ALG_ECDH_ES_A256KW = 1,
+    KBS_TEE_ALG_RSA_OAEP_256 = 2,
+    KBS_TEE_ALG_RSA_OAEP = 3, /* SHA-1: only because the TEE key says so */
+    KBS_TEE_ALG_COUNT
 };
 
 /* What crossed the PKCS#11 interface in a release; the larger number is the stronger. */
@@ -58,6 +108,7 @@ enum kbs_format {
     KBS_FORMAT_NONE = 0,
     KBS_FORMAT_JOSE = 1, /* application/jose+json: one general-JWE recipient */
     KBS_FORMAT_COSE = 2, /* application/cose: COSE_Encrypt, nil ciphertext, one recipient */
+    KBS_FORMAT_JWE = 3,  /* application/json: a flattened JWE whose payload is the key */
     KBS_FORMAT_COUNT
 };
 
@@ -85,7 +136,8 @@ enum kbs_provenance {
     KBS_PROVENANCE_NONE = 0,
     KBS_PROVENANCE_GENERATED = 1, /* born in the token */
     KBS_PROVENANCE_IMPORTED =
-        2, /* unwrapped in the token from a blob addressed to its import key */
+        2,                      /* unwrapped in the token from a blob addressed to its import key */
+    KBS_PROVENANCE_ADOPTED = 3, /* found in the token */
     KBS_PROVENANCE_COUNT
 };
 
@@ -104,15 +156,28 @@ const char *kbs_duty_name(enum kbs_duty v);
 const char *kbs_format_name(enum kbs_format v);
 const char *kbs_binding_name(enum kbs_binding v);
 const char *kbs_provenance_name(enum kbs_provenance v);
-const char *kbs_tee_name(enum kbs_tee v); /* as the protocol spells it */
+const char *kbs_storage_name(enum kbs_storage v);
+const char *kbs_key_alg_name(enum kbs_key_alg v);
+const char *kbs_key_state_name(enum kbs_key_state v);
+const char *kbs_kcv_mac_name(enum kbs_kcv_mac v); /* "HMAC-SHA-256", "AES-CMAC" */
+const char *kbs_tee_alg_name(enum kbs_tee_alg v); /* as JOSE spells it */
+const char *kbs_tee_name(enum kbs_tee v);         /* as the protocol spells it */
 
 /* The reverse; the NONE value (UNKNOWN for classes) if the name is not in the table. */
 enum kbs_purpose kbs_purpose_from_name(struct kbs_span name);
 enum kbs_locality kbs_locality_from_name(struct kbs_span name);
 enum kbs_tee kbs_tee_from_name(struct kbs_span name);
+enum kbs_storage kbs_storage_from_name(struct kbs_span name);
+enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
+enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);
+enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name);
+
+/* True if a key of that alg can have that many bytes; secrets: 1 to KBS_LIMIT_SECRET_VALUE_BYTES. */
+bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes);
 
 #define KBS_KEY_ID_BYTES 16
 #define KBS_CKA_ID_BYTES (KBS_KEY_ID_BYTES + 4)
+#define KBS_CKA_ID_MAX_BYTES 32 /* of an adopted key */
 #define KBS_KCV_BYTES 4
 
 /* CKA_ID of a key version: key id || version, big endian. */

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/span.h"
+#include "wire/card.h"
 
 #define KBS_WIRE_VERSION 1
 #define KBS_WIRE_HEADER_BYTES 32
@@ -88,39 +89,79 @@ struct kbs_wire_list {
 
 /*
  * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
- * is none; rungs: names, in the order in which they are tried; token_class: enum kbs_token_class
+ * is none; rungs: names, in the order in which they are tried; token_class: enum kbs_token_class;
+ * wrap_version, seal_version: the newest wrap-catalog and seal keys, 0 if there is none
  */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
-    F(m, BYTES, sign_public) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public)
+    F(m, BYTES, sign_public) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public) \
+    F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version)
 /*
  * List `release`. order: 16 random bytes that the `release` record and the deed both carry (so too
- * in GENERATE and IMPORT); kid: repo/type/tag/vN; curve, x, y: the TEE's key (enum kbs_curve;
- * re-validated by kbs-token); formats: enum kbs_format, one byte each, most wanted first; floor:
- * enum kbs_locality; party_v: 32 bytes; empty_context: 1 leaves both party infos out; salt: COSE
- * only
+ * in every other order that names a key); kid: repo/type/tag/vN; card: the key's (wire/card.h), checked by
+ * kbs-token, which takes key id, version and purpose from it; blob: of a wrapped key, empty for a resident
+ * one; tee_key: kbs_tee_key_put(), re-validated by kbs-token; formats: enum kbs_format, one byte each, most
+ * wanted first; floor: enum kbs_locality, which can only raise the card's; party_v: 32 bytes;
+ * empty_context: 1 leaves both party infos out; salt: COSE only
  */
 #define KBS_WIRE_RELEASE_FIELDS(F, m) \
-    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) \
-    F(m, U8, curve) F(m, BYTES, x) F(m, BYTES, y) \
+    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, blob) F(m, BYTES, tee_key) \
     F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+/*
+ * List `release`. A sealed secret to a TEE: card and sealed (docs/protocol/sealed-secrets.md) as SEAL answered
+ * them; the answer body is a flattened JWE to tee_key, its locality `worker`
+ */
+#define KBS_WIRE_OPEN_SECRET_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed) F(m, BYTES, tee_key)
 /* List `release`. claims: the JWT claims set, JSON; the answer body is a compact JWS (RFC 7515) */
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
 /*
- * List `admin`. purpose release: an AES key of `key_bytes` with that id and label, answer body:
- * the key check value; purpose import, sign-*: the service's EC P-256 pair (id, label and
- * key_bytes ignored), answer body: its uncompressed point
+ * List `admin`. purpose release: a key of alg (enum kbs_key_alg) and key_bytes with that id and kid, kept as
+ * `storage` says; its card will say floor, flags, policy (SHA-256 of the policy's text) and created (Unix
+ * seconds). Answer body: KBS_MADE, below. Other purposes: the service's own key, version key_version, all
+ * else ignored; answer body: the uncompressed point of an EC pair, empty for card and wrap-catalog
  */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
-    F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, U32, key_bytes)
+    F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) \
+    F(m, U8, alg) F(m, U32, key_bytes) F(m, U8, storage) F(m, U8, floor) F(m, U8, flags) F(m, BYTES, policy) \
+    F(m, U64, created)
 /*
  * List `admin`. epk_x, epk_y: P-256; wrapped: AES-KW blob (RFC 3394) under ECDH-ES+A256KW to the
- * import key with apu "kbs-import-v1" and apv the label (repo/type/tag/vN). Answer body: the key
- * check value
+ * import key with apu "kbs-import-v1" and apv the kid. The rest as GENERATE. Answer body: KBS_MADE
  */
 #define KBS_WIRE_IMPORT_FIELDS(F, m) \
-    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, label) F(m, BYTES, epk_x) F(m, BYTES, epk_y) \
-    F(m, BYTES, wrapped)
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) F(m, U8, alg) F(m, U8, storage) \
+    F(m, U8, floor) F(m, U8, flags) F(m, BYTES, policy) F(m, U64, created) \
+    F(m, BYTES, epk_x) F(m, BYTES, epk_y) F(m, BYTES, wrapped)
+/*
+ * List `admin`. uri: RFC 7512 object attributes (id, object, type) of one secret key that is in the token.
+ * Answer body: KBS_MADE; rung and locality: the best that the key can reach
+ */
+#define KBS_WIRE_ADOPT_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) F(m, U8, floor) F(m, U8, flags) \
+    F(m, BYTES, policy) F(m, U64, created) F(m, BYTES, uri)
+/* List `admin`. The same key with another policy, floor or flags. Answer body: the new card */
+#define KBS_WIRE_RECARD_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, card) F(m, U8, floor) F(m, U8, flags) F(m, BYTES, policy)
+/*
+ * List `admin`. A wrapped key from the wrapping key of its card to the newest one. Answer body: KBS_MADE; the
+ * check value is computed anew, from the key that was unwrapped
+ */
+#define KBS_WIRE_REWRAP_CATALOG_FIELDS(F, m) F(m, BYTES, order) F(m, BYTES, card) F(m, BYTES, blob)
+/*
+ * List `admin`. purpose release: the key of the card, whose token object is destroyed if it is resident; else
+ * version key_version of the service's key of that purpose, which may not be the newest. No answer body
+ */
+#define KBS_WIRE_DESTROY_FIELDS(F, m) F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, card) F(m, U32, key_version)
+/*
+ * List `admin`. A secret as it came from an administrator: jwe_* are the decoded parts of a JWE addressed to
+ * the newest seal key (docs/protocol/sealed-secrets.md), or all are empty and plaintext is the secret, which
+ * kbs-token seals itself. Answer body: card, then the sealed secret
+ */
+#define KBS_WIRE_SEAL_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) F(m, BYTES, policy) F(m, U64, created) \
+    F(m, BYTES, epk_x) F(m, BYTES, epk_y) F(m, BYTES, encrypted_key) F(m, BYTES, iv) F(m, BYTES, ciphertext) \
+    F(m, BYTES, tag) F(m, BYTES, plaintext)
 /*
  * List `admin`. content: the row's authenticated bytes (src/store); the answer body is r||s (64 bytes, ES256)
  * over SHA-256("kbs-row-v1" || content)
@@ -158,9 +199,15 @@ struct kbs_wire_list {
     M(50, SIGN_EAR, sign_ear, KBS_LIMIT_JWT_BYTES) \
     M(51, GENERATE, generate, 4096) \
     M(52, IMPORT, import, 4096) \
-    M(53, RESULT, result, 2 * KBS_LIMIT_JWT_BYTES) \
+    M(53, RESULT, result, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
     M(54, SIGN_ROW, sign_row, 2 * KBS_LIMIT_POLICY_BYTES) \
-    M(55, SIGN_HEAD, sign_head, 64)
+    M(55, SIGN_HEAD, sign_head, 64) \
+    M(56, OPEN_SECRET, open_secret, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
+    M(57, ADOPT, adopt, 4096) \
+    M(58, RECARD, recard, 1024) \
+    M(59, REWRAP_CATALOG, rewrap_catalog, 1024) \
+    M(60, DESTROY, destroy, 1024) \
+    M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES)
 
 /* E(NUMBER, UPPER): messages without fields. */
 #define KBS_WIRE_EMPTY_MESSAGES(E) \
@@ -169,7 +216,8 @@ struct kbs_wire_list {
     E(66, LOGIN_WANT)  /* kbs-token -> kbsd */ \
     E(67, LOGIN_GRANT) /* kbsd -> kbs-token */ \
     E(68, DESCRIBE)    /* kbs-judge -> kbs-token */ \
-    E(69, HEAD_WANT)   /* kbs-judge -> kbs-audit */
+    E(69, HEAD_WANT)   /* kbs-judge -> kbs-audit */ \
+    E(70, CAPS)        /* kbs-judge -> kbs-token; RESULT's body: the matrix, hsm/caps.h */
 
 #define KBS_WIRE_ENUM_M(number, upper, lower, cap) KBS_WIRE_##upper = (number),
 #define KBS_WIRE_ENUM_E(number, upper) KBS_WIRE_##upper = (number),
@@ -212,6 +260,13 @@ enum kbs_attach {
     KBS_ATTACH_CLIENT_ADMIN = 12,  /* audit: of the admin lane's judge: mutations and heads too */
     KBS_ATTACH_CLIENT_TOKEN = 13   /* audit: of a token worker: deeds and nothing else */
 };
+
+/*
+ * KBS_MADE, the answer body of GENERATE, IMPORT, ADOPT and REWRAP_CATALOG for a key of purpose release: enum
+ * kbs_kcv_mac (1 byte), key check value (KBS_KCV_BYTES), alg (1 byte, enum kbs_key_alg), key length (u32 big
+ * endian), card (KBS_CARD_BYTES), and for a wrapped key its blob.
+ */
+#define KBS_MADE_HEAD_BYTES (1 + KBS_KCV_BYTES + 1 + 4)
 
 /* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
 enum kbs_seccomp {

@@ -8,19 +8,23 @@
 
 #include "base/buf.h"
 #include "base/ec.h"
+#include "base/tee_key.h"
 
 #define KBS_JOSE_ECDH_ES_A256KW "ECDH-ES+A256KW"
 
 /* The public JWK {"crv","kty","x","y"}, sorted (RFC 7517, RFC 7518 section 6.2.1). */
 void kbs_jose_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key);
-/* The same with "alg" first, as KBS clients send their tee-pubkey: {"alg","crv","kty","x","y"}. */
-void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key);
+/*
+ * A TEE key as KBS clients send it, members sorted: EC {"alg","crv","kty","x","y"}, RSA {"alg","e","kty","n"}.
+ */
+void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_tee_key *key);
 /* A JWK for a JWKS: {"alg","crv","kid","kty","use","x","y"} with use "sig". */
 void kbs_jose_sig_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key, const char *alg,
                           const char *kid);
 
 /* RFC 7638 thumbprint, SHA-256, as base64url text of 43 characters and a terminator. */
 void kbs_jose_thumbprint(const struct kbs_ec_public *key, char ret[44]);
+void kbs_jose_tee_thumbprint(const struct kbs_tee_key *key, char ret[44]);
 
 /*
  * OtherInfo of RFC 7518 section 4.6.2 for ECDH-ES+A256KW: len||alg, len||apu, len||apv, 00000100.
@@ -42,6 +46,31 @@ struct kbs_jose_recipient {
     struct kbs_span encrypted_key;
 };
 void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient *r);
+
+/*
+ * The same by RSA-OAEP or RSA-OAEP-256: {"header":{"alg","kid"},"encrypted_key"}. An RSA recipient has no party info.
+ */
+void kbs_jose_rsa_recipient_put(struct kbs_buf *out, enum kbs_tee_alg alg, struct kbs_span kid,
+                                struct kbs_span encrypted_key);
+
+/*
+ * A flattened JWE (RFC 7516 section 7.2.2) to a TEE key, in two steps, because the content is encrypted between
+ * them: the protected header as base64url text, which is the AAD, then
+ * {"protected","encrypted_key","iv","ciphertext","tag"}. epk: for ECDH-ES+A256KW, NULL for RSA.
+ */
+void kbs_jose_jwe_protected_put(struct kbs_buf *out, enum kbs_tee_alg alg,
+                                const struct kbs_ec_public *epk);
+/* The header of docs/protocol/sealed-secrets.md: what an administrator's client sends. */
+void kbs_jose_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
+                                 struct kbs_span kid, const char *seal_thumbprint);
+struct kbs_jose_jwe {
+    struct kbs_span protected_text; /* as one of the functions above printed it */
+    struct kbs_span encrypted_key;
+    struct kbs_span iv;
+    struct kbs_span ciphertext;
+    struct kbs_span tag;
+};
+void kbs_jose_jwe_put(struct kbs_buf *out, const struct kbs_jose_jwe *jwe);
 
 /*
  * The signing input of a compact JWS: BASE64URL({"alg","kid","typ"}) || '.' || BASE64URL(payload)
