@@ -26,6 +26,22 @@ int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **arg
 int kbs_admin_cmd_key_import(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_key_list(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_adopt(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_rotate(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_policy(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_disable(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_enable(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_destroy(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_key_undo(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_wrapping_key_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_wrapping_key_rotate(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_wrapping_key_rewrap(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_wrapping_key_destroy(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_token_caps(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_secret_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);
 
@@ -35,6 +51,7 @@ struct kbs_admin_profile {
     char ca[PATH_MAX];
     char key[PATH_MAX];
     char import_key[44];     /* pinned RFC 7638 thumbprint */
+    char seal_key[44];       /* the same; empty in a profile of an older service */
     char row_key[PATH_MAX];  /* pinned PEM, empty in a profile of an older service */
     char head_key[PATH_MAX]; /* the same */
 };
@@ -62,31 +79,54 @@ KBS_MUST_CHECK int kbs_admin_call(struct kbs_admin *a, const char *method, const
                                   struct kbs_span body, const char *what, json_t **ret,
                                   struct kbs_error *err);
 
-/* Builds "/kbs/v0/admin/keys/<path>" and a suffix. Returns 0 or -1 (KBS_INPUT). */
-KBS_MUST_CHECK int kbs_admin_key_target(const char *path, const char *suffix, struct kbs_buf *out,
-                                        struct kbs_error *err);
+/* Builds "/kbs/v0/admin/keys/<path><suffix>", with ?version= unless it is 0. KBS_INPUT. */
+KBS_MUST_CHECK int kbs_admin_key_target(const char *path, const char *suffix, uint32_t version,
+                                        struct kbs_buf *out, struct kbs_error *err);
 
-/* What a new key is to be, as typed. */
+/* What a new key is to be, as typed; NULL and 0 leave it to the service. */
 struct kbs_admin_new_key {
     const char *path;
-    const char *floor;       /* NULL: "transport" */
-    const char *policy_file; /* NULL: no policy */
+    const char *alg; /* "AES" or "generic" */
+    uint32_t bytes;
+    const char *class; /* "resident" or "wrapped" */
+    const char *floor;
+    const char *policy_file;
 };
+#define KBS_ADMIN_NEW_KEY_ARGS 3
+/* --class, --floor and --policy. */
+void kbs_admin_new_key_args(struct kbs_admin_new_key *k,
+                            struct kbs_arg list[KBS_ADMIN_NEW_KEY_ARGS]);
 /* KBS_CLI_OK, or KBS_CLI_USAGE after a message. */
 KBS_MUST_CHECK int kbs_admin_new_key_check(const struct kbs_args *args,
                                            const struct kbs_admin_new_key *k);
-/* Appends "floor":"...","policy":{...}. KBS_INPUT if the policy is no JSON object. */
+/*
+ * Appends what was typed as members, each with a comma before it: "alg", "bytes", "class", "floor", "policy".
+ * KBS_INPUT if the policy is no JSON object.
+ */
 KBS_MUST_CHECK int kbs_admin_new_key_put(struct kbs_buf *out, const struct kbs_admin_new_key *k,
                                          struct kbs_error *err);
+
+/* One request about a key; `body` may be empty. */
+struct kbs_admin_key_request {
+    const char *method;
+    const char *target;
+    const char *path;
+    struct kbs_span body;
+    bool must_be_free; /* a dry run finds out whether the path is taken */
+};
 /*
- * The end of a mutation. With --dry-run: asks whether the path is free (KBS_CONFLICT if not) and
- * shows what would be sent; else sends it and shows the KEY that comes back. With `kcv` (4 bytes,
- * or NULL) the key in the token must have that key check value. 0 or -1.
+ * With --dry-run shows what would be sent (KBS_CONFLICT if the path must be free and is not), and *ret is NULL;
+ * else sends it, and *ret is the answer. Returns owned.
  */
-KBS_MUST_CHECK int kbs_admin_new_key_send(struct kbs_admin *a, const struct kbs_admin_options *o,
-                                          const char *path, const char *target,
-                                          struct kbs_span body, const uint8_t *kcv,
-                                          struct kbs_error *err);
+KBS_MUST_CHECK int kbs_admin_send(struct kbs_admin *a, const struct kbs_admin_options *o,
+                                  const struct kbs_admin_key_request *q, json_t **ret,
+                                  struct kbs_error *err);
+/* The same, and shows the KEY that comes back. */
+KBS_MUST_CHECK int kbs_admin_key_send(struct kbs_admin *a, const struct kbs_admin_options *o,
+                                      const struct kbs_admin_key_request *q, struct kbs_error *err);
+/* A KEY as JSON or for people, as the options say. `key` is borrowed. */
+KBS_MUST_CHECK int kbs_admin_key_show(const struct kbs_admin_options *o, json_t *key,
+                                      struct kbs_error *err);
 
 /* Shows a KEY for people; `with_policy` for answers that have the member "policy". */
 KBS_MUST_CHECK int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err);

@@ -67,8 +67,8 @@ static int profile_file(const char *folder, const json_t *o, const char *name, c
 static int profile_members(const char *folder, const json_t *o, struct kbs_admin_profile *ret,
                            struct kbs_error *err)
 {
-    static const char *const names[] = {"url",     "ca",       "key", "import_key",
-                                        "row_key", "head_key", NULL};
+    static const char *const names[] = {"url",      "ca",      "key",      "import_key",
+                                        "seal_key", "row_key", "head_key", NULL};
     char ca[PATH_MAX];
     char key[PATH_MAX];
 
@@ -77,6 +77,8 @@ static int profile_members(const char *folder, const json_t *o, struct kbs_admin
         profile_member(o, "ca", ca, sizeof(ca), err) != 0 ||
         profile_member(o, "key", key, sizeof(key), err) != 0 ||
         profile_member(o, "import_key", ret->import_key, sizeof(ret->import_key), err) != 0 ||
+        (json_object_get(o, "seal_key") != NULL &&
+         profile_member(o, "seal_key", ret->seal_key, sizeof(ret->seal_key), err) != 0) ||
         kbs_cli_join(folder, ca, ret->ca, sizeof(ret->ca), err) != 0 ||
         kbs_cli_join(folder, key, ret->key, sizeof(ret->key), err) != 0 ||
         profile_file(folder, o, "row_key", ret->row_key, sizeof(ret->row_key), err) != 0 ||
@@ -120,7 +122,7 @@ int kbs_admin_open(const struct kbs_admin_options *o, struct kbs_admin *ret, str
 
     *ret = (struct kbs_admin){.signer = NULL};
     if (kbs_admin_profile_read(kbs_admin_profile_path(o), &ret->profile, err) != 0 ||
-        kbs_cli_read_secret(ret->profile.key, KBS_LIMIT_SECRET_BYTES, &pem, err) != 0 ||
+        kbs_cli_read_secret(ret->profile.key, KBS_LIMIT_KEY_PEM_BYTES, &pem, err) != 0 ||
         kbs_cli_signer_from_pem(kbs_secret_span(pem), &ret->signer, err) != 0) {
         goto fail;
     }
@@ -217,9 +219,12 @@ int kbs_admin_call(struct kbs_admin *a, const char *method, const char *target,
     return rc;
 }
 
-int kbs_admin_key_target(const char *path, const char *suffix, struct kbs_buf *out,
-                         struct kbs_error *err)
+int kbs_admin_key_target(const char *path, const char *suffix, uint32_t version,
+                         struct kbs_buf *out, struct kbs_error *err)
 {
     kbs_buf_printf(out, ADMIN_PREFIX "keys/%s%s", path, suffix);
+    if (version != 0) {
+        kbs_buf_printf(out, "?version=%u", version);
+    }
     return kbs_buf_check(out, "the request target", err);
 }

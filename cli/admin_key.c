@@ -1,20 +1,31 @@
 /*
- * What the key subcommands share: the two ways to make a key differ only in where the bytes come
- * from, and all of them show a KEY of docs/protocol/admin-api.md.
+ * What the key subcommands share: all of them send one request about a key and show a KEY of
+ * docs/protocol/admin-api.md.
  *
  * A dry run goes as far as it can without changing anything: it reads the policy, signs a read, and
  * finds out whether the path is taken.
  */
 #include <time.h>
 
-#include "base/encoding.h"
 #include "base/terms.h"
 #include "cli/admin.h"
 #include "cli/files.h"
 #include "cli/output.h"
 #include "cli/status.h"
 
-#define FLOOR_DEFAULT "transport"
+void kbs_admin_new_key_args(struct kbs_admin_new_key *k,
+                            struct kbs_arg list[KBS_ADMIN_NEW_KEY_ARGS])
+{
+    const struct kbs_arg all[KBS_ADMIN_NEW_KEY_ARGS] = {
+        {"class", KBS_ARG_TEXT, &k->class, "CLASS",
+         "resident (in the token) or wrapped (in the store, under a token key)", 0, 0},
+        {"floor", KBS_ARG_TEXT, &k->floor, "LOCALITY", "token, transport or worker", 0, 0},
+        {"policy", KBS_ARG_TEXT, &k->policy_file, "FILE", "release policy; without: deny all", 0,
+         0},
+    };
+
+    memcpy(list, all, sizeof(all));
+}
 
 int kbs_admin_new_key_check(const struct kbs_args *args, const struct kbs_admin_new_key *k)
 {
@@ -23,6 +34,10 @@ int kbs_admin_new_key_check(const struct kbs_args *args, const struct kbs_admin_
     }
     if (k->floor != NULL && kbs_locality_from_name(kbs_span_str(k->floor)) == KBS_LOCALITY_NONE) {
         return kbs_args_usage(args, "--floor is token, transport or worker");
+    }
+    if (k->class != NULL && strcmp(k->class, kbs_storage_name(KBS_STORAGE_RESIDENT)) != 0 &&
+        strcmp(k->class, kbs_storage_name(KBS_STORAGE_WRAPPED)) != 0) {
+        return kbs_args_usage(args, "--class is resident or wrapped");
     }
     return KBS_CLI_OK;
 }
@@ -41,95 +56,96 @@ static int policy_put(struct kbs_buf *out, const char *file, struct kbs_error *e
     return r;
 }
 
+static void member_put(struct kbs_buf *out, const char *name, const char *value)
+{
+    if (value != NULL) {
+        kbs_buf_printf(out, ",\"%s\":\"%s\"", name, value);
+    }
+}
+
 int kbs_admin_new_key_put(struct kbs_buf *out, const struct kbs_admin_new_key *k,
                           struct kbs_error *err)
 {
-    kbs_buf_printf(out,
-                   "\"floor\":\"%s\",\"policy\":", k->floor != NULL ? k->floor : FLOOR_DEFAULT);
+    member_put(out, "alg", k->alg);
+    if (k->bytes != 0) {
+        kbs_buf_printf(out, ",\"bytes\":%u", k->bytes);
+    }
+    member_put(out, "class", k->class);
+    member_put(out, "floor", k->floor);
     if (k->policy_file == NULL) {
-        kbs_buf_put_str(out, "null");
         return 0;
     }
+    kbs_buf_put_str(out, ",\"policy\":");
     return policy_put(out, k->policy_file, err);
 }
 
-static int show_dry_run(const struct kbs_admin_options *o, const char *target, struct kbs_span body,
+static int show_dry_run(const struct kbs_admin_options *o, const struct kbs_admin_key_request *q,
                         struct kbs_error *err)
 {
-    KBS_AUTO_JSON parsed = NULL;
+    KBS_AUTO_JSON body = NULL;
 
-    if (o->json) {
-        if (kbs_json_parse_object(body, "request", &parsed, err) != 0) {
-            return -1;
+    if (!o->json) {
+        kbs_cli_field("would send", "%s %s", q->method, q->target);
+        if (q->body.len > 0) {
+            kbs_cli_field_text("body", q->body);
         }
-        return kbs_cli_json(json_pack("{s:b, s:s, s:s, s:O}", "dry_run", 1, "method", "POST",
-                                      "target", target, "body", parsed),
-                            err);
+        return 0;
     }
-    kbs_cli_field("would send", "POST %s", target);
-    kbs_cli_field_text("body", body);
-    return 0;
+    if (q->body.len > 0 && kbs_json_parse_object(q->body, "request", &body, err) != 0) {
+        return -1;
+    }
+    return kbs_cli_json(json_pack("{s:b, s:s, s:s, s:O*}", "dry_run", 1, "method", q->method,
+                                  "target", q->target, "body", body),
+                        err);
 }
 
-static int dry_run(struct kbs_admin *a, const struct kbs_admin_options *o, const char *path,
-                   const char *target, struct kbs_span body, struct kbs_error *err)
+static int check_free(struct kbs_admin *a, const char *path, struct kbs_error *err)
 {
-    struct kbs_buf key_target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
+    struct kbs_buf target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
     struct kbs_error there = KBS_ERROR_NONE;
     KBS_AUTO_JSON key = NULL;
     int r = -1;
 
-    if (kbs_admin_key_target(path, "", &key_target, err) != 0) {
-        goto out;
-    }
-    if (kbs_admin_call(a, "GET", kbs_buf_cstr(&key_target), KBS_SPAN_EMPTY, path, &key, &there) ==
-        0) {
+    if (kbs_admin_key_target(path, "", 0, &target, err) != 0) {
+        r = -1;
+    } else if (kbs_admin_call(a, "GET", kbs_buf_cstr(&target), KBS_SPAN_EMPTY, path, &key,
+                              &there) == 0) {
         (void)kbs_fail(err, KBS_CONFLICT, "%s: the key exists", path);
-        goto out;
-    }
-    if (there.category != KBS_MISSING) {
+    } else if (there.category != KBS_MISSING) {
         *err = there;
-        goto out;
+    } else {
+        r = 0;
     }
-    r = show_dry_run(o, target, body, err);
-out:
-    kbs_buf_deinit(&key_target);
+    kbs_buf_deinit(&target);
     return r;
 }
 
-static int check_kcv(const json_t *key, const uint8_t *kcv, struct kbs_error *err)
+int kbs_admin_send(struct kbs_admin *a, const struct kbs_admin_options *o,
+                   const struct kbs_admin_key_request *q, json_t **ret, struct kbs_error *err)
 {
-    struct kbs_span text;
-    uint8_t theirs[KBS_KCV_BYTES];
-
-    if (kcv == NULL) {
-        return 0;
+    if (!o->dry_run) {
+        return kbs_admin_call(a, q->method, q->target, q->body, q->path, ret, err);
     }
-    if (kbs_json_get_string(key, "kcv", &text, err) != 0) {
+    if (q->must_be_free && check_free(a, q->path, err) != 0) {
         return -1;
     }
-    if (kbs_hex_get_exact(theirs, sizeof(theirs), text) != 0 ||
-        memcmp(theirs, kcv, sizeof(theirs)) != 0) {
-        return kbs_fail(err, KBS_UNPROCESSABLE,
-                        "the key is there, but its key check value is not that of the key sent");
-    }
-    return 0;
+    return show_dry_run(o, q, err);
 }
 
-int kbs_admin_new_key_send(struct kbs_admin *a, const struct kbs_admin_options *o, const char *path,
-                           const char *target, struct kbs_span body, const uint8_t *kcv,
-                           struct kbs_error *err)
+int kbs_admin_key_show(const struct kbs_admin_options *o, json_t *key, struct kbs_error *err)
+{
+    return o->json ? kbs_cli_json(json_incref(key), err) : kbs_admin_key_print(key, false, err);
+}
+
+int kbs_admin_key_send(struct kbs_admin *a, const struct kbs_admin_options *o,
+                       const struct kbs_admin_key_request *q, struct kbs_error *err)
 {
     KBS_AUTO_JSON key = NULL;
 
-    if (o->dry_run) {
-        return dry_run(a, o, path, target, body, err);
-    }
-    if (kbs_admin_call(a, "POST", target, body, path, &key, err) != 0 ||
-        check_kcv(key, kcv, err) != 0) {
+    if (kbs_admin_send(a, o, q, &key, err) != 0) {
         return -1;
     }
-    return o->json ? kbs_cli_json(json_incref(key), err) : kbs_admin_key_print(key, false, err);
+    return key != NULL ? kbs_admin_key_show(o, key, err) : 0;
 }
 
 void kbs_admin_time(int64_t unix_s, char *out, size_t size)
@@ -166,26 +182,50 @@ static int print_text(const json_t *key, const char *member, const char *label,
     return 0;
 }
 
+/* Members that are null, or not in the answer of an older service. */
+static int print_later(const json_t *key, struct kbs_error *err)
+{
+    const json_t *wrapping = json_object_get(key, "wrapping_key");
+    const json_t *destroy_at = json_object_get(key, "destroy_at");
+    const json_t *gone = json_object_get(key, "gone");
+    char when[32];
+
+    if (json_is_integer(wrapping)) {
+        kbs_cli_field("wrapping key", "version %lld", (long long)json_integer_value(wrapping));
+    }
+    if (json_is_integer(destroy_at)) {
+        kbs_admin_time(json_integer_value(destroy_at), when, sizeof(when));
+        kbs_cli_field("destroyed at", "%s", when);
+    }
+    return json_is_string(gone) ? print_text(key, "gone", "gone", err) : 0;
+}
+
 int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err)
 {
+    static const char *const texts[][2] = {
+        {"path", "path"},           {"kid", "kid"},     {"purpose", "purpose"},
+        {"state", "state"},         {"class", "class"}, {"provenance", "provenance"},
+        {"alg", "algorithm"},       {"floor", "floor"}, {"kcv", "key check value"},
+        {"kcv_mac", "computed by"},
+    };
     int64_t bytes;
     int64_t created;
     char when[32];
 
     if (kbs_json_get_integer(key, "bytes", &bytes, err) != 0 ||
-        kbs_json_get_integer(key, "created", &created, err) != 0 ||
-        print_text(key, "path", "path", err) != 0 || print_text(key, "kid", "kid", err) != 0 ||
-        print_text(key, "purpose", "purpose", err) != 0 ||
-        print_text(key, "provenance", "provenance", err) != 0 ||
-        print_text(key, "alg", "algorithm", err) != 0) {
+        kbs_json_get_integer(key, "created", &created, err) != 0) {
         return -1;
+    }
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (print_text(key, texts[i][0], texts[i][1], err) != 0) {
+            return -1;
+        }
     }
     kbs_cli_field("key length", "%lld bytes", (long long)bytes);
-    if (print_text(key, "floor", "floor", err) != 0 ||
-        print_text(key, "kcv", "key check value", err) != 0) {
-        return -1;
-    }
     kbs_admin_time(created, when, sizeof(when));
     kbs_cli_field("created", "%s", when);
+    if (print_later(key, err) != 0) {
+        return -1;
+    }
     return with_policy ? print_policy(key, err) : 0;
 }

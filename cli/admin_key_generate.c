@@ -1,4 +1,5 @@
 /* kbs-admin key generate: a key that is born in the token and never leaves it unwrapped. */
+#include "base/terms.h"
 #include "cli/admin.h"
 #include "cli/output.h"
 #include "cli/status.h"
@@ -7,23 +8,28 @@
 #define TARGET "/kbs/v0/admin/keys"
 
 static int generate(const struct kbs_admin_options *o, const struct kbs_admin_new_key *k,
-                    uint32_t bytes, struct kbs_error *err)
+                    struct kbs_error *err)
 {
     struct kbs_buf body = KBS_BUF(BODY_MAX_BYTES);
     struct kbs_admin admin = {.signer = NULL};
     int r = -1;
 
-    kbs_buf_printf(&body, "{\"path\":\"%s\",\"purpose\":\"release\",\"alg\":\"AES\",\"bytes\":%u,",
-                   k->path, bytes);
-    if (kbs_admin_new_key_put(&body, k, err) != 0) {
-        goto out;
+    kbs_buf_printf(&body, "{\"path\":\"%s\",\"purpose\":\"release\"", k->path);
+    if (kbs_admin_new_key_put(&body, k, err) == 0) {
+        kbs_buf_put_u8(&body, '}');
+        r = kbs_buf_check(&body, "request", err);
     }
-    kbs_buf_put_u8(&body, '}');
-    if (kbs_buf_check(&body, "request", err) != 0 || kbs_admin_open(o, &admin, err) != 0) {
-        goto out;
+    if (r == 0) {
+        r = kbs_admin_open(o, &admin, err);
     }
-    r = kbs_admin_new_key_send(&admin, o, k->path, TARGET, kbs_buf_span(&body), NULL, err);
-out:
+    if (r == 0) {
+        const struct kbs_admin_key_request q = {.method = "POST",
+                                                .target = TARGET,
+                                                .path = k->path,
+                                                .body = kbs_buf_span(&body),
+                                                .must_be_free = true};
+        r = kbs_admin_key_send(&admin, o, &q, err);
+    }
     kbs_admin_close(&admin);
     kbs_buf_deinit(&body);
     return r;
@@ -31,18 +37,17 @@ out:
 
 int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **argv)
 {
-    struct kbs_admin_new_key k = {.path = NULL};
-    uint32_t bytes = 32;
+    struct kbs_admin_new_key k = {.alg = "AES", .bytes = 32};
     struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
-    const struct kbs_arg own[] = {
-        {"bytes", KBS_ARG_NUMBER, &bytes, "N", "key length: 16, 24 or 32 (default)", 16, 32},
-        {"floor", KBS_ARG_TEXT, &k.floor, "LOCALITY", "token, transport (default) or worker", 0, 0},
-        {"policy", KBS_ARG_TEXT, &k.policy_file, "FILE", "release policy (without: deny all)", 0,
-         0},
+    struct kbs_arg own[2 + KBS_ADMIN_NEW_KEY_ARGS] = {
+        {"alg", KBS_ARG_TEXT, &k.alg, "ALG", "AES (default) or generic", 0, 0},
+        {"bytes", KBS_ARG_NUMBER, &k.bytes, "N",
+         "length (32); AES: 16, 24 or 32; generic: 16 to 64 in steps of 8", KBS_LIMIT_KEY_BYTES_MIN,
+         KBS_LIMIT_KEY_BYTES_MAX},
     };
     const struct kbs_args args = {
         .synopsis = "kbs-admin key generate PATH [options]",
-        .about = "Generate an AES key in the token under PATH (repo/type/tag).",
+        .about = "Generate a key in the token under PATH (repo/type/tag).",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = common,
@@ -53,15 +58,20 @@ int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **arg
     struct kbs_error err = KBS_ERROR_NONE;
 
     kbs_admin_common_args(o, common);
+    kbs_admin_new_key_args(&k, own + 2);
     int r = kbs_args_parse(&args, argc, argv, &k.path);
     if (r != 0) {
         return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
     }
-    if (bytes % 8 != 0) {
-        return kbs_args_usage(&args, "--bytes is 16, 24 or 32");
+    enum kbs_key_alg alg = kbs_key_alg_from_name(kbs_span_str(k.alg));
+    if (alg != KBS_KEY_ALG_AES && alg != KBS_KEY_ALG_GENERIC) {
+        return kbs_args_usage(&args, "--alg is AES or generic");
+    }
+    if (!kbs_key_bytes_valid(alg, k.bytes)) {
+        return kbs_args_usage(&args, "no %s key has %u bytes", k.alg, k.bytes);
     }
     int status = kbs_admin_new_key_check(&args, &k);
-    if (status == KBS_CLI_OK && (generate(o, &k, bytes, &err) != 0 || kbs_cli_flush(&err) != 0)) {
+    if (status == KBS_CLI_OK && (generate(o, &k, &err) != 0 || kbs_cli_flush(&err) != 0)) {
         status = kbs_cli_fail(&err);
     }
     return status;

@@ -6,7 +6,7 @@
 #include "cli/output.h"
 #include "cli/status.h"
 
-#define COLUMNS 6
+#define COLUMNS 8
 
 /* The texts of one row's numbers; the other cells borrow from the JSON tree. */
 struct row_texts {
@@ -21,24 +21,26 @@ static int fill_row(const json_t *key, struct kbs_span row[COLUMNS], struct row_
     int64_t created;
 
     if (kbs_json_get_string(key, "kid", &row[0], err) != 0 ||
-        kbs_json_get_string(key, "provenance", &row[1], err) != 0 ||
+        kbs_json_get_string(key, "state", &row[1], err) != 0 ||
+        kbs_json_get_string(key, "class", &row[2], err) != 0 ||
+        kbs_json_get_string(key, "provenance", &row[3], err) != 0 ||
         kbs_json_get_integer(key, "bytes", &bytes, err) != 0 ||
-        kbs_json_get_string(key, "floor", &row[3], err) != 0 ||
-        kbs_json_get_string(key, "kcv", &row[4], err) != 0 ||
+        kbs_json_get_string(key, "floor", &row[5], err) != 0 ||
+        kbs_json_get_string(key, "kcv", &row[6], err) != 0 ||
         kbs_json_get_integer(key, "created", &created, err) != 0) {
         return -1;
     }
     (void)snprintf(texts->bytes, sizeof(texts->bytes), "%lld", (long long)bytes);
-    row[2] = kbs_span_str(texts->bytes);
+    row[4] = kbs_span_str(texts->bytes);
     kbs_admin_time(created, texts->created, sizeof(texts->created));
-    row[5] = kbs_span_str(texts->created);
+    row[7] = kbs_span_str(texts->created);
     return 0;
 }
 
 static int print(const json_t *keys, struct kbs_error *err)
 {
-    static const char *const titles[COLUMNS] = {"KID",   "PROVENANCE",      "BYTES",
-                                                "FLOOR", "KEY CHECK VALUE", "CREATED"};
+    static const char *const titles[COLUMNS] = {"KID",   "STATE", "CLASS",           "PROVENANCE",
+                                                "BYTES", "FLOOR", "KEY CHECK VALUE", "CREATED"};
     size_t n = json_array_size(keys);
     struct kbs_span *cells = NULL;
     struct row_texts *texts = NULL;

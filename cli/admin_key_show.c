@@ -9,14 +9,10 @@ static int show(const struct kbs_admin_options *o, const char *path, uint32_t ve
 {
     struct kbs_admin admin = {.signer = NULL};
     struct kbs_buf target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
-    struct kbs_buf query = KBS_BUF(64);
     KBS_AUTO_JSON key = NULL;
     int r = -1;
 
-    if (version != 0) {
-        kbs_buf_printf(&query, "?version=%u", version);
-    }
-    if (kbs_admin_key_target(path, version != 0 ? kbs_buf_cstr(&query) : "", &target, err) == 0 &&
+    if (kbs_admin_key_target(path, "", version, &target, err) == 0 &&
         kbs_admin_open(o, &admin, err) == 0 &&
         kbs_admin_call(&admin, "GET", kbs_buf_cstr(&target), KBS_SPAN_EMPTY, path, &key, err) ==
             0) {
@@ -24,7 +20,6 @@ static int show(const struct kbs_admin_options *o, const char *path, uint32_t ve
     }
     kbs_admin_close(&admin);
     kbs_buf_deinit(&target);
-    kbs_buf_deinit(&query);
     return r;
 }
 

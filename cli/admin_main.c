@@ -18,6 +18,22 @@ static const struct {
     {"key", "import", kbs_admin_cmd_key_import},
     {"key", "list", kbs_admin_cmd_key_list},
     {"key", "show", kbs_admin_cmd_key_show},
+    {"key", "rotate", kbs_admin_cmd_key_rotate},
+    {"key", "policy", kbs_admin_cmd_key_policy},
+    {"key", "adopt", kbs_admin_cmd_key_adopt},
+    {"key", "disable", kbs_admin_cmd_key_disable},
+    {"key", "enable", kbs_admin_cmd_key_enable},
+    {"key", "destroy", kbs_admin_cmd_key_destroy},
+    {"key", "undo", kbs_admin_cmd_key_undo},
+    {"wrapping-key", "show", kbs_admin_cmd_wrapping_key_show},
+    {"wrapping-key", "rotate", kbs_admin_cmd_wrapping_key_rotate},
+    {"wrapping-key", "rewrap", kbs_admin_cmd_wrapping_key_rewrap},
+    {"wrapping-key", "destroy", kbs_admin_cmd_wrapping_key_destroy},
+    {"token", "caps", kbs_admin_cmd_token_caps},
+    {"secret", "set", kbs_admin_cmd_secret_set},
+    {"secret", "list", kbs_admin_cmd_secret_list},
+    {"secret", "show", kbs_admin_cmd_secret_show},
+    {"secret", "delete", kbs_admin_cmd_secret_delete},
     {"store", "accept", kbs_admin_cmd_store_accept},
     {"audit", "verify", kbs_admin_cmd_audit_verify},
 };
@@ -27,16 +43,24 @@ int main(int argc, char **argv)
     struct kbs_admin_options options = {.profile = NULL};
     struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_args args = {
-        .synopsis = "kbs-admin init | key generate | key import | key list | key show |\n"
-                    "       kbs-admin store accept | audit verify [options]",
+        .synopsis = "kbs-admin COMMAND [options]",
         .about = "Administer a key broker service.\n\n"
-                 "  init            make a new service in a folder\n"
-                 "  key generate    generate a key in the token\n"
-                 "  key import      import a key, wrapped to the token\n"
-                 "  key list        list keys\n"
-                 "  key show        show one key and its policy\n"
-                 "  store accept    use a store that was put back from a backup\n"
-                 "  audit verify    check a ledger, offline\n\n"
+                 "  init                   make a new service in a folder\n"
+                 "  key generate|import    make a key, or bring one, wrapped to the token\n"
+                 "  key adopt              take a key that is in the token already\n"
+                 "  key list|show          what keys there are\n"
+                 "  key rotate             make a key's next version\n"
+                 "  key policy             change a key's policy or floor\n"
+                 "  key disable|enable     stop and resume a key's release\n"
+                 "  key destroy|undo       destroy a key after a time, call it back until then\n"
+                 "  wrapping-key show|rotate|rewrap|destroy\n"
+                 "                         the key that wrapped keys stand under\n"
+                 "  secret set             seal a secret to the token and keep it\n"
+                 "  secret list|show|delete\n"
+                 "                         what secrets there are; destroy one\n"
+                 "  token caps             what the token can do\n"
+                 "  store accept           use a store that was put back from a backup\n"
+                 "  audit verify           check a ledger, offline\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

@@ -13,7 +13,9 @@
  *   - `released`, or a mutation's outcome "done", without its deed, if kbs-audit started anew
  *     within WINDOW records: the two come by different channels, and it died between them;
  *   - an order that could not be written, if a `release-failed` names it, with or without its deed;
- *   - an intent without outcome that a later `store-recovered` closed.
+ *   - an intent without outcome that a later `store-recovered` closed;
+ *   - a key that the token says it no longer has, where it was told to destroy it: an earlier attempt
+ *     died between token and store.
  * A deed that no order names is never tolerated.
  *
  * Nothing here trusts a record beyond its shape: members that are missing are empty.
@@ -31,13 +33,14 @@
 
 #define WINDOW KBS_LIMIT_AUDIT_CLIENTS /* records that can be under way at once, and more */
 #define HASHES 4096                    /* how far back a head may point */
+#define NO_OP "change"                 /* of a mutation in which the token only signs rows */
 
 struct reader {
     struct kbs_audit_summary *out;
     const struct kbs_ec_public *head_key;
     char head_kid[44];
     json_t *open;        /* order id -> {"order","deed","end": line, ...} */
-    char intent[72];     /* order id of the newest intent */
+    char intent[72];     /* what the newest intent stands under in `open` */
     uint64_t phase_line; /* of the newest record with an epoch */
     uint64_t epoch;      /* before the current record */
     bool outcome;
@@ -129,16 +132,39 @@ static void entry_line(struct reader *r, json_t *entry, const char *what, uint64
         r->failed || json_object_set_new(entry, "last", json_integer((json_int_t)line)) != 0;
 }
 
+/* The deed is for the key of the order: by its kid, or by the digest of it that a card has. */
+static bool deed_is_for_kid(const json_t *entry)
+{
+    char hex[2 * KBS_SHA256_BYTES + 1];
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    if (json_object_get(entry, "deed_kid_sha256") == NULL) {
+        return is(entry, "kid", text_of(entry, "deed_kid"));
+    }
+    kbs_sha256(kbs_span_str(text_of(entry, "kid")), digest);
+    kbs_hex_cstr(kbs_span(digest, sizeof(digest)), hex, sizeof(hex));
+    return is(entry, "deed_kid_sha256", hex);
+}
+
+/* What the token says of an order that is said to be carried out. */
+static bool deed_is_done(const json_t *entry)
+{
+    return is(entry, "deed_outcome", "done") ||
+           (is(entry, "op", "destroy") &&
+            is(entry, "deed_outcome", kbs_category_name(KBS_MISSING)));
+}
+
 /* Order, deed and end are there: do they agree? */
 static void entry_agree(struct reader *r, const char *id, const json_t *entry)
 {
     uint64_t line = line_of(entry, "deed");
     bool claimed = is(entry, "ending", "released") || is(entry, "ending", "done");
-    bool done = is(entry, "deed_outcome", "done");
+    bool done = deed_is_done(entry);
 
-    if (line_of(entry, "order") != 0 && !is(entry, "kid", text_of(entry, "deed_kid"))) {
+    if (line_of(entry, "order") != 0 && !deed_is_for_kid(entry)) {
         finding(r, line, "order %s was for %s, and the deed is for %s", id, text_of(entry, "kid"),
-                text_of(entry, "deed_kid"));
+                json_object_get(entry, "deed_kid_sha256") != NULL ? "another key"
+                                                                  : text_of(entry, "deed_kid"));
     }
     if (line_of(entry, "order") != 0 && !is(entry, "op", text_of(entry, "deed_op"))) {
         finding(r, line, "order %s was to %s, and the deed is %s", id, text_of(entry, "op"),
@@ -157,8 +183,11 @@ static void entry_maybe_close(struct reader *r, const char *id)
 {
     json_t *entry = json_object_get(r->open, id);
 
-    if (entry != NULL && line_of(entry, "order") != 0 && line_of(entry, "deed") != 0 &&
-        line_of(entry, "end") != 0) {
+    if (entry != NULL && line_of(entry, "order") != 0 && line_of(entry, "end") != 0 &&
+        is(entry, "op", NO_OP)) {
+        (void)json_object_del(r->open, id);
+    } else if (entry != NULL && line_of(entry, "order") != 0 && line_of(entry, "deed") != 0 &&
+               line_of(entry, "end") != 0) {
         entry_agree(r, id, entry);
         (void)json_object_del(r->open, id);
     }
@@ -170,7 +199,7 @@ static void entry_left(struct reader *r, const char *id, const json_t *entry)
     uint64_t order = line_of(entry, "order");
     uint64_t deed = line_of(entry, "deed");
     uint64_t end = line_of(entry, "end");
-    bool mutation = !is(entry, "op", "release");
+    bool mutation = !is(entry, "op", "release") && !is(entry, "op", "open-secret");
     bool claimed = is(entry, "ending", "released") || is(entry, "ending", "done");
     bool crash = line_of(entry, "crash") != 0;
 
@@ -199,10 +228,9 @@ static void entry_left(struct reader *r, const char *id, const json_t *entry)
     /* An order that ended as failed, and that the token never began: nothing to say. */
 }
 
-static void on_order(struct reader *r, uint64_t line, const json_t *record, const char *op,
+static void on_order(struct reader *r, uint64_t line, const char *id, const char *op,
                      const char *kid)
 {
-    const char *id = text_of(record, "order");
     json_t *entry = entry_of(r, id);
 
     if (entry != NULL) {
@@ -213,9 +241,8 @@ static void on_order(struct reader *r, uint64_t line, const json_t *record, cons
     }
 }
 
-static void on_end(struct reader *r, uint64_t line, const json_t *record, const char *ending)
+static void on_end(struct reader *r, uint64_t line, const char *id, const char *ending)
 {
-    const char *id = text_of(record, "order");
     json_t *entry = entry_of(r, id);
 
     if (entry != NULL) {
@@ -242,6 +269,9 @@ static void on_deed(struct reader *r, uint64_t line, const json_t *record)
         entry_line(r, entry, "deed", line, id);
         entry_set(r, entry, "deed_op", text_of(record, "op"));
         entry_set(r, entry, "deed_kid", text_of(record, "kid"));
+        if (json_object_get(record, "kid_sha256") != NULL) {
+            entry_set(r, entry, "deed_kid_sha256", text_of(record, "kid_sha256"));
+        }
         entry_set(r, entry, "deed_outcome", text_of(record, "outcome"));
         entry_maybe_close(r, id);
     }
@@ -267,30 +297,114 @@ static void on_open(struct reader *r, uint64_t line, const json_t *record)
 
 /* ---- mutations ---- */
 
-static void on_key(struct reader *r, const struct kbs_ledger_report *so_far, const json_t *record)
+/* The token's part in a mutation, as its deed calls it. */
+static const struct mutation {
+    const char *kind;
+    const char
+        *op; /* NULL: it has none but to sign rows, or several, which have records of their own */
+    const char *kid; /* NULL: that of the key it names */
+} mutations[] = {
+    {"key-generate", "generate", NULL},
+    {"key-import", "import", NULL},
+    {"key-adopt", "adopt", NULL},
+    {"key-policy", "recard", NULL},
+    {"key-state", NULL, NULL},
+    {"key-destroy", "destroy", NULL},
+    {"secret-set", "seal", NULL},
+    {"secret-delete", NULL, NULL},
+    {"wrapping-key-generate", "generate", "wrap-catalog"},
+    {"wrapping-key-rewrap", NULL, "wrap-catalog"},
+    {"wrapping-key-destroy", "destroy", "wrap-catalog"},
+};
+
+static const struct mutation *mutation_find(const char *kind)
+{
+    for (size_t i = 0; i < sizeof(mutations) / sizeof(mutations[0]); i++) {
+        if (strcmp(mutations[i].kind, kind) == 0) {
+            return &mutations[i];
+        }
+    }
+    return NULL;
+}
+
+static void on_intent(struct reader *r, uint64_t line, const json_t *record,
+                      const struct mutation *m)
 {
     char kid[KBS_LIMIT_KID_BYTES + 1];
 
-    if (is(record, "phase", "intent")) {
-        r->out->mutations++;
-        (void)snprintf(kid, sizeof(kid), "%s/v%s", text_of(record, "path"),
-                       text_of(record, "version"));
+    r->out->mutations++;
+    (void)snprintf(kid, sizeof(kid), "%s/v%s", text_of(record, "path"), text_of(record, "version"));
+    if (m->op != NULL) {
         (void)snprintf(r->intent, sizeof(r->intent), "%s", text_of(record, "order"));
-        on_order(r, so_far->records, record,
-                 is(record, "kind", "key-import") ? "import" : "generate", kid);
     } else {
-        on_end(r, so_far->records, record, text_of(record, "outcome"));
+        (void)snprintf(r->intent, sizeof(r->intent), "intent %" PRIu64, line);
+    }
+    on_order(r, line, r->intent, m->op != NULL ? m->op : NO_OP, m->kid != NULL ? m->kid : kid);
+}
+
+/* One of several orders of a mutation. */
+static void on_part(struct reader *r, uint64_t line, const json_t *record)
+{
+    const char *id = text_of(record, "order");
+    json_t *entry = NULL;
+
+    on_order(r, line, id, text_of(record, "op"), text_of(record, "kid"));
+    entry = json_object_get(r->open, id);
+    if (entry != NULL) {
+        entry_set(r, entry, "intent", text_of(record, "intent"));
+    }
+}
+
+/* What came of a mutation came of all its orders. */
+static void on_outcome(struct reader *r, uint64_t line, const json_t *record,
+                       const struct mutation *m)
+{
+    char whole[72];
+    const char *id;
+    json_t *entry;
+    void *next;
+
+    if (m->op != NULL) {
+        on_end(r, line, text_of(record, "order"), text_of(record, "outcome"));
+        return;
+    }
+    (void)snprintf(whole, sizeof(whole), "intent %s", text_of(record, "intent"));
+    on_end(r, line, whole, text_of(record, "outcome"));
+    json_object_foreach_safe(r->open, next, id, entry)
+    {
+        if (json_object_get(entry, "intent") != NULL &&
+            is(entry, "intent", text_of(record, "intent"))) {
+            on_end(r, line, id, text_of(record, "outcome"));
+        }
+    }
+}
+
+static void on_mutation(struct reader *r, const struct kbs_ledger_report *so_far,
+                        const json_t *record, const struct mutation *m)
+{
+    if (is(record, "phase", "intent")) {
+        on_intent(r, so_far->records, record, m);
+    } else {
+        on_outcome(r, so_far->records, record, m);
     }
 }
 
 static void on_recovered(struct reader *r, uint64_t line, const json_t *record)
 {
-    json_t *entry = json_object_get(r->open, r->intent);
+    const char *rows = is(record, "outcome", "never") ? "no" : "yes";
+    const char *id;
+    json_t *entry;
 
     note(r, line, "a mutation that a crash interrupted was closed: its rows were %s",
          is(record, "outcome", "never") ? "never committed" : "committed");
-    if (entry != NULL) {
-        entry_set(r, entry, "recovered", is(record, "outcome", "never") ? "no" : "yes");
+    json_object_foreach(r->open, id, entry)
+    {
+        char whole[72];
+
+        (void)snprintf(whole, sizeof(whole), "intent %s", text_of(entry, "intent"));
+        if (strcmp(id, r->intent) == 0 || strcmp(whole, r->intent) == 0) {
+            entry_set(r, entry, "recovered", rows);
+        }
     }
 }
 
@@ -384,13 +498,16 @@ static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
     check_epoch(r, so_far, record);
     if (strcmp(kind, "release") == 0) {
         r->out->releases++;
-        on_order(r, line, record, "release", text_of(record, "kid"));
+        on_order(r, line, text_of(record, "order"),
+                 is(record, "class", "sealed") ? "open-secret" : "release", text_of(record, "kid"));
     } else if (strcmp(kind, "released") == 0 || strcmp(kind, "release-failed") == 0) {
-        on_end(r, line, record, kind);
+        on_end(r, line, text_of(record, "order"), kind);
     } else if (strcmp(kind, "deed") == 0) {
         on_deed(r, line, record);
-    } else if (strcmp(kind, "key-generate") == 0 || strcmp(kind, "key-import") == 0) {
-        on_key(r, so_far, record);
+    } else if (mutation_find(kind) != NULL) {
+        on_mutation(r, so_far, record, mutation_find(kind));
+    } else if (strcmp(kind, "order") == 0) {
+        on_part(r, line, record);
     } else if (strcmp(kind, "store-recovered") == 0) {
         on_recovered(r, line, record);
     } else if (strcmp(kind, "head") == 0) {

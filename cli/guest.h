@@ -8,6 +8,7 @@
 /* argv[0] is the subcommand. Return the exit status. */
 int kbs_guest_cmd_attest(int argc, char **argv);
 int kbs_guest_cmd_get_key(int argc, char **argv);
+int kbs_guest_cmd_get_resource(int argc, char **argv);
 int kbs_guest_cmd_open(int argc, char **argv);
 
 /* Options of the subcommands that talk to a server. Zero-initialise. */
@@ -17,18 +18,33 @@ struct kbs_guest_options {
     const char *unix_socket;
     const char *tee;
     const char *tee_key;
+    const char *tee_alg;
     const char *curve;
     bool json;
 };
-#define KBS_GUEST_SERVER_ARGS 7
+#define KBS_GUEST_SERVER_ARGS 8
 /* Fills `list`, whose targets are the members of *o, and sets defaults. */
 void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS]);
+
+/* The algorithm of a TEE key, as typed. KBS_CLI_OK or KBS_CLI_USAGE after a message. */
+KBS_MUST_CHECK int kbs_guest_alg_from(const struct kbs_args *args, const char *text,
+                                      enum kbs_tee_alg *ret);
 
 /* A usable combination of options: client and TEE key. KBS_CLI_OK or an exit status after a
  * message. */
 KBS_MUST_CHECK int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
                                      struct kbs_http_client **ret_http,
-                                     struct kbs_agree_key **ret_key);
+                                     struct kbs_guest_key *ret_key);
+
+/*
+ * Attests, sends the request in that session (its cookie is filled in here) and gives the last
+ * answer, whatever its status; *session, zero-initialised and owned, is the one that the answer
+ * belongs to.
+ */
+KBS_MUST_CHECK int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *key,
+                                     const struct kbs_http_request *request,
+                                     struct kbs_guest_session *session,
+                                     struct kbs_http_response *ret, struct kbs_error *err);
 
 /* What get-key and open are asked, as typed. Zero-initialise. */
 struct kbs_guest_ask_options {
@@ -52,7 +68,7 @@ KBS_MUST_CHECK int kbs_guest_show(const struct kbs_guest_ask *ask,
 
 /* `open`: reads the answer from a file, opens and shows it. Returns the exit status. */
 KBS_MUST_CHECK int kbs_guest_open_file(struct kbs_guest_ask *ask,
-                                       const struct kbs_agree_key *tee_key, const char *handshake,
+                                       const struct kbs_guest_key *tee_key, const char *handshake,
                                        const char *answer, const char *out, bool json);
 
 #endif

@@ -48,7 +48,7 @@ int kbs_guest_cmd_attest(int argc, char **argv)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_guest_session session = {.hash = KBS_HASH_NONE};
     struct kbs_http_client *http = NULL;
-    struct kbs_agree_key *key = NULL;
+    struct kbs_guest_key key = {.ec = NULL};
 
     kbs_guest_server_args(&o, server);
     int r = kbs_args_parse(&args, argc, argv, NULL);
@@ -59,12 +59,12 @@ int kbs_guest_cmd_attest(int argc, char **argv)
     if (status != KBS_CLI_OK) {
         return status;
     }
-    if (kbs_guest_attest(http, key, &session, &err) != 0 ||
+    if (kbs_guest_attest(http, &key.public_key, &session, &err) != 0 ||
         show(&session, token_out, handshake_out, o.json, &err) != 0 || kbs_cli_flush(&err) != 0) {
         status = kbs_cli_fail(&err);
     }
     kbs_guest_session_deinit(&session);
     (void)kbs_http_client_free(http);
-    (void)kbs_agree_key_free(key);
+    kbs_guest_key_deinit(&key);
     return status;
 }

@@ -10,6 +10,7 @@
 #include "cli/guest.h"
 #include "cli/output.h"
 #include "cli/status.h"
+#include "jose/write/jose.h"
 
 void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS])
 {
@@ -20,18 +21,31 @@ void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_
         {"tee", KBS_ARG_TEXT, &o->tee, "NAME", "kind of evidence: sample", 0, 0},
         {"tee-key", KBS_ARG_TEXT, &o->tee_key, "FILE", "use this TEE key (PEM), not a fresh one", 0,
          0},
+        {"tee-alg", KBS_ARG_TEXT, &o->tee_alg, "ALG",
+         "of the TEE key: ECDH-ES+A256KW, RSA-OAEP-256, RSA-OAEP", 0, 0},
         {"curve", KBS_ARG_TEXT, &o->curve, "NAME", "of a fresh TEE key: P-256, P-384, P-521", 0, 0},
         {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
     };
 
     o->tee = "sample";
+    o->tee_alg = KBS_JOSE_ECDH_ES_A256KW;
     o->curve = "P-256";
     memcpy(list, all, sizeof(all));
 }
 
-int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
-                      struct kbs_http_client **ret_http, struct kbs_agree_key **ret_key)
+int kbs_guest_alg_from(const struct kbs_args *args, const char *text, enum kbs_tee_alg *ret)
 {
+    *ret = kbs_tee_alg_from_name(kbs_span_str(text));
+    if (*ret == KBS_TEE_ALG_NONE) {
+        return kbs_args_usage(args, "--tee-alg is ECDH-ES+A256KW, RSA-OAEP-256 or RSA-OAEP");
+    }
+    return KBS_CLI_OK;
+}
+
+int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
+                      struct kbs_http_client **ret_http, struct kbs_guest_key *ret_key)
+{
+    enum kbs_tee_alg alg;
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_http_server server = {
         .url = o->url, .ca_file = o->ca, .unix_socket = o->unix_socket};
@@ -42,6 +56,9 @@ int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_option
     if (server.url == NULL) {
         return kbs_args_usage(args, "--url or --unix-socket is needed");
     }
+    if (kbs_guest_alg_from(args, o->tee_alg, &alg) != KBS_CLI_OK) {
+        return KBS_CLI_USAGE;
+    }
     if (kbs_curve_from_jose_name(kbs_span_str(o->curve)) == KBS_CURVE_NONE) {
         return kbs_args_usage(args, "--curve is P-256, P-384 or P-521");
     }
@@ -49,12 +66,11 @@ int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_option
         kbs_cli_say("no evidence of kind %s can be made here", o->tee);
         return KBS_CLI_UNSUPPORTED;
     }
-    if (kbs_guest_tee_key(o->tee_key, o->curve, ret_key, &err) != 0) {
+    if (kbs_guest_key_get(o->tee_key, alg, o->curve, ret_key, &err) != 0) {
         return kbs_cli_fail(&err);
     }
     if (kbs_http_client_new(&server, ret_http, &err) != 0) {
-        (void)kbs_agree_key_free(*ret_key);
-        *ret_key = NULL;
+        kbs_guest_key_deinit(ret_key);
         return kbs_cli_fail(&err);
     }
     return KBS_CLI_OK;

@@ -1,22 +1,13 @@
 /*
- * kbs-guest get-key: attest, ask for a key, check and open the answer.
- *
- * Two answers are worth another try: 401 means that the session is gone, so attest once more; 503
- * comes with Retry-After and is honoured a few times, up to a bound. Each handshake has its own
- * digest, so the question is rebuilt from the session that the answer belongs to. Everything else
- * is final.
+ * kbs-guest get-key: attest, ask for a key, check and open the answer. The question that the answer is
+ * held against is rebuilt from the session that it belongs to.
  */
-#include <time.h>
-
 #include "base/encoding.h"
 #include "base/random.h"
 #include "cli/files.h"
 #include "cli/guest.h"
 #include "cli/output.h"
 #include "cli/status.h"
-
-#define TRIES 3
-#define RETRY_AFTER_MAX_S 30
 
 struct get_key {
     struct kbs_guest_options server;
@@ -28,10 +19,11 @@ struct get_key {
     struct kbs_guest_ask ask;
     struct kbs_guest_session session;
     struct kbs_http_client *http;
-    struct kbs_agree_key *tee_key;
+    struct kbs_guest_key tee_key;
 };
 
-static int send_request(struct get_key *g, struct kbs_http_response *ret, struct kbs_error *err)
+/* The last answer, whatever its status. */
+static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct kbs_error *err)
 {
     struct kbs_buf target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
     struct kbs_buf body = KBS_BUF(1024);
@@ -58,60 +50,13 @@ static int send_request(struct get_key *g, struct kbs_http_response *ret, struct
                                            .content_type = "application/json",
                                            .accept = g->ask.format == KBS_FORMAT_COSE
                                                          ? "application/cose"
-                                                         : "application/jose+json",
-                                           .cookie = g->session.cookie};
-        r = kbs_http_send(g->http, &q, ret, err);
+                                                         : "application/jose+json"};
+        r = kbs_guest_request(g->http, &g->tee_key.public_key, &q, &g->session, ret, err);
+        g->ask.digest = g->session.digest;
     }
     kbs_buf_deinit(&target);
     kbs_buf_deinit(&body);
     return r;
-}
-
-static int attest(struct get_key *g, struct kbs_error *err)
-{
-    kbs_guest_session_deinit(&g->session);
-    if (kbs_guest_attest(g->http, g->tee_key, &g->session, err) != 0) {
-        return -1;
-    }
-    g->ask.digest = g->session.digest;
-    return 0;
-}
-
-static void wait_s(uint32_t seconds)
-{
-    struct timespec left = {.tv_sec = seconds < RETRY_AFTER_MAX_S ? seconds : RETRY_AFTER_MAX_S};
-
-    while (nanosleep(&left, &left) != 0) {
-    }
-}
-
-/* The last answer, whatever its status. */
-static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct kbs_error *err)
-{
-    bool attested_again = false;
-    int tries = 1;
-
-    if (attest(g, err) != 0) {
-        return -1;
-    }
-    for (;;) {
-        if (send_request(g, ret, err) != 0) {
-            return -1;
-        }
-        if (ret->status == 401 && !attested_again) {
-            attested_again = true;
-            kbs_http_response_deinit(ret);
-            if (attest(g, err) != 0) {
-                return -1;
-            }
-        } else if (ret->status == 503 && tries < TRIES) {
-            tries++;
-            wait_s(ret->retry_after_s > 0 ? ret->retry_after_s : 1);
-            kbs_http_response_deinit(ret);
-        } else {
-            return 0;
-        }
-    }
 }
 
 static int check_type(const struct get_key *g, const struct kbs_http_response *r,
@@ -146,7 +91,7 @@ static int run(struct get_key *g, struct kbs_guest_opened *opened, struct kbs_er
         goto out;
     }
     if (check_type(g, &response, err) != 0 ||
-        kbs_guest_open(&g->ask, g->tee_key, kbs_buf_span(&response.body), opened, err) != 0) {
+        kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0) {
         goto out;
     }
     r = 0;
@@ -175,23 +120,27 @@ static int online(const struct kbs_args *args, struct get_key *g)
     kbs_guest_opened_deinit(&opened);
     kbs_guest_session_deinit(&g->session);
     (void)kbs_http_client_free(g->http);
-    (void)kbs_agree_key_free(g->tee_key);
+    kbs_guest_key_deinit(&g->tee_key);
     return status;
 }
 
 static int offline(const struct kbs_args *args, struct get_key *g)
 {
     struct kbs_error err = KBS_ERROR_NONE;
+    enum kbs_tee_alg alg;
 
     if (g->handshake_in == NULL || g->recipient_in == NULL || g->server.tee_key == NULL) {
         return kbs_args_usage(args, "--recipient-in, --handshake-in and --tee-key go together");
     }
-    if (kbs_guest_tee_key(g->server.tee_key, NULL, &g->tee_key, &err) != 0) {
+    if (kbs_guest_alg_from(args, g->server.tee_alg, &alg) != KBS_CLI_OK) {
+        return KBS_CLI_USAGE;
+    }
+    if (kbs_guest_key_get(g->server.tee_key, alg, NULL, &g->tee_key, &err) != 0) {
         return kbs_cli_fail(&err);
     }
-    int status = kbs_guest_open_file(&g->ask, g->tee_key, g->handshake_in, g->recipient_in,
+    int status = kbs_guest_open_file(&g->ask, &g->tee_key, g->handshake_in, g->recipient_in,
                                      g->typed.out, g->server.json);
-    (void)kbs_agree_key_free(g->tee_key);
+    kbs_guest_key_deinit(&g->tee_key);
     return status;
 }
 

@@ -13,17 +13,19 @@ static const struct {
 } commands[] = {
     {"attest", kbs_guest_cmd_attest},
     {"get-key", kbs_guest_cmd_get_key},
+    {"get-resource", kbs_guest_cmd_get_resource},
     {"open", kbs_guest_cmd_open},
 };
 
 int main(int argc, char **argv)
 {
     const struct kbs_args args = {
-        .synopsis = "kbs-guest attest | get-key | open [options]",
+        .synopsis = "kbs-guest attest | get-key | get-resource | open [options]",
         .about = "A guest of the key broker service with sample evidence.\n\n"
-                 "  attest     attest and print the token\n"
-                 "  get-key    attest, ask for a key and open the answer\n"
-                 "  open       open an answer kept in a file\n\n"
+                 "  attest          attest and print the token\n"
+                 "  get-key         attest, ask for a key and open the answer\n"
+                 "  get-resource    attest, ask for a secret and open the answer\n"
+                 "  open            open an answer kept in a file\n\n"
                  "kbs-guest COMMAND --help shows a command's options.",
     };
     int at = 0;

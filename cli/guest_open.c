@@ -6,10 +6,11 @@
 #include "cli/guest.h"
 #include "cli/output.h"
 #include "cli/status.h"
+#include "jose/write/jose.h"
 
 #define ANSWER_MAX_BYTES 16384
 
-int kbs_guest_open_file(struct kbs_guest_ask *ask, const struct kbs_agree_key *tee_key,
+int kbs_guest_open_file(struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,
                         const char *handshake, const char *answer, const char *out, bool json)
 {
     struct kbs_guest_ask from_file = *ask;
@@ -47,12 +48,15 @@ int kbs_guest_cmd_open(int argc, char **argv)
     struct kbs_guest_ask_options o = {.cose = false};
     const char *path = NULL;
     const char *tee_key = NULL;
+    const char *tee_alg = KBS_JOSE_ECDH_ES_A256KW;
     const char *handshake = NULL;
     const char *file = NULL;
     bool json = false;
     const struct kbs_arg own[] = {
         {"path", KBS_ARG_TEXT, &path, "PATH", "the key that was asked for", 0, 0},
         {"tee-key", KBS_ARG_TEXT, &tee_key, "FILE", "the TEE key of the session (PEM)", 0, 0},
+        {"tee-alg", KBS_ARG_TEXT, &tee_alg, "ALG",
+         "of the TEE key: ECDH-ES+A256KW (default), RSA-OAEP-256, RSA-OAEP", 0, 0},
         {"handshake", KBS_ARG_TEXT, &handshake, "FILE", "as --handshake-out wrote it", 0, 0},
         {"request-nonce", KBS_ARG_TEXT, &o.nonce, "HEX", "nonce of the request, if not in the file",
          0, 0},
@@ -75,7 +79,7 @@ int kbs_guest_cmd_open(int argc, char **argv)
         .positionals_max = 1,
     };
     struct kbs_guest_ask ask = {.path = NULL};
-    struct kbs_agree_key *key = NULL;
+    struct kbs_guest_key key = {.ec = NULL};
     struct kbs_error err = KBS_ERROR_NONE;
 
     int r = kbs_args_parse(&args, argc, argv, &file);
@@ -89,10 +93,14 @@ int kbs_guest_cmd_open(int argc, char **argv)
     if (status != KBS_CLI_OK) {
         return status;
     }
-    if (kbs_guest_tee_key(tee_key, NULL, &key, &err) != 0) {
+    enum kbs_tee_alg alg;
+    if (kbs_guest_alg_from(&args, tee_alg, &alg) != KBS_CLI_OK) {
+        return KBS_CLI_USAGE;
+    }
+    if (kbs_guest_key_get(tee_key, alg, NULL, &key, &err) != 0) {
         return kbs_cli_fail(&err);
     }
-    status = kbs_guest_open_file(&ask, key, handshake, file, o.out, json);
-    (void)kbs_agree_key_free(key);
+    status = kbs_guest_open_file(&ask, &key, handshake, file, o.out, json);
+    kbs_guest_key_deinit(&key);
     return status;
 }

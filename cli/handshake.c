@@ -89,7 +89,7 @@ static int challenge(struct kbs_http_client *http, struct kbs_guest_session *s,
 
 /* The attestation message. `additional_evidence` is empty: the sample TEE has no devices. */
 static void attestation_put(struct kbs_buf *out, const struct kbs_guest_session *s,
-                            const struct kbs_ec_public *key)
+                            const struct kbs_tee_key *key)
 {
     kbs_buf_put_str(out, "{\"init-data\":null,\"runtime-data\":{\"nonce\":");
     kbs_json_string_put(out, kbs_span_str(s->nonce));
@@ -120,7 +120,7 @@ static int read_token(const struct kbs_http_response *r, struct kbs_guest_sessio
 }
 
 static int attest(struct kbs_http_client *http, struct kbs_guest_session *s,
-                  const struct kbs_ec_public *key, struct kbs_error *err)
+                  const struct kbs_tee_key *key, struct kbs_error *err)
 {
     struct kbs_buf body = KBS_BUF(BODY_MAX_BYTES);
     struct kbs_http_response r = {.status = 0};
@@ -143,11 +143,9 @@ static int attest(struct kbs_http_client *http, struct kbs_guest_session *s,
     return rc;
 }
 
-int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_agree_key *tee_key,
+int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
                      struct kbs_guest_session *ret, struct kbs_error *err)
 {
-    const struct kbs_ec_public *key = kbs_agree_key_public(tee_key);
-
     *ret = (struct kbs_guest_session){.token = KBS_BUF(KBS_LIMIT_JWT_BYTES)};
     if (challenge(http, ret, err) != 0 ||
         kbs_rcar_report_digest(ret->hash, key, kbs_span_str(ret->nonce), KBS_SPAN_EMPTY,
@@ -231,18 +229,4 @@ int kbs_guest_handshake_read(const char *path, struct kbs_guest_ask *ask, struct
     }
     kbs_buf_deinit(&text);
     return r;
-}
-
-int kbs_guest_tee_key(const char *file, const char *curve, struct kbs_agree_key **ret,
-                      struct kbs_error *err)
-{
-    KBS_AUTO_SECRET pem = NULL;
-
-    if (file == NULL) {
-        return kbs_agree_key_generate(kbs_curve_from_jose_name(kbs_span_str(curve)), ret, err);
-    }
-    if (kbs_cli_read_secret(file, KBS_LIMIT_SECRET_BYTES, &pem, err) != 0) {
-        return -1;
-    }
-    return kbs_agree_key_from_pem(kbs_secret_span(pem), ret, err);
 }

@@ -7,7 +7,6 @@
 
 #include <jansson.h>
 
-#include "agree/agree.h"
 #include "cli/http.h"
 #include "cli/open.h"
 
@@ -26,8 +25,7 @@ void kbs_guest_session_deinit(struct kbs_guest_session *s);
  * auth, sample evidence over the report-data digest, attest. Errors: those of the transport, the
  * server's (kbs_http_expect_ok()), KBS_INPUT when an answer has another shape than the protocol's.
  */
-KBS_MUST_CHECK int kbs_guest_attest(struct kbs_http_client *http,
-                                    const struct kbs_agree_key *tee_key,
+KBS_MUST_CHECK int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
                                     struct kbs_guest_session *ret, struct kbs_error *err);
 
 /*
@@ -40,10 +38,5 @@ KBS_MUST_CHECK int kbs_guest_handshake_write(const char *path,
                                              struct kbs_error *err);
 KBS_MUST_CHECK int kbs_guest_handshake_read(const char *path, struct kbs_guest_ask *ask,
                                             struct kbs_error *err);
-
-/* The TEE key: from a PEM file, or a fresh one on `curve` ("P-256", ...) when `file` is NULL.
- * Returns owned. */
-KBS_MUST_CHECK int kbs_guest_tee_key(const char *file, const char *curve,
-                                     struct kbs_agree_key **ret, struct kbs_error *err);
 
 #endif

@@ -25,6 +25,7 @@ struct kbs_init {
     bool production;
     bool handed_out;               /* the token and the store belong to users of their own */
     char thumbprint[44];           /* of the import key */
+    char seal_thumbprint[44];      /* of the seal key */
     struct kbs_ec_public row_key;  /* signs the store's rows */
     struct kbs_ec_public head_key; /* signs heads of the ledger */
     char token_text[256];          /* "SoftHSM v2 (software), serial 1234" */

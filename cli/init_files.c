@@ -215,11 +215,12 @@ int kbs_init_profile(struct kbs_init *in, struct kbs_error *err)
         write_public(in, "admin/head.pub.pem", &in->head_key, err) != 0) {
         return -1;
     }
-    kbs_buf_printf(&text,
-                   "{\n  \"url\": \"https://%s\",\n  \"ca\": \"../tls/cert.pem\",\n"
-                   "  \"key\": \"admin.key.pem\",\n  \"import_key\": \"%s\",\n"
-                   "  \"row_key\": \"row.pub.pem\",\n  \"head_key\": \"head.pub.pem\"\n}\n",
-                   address, in->thumbprint);
+    kbs_buf_printf(
+        &text,
+        "{\n  \"url\": \"https://%s\",\n  \"ca\": \"../tls/cert.pem\",\n"
+        "  \"key\": \"admin.key.pem\",\n  \"import_key\": \"%s\",\n"
+        "  \"seal_key\": \"%s\",\n  \"row_key\": \"row.pub.pem\",\n  \"head_key\": \"head.pub.pem\"\n}\n",
+        address, in->thumbprint, in->seal_thumbprint);
     if (kbs_buf_check(&text, "profile.json", err) == 0) {
         r = kbs_init_write(in, "admin/profile.json", kbs_buf_span(&text), 0600, err);
     }

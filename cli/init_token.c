@@ -299,7 +299,7 @@ static int await_ready(const struct worker *w, uint64_t deadline, struct kbs_err
     return r;
 }
 
-/* An EC pair of the service; its public half is in the answer. */
+/* A key of the service. ret: the public half of an EC pair; NULL for secret keys. */
 static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs_ec_public *ret,
                     uint64_t deadline, struct kbs_error *err)
 {
@@ -314,18 +314,17 @@ static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs
     const struct kbs_wire_generate msg = {.order = kbs_span(order, sizeof(order)),
                                           .purpose = (uint8_t)purpose,
                                           .key_id = kbs_span(id, sizeof(id)),
-                                          .key_version = 1,
-                                          .label = kbs_span_str(kbs_purpose_name(purpose))};
+                                          .key_version = 1};
     r = kbs_channel_call(w->judge, KBS_WIRE_GENERATE, &msg, KBS_WIRE_RESULT, &result, &m, deadline,
                          err);
     if (r == 0 && result.category != KBS_OK) {
         int n = result.detail.len < 120 ? (int)result.detail.len : 120;
         r = kbs_fail_native(err, KBS_TOKEN_DOWN, KBS_ORIGIN_CKR, result.ckr, "the %s key: %.*s",
                             kbs_purpose_name(purpose), n, (const char *)result.detail.p);
-    } else if (r == 0) {
+    } else if (r == 0 && ret != NULL) {
         r = kbs_ec_point_get(KBS_CURVE_P256, result.body, ret, err);
     }
-    if (r == 0) {
+    if (r == 0 && ret != NULL) {
         r = kbs_ec_public_check(ret, err);
     }
     kbs_channel_msg_deinit(&m);
@@ -375,15 +374,20 @@ static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_err
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
     struct kbs_ec_public sign_key;
     struct kbs_ec_public import_key;
+    struct kbs_ec_public seal_key;
 
-    if (generate(w, KBS_PURPOSE_SIGN_TOKEN, &sign_key, deadline, err) != 0 ||
+    if (generate(w, KBS_PURPOSE_CARD, NULL, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_WRAP_CATALOG, NULL, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_SIGN_TOKEN, &sign_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_IMPORT, &import_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_SEAL, &seal_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_HEAD, &in->head_key, deadline, err) != 0 ||
         describe(w, in, deadline, err) != 0) {
         return -1;
     }
     kbs_jose_thumbprint(&import_key, in->thumbprint);
+    kbs_jose_thumbprint(&seal_key, in->seal_thumbprint);
     return 0;
 }
 

@@ -10,7 +10,8 @@
  * what is wrong, and they hold with ?context=none as well, where the derivation covers neither.
  * Members that were not asked for (apu with an empty context, a salt) are refused, not ignored.
  *
- * Both formats are first brought to one struct, so that there is one list of checks.
+ * Both formats are first brought to one struct, so that there is one list of checks. RSA-OAEP binds
+ * nothing but the key: of such an answer only the kid can be compared, and it is not authenticated.
  */
 #include "cli/open.h"
 
@@ -63,12 +64,15 @@ static int check_kid(const struct kbs_guest_ask *ask, const struct answer *a,
 }
 
 static int check_answer(const struct kbs_guest_ask *ask, const struct answer *a,
-                        const struct kbs_ec_public *own, struct kbs_span u, struct kbs_span v,
+                        const struct kbs_tee_key *own, struct kbs_span u, struct kbs_span v,
                         struct kbs_error *err)
 {
     bool cose = ask->format == KBS_FORMAT_COSE;
 
-    if (a->epk.curve != own->curve) {
+    if (own->alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+        return 0; /* RSA-OAEP has no place for a context */
+    }
+    if (a->epk.curve != own->ec.curve) {
         return mismatch(err, "epk is on another curve than the TEE key");
     }
     if (!kbs_span_equal(a->party_u, u)) {
@@ -84,16 +88,17 @@ static int check_answer(const struct kbs_guest_ask *ask, const struct answer *a,
     return 0;
 }
 
-static int derive_jose(const struct answer *a, struct kbs_span z, struct kbs_span u,
-                       struct kbs_span v, struct kbs_secret **ret_kek, struct kbs_error *err)
+static int unwrap_jose(const struct answer *a, const struct kbs_guest_key *tee_key,
+                       struct kbs_span u, struct kbs_span v, struct kbs_secret **ret_key,
+                       struct kbs_error *err)
 {
     struct kbs_buf info = KBS_BUF(KDF_INFO_MAX_BYTES);
     int r = -1;
 
-    (void)a;
     kbs_jose_other_info_put(&info, u, v);
     if (kbs_buf_check(&info, "OtherInfo", err) == 0) {
-        r = kbs_agree_concat_kdf(z, kbs_buf_span(&info), ret_kek, err);
+        r = kbs_guest_key_unwrap(tee_key, &a->epk, kbs_buf_span(&info), a->encrypted_key, ret_key,
+                                 err);
     }
     kbs_buf_deinit(&info);
     return r;
@@ -124,20 +129,32 @@ out:
     return r;
 }
 
-static int unwrap(const struct kbs_guest_ask *ask, const struct answer *a,
-                  const struct kbs_agree_key *tee_key, struct kbs_span u, struct kbs_span v,
-                  struct kbs_secret **ret_key, struct kbs_error *err)
+static int unwrap_cose(const struct answer *a, const struct kbs_guest_key *tee_key,
+                       struct kbs_span u, struct kbs_span v, struct kbs_secret **ret_key,
+                       struct kbs_error *err)
 {
     KBS_AUTO_SECRET z = NULL;
     KBS_AUTO_SECRET kek = NULL;
-    KBS_AUTO_SECRET key = NULL;
 
-    if (kbs_agree_ecdh(tee_key, &a->epk, &z, err) != 0) {
+    if (tee_key->ec == NULL) {
+        return mismatch(err, "COSE answers are for EC keys");
+    }
+    if (kbs_agree_ecdh(tee_key->ec, &a->epk, &z, err) != 0 ||
+        derive_cose(a, kbs_secret_span(z), u, v, &kek, err) != 0) {
         return -1;
     }
-    int r = ask->format == KBS_FORMAT_COSE ? derive_cose(a, kbs_secret_span(z), u, v, &kek, err)
-                                           : derive_jose(a, kbs_secret_span(z), u, v, &kek, err);
-    if (r != 0 || kbs_agree_unwrap(kbs_secret_span(kek), a->encrypted_key, &key, err) != 0) {
+    return kbs_agree_unwrap(kbs_secret_span(kek), a->encrypted_key, ret_key, err);
+}
+
+static int unwrap(const struct kbs_guest_ask *ask, const struct answer *a,
+                  const struct kbs_guest_key *tee_key, struct kbs_span u, struct kbs_span v,
+                  struct kbs_secret **ret_key, struct kbs_error *err)
+{
+    KBS_AUTO_SECRET key = NULL;
+    int r = ask->format == KBS_FORMAT_COSE ? unwrap_cose(a, tee_key, u, v, &key, err)
+                                           : unwrap_jose(a, tee_key, u, v, &key, err);
+
+    if (r != 0) {
         return -1;
     }
     size_t len = kbs_secret_len(key);
@@ -149,7 +166,7 @@ static int unwrap(const struct kbs_guest_ask *ask, const struct answer *a,
     return 0;
 }
 
-static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_agree_key *tee_key,
+static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,
                        const struct answer *a, struct kbs_guest_opened *ret, struct kbs_error *err)
 {
     uint8_t party_v[KBS_SHA256_BYTES];
@@ -164,7 +181,7 @@ static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_agree_k
         u = kbs_span_str(ret->kid);
         v = kbs_span(party_v, sizeof(party_v));
     }
-    if (check_answer(ask, a, kbs_agree_key_public(tee_key), u, v, err) != 0 ||
+    if (check_answer(ask, a, &tee_key->public_key, u, v, err) != 0 ||
         unwrap(ask, a, tee_key, u, v, &ret->key, err) != 0) {
         return -1;
     }
@@ -172,7 +189,7 @@ static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_agree_k
     return 0;
 }
 
-static int open_jose(const struct kbs_guest_ask *ask, const struct kbs_agree_key *tee_key,
+static int open_jose(const struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,
                      struct kbs_span text, struct kbs_guest_opened *ret, struct kbs_error *err)
 {
     struct kbs_jose_recipient_in in = {.apu = {.p = NULL}};
@@ -180,7 +197,7 @@ static int open_jose(const struct kbs_guest_ask *ask, const struct kbs_agree_key
     int r = -1;
 
     if (kbs_json_parse_object(text, "answer", &recipient, err) == 0 &&
-        kbs_jose_recipient_get(recipient, &in, err) == 0) {
+        kbs_jose_recipient_get(recipient, tee_key->public_key.alg, &in, err) == 0) {
         struct answer a = {.epk = in.epk,
                            .kid = kbs_span_str(in.kid),
                            .party_u = kbs_buf_span(&in.apu),
@@ -192,7 +209,7 @@ static int open_jose(const struct kbs_guest_ask *ask, const struct kbs_agree_key
     return r;
 }
 
-static int open_cose(const struct kbs_guest_ask *ask, const struct kbs_agree_key *tee_key,
+static int open_cose(const struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,
                      struct kbs_span message, struct kbs_guest_opened *ret, struct kbs_error *err)
 {
     struct kbs_cose_recipient_in in = {.kid = {.p = NULL}};
@@ -212,7 +229,7 @@ static int open_cose(const struct kbs_guest_ask *ask, const struct kbs_agree_key
     return r;
 }
 
-int kbs_guest_open(const struct kbs_guest_ask *ask, const struct kbs_agree_key *tee_key,
+int kbs_guest_open(const struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,
                    struct kbs_span answer, struct kbs_guest_opened *ret, struct kbs_error *err)
 {
     int r;

@@ -6,9 +6,9 @@
 #ifndef KBS_CLI_OPEN_H
 #define KBS_CLI_OPEN_H
 
-#include "agree/agree.h"
 #include "base/digest.h"
 #include "base/terms.h"
+#include "cli/guest_key.h"
 
 #define KBS_REQUEST_NONCE_BYTES 32
 
@@ -38,7 +38,15 @@ void kbs_guest_opened_deinit(struct kbs_guest_opened *o);
  * unwrap; then *ret is empty and no key exists.
  */
 KBS_MUST_CHECK int kbs_guest_open(const struct kbs_guest_ask *ask,
-                                  const struct kbs_agree_key *tee_key, struct kbs_span answer,
+                                  const struct kbs_guest_key *tee_key, struct kbs_span answer,
                                   struct kbs_guest_opened *ret, struct kbs_error *err);
+
+/*
+ * Opens a flattened JWE to the TEE key (docs/protocol/sealed-secrets.md): a resource. It is bound
+ * to the key and to nothing else. KBS_INPUT when it does not parse, KBS_UNPROCESSABLE when it does
+ * not open. Returns owned.
+ */
+KBS_MUST_CHECK int kbs_guest_open_jwe(const struct kbs_guest_key *tee_key, struct kbs_span answer,
+                                      struct kbs_secret **ret, struct kbs_error *err);
 
 #endif

@@ -6,13 +6,14 @@
 #include "base/terms.h"
 
 /* Sized so that any body fits RESULT's cap with its other fields. */
-#define KBS_ANSWER_BODY_MAX_BYTES (2u * KBS_LIMIT_JWT_BYTES - 4096u)
+#define KBS_ANSWER_BODY_MAX_BYTES (2u * KBS_LIMIT_SECRET_VALUE_BYTES - 4096u)
 
 struct kbs_answer {
     const char *rung;           /* static, "" where no rung was used */
     enum kbs_locality locality; /* of that rung */
     enum kbs_format format;     /* of a release */
-    struct kbs_buf body;        /* owned by whoever made the answer */
+    char note[KBS_LIMIT_ERROR_DETAIL_BYTES]; /* for a person, beside a success; may be empty */
+    struct kbs_buf body;                     /* owned by whoever made the answer */
 };
 
 #define KBS_ANSWER ((struct kbs_answer){.rung = "", .body = KBS_BUF(KBS_ANSWER_BODY_MAX_BYTES)})

@@ -134,10 +134,14 @@ int kbs_deeds_send(struct kbs_deeds *d, const struct kbs_deed *deed,
         deed_hex(&list, "row", kbs_span(deed->row, sizeof(deed->row)));
     } else {
         deed_hex(&list, "order", deed->order);
+    }
+    if (deed->has_kid_sha256) {
+        deed_hex(&list, "kid_sha256", kbs_span(deed->kid_sha256, sizeof(deed->kid_sha256)));
+    } else if (!deed->has_row) {
         deed_text(&list, "kid", deed->kid);
     }
-    if (deed->has_cka_id) {
-        deed_hex(&list, "cka_id", kbs_span(deed->cka_id, sizeof(deed->cka_id)));
+    if (deed->cka_id_len != 0) {
+        deed_hex(&list, "cka_id", kbs_span(deed->cka_id, deed->cka_id_len));
     }
     if (done && outcome->rung[0] != '\0') {
         deed_text(&list, "rung", kbs_span_str(outcome->rung));

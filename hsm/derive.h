@@ -1,11 +1,13 @@
 /*
  * Wrapping keys by ECDH: one function per rung and format, used by the sending side (fresh
- * ephemeral key, TEE's public key) and the receiving side (import key, sender's epk) alike.
+ * ephemeral key, TEE's public key) and the receiving side (a key of the service, sender's epk) alike.
  */
 #ifndef KBS_HSM_DERIVE_H
 #define KBS_HSM_DERIVE_H
 
 #include "hsm/object.h"
+
+#define KBS_DERIVE_KEK_BYTES 32u
 
 struct kbs_derive_input {
     CK_OBJECT_HANDLE private_key;     /* EC, with CKA_DERIVE */
@@ -24,11 +26,13 @@ typedef int kbs_derive_fn(struct kbs_scratch *s, const struct kbs_derive_input *
 
 /* HKDF-SHA-256 in the token: ECDH1_DERIVE, HKDF_DERIVE (RFC 9053 section 5.1). */
 kbs_derive_fn kbs_derive_cose_hkdf;
-/* Concat KDF in the token: ECDH1_DERIVE, two concatenations, a digest (RFC 7518 section 4.6.2). */
+/* Concat KDF (RFC 7518 section 4.6.2) within ECDH1_DERIVE, by its KDF of SP 800-56C. */
+kbs_derive_fn kbs_derive_jose_kdf;
+/* Concat KDF in the token: ECDH1_DERIVE, two concatenations, a digest. */
 kbs_derive_fn kbs_derive_jose_chain;
-/* ECDH in the token, Z digested there by C_DigestKey; the wrapping key passes through this process.
- * */
-kbs_derive_fn kbs_derive_jose_transport;
-kbs_derive_fn kbs_derive_cose_transport;
+
+/* The shared secret as a session object that may only be derived from (or digested). */
+KBS_MUST_CHECK int kbs_derive_z(struct kbs_scratch *s, const struct kbs_derive_input *in,
+                                CK_OBJECT_HANDLE *ret, struct kbs_error *err);
 
 #endif

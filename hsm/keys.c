@@ -3,58 +3,99 @@
  * Every other usage is denied at birth, MODIFIABLE=0 keeps it so (SoftHSM; NSS stores the flag and
  * does not mind it), and what the token made of the template is read back before the key counts.
  *
- * A new token object belongs to a scratch like any session object until the last check has passed:
- * a failure half-way leaves nothing behind. CKA_ID is the name of a key; that two are never made
- * with the same is checked here and holds because only the one admin lane makes keys.
+ * Resident or wrapped is only where the value is kept. A resident key is a token object, and belongs
+ * to a scratch like any session object until the last check has passed: a failure half-way leaves
+ * nothing behind. A wrapped key is a session object from the start; its blob is opened once more
+ * before it is answered, because the store will hold the only copy.
  *
- * An import names its label in the KDF (apv), so a blob cannot be moved to another name or version,
- * and its purpose in apu.
+ * CKA_ID is the name of a resident key; that two are never made with the same is checked here and
+ * holds because only the one admin lane makes keys. What a key is for is said by its card, made last.
+ *
+ * An import names its kid in the KDF (apv), so a blob cannot be moved to another name or version, and
+ * its purpose in apu (hsm/receive.c).
  */
 #include "hsm/keys.h"
 
-#include "hsm/ckr.h"
+#include "hsm/catalog.h"
 #include "hsm/kcv.h"
-#include "jose/write/jose.h"
+#include "hsm/receive.h"
 
-#define KEYS_OTHER_INFO_MAX_BYTES 512u
-
-/* The fields that name a new release key, checked. */
-struct keys_name {
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
-    struct kbs_span label; /* borrowed from the message */
-};
-
-void kbs_keys_service_id(enum kbs_purpose purpose, uint8_t ret[KBS_CKA_ID_BYTES])
+static CK_KEY_TYPE keys_type(enum kbs_key_alg alg)
 {
-    uint8_t id[KBS_KEY_ID_BYTES];
-
-    kbs_service_key_id(purpose, id);
-    kbs_cka_id(id, 1, ret);
+    return alg == KBS_KEY_ALG_AES ? CKK_AES : CKK_GENERIC_SECRET;
 }
 
-static int keys_name_get(struct kbs_span key_id, uint32_t version, struct kbs_span label,
-                         struct keys_name *ret, struct kbs_error *err)
+int kbs_keys_card_terms(uint8_t floor, uint8_t flags, struct kbs_span policy, struct kbs_card *card,
+                        struct kbs_error *err)
 {
-    struct kbs_span path;
-    uint32_t label_version = 0;
-
-    if (key_id.len != KBS_KEY_ID_BYTES) {
-        return kbs_fail(err, KBS_INPUT, "the key id has %zu bytes", key_id.len);
+    if (floor <= KBS_LOCALITY_NONE || floor >= KBS_LOCALITY_COUNT) {
+        return kbs_fail(err, KBS_INPUT, "the key's floor is not a locality");
     }
-    if (!kbs_kid_split(label, &path, &label_version) || label_version != version) {
-        return kbs_fail(err, KBS_INPUT, "the label is not repo/type/tag/vN with the key's version");
+    if ((flags & ~KBS_CARD_FLAGS) != 0 || (flags & KBS_CARD_BINDING_REQUIRED) != 0) {
+        return kbs_fail(err, KBS_INPUT, "the key's flags are not those of a key for release");
     }
-    kbs_cka_id(key_id.p, version, ret->cka_id);
-    ret->label = label;
+    if (policy.len != KBS_SHA256_BYTES) {
+        return kbs_fail(err, KBS_INPUT, "the policy's digest has %zu bytes", policy.len);
+    }
+    card->floor = (enum kbs_locality)floor;
+    card->flags = flags;
+    memcpy(card->policy, policy.p, KBS_SHA256_BYTES);
     return 0;
 }
 
-static int keys_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class,
-                             const uint8_t cka_id[KBS_CKA_ID_BYTES], struct kbs_error *err)
+int kbs_keys_card_begin(const struct kbs_keys_order *o, struct kbs_card *ret, struct kbs_error *err)
+{
+    struct kbs_span path;
+    uint32_t kid_version = 0;
+
+    memset(ret, 0, sizeof(*ret));
+    if (o->key_id.len != KBS_KEY_ID_BYTES) {
+        return kbs_fail(err, KBS_INPUT, "the key id has %zu bytes", o->key_id.len);
+    }
+    if (!kbs_kid_split(o->kid, &path, &kid_version) || kid_version != o->key_version) {
+        return kbs_fail(err, KBS_INPUT, "the kid is not repo/type/tag/vN with the key's version");
+    }
+    ret->purpose = KBS_PURPOSE_RELEASE;
+    memcpy(ret->key_id, o->key_id.p, KBS_KEY_ID_BYTES);
+    ret->key_version = o->key_version;
+    ret->created_s = o->created;
+    kbs_sha256(o->kid, ret->kid);
+    return kbs_keys_card_terms(o->floor, o->flags, o->policy, ret, err);
+}
+
+/* Where the value will be and what it is, of an order that makes one. */
+static int keys_card_value(uint8_t alg, size_t bytes, uint8_t storage, struct kbs_card *card,
+                           struct kbs_error *err)
+{
+    if ((alg != KBS_KEY_ALG_AES && alg != KBS_KEY_ALG_GENERIC) ||
+        !kbs_key_bytes_valid((enum kbs_key_alg)alg, bytes)) {
+        return kbs_fail(err, KBS_INPUT,
+                        "an AES key has 16, 24 or 32 bytes, a generic secret 16 to 64 and a "
+                        "multiple of 8");
+    }
+    if (storage != KBS_STORAGE_RESIDENT && storage != KBS_STORAGE_WRAPPED) {
+        return kbs_fail(err, KBS_INPUT, "a key is resident or wrapped");
+    }
+    card->alg = (enum kbs_key_alg)alg;
+    card->bytes = (uint32_t)bytes;
+    card->storage = (enum kbs_storage)storage;
+    if (card->storage == KBS_STORAGE_RESIDENT) {
+        kbs_cka_id(card->key_id, card->key_version, card->cka_id);
+        card->cka_id_len = KBS_CKA_ID_BYTES;
+    }
+    return 0;
+}
+
+static int keys_check_absent(const struct kbs_token *t, const struct kbs_card *card,
+                             struct kbs_error *err)
 {
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
 
-    if (kbs_object_find(t, class, cka_id, &object, err) == 0) {
+    if (card->storage != KBS_STORAGE_RESIDENT) {
+        return 0;
+    }
+    if (kbs_object_find(t, CKO_SECRET_KEY, kbs_span(card->cka_id, card->cka_id_len), &object,
+                        err) == 0) {
         return kbs_fail(err, KBS_CONFLICT, "the token has a key with that id already");
     }
     if (err->category != KBS_MISSING) {
@@ -66,238 +107,167 @@ static int keys_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class,
 
 /* What GENERATE and IMPORT make. CKA_VALUE_LEN is for the caller: generation needs it, unwrapping
  * forbids it. */
-static void keys_release_template(struct kbs_template *t, CK_KEY_TYPE type,
-                                  const struct keys_name *name)
+static void keys_template(struct kbs_template *t, const struct kbs_card *card, struct kbs_span kid)
 {
-    kbs_template_secret_key(t, type, true, true, KBS_USAGE_NONE);
-    kbs_template_bytes(t, CKA_ID, kbs_span(name->cka_id, sizeof(name->cka_id)));
-    kbs_template_bytes(t, CKA_LABEL, name->label);
-    kbs_template_bool(t, CKA_MODIFIABLE,
-                      false); /* last: SoftHSM takes it at its word for all that follow */
+    bool resident = card->storage == KBS_STORAGE_RESIDENT;
+
+    kbs_template_secret_key(t, keys_type(card->alg), resident, true, KBS_USAGE_NONE);
+    if (resident) {
+        kbs_template_bytes(t, CKA_ID, kbs_span(card->cka_id, card->cka_id_len));
+        kbs_template_bytes(t, CKA_LABEL, kid);
+        /* Last: SoftHSM takes it at its word for all that follow. */
+        kbs_template_bool(t, CKA_MODIFIABLE, false);
+    }
 }
 
-/* The new key is what it was meant to be; appends its check value to the answer. */
-static int keys_finish_release(struct kbs_token *t, CK_OBJECT_HANDLE key,
-                               const struct keys_name *name, size_t key_bytes,
-                               struct kbs_answer *ret, struct kbs_error *err)
+/* The blob opens to a key with the same check value. */
+static int keys_check_blob(struct kbs_token *t, const struct kbs_card *card, struct kbs_span blob,
+                           const uint8_t kcv[KBS_KCV_BYTES], struct kbs_error *err)
 {
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    CK_OBJECT_HANDLE again = CK_INVALID_HANDLE;
+    enum kbs_kcv_mac mac = KBS_KCV_NONE;
+    uint8_t again_kcv[KBS_KCV_BYTES];
+
+    if (kbs_catalog_unwrap(&scratch, card->wrap_version, blob, card->alg, card->bytes, &again,
+                           err) != 0 ||
+        kbs_kcv_any(t, again, card->bytes, &mac, again_kcv, err) != 0) {
+        return -1;
+    }
+    return memcmp(again_kcv, kcv, KBS_KCV_BYTES) == 0
+               ? 0
+               : kbs_fail(err, KBS_INTERNAL, "the token wrapped another key than it made");
+}
+
+int kbs_keys_store_wrapped(struct kbs_token *t, CK_OBJECT_HANDLE key,
+                           const uint8_t kcv[KBS_KCV_BYTES], struct kbs_card *card,
+                           uint8_t blob[KBS_WRAPPED_MAX_BYTES], size_t *ret_len,
+                           struct kbs_error *err)
+{
+    if (kbs_catalog_wrap(t, key, card->bytes, blob, ret_len, &card->wrap_version, err) != 0) {
+        return -1;
+    }
+    kbs_sha256(kbs_span(blob, *ret_len), card->blob);
+    return keys_check_blob(t, card, kbs_span(blob, *ret_len), kcv, err);
+}
+
+int kbs_keys_made(struct kbs_token *t, const struct kbs_card *card, enum kbs_kcv_mac mac,
+                  const uint8_t kcv[KBS_KCV_BYTES], struct kbs_span blob, struct kbs_answer *ret,
+                  struct kbs_error *err)
+{
+    uint8_t printed[KBS_CARD_BYTES];
+
+    if (kbs_card_make(t, card, printed, err) != 0) {
+        return -1;
+    }
+    kbs_buf_put_u8(&ret->body, (uint8_t)mac);
+    kbs_buf_put(&ret->body, kcv, KBS_KCV_BYTES);
+    kbs_buf_put_u8(&ret->body, (uint8_t)card->alg);
+    kbs_buf_put_be32(&ret->body, card->bytes);
+    kbs_buf_put(&ret->body, printed, sizeof(printed));
+    kbs_buf_put_span(&ret->body, blob);
+    return kbs_buf_check(&ret->body, "the answer", err);
+}
+
+/* A key that was made just now, of the right length, to its card and answer. */
+static int keys_finish(struct kbs_token *t, CK_OBJECT_HANDLE key, struct kbs_card *card,
+                       struct kbs_answer *ret, struct kbs_error *err)
+{
+    enum kbs_kcv_mac mac = KBS_KCV_NONE;
     uint8_t kcv[KBS_KCV_BYTES];
+    uint8_t blob[KBS_WRAPPED_MAX_BYTES];
+    size_t blob_len = 0;
     size_t value_len = kbs_object_value_len(t, key);
 
-    if (kbs_object_check_release_key(t, key, name->cka_id, err) != 0) {
+    if (value_len != 0 && value_len != card->bytes) {
+        return kbs_fail(err, KBS_INTERNAL, "the token made a key of %zu bytes instead of %u",
+                        value_len, card->bytes);
+    }
+    if (kbs_kcv_any(t, key, card->bytes, &mac, kcv, err) != 0 ||
+        (card->storage == KBS_STORAGE_WRAPPED &&
+         kbs_keys_store_wrapped(t, key, kcv, card, blob, &blob_len, err) != 0)) {
         return -1;
     }
-    if (value_len != 0 && value_len != key_bytes) {
-        return kbs_fail(err, KBS_INTERNAL, "the token made a key of %zu bytes instead of %zu",
-                        value_len, key_bytes);
-    }
-    if (kbs_kcv(t, key, kcv, err) != 0) {
-        return -1;
-    }
-    kbs_buf_put(&ret->body, kcv, sizeof(kcv));
-    return kbs_buf_check(&ret->body, "the key check value", err);
-}
-
-static int keys_generate_release(struct kbs_token *t, const struct kbs_wire_generate *m,
-                                 struct kbs_answer *ret, struct kbs_error *err)
-{
-    KBS_AUTO_SCRATCH scratch = {.token = t};
-    struct kbs_template template = {.n = 0};
-    struct keys_name name;
-    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-
-    if (m->key_bytes != 16 && m->key_bytes != 24 && m->key_bytes != 32) {
-        return kbs_fail(err, KBS_INPUT, "an AES key has 16, 24 or 32 bytes");
-    }
-    if (keys_name_get(m->key_id, m->key_version, m->label, &name, err) != 0 ||
-        keys_check_absent(t, CKO_SECRET_KEY, name.cka_id, err) != 0) {
-        return -1;
-    }
-    keys_release_template(&template, CKK_AES, &name);
-    kbs_template_number(&template, CKA_VALUE_LEN, m->key_bytes);
-    if (kbs_scratch_generate(&scratch, CKM_AES_KEY_GEN, &template, &key, err) != 0 ||
-        keys_finish_release(t, key, &name, m->key_bytes, ret, err) != 0) {
-        return -1;
-    }
-    kbs_scratch_keep(&scratch, key);
-    return 0;
-}
-
-static int keys_generate_service(struct kbs_token *t, enum kbs_purpose purpose, unsigned int usage,
-                                 struct kbs_answer *ret, struct kbs_error *err)
-{
-    KBS_AUTO_SCRATCH scratch = {.token = t};
-    struct kbs_template public_key = {.n = 0};
-    struct kbs_template private_key = {.n = 0};
-    struct kbs_buf label = KBS_BUF(64);
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
-    uint8_t point_bytes[KBS_EC_POINT_MAX_BYTES];
-    struct kbs_ec_public point;
-    CK_OBJECT_HANDLE public_object = CK_INVALID_HANDLE;
-    CK_OBJECT_HANDLE private_object = CK_INVALID_HANDLE;
-    int rc;
-
-    kbs_keys_service_id(purpose, cka_id);
-    /* Both halves: with a second public key of that id, neither pair could be found any more. */
-    if (keys_check_absent(t, CKO_PRIVATE_KEY, cka_id, err) != 0 ||
-        keys_check_absent(t, CKO_PUBLIC_KEY, cka_id, err) != 0) {
-        return -1;
-    }
-    kbs_buf_printf(&label, "kbs-hsm/%s", kbs_purpose_name(purpose));
-    kbs_template_ec_pair(&public_key, &private_key, KBS_CURVE_P256, true, usage);
-    kbs_template_bytes(&public_key, CKA_ID, kbs_span(cka_id, sizeof(cka_id)));
-    kbs_template_bytes(&public_key, CKA_LABEL, kbs_buf_span(&label));
-    kbs_template_bool(&private_key, CKA_MODIFIABLE, false);
-    kbs_template_bytes(&private_key, CKA_ID, kbs_span(cka_id, sizeof(cka_id)));
-    kbs_template_bytes(&private_key, CKA_LABEL, kbs_buf_span(&label));
-    rc = kbs_scratch_generate_ec(&scratch, &public_key, &private_key, &public_object,
-                                 &private_object, err);
-    kbs_buf_deinit(&label);
-    if (rc != 0 || kbs_object_check_secret(t, private_object, false, err) != 0 ||
-        kbs_object_ec_point(t, public_object, KBS_CURVE_P256, &point, err) != 0 ||
-        kbs_ec_public_check(&point, err) != 0) {
-        return -1;
-    }
-    kbs_buf_put(&ret->body, point_bytes, kbs_ec_point_put(&point, point_bytes));
-    if (kbs_buf_check(&ret->body, "the public key", err) != 0) {
-        return -1;
-    }
-    kbs_scratch_keep(&scratch, public_object);
-    kbs_scratch_keep(&scratch, private_object);
-    return 0;
+    return kbs_keys_made(t, card, mac, kcv, kbs_span(blob, blob_len), ret, err);
 }
 
 int kbs_keys_generate(struct kbs_token *t, const struct kbs_wire_generate *m,
                       struct kbs_answer *ret, struct kbs_error *err)
 {
-    switch (m->purpose) {
-    case KBS_PURPOSE_RELEASE:
-        return keys_generate_release(t, m, ret, err);
-    case KBS_PURPOSE_IMPORT:
-        return keys_generate_service(t, KBS_PURPOSE_IMPORT, KBS_USAGE_DERIVE, ret, err);
-    case KBS_PURPOSE_SIGN_TOKEN:
-    case KBS_PURPOSE_SIGN_ROW:
-    case KBS_PURPOSE_SIGN_HEAD:
-        return keys_generate_service(t, (enum kbs_purpose)m->purpose, KBS_USAGE_SIGN, ret, err);
-    default:
-        return kbs_fail(err, KBS_INPUT, "no key of that purpose can be generated");
-    }
-}
-
-/* The unwrapping key of an import, as the sender derived its wrapping key. */
-static int keys_import_kek(struct kbs_scratch *s, const struct kbs_rung *rung,
-                           const struct kbs_ec_public *epk, struct kbs_span label,
-                           CK_OBJECT_HANDLE *ret, struct kbs_error *err)
-{
-    struct kbs_buf info = KBS_BUF(KEYS_OTHER_INFO_MAX_BYTES);
-    struct kbs_derive_input in = {.peer = epk, .usage = KBS_USAGE_UNWRAP};
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
-    int rc = -1;
-
-    kbs_keys_service_id(KBS_PURPOSE_IMPORT, cka_id);
-    kbs_jose_other_info_put(&info, KBS_SPAN_LIT("kbs-import-v1"), label);
-    in.info = kbs_buf_span(&info);
-    if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
-        kbs_object_find(s->token, CKO_PRIVATE_KEY, cka_id, &in.private_key, err) == 0) {
-        rc = rung->derive[KBS_FORMAT_JOSE](s, &in, ret, err);
-    }
-    kbs_buf_deinit(&info);
-    return rc;
-}
-
-/* Codes that say nothing about the blob, but that this folder asked for something the token does
- * not do. */
-static bool keys_is_our_fault(CK_RV rv)
-{
-    switch (rv) {
-    case CKR_OK: /* not an error of the token's */
-    case CKR_ARGUMENTS_BAD:
-    case CKR_ATTRIBUTE_READ_ONLY:
-    case CKR_ATTRIBUTE_TYPE_INVALID:
-    case CKR_ATTRIBUTE_VALUE_INVALID:
-    case CKR_FUNCTION_NOT_SUPPORTED:
-    case CKR_KEY_FUNCTION_NOT_PERMITTED:
-    case CKR_MECHANISM_INVALID:
-    case CKR_MECHANISM_PARAM_INVALID:
-    case CKR_TEMPLATE_INCOMPLETE:
-    case CKR_TEMPLATE_INCONSISTENT:
-    case CKR_TOKEN_WRITE_PROTECTED:
-        return true;
-    default:
-        return kbs_ckr_class(rv) == KBS_CKR_CAPACITY || kbs_ckr_class(rv) == KBS_CKR_STALE ||
-               kbs_ckr_class(rv) == KBS_CKR_LOGGED_OUT;
-    }
-}
-
-/*
- * Tokens answer a garbled blob with anything (NSS: WRAPPED_KEY_INVALID; SoftHSM: GENERAL_ERROR). If
- * the token still works right after, it was the blob.
- */
-static int keys_unwrap_failed(struct kbs_token *t, struct kbs_error *err)
-{
-    CK_RV rv = kbs_ckr_of(err);
-    struct kbs_error selftest = KBS_ERROR_NONE;
-
-    if (keys_is_our_fault(rv) || kbs_token_selftest(t, &selftest) != 0) {
-        return -1;
-    }
-    return kbs_error_set(err, KBS_UNPROCESSABLE, KBS_ORIGIN_CKR, (int64_t)rv, "C_UnwrapKey",
-                         __LINE__, "the wrapped key does not open under the import key (%s)",
-                         kbs_ckr_name(rv));
-}
-
-static int keys_import_epk(const struct kbs_wire_import *m, struct kbs_ec_public *ret,
-                           struct kbs_error *err)
-{
-    size_t len = kbs_curve_field_bytes(KBS_CURVE_P256);
-
-    if (m->epk_x.len != len || m->epk_y.len != len) {
-        return kbs_fail(err, KBS_INPUT, "epk is not a P-256 key");
-    }
-    ret->curve = KBS_CURVE_P256;
-    memcpy(ret->x, m->epk_x.p, len);
-    memcpy(ret->y, m->epk_y.p, len);
-    return kbs_ec_public_check(ret, err);
-}
-
-int kbs_keys_import(struct kbs_token *t, const struct kbs_ladder *ladder,
-                    const struct kbs_wire_import *m, struct kbs_answer *ret, struct kbs_error *err)
-{
-    static const uint8_t jose = KBS_FORMAT_JOSE;
+    const struct kbs_keys_order order = {m->key_id, m->key_version, m->kid,    m->floor,
+                                         m->flags,  m->policy,      m->created};
     KBS_AUTO_SCRATCH scratch = {.token = t};
     struct kbs_template template = {.n = 0};
-    struct kbs_ladder_choice choice;
-    struct kbs_ec_public epk = {.curve = KBS_CURVE_NONE};
-    struct keys_name name;
-    CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
+    struct kbs_card card;
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-    size_t key_bytes;
+
+    if (kbs_keys_card_begin(&order, &card, err) != 0 ||
+        keys_card_value(m->alg, m->key_bytes, m->storage, &card, err) != 0 ||
+        keys_check_absent(t, &card, err) != 0) {
+        return -1;
+    }
+    card.provenance = KBS_PROVENANCE_GENERATED;
+    keys_template(&template, &card, m->kid);
+    kbs_template_number(&template, CKA_VALUE_LEN, card.bytes);
+    if (kbs_scratch_generate(&scratch,
+                             card.alg == KBS_KEY_ALG_AES ? CKM_AES_KEY_GEN
+                                                         : CKM_GENERIC_SECRET_KEY_GEN,
+                             &template, &key, err) != 0 ||
+        keys_finish(t, key, &card, ret, err) != 0) {
+        return -1;
+    }
+    if (card.storage == KBS_STORAGE_RESIDENT) {
+        kbs_scratch_keep(&scratch, key);
+    }
+    return 0;
+}
+
+static int keys_import_check(const struct kbs_wire_import *m, struct kbs_card *card,
+                             struct kbs_error *err)
+{
+    const struct kbs_keys_order order = {m->key_id, m->key_version, m->kid,    m->floor,
+                                         m->flags,  m->policy,      m->created};
 
     if (m->wrapped.len < KBS_WRAPPED_MIN_BYTES || m->wrapped.len > KBS_WRAPPED_MAX_BYTES ||
         m->wrapped.len % 8 != 0) {
         return kbs_fail(err, KBS_INPUT, "the wrapped key has %zu bytes", m->wrapped.len);
     }
-    key_bytes = m->wrapped.len - 8;
-    if (key_bytes != 16 && key_bytes != 24 && key_bytes != 32) {
-        return kbs_fail(err, KBS_INPUT, "an AES key has 16, 24 or 32 bytes");
-    }
-    if (keys_name_get(m->key_id, m->key_version, m->label, &name, err) != 0 ||
-        keys_import_epk(m, &epk, err) != 0 ||
-        keys_check_absent(t, CKO_SECRET_KEY, name.cka_id, err) != 0 ||
-        kbs_ladder_choose(ladder, kbs_span(&jose, 1), KBS_CURVE_P256, KBS_LOCALITY_WORKER, &choice,
-                          err) != 0 ||
-        keys_import_kek(&scratch, choice.rung, &epk, name.label, &kek, err) != 0) {
+    if (kbs_keys_card_begin(&order, card, err) != 0) {
         return -1;
     }
-    keys_release_template(&template, CKK_AES, &name);
+    card->provenance = KBS_PROVENANCE_IMPORTED;
+    return keys_card_value(m->alg, m->wrapped.len - 8, m->storage, card, err);
+}
+
+int kbs_keys_import(struct kbs_token *t, const struct kbs_ladder *ladder,
+                    const struct kbs_wire_import *m, struct kbs_answer *ret, struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_template template = {.n = 0};
+    struct kbs_ladder_choice used;
+    struct kbs_ec_public epk;
+    struct kbs_card card;
+    CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+
+    if (keys_import_check(m, &card, err) != 0 ||
+        kbs_receive_epk(m->epk_x, m->epk_y, &epk, err) != 0 ||
+        keys_check_absent(t, &card, err) != 0 ||
+        kbs_receive_kek(&scratch, ladder, KBS_PURPOSE_IMPORT, 1, &epk, m->kid, card.floor, &kek,
+                        &used, err) != 0) {
+        return -1;
+    }
+    keys_template(&template, &card, m->kid);
     if (kbs_scratch_unwrap(&scratch, kek, m->wrapped, &template, &key, err) != 0) {
-        return keys_unwrap_failed(t, err);
+        return kbs_receive_failed(t, "the wrapped key", err);
     }
-    if (keys_finish_release(t, key, &name, key_bytes, ret, err) != 0) {
+    if (keys_finish(t, key, &card, ret, err) != 0) {
         return -1;
     }
-    ret->rung = choice.rung->name;
-    ret->locality = choice.rung->locality;
-    kbs_scratch_keep(&scratch, key);
+    ret->rung = used.rung->name;
+    ret->locality = used.rung->locality;
+    if (card.storage == KBS_STORAGE_RESIDENT) {
+        kbs_scratch_keep(&scratch, key);
+    }
     return 0;
 }

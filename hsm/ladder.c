@@ -1,206 +1,221 @@
 /*
- * Mechanism lists lie in both directions: NSS does not name the concatenations that it does,
- * SoftHSM adds its flags to whatever the caller's struct held. So each rung is done once at
- * start, with the very function that serves releases and with inputs as long as they can get,
- * and its result is opened by OpenSSL: a rung that passes makes what a guest can open.
+ * The choice is policy of one line: the highest locality first, within it the client's order of
+ * formats, never below the key's floor. Rejected: the client's order first, which would let a guest's
+ * preference for COSE cost a locality that JOSE has.
  *
- * Above that there is policy of one line: the highest locality first, within it the client's
- * order of formats, never below the key's floor. Rejected: probing on first use. A start that
- * takes some 100 ms longer and says what the token can do is worth more than the first guest's
- * latency.
+ * An answer of "unsupported" is read by somebody who has to do something about it, so it says what
+ * would have been needed and what the token reaches instead.
  */
 #include "hsm/ladder.h"
 
-#include "agree/agree.h"
-#include "hsm/ckr.h"
-#include "hsm/kcv.h"
+#include <stdio.h>
 
-const struct kbs_rung kbs_rungs[KBS_RUNG_COUNT] = {
-    {"COSE-HKDF", KBS_LOCALITY_TOKEN, {[KBS_FORMAT_COSE] = kbs_derive_cose_hkdf}},
-    {"JOSE-chain", KBS_LOCALITY_TOKEN, {[KBS_FORMAT_JOSE] = kbs_derive_jose_chain}},
-    {"transport",
-     KBS_LOCALITY_TRANSPORT,
-     {[KBS_FORMAT_JOSE] = kbs_derive_jose_transport,
-      [KBS_FORMAT_COSE] = kbs_derive_cose_transport}},
+#include "hsm/ckr.h"
+
+static const struct {
+    const char *name;
+    enum kbs_tee_alg alg;
+} ladder_kinds[KBS_TEE_KIND_COUNT] = {
+    [KBS_TEE_P256] = {"P-256", KBS_TEE_ALG_ECDH_ES_A256KW},
+    [KBS_TEE_P384] = {"P-384", KBS_TEE_ALG_ECDH_ES_A256KW},
+    [KBS_TEE_P521] = {"P-521", KBS_TEE_ALG_ECDH_ES_A256KW},
+    [KBS_TEE_RSA_2048] = {"RSA-2048", KBS_TEE_ALG_RSA_OAEP_256},
+    [KBS_TEE_RSA_2048_SHA1] = {"RSA-2048-SHA1", KBS_TEE_ALG_RSA_OAEP},
+    [KBS_TEE_RSA_3072] = {"RSA-3072", KBS_TEE_ALG_RSA_OAEP_256},
+    [KBS_TEE_RSA_3072_SHA1] = {"RSA-3072-SHA1", KBS_TEE_ALG_RSA_OAEP},
 };
 
-static const enum kbs_curve ladder_curves[] = {KBS_CURVE_P256, KBS_CURVE_P384, KBS_CURVE_P521};
-
-/* The other side, in software: opens a recipient with the TEE's private key. */
-static int probe_open(const struct kbs_agree_key *tee, const struct kbs_recipient_order *order,
-                      const struct kbs_recipient *r, struct kbs_secret **ret_key,
-                      struct kbs_error *err)
+const char *kbs_tee_kind_name(enum kbs_tee_kind kind)
 {
-    KBS_AUTO_SECRET z = NULL;
-    KBS_AUTO_SECRET kek = NULL;
-    struct kbs_buf info = KBS_BUF(4096);
-    int rc;
-
-    kbs_recipient_info_put(&info, order);
-    rc = kbs_buf_check(&info, "the KDF context", err);
-    if (rc == 0) {
-        rc = kbs_agree_ecdh(tee, &r->epk, &z, err);
-    }
-    if (rc == 0 && order->format == KBS_FORMAT_JOSE) {
-        rc = kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, err);
-    } else if (rc == 0) {
-        rc = kbs_agree_hkdf(kbs_secret_span(z), order->salt, kbs_buf_span(&info), &kek, err);
-    }
-    if (rc == 0) {
-        rc = kbs_agree_unwrap(kbs_secret_span(kek), kbs_span(r->wrapped, r->wrapped_len), ret_key,
-                              err);
-    }
-    kbs_buf_deinit(&info);
-    return rc;
+    return kind < KBS_TEE_KIND_COUNT ? ladder_kinds[kind].name : "unknown";
 }
 
-/* One cell: release the throw-away key and see whether what comes out is that key (by its check
- * value). */
-static int probe_cell(struct kbs_token *t, const struct kbs_recipient_order *order,
-                      const struct kbs_agree_key *tee, CK_OBJECT_HANDLE key,
-                      const uint8_t kcv[KBS_KCV_BYTES], struct kbs_error *err)
+enum kbs_tee_alg kbs_tee_kind_alg(enum kbs_tee_kind kind)
 {
-    KBS_AUTO_SECRET opened = NULL;
-    struct kbs_recipient recipient = {.wrapped_len = 0};
-    uint8_t opened_kcv[KBS_KCV_BYTES];
-
-    if (kbs_recipient_make(t, order, key, &recipient, err) != 0 ||
-        probe_open(tee, order, &recipient, &opened, err) != 0) {
-        return -1;
-    }
-    kbs_agree_kcv(kbs_secret_span(opened), opened_kcv);
-    if (kbs_secret_len(opened) != KBS_KCV_KEY_BYTES ||
-        memcmp(opened_kcv, kcv, KBS_KCV_BYTES) != 0) {
-        return kbs_fail(err, KBS_INTERNAL, "the rung wraps something else than the key");
-    }
-    return 0;
+    return kind < KBS_TEE_KIND_COUNT ? ladder_kinds[kind].alg : KBS_TEE_ALG_NONE;
 }
 
-/* All rungs and formats on one curve. -1 only for errors that end the worker. */
-static int probe_curve(struct kbs_ladder *ladder, struct kbs_token *t, enum kbs_curve curve,
-                       CK_OBJECT_HANDLE key, const uint8_t kcv[KBS_KCV_BYTES],
-                       struct kbs_error *err)
+static enum kbs_tee_kind ladder_kind_of_curve(enum kbs_curve curve)
 {
-    uint8_t longest_kid[KBS_LIMIT_KID_BYTES];
-    uint8_t longest_salt[KBS_LIMIT_COSE_SALT_BYTES];
-    uint8_t party_v[32] = {0};
-    struct kbs_agree_key *tee = NULL;
-
-    memset(longest_kid, 'k', sizeof(longest_kid));
-    memset(longest_salt, 's', sizeof(longest_salt));
-    if (kbs_agree_key_generate(curve, &tee, err) != 0) {
-        return -1;
+    switch (curve) {
+    case KBS_CURVE_P256:
+        return KBS_TEE_P256;
+    case KBS_CURVE_P384:
+        return KBS_TEE_P384;
+    case KBS_CURVE_P521:
+        return KBS_TEE_P521;
+    case KBS_CURVE_NONE:
+        break;
     }
-    for (size_t rung = 0; rung < KBS_RUNG_COUNT; rung++) {
-        for (unsigned int format = KBS_FORMAT_JOSE; format < KBS_FORMAT_COUNT; format++) {
-            struct kbs_probe *probe = &ladder->probes[rung][format][curve];
-            struct kbs_recipient_order order = {
-                .format = (enum kbs_format)format,
-                .derive = kbs_rungs[rung].derive[format],
-                .tee = kbs_agree_key_public(tee),
-                .kid = kbs_span(longest_kid, sizeof(longest_kid)),
-                .party_u = kbs_span(longest_kid, sizeof(longest_kid)),
-                .party_v = kbs_span(party_v, sizeof(party_v)),
-                .salt = kbs_span(longest_salt, sizeof(longest_salt)),
-            };
-
-            *err = KBS_ERROR_NONE;
-            if (order.derive == NULL) {
-                continue;
-            }
-            probe->passed = probe_cell(t, &order, tee, key, kcv, err) == 0;
-            probe->rv = kbs_ckr_of(err);
-            probe->function = err->func;
-            /* A limit met at start must not decide what this lane does for the rest of its life. */
-            if (kbs_ckr_is_fatal(probe->rv) || err->category == KBS_BUSY) {
-                (void)kbs_agree_key_free(tee);
-                return -1;
-            }
-        }
-    }
-    *err = KBS_ERROR_NONE;
-    (void)kbs_agree_key_free(tee);
-    return 0;
+    return KBS_TEE_KIND_COUNT;
 }
 
-int kbs_ladder_probe(struct kbs_ladder *ladder, struct kbs_token *t, struct kbs_error *err)
+enum kbs_tee_kind kbs_tee_kind_of(const struct kbs_tee_key *key)
 {
-    KBS_AUTO_SCRATCH scratch = {.token = t};
-    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-    uint8_t kcv[KBS_KCV_BYTES];
+    bool small = key->rsa.n_len == KBS_LIMIT_RSA_BYTES_MIN;
 
-    memset(ladder, 0, sizeof(*ladder));
-    if (kbs_kcv_session_key(&scratch, &key, err) != 0 || kbs_kcv(t, key, kcv, err) != 0) {
-        return -1;
+    switch (key->alg) {
+    case KBS_TEE_ALG_ECDH_ES_A256KW:
+        return ladder_kind_of_curve(key->ec.curve);
+    case KBS_TEE_ALG_RSA_OAEP_256:
+        return small ? KBS_TEE_RSA_2048 : KBS_TEE_RSA_3072;
+    case KBS_TEE_ALG_RSA_OAEP:
+        return small ? KBS_TEE_RSA_2048_SHA1 : KBS_TEE_RSA_3072_SHA1;
+    case KBS_TEE_ALG_NONE:
+    case KBS_TEE_ALG_COUNT:
+        break;
     }
-    for (size_t i = 0; i < sizeof(ladder_curves) / sizeof(ladder_curves[0]); i++) {
-        if (probe_curve(ladder, t, ladder_curves[i], key, kcv, err) != 0) {
-            return -1;
-        }
-    }
-    return 0;
+    return KBS_TEE_KIND_COUNT;
+}
+
+size_t kbs_probe_length_bytes(enum kbs_probe_length v)
+{
+    return v == KBS_PROBE_20 ? 20 : 32;
 }
 
 bool kbs_ladder_passed(const struct kbs_ladder *ladder, size_t rung)
 {
     for (size_t format = 0; format < KBS_FORMAT_COUNT; format++) {
-        if (ladder->probes[rung][format][KBS_CURVE_P256].passed) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* "no rung for P-256 at locality token: JOSE needs JOSE-chain (C_DeriveKey: CKR_MECHANISM_INVALID)"
- * */
-static int ladder_unsupported(const struct kbs_ladder *ladder, struct kbs_span formats,
-                              enum kbs_curve curve, enum kbs_locality floor, struct kbs_error *err)
-{
-    struct kbs_buf text = KBS_BUF(KBS_LIMIT_ERROR_DETAIL_BYTES);
-    const char *detail;
-
-    kbs_buf_printf(&text, "no rung for %s at locality %s", kbs_curve_jose_name(curve),
-                   kbs_locality_name(floor));
-    for (size_t i = 0; i < formats.len; i++) {
-        for (size_t rung = 0; rung < KBS_RUNG_COUNT; rung++) {
-            const struct kbs_probe *probe = &ladder->probes[rung][formats.p[i]][curve];
-
-            if (kbs_rungs[rung].derive[formats.p[i]] != NULL && kbs_rungs[rung].locality >= floor) {
-                kbs_buf_printf(&text, "; %s (%s: %s)", kbs_rungs[rung].name,
-                               probe->function != NULL ? probe->function : "probe",
-                               probe->rv != CKR_OK ? kbs_ckr_name(probe->rv) : "wrong result");
+        for (size_t kind = 0; kind < KBS_TEE_KIND_COUNT; kind++) {
+            if (ladder->probes[rung][format][kind][KBS_PROBE_32].result == KBS_PROBE_PASSED) {
+                return true;
             }
         }
     }
-    detail = kbs_buf_cstr(&text); /* NULL if the list did not fit: then the short text has to do */
-    if (detail != NULL) {
-        (void)kbs_fail(err, KBS_UNSUPPORTED, "%s", detail);
-    } else {
-        (void)kbs_fail(err, KBS_UNSUPPORTED, "no rung for %s at locality %s",
-                       kbs_curve_jose_name(curve), kbs_locality_name(floor));
-    }
-    kbs_buf_deinit(&text);
-    return -1;
+    return false;
 }
 
-/* The first rung with exactly that locality which passed for the format and curve. */
+/* What is to be released: the index of its cells. */
+struct ladder_wanted {
+    enum kbs_tee_kind kind;
+    enum kbs_probe_length length;
+};
+
+static const struct kbs_probe *ladder_probe_of(const struct kbs_ladder *ladder, size_t rung,
+                                               uint8_t format, const struct ladder_wanted *wanted)
+{
+    /* AES Key Wrap of other lengths is never tried, whatever the probe saw: some tokens pad. */
+    static const struct kbs_probe not_for_that = {.result = KBS_PROBE_NONE};
+
+    if (!kbs_rung_makes(&kbs_rungs[rung], (enum kbs_format)format,
+                        kbs_tee_kind_alg(wanted->kind)) ||
+        (wanted->length == KBS_PROBE_20 && !kbs_rungs[rung].any_length)) {
+        return &not_for_that;
+    }
+    /* Of 20 bytes only the smallest keys are probed: the length does not depend on the TEE key. */
+    if (wanted->length == KBS_PROBE_20) {
+        enum kbs_tee_alg alg = kbs_tee_kind_alg(wanted->kind);
+        enum kbs_tee_kind smallest = alg == KBS_TEE_ALG_ECDH_ES_A256KW ? KBS_TEE_P256
+                                     : alg == KBS_TEE_ALG_RSA_OAEP     ? KBS_TEE_RSA_2048_SHA1
+                                                                       : KBS_TEE_RSA_2048;
+        const struct kbs_probe *of_20 = &ladder->probes[rung][format][smallest][KBS_PROBE_20];
+
+        if (of_20->result != KBS_PROBE_PASSED) {
+            return of_20;
+        }
+    }
+    return &ladder->probes[rung][format][wanted->kind][KBS_PROBE_32];
+}
+
+/* The first rung with exactly that locality which passed. */
 static bool ladder_rung_at(const struct kbs_ladder *ladder, enum kbs_locality locality,
-                           uint8_t format, enum kbs_curve curve, struct kbs_ladder_choice *ret)
+                           uint8_t format, const struct ladder_wanted *wanted,
+                           struct kbs_ladder_choice *ret)
 {
     for (size_t rung = 0; rung < KBS_RUNG_COUNT; rung++) {
-        if (kbs_rungs[rung].locality == locality && ladder->probes[rung][format][curve].passed) {
-            ret->rung = &kbs_rungs[rung];
-            ret->format = (enum kbs_format)format;
+        if (kbs_rungs[rung].locality == locality &&
+            ladder_probe_of(ladder, rung, format, wanted)->result == KBS_PROBE_PASSED) {
+            *ret = (struct kbs_ladder_choice){.rung = &kbs_rungs[rung],
+                                              .format = (enum kbs_format)format};
             return true;
         }
     }
     return false;
 }
 
-int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
-                      enum kbs_curve curve, enum kbs_locality floor, struct kbs_ladder_choice *ret,
-                      struct kbs_error *err)
+static bool ladder_best(const struct kbs_ladder *ladder, struct kbs_span formats,
+                        const struct ladder_wanted *wanted, enum kbs_locality floor,
+                        struct kbs_ladder_choice *ret)
 {
+    for (int locality = KBS_LOCALITY_TOKEN; locality >= (int)floor; locality--) {
+        for (size_t i = 0; i < formats.len; i++) {
+            if (ladder_rung_at(ladder, (enum kbs_locality)locality, formats.p[i], wanted, ret)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* "; jose needs JOSE-KDF (C_DeriveKey: CKR_MECHANISM_PARAM_INVALID) or JOSE-chain (...)" */
+static void ladder_missing_put(struct kbs_buf *out, const struct kbs_ladder *ladder, uint8_t format,
+                               const struct ladder_wanted *wanted, enum kbs_locality floor,
+                               bool reasons)
+{
+    size_t n = 0;
+
+    for (size_t rung = 0; rung < KBS_RUNG_COUNT; rung++) {
+        const struct kbs_probe *probe = ladder_probe_of(ladder, rung, format, wanted);
+
+        if (probe->result == KBS_PROBE_NONE || kbs_rungs[rung].locality < floor) {
+            continue;
+        }
+        if (n++ == 0) {
+            kbs_buf_printf(out, "; %s needs %s", kbs_format_name((enum kbs_format)format),
+                           kbs_rungs[rung].name);
+        } else {
+            kbs_buf_printf(out, " or %s", kbs_rungs[rung].name);
+        }
+        if (reasons && probe->rv != CKR_OK) {
+            kbs_buf_printf(out, " (%s: %s)", probe->function, kbs_ckr_name(probe->rv));
+        }
+    }
+    if (n == 0) {
+        kbs_buf_printf(out, "; %s has none", kbs_format_name((enum kbs_format)format));
+    }
+}
+
+static int ladder_unsupported(const struct kbs_ladder *ladder, struct kbs_span formats,
+                              const struct ladder_wanted *wanted, enum kbs_locality floor,
+                              struct kbs_error *err)
+{
+    struct kbs_ladder_choice below = {.rung = NULL};
+    char head[KBS_LIMIT_ERROR_DETAIL_BYTES];
+    const char *detail = NULL;
+    int n = snprintf(
+        head, sizeof(head), "no rung of locality %s releases %s to %s", kbs_locality_name(floor),
+        wanted->length == KBS_PROBE_20 ? "a key that is no multiple of 8 bytes" : "a key",
+        kbs_tee_kind_name(wanted->kind));
+
+    if (n > 0 && ladder_best(ladder, formats, wanted, KBS_LOCALITY_WORKER, &below)) {
+        (void)snprintf(head + n, sizeof(head) - (size_t)n, "; this token reaches %s",
+                       kbs_locality_name(below.rung->locality));
+    }
+    /* With the reasons if they fit, else without them: `kbs-admin token caps` has them all. */
+    for (int reasons = 1; reasons >= 0 && detail == NULL; reasons--) {
+        struct kbs_buf text = KBS_BUF(KBS_LIMIT_ERROR_DETAIL_BYTES);
+
+        kbs_buf_put_str(&text, head);
+        for (size_t i = 0; i < formats.len; i++) {
+            ladder_missing_put(&text, ladder, formats.p[i], wanted, floor, reasons != 0);
+        }
+        detail = kbs_buf_cstr(&text);
+        if (detail != NULL) {
+            (void)kbs_fail(err, KBS_UNSUPPORTED, "%s", detail);
+        }
+        kbs_buf_deinit(&text);
+    }
+    return detail != NULL ? -1 : kbs_fail(err, KBS_UNSUPPORTED, "%s", head);
+}
+
+int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
+                      const struct kbs_tee_key *tee, size_t key_bytes, enum kbs_locality floor,
+                      struct kbs_ladder_choice *ret, struct kbs_error *err)
+{
+    struct ladder_wanted wanted = {.kind = kbs_tee_kind_of(tee),
+                                   .length = key_bytes % 8 == 0 ? KBS_PROBE_32 : KBS_PROBE_20};
+    static const uint8_t jose = KBS_FORMAT_JOSE;
+
     if (formats.len == 0 || formats.len > KBS_FORMAT_COUNT) {
         return kbs_fail(err, KBS_INPUT, "the order names %zu formats", formats.len);
     }
@@ -209,12 +224,21 @@ int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
             return kbs_fail(err, KBS_INPUT, "the order names an unknown format");
         }
     }
-    for (int locality = KBS_LOCALITY_TOKEN; locality >= (int)floor; locality--) {
-        for (size_t i = 0; i < formats.len; i++) {
-            if (ladder_rung_at(ladder, (enum kbs_locality)locality, formats.p[i], curve, ret)) {
-                return 0;
-            }
-        }
+    if (wanted.kind == KBS_TEE_KIND_COUNT) {
+        return kbs_fail(err, KBS_INPUT, "the order names an unknown kind of TEE key");
     }
-    return ladder_unsupported(ladder, formats, curve, floor, err);
+    if (!ladder_best(ladder, formats, &wanted, floor, ret)) {
+        return ladder_unsupported(ladder, formats, &wanted, floor, err);
+    }
+    if (ret->rung->needs_cek) {
+        struct kbs_ladder_choice cek = {.rung = NULL};
+
+        wanted.length = KBS_PROBE_32;
+        if (!ladder_rung_at(ladder, ret->rung->locality, jose, &wanted, &cek)) {
+            return kbs_fail(err, KBS_INTERNAL, "no rung for the content key of %s",
+                            ret->rung->name);
+        }
+        ret->cek = cek.rung;
+    }
+    return 0;
 }

@@ -4,6 +4,7 @@
  *
  *   kbs-token                  started by kbsd
  *   kbs-token --init-token     started by `kbs-admin init`: makes the token and sets its PIN first
+ *   kbs-token --probe ...      by an operator: prints what a token can do (probe.c)
  *
  * Phases: harden; configuration and descriptors until GO; LOGIN_WANT, LOGIN_GRANT; load, find, log
  * in; LOGIN_DONE; probe; READY; serve. Everything before LOGIN_DONE happens under kbsd's grant, one
@@ -30,6 +31,7 @@
 #include "channel/channel.h"
 #include "confine/confine.h"
 #include "hsm/ckr.h"
+#include "hsm/probe.h"
 #include "hsm/serve.h"
 
 #define MAIN_PATH_BYTES 4096u
@@ -187,9 +189,9 @@ static int main_open_token(const struct main_setup *s, struct kbs_token *t, stru
     return kbs_token_login(t, pin, err);
 }
 
-static bool main_is_pin_error(const struct kbs_error *err)
+static bool main_is_pin_error(const struct kbs_token *t, const struct kbs_error *err)
 {
-    return kbs_ckr_class(kbs_ckr_of(err)) == KBS_CKR_OPERATOR;
+    return kbs_ckr_class(err, t->quirk) == KBS_CKR_OPERATOR;
 }
 
 /* LOGIN_WANT to LOGIN_DONE. kbsd hears the outcome in every case, so that the next worker may log
@@ -218,7 +220,7 @@ static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_erro
     kbs_io_close(&s->so_pin_fd);
     if (rc != 0) {
         done.ok = 0;
-        done.pin_error = main_is_pin_error(err);
+        done.pin_error = main_is_pin_error(t, err);
         done.detail = kbs_span_str(err->detail);
     }
     if (main_send(KBS_WIRE_LOGIN_DONE, &done, rc == 0 ? err : &send_err) != 0) {
@@ -261,8 +263,8 @@ static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct k
     const char *text;
     int rc;
 
-    if (kbs_handle_cache_new(&w->cache, err) != 0 ||
-        kbs_ladder_probe(&w->ladder, &w->token, err) != 0) {
+    if (kbs_cards_new(&w->cards, err) != 0 ||
+        kbs_ladder_probe(&w->ladder, &w->token, false, err) != 0) {
         return -1;
     }
     if (kbs_signer_load(&w->signer, &w->token, err) != 0) {
@@ -292,9 +294,9 @@ static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct k
     return rc;
 }
 
-static int main_exit_status(const struct kbs_error *err)
+static int main_exit_status(const struct kbs_token *t, const struct kbs_error *err)
 {
-    if (main_is_pin_error(err)) {
+    if (main_is_pin_error(t, err)) {
         kbs_log(KBS_LOG_ERROR, "pin-refused",
                 "ckr=%s action=\"check pin_file; no further login will be tried\"",
                 kbs_ckr_name(kbs_ckr_of(err)));
@@ -320,7 +322,7 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
     login = main_login(s, &w->token, &err);
     if (login < 0) {
         kbs_log_error("login-failed", &err);
-        status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : main_exit_status(&err);
+        status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : main_exit_status(&w->token, &err);
     } else if (login == MAIN_DRAINED) {
         status = KBS_EXIT_OK;
     } else if (main_ready(s, w, &err) != 0) {
@@ -331,7 +333,7 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
         status = KBS_EXIT_FAILURE;
     }
     kbs_token_close(&w->token);
-    w->cache = kbs_handle_cache_free(w->cache);
+    w->cards = kbs_cards_free(w->cards);
     return status;
 }
 
@@ -355,6 +357,9 @@ int main(int argc, char **argv)
     if (kbs_confine_print(KBS_CONFINE_TOKEN, argc, argv)) {
         return KBS_EXIT_OK;
     }
+    if (kbs_probe_main(argc, argv, &status)) {
+        return status;
+    }
     if (kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {
         kbs_log_error("harden-failed", &err);
         return KBS_EXIT_FAILURE;
@@ -362,7 +367,7 @@ int main(int argc, char **argv)
     setup.init_token = argc == 2 && strcmp(argv[1], "--init-token") == 0;
     if (argc > 1 && !setup.init_token) {
         kbs_log(KBS_LOG_ERROR, "usage",
-                "expected=\"kbs-token [--init-token], started by kbsd or kbs-admin\"");
+                "expected=\"kbs-token [--init-token], started by kbsd or kbs-admin, or kbs-token --probe\"");
         return KBS_EXIT_CONFIG;
     }
     status = main_run(&setup, &worker);

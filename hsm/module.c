@@ -14,6 +14,8 @@
  */
 #include "hsm/module.h"
 
+#include <stdlib.h>
+
 #include <p11-kit/p11-kit.h>
 #include <p11-kit/uri.h>
 
@@ -364,4 +366,6 @@ void kbs_token_close(struct kbs_token *t)
     }
     p11_kit_module_release(t->f);
     t->f = NULL;
+    free(t->handles);
+    t->handles = NULL;
 }

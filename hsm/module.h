@@ -6,8 +6,17 @@
 #define KBS_HSM_MODULE_H
 
 #include "base/secret.h"
+#include "base/tee_key.h"
 #include "hsm/p11.h"
 #include "hsm/quirks.h"
+
+/* The RSA session pair by which wrapping keys come in where plain import is forbidden
+ * (hsm/transport.h). */
+struct kbs_transport_pair {
+    CK_OBJECT_HANDLE private_key;  /* CK_INVALID_HANDLE: there is none */
+    struct kbs_tee_key public_key; /* its alg says which OAEP the token unwraps */
+    bool needed;                   /* C_CreateObject of a secret key is refused */
+};
 
 struct kbs_token {
     CK_FUNCTION_LIST *f; /* NULL until loaded */
@@ -19,8 +28,11 @@ struct kbs_token {
     char model[17];
     char serial[17];
     const struct kbs_quirk *quirk; /* static */
-    unsigned int
-        destroy_failures; /* session objects that outlived their scope: the worker must end */
+    struct kbs_transport_pair transport;
+    struct kbs_handles *handles;   /* owned; what hsm/object.c remembers of token objects */
+    uint64_t objects_made;         /* session and token objects, ever */
+    /* session objects that outlived their scope: the worker must end */
+    unsigned int destroy_failures;
 };
 
 #define KBS_TOKEN_NULL ((struct kbs_token){.session = CK_INVALID_HANDLE})

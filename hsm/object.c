@@ -1,15 +1,15 @@
 /*
  * Objects are where tokens differ most quietly: SoftHSM lets a key do everything that the template
- * does not forbid, NSS makes keys extractable and readable by default, openCryptoki has ignored
- * CKA_SENSITIVE in C_UnwrapKey. So every template here names every flag, and what matters is read
- * back before use.
+ * does not forbid, NSS makes keys extractable and readable by default, openCryptoki ignores
+ * CKA_SENSITIVE in C_UnwrapKey until it is set once more. So every template here names every flag, and
+ * what a token made of a template is read back in the one place where objects are made.
  *
  * A session object that stays behind costs memory, slows every later call (SoftHSM) and is key
  * material; so objects are only made through a scratch, whose scope ends them. That is the one
  * clean-up idiom here.
  *
- * Handles may be cached across operations: after a destroy elsewhere tokens answer HANDLE_INVALID.
- * But a token is free to use a number again, so a cached handle is a hint, and CKA_ID is read back
+ * Handles are remembered across operations: after a destroy elsewhere tokens answer HANDLE_INVALID.
+ * But a token is free to use a number again, so a remembered handle is a hint, and CKA_ID is read back
  * before a key is wrapped. That costs some microseconds; C_FindObjects costs up to milliseconds.
  */
 #include "hsm/object.h"
@@ -69,7 +69,7 @@ void kbs_template_secret_key(struct kbs_template *t, CK_KEY_TYPE type, bool toke
     kbs_template_bool(t, CKA_SENSITIVE, true);
     kbs_template_bool(t, CKA_EXTRACTABLE, extractable);
     kbs_template_bool(t, CKA_ENCRYPT, false);
-    kbs_template_bool(t, CKA_DECRYPT, false);
+    kbs_template_bool(t, CKA_DECRYPT, (usage & KBS_USAGE_DECRYPT) != 0);
     kbs_template_bool(t, CKA_SIGN, (usage & KBS_USAGE_SIGN) != 0);
     kbs_template_bool(t, CKA_VERIFY, false);
     kbs_template_bool(t, CKA_WRAP, (usage & KBS_USAGE_WRAP) != 0);
@@ -139,10 +139,15 @@ static int scratch_check_room(const struct kbs_scratch *s, size_t n, struct kbs_
     return 0;
 }
 
-static void scratch_add(struct kbs_scratch *s, CK_OBJECT_HANDLE object, CK_OBJECT_HANDLE *ret)
+/* Takes what a token has just made of a template; -1 if it is something else. */
+static int scratch_add(struct kbs_scratch *s, CK_OBJECT_HANDLE object,
+                       const struct kbs_template *template, CK_OBJECT_HANDLE *ret,
+                       struct kbs_error *err)
 {
     s->objects[s->n++] = object;
+    s->token->objects_made++;
     *ret = object;
+    return kbs_object_check_template(s->token, object, template, err);
 }
 
 int kbs_scratch_generate(struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism,
@@ -159,15 +164,15 @@ int kbs_scratch_generate(struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism,
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_GenerateKey", __LINE__);
     }
-    scratch_add(s, object, ret);
-    return 0;
+    return scratch_add(s, object, key, ret, err);
 }
 
-int kbs_scratch_generate_ec(struct kbs_scratch *s, struct kbs_template *public_key,
-                            struct kbs_template *private_key, CK_OBJECT_HANDLE *ret_public,
-                            CK_OBJECT_HANDLE *ret_private, struct kbs_error *err)
+int kbs_scratch_generate_pair(struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism,
+                              struct kbs_template *public_key, struct kbs_template *private_key,
+                              CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private,
+                              struct kbs_error *err)
 {
-    CK_MECHANISM mech = {.mechanism = CKM_EC_KEY_PAIR_GEN};
+    CK_MECHANISM mech = {.mechanism = mechanism};
     CK_OBJECT_HANDLE public_object = CK_INVALID_HANDLE;
     CK_OBJECT_HANDLE private_object = CK_INVALID_HANDLE;
     CK_RV rv;
@@ -181,9 +186,22 @@ int kbs_scratch_generate_ec(struct kbs_scratch *s, struct kbs_template *public_k
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_GenerateKeyPair", __LINE__);
     }
-    scratch_add(s, public_object, ret_public);
-    scratch_add(s, private_object, ret_private);
-    return 0;
+    /* Both belong to the scratch before either is looked at. */
+    s->objects[s->n++] = public_object;
+    s->token->objects_made++;
+    *ret_public = public_object;
+    if (scratch_add(s, private_object, private_key, ret_private, err) != 0) {
+        return -1;
+    }
+    return kbs_object_check_template(s->token, public_object, public_key, err);
+}
+
+int kbs_scratch_generate_ec(struct kbs_scratch *s, struct kbs_template *public_key,
+                            struct kbs_template *private_key, CK_OBJECT_HANDLE *ret_public,
+                            CK_OBJECT_HANDLE *ret_private, struct kbs_error *err)
+{
+    return kbs_scratch_generate_pair(s, CKM_EC_KEY_PAIR_GEN, public_key, private_key, ret_public,
+                                     ret_private, err);
 }
 
 int kbs_scratch_derive(struct kbs_scratch *s, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE base,
@@ -199,11 +217,10 @@ int kbs_scratch_derive(struct kbs_scratch *s, CK_MECHANISM *mechanism, CK_OBJECT
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_DeriveKey", __LINE__);
     }
-    scratch_add(s, object, ret);
-    return 0;
+    return scratch_add(s, object, key, ret, err);
 }
 
-int kbs_scratch_create(struct kbs_scratch *s, struct kbs_template *template, CK_OBJECT_HANDLE *ret,
+int kbs_scratch_create(struct kbs_scratch *s, struct kbs_template *key, CK_OBJECT_HANDLE *ret,
                        struct kbs_error *err)
 {
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
@@ -212,12 +229,29 @@ int kbs_scratch_create(struct kbs_scratch *s, struct kbs_template *template, CK_
     if (scratch_check_room(s, 1, err) != 0) {
         return -1;
     }
-    rv = s->token->f->C_CreateObject(s->token->session, template->a, template->n, &object);
+    rv = s->token->f->C_CreateObject(s->token->session, key->a, key->n, &object);
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_CreateObject", __LINE__);
     }
-    scratch_add(s, object, ret);
-    return 0;
+    return scratch_add(s, object, key, ret, err);
+}
+
+int kbs_scratch_unwrap_by(struct kbs_scratch *s, CK_MECHANISM *mechanism,
+                          CK_OBJECT_HANDLE unwrapping_key, struct kbs_span wrapped,
+                          struct kbs_template *key, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+{
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+    CK_RV rv;
+
+    if (scratch_check_room(s, 1, err) != 0) {
+        return -1;
+    }
+    rv = s->token->f->C_UnwrapKey(s->token->session, mechanism, unwrapping_key,
+                                  kbs_p11_in(wrapped.p), wrapped.len, key->a, key->n, &object);
+    if (rv != CKR_OK) {
+        return kbs_ckr_fail(err, rv, "C_UnwrapKey", __LINE__);
+    }
+    return scratch_add(s, object, key, ret, err);
 }
 
 int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE unwrapping_key,
@@ -225,60 +259,76 @@ int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE unwrapping_key,
                        struct kbs_error *err)
 {
     CK_MECHANISM mech = {.mechanism = CKM_AES_KEY_WRAP};
-    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-    CK_RV rv;
 
-    if (scratch_check_room(s, 1, err) != 0) {
-        return -1;
-    }
-    rv = s->token->f->C_UnwrapKey(s->token->session, &mech, unwrapping_key, kbs_p11_in(wrapped.p),
-                                  wrapped.len, key->a, key->n, &object);
-    if (rv != CKR_OK) {
-        return kbs_ckr_fail(err, rv, "C_UnwrapKey", __LINE__);
-    }
-    scratch_add(s, object, ret);
-    return 0;
+    return kbs_scratch_unwrap_by(s, &mech, unwrapping_key, wrapped, key, ret, err);
 }
 
 /* ---- objects ---- */
 
-int kbs_object_wrap(const struct kbs_token *t, CK_OBJECT_HANDLE wrapping_key, CK_OBJECT_HANDLE key,
-                    uint8_t out[KBS_WRAPPED_MAX_BYTES], size_t *ret_len, struct kbs_error *err)
+int kbs_object_wrap_by(const struct kbs_token *t, CK_MECHANISM *mechanism,
+                       CK_OBJECT_HANDLE wrapping_key, CK_OBJECT_HANDLE key, uint8_t *out,
+                       size_t size, size_t *ret_len, struct kbs_error *err)
 {
-    CK_MECHANISM mech = {.mechanism = CKM_AES_KEY_WRAP};
-    CK_ULONG len = KBS_WRAPPED_MAX_BYTES;
-    CK_RV rv = t->f->C_WrapKey(t->session, &mech, wrapping_key, key, out, &len);
+    CK_ULONG len = size;
+    CK_RV rv = t->f->C_WrapKey(t->session, mechanism, wrapping_key, key, out, &len);
 
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_WrapKey", __LINE__);
     }
-    if (len < KBS_WRAPPED_MIN_BYTES || len > KBS_WRAPPED_MAX_BYTES || len % 8 != 0) {
+    if (len == 0 || len > size) {
         return kbs_fail(err, KBS_INTERNAL, "the token wrapped a key to %lu bytes", len);
     }
     *ret_len = len;
     return 0;
 }
 
-int kbs_object_find(const struct kbs_token *t, CK_OBJECT_CLASS class,
-                    const uint8_t cka_id[KBS_CKA_ID_BYTES], CK_OBJECT_HANDLE *ret,
-                    struct kbs_error *err)
+int kbs_object_wrap(const struct kbs_token *t, CK_OBJECT_HANDLE wrapping_key, CK_OBJECT_HANDLE key,
+                    uint8_t out[KBS_WRAPPED_MAX_BYTES], size_t *ret_len, struct kbs_error *err)
 {
-    struct kbs_template wanted = {.n = 0};
-    CK_OBJECT_HANDLE found[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
-    CK_ULONG n = 0;
-    CK_RV rv;
+    CK_MECHANISM mech = {.mechanism = CKM_AES_KEY_WRAP};
+    size_t len = 0;
 
-    kbs_template_number(&wanted, CKA_CLASS, class);
-    kbs_template_bool(&wanted, CKA_TOKEN, true);
-    kbs_template_bytes(&wanted, CKA_ID, kbs_span(cka_id, KBS_CKA_ID_BYTES));
-    rv = t->f->C_FindObjectsInit(t->session, wanted.a, wanted.n);
+    if (kbs_object_wrap_by(t, &mech, wrapping_key, key, out, KBS_WRAPPED_MAX_BYTES, &len, err) !=
+        0) {
+        return -1;
+    }
+    if (len < KBS_WRAPPED_MIN_BYTES || len % 8 != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the token wrapped a key to %zu bytes", len);
+    }
+    *ret_len = len;
+    return 0;
+}
+
+int kbs_object_list(const struct kbs_token *t, struct kbs_template *wanted, CK_OBJECT_HANDLE *ret,
+                    size_t room, size_t *ret_n, struct kbs_error *err)
+{
+    CK_ULONG n = 0;
+    CK_RV rv = t->f->C_FindObjectsInit(t->session, wanted->a, wanted->n);
+
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_FindObjectsInit", __LINE__);
     }
-    rv = t->f->C_FindObjects(t->session, found, 2, &n);
+    rv = t->f->C_FindObjects(t->session, ret, room, &n);
     (void)t->f->C_FindObjectsFinal(t->session);
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_FindObjects", __LINE__);
+    }
+    *ret_n = n;
+    return 0;
+}
+
+int kbs_object_find(const struct kbs_token *t, CK_OBJECT_CLASS class, struct kbs_span cka_id,
+                    CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+{
+    struct kbs_template wanted = {.n = 0};
+    CK_OBJECT_HANDLE found[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
+    size_t n = 0;
+
+    kbs_template_number(&wanted, CKA_CLASS, class);
+    kbs_template_bool(&wanted, CKA_TOKEN, true);
+    kbs_template_bytes(&wanted, CKA_ID, cka_id);
+    if (kbs_object_list(t, &wanted, found, 2, &n, err) != 0) {
+        return -1;
     }
     if (n == 0) {
         return kbs_fail(err, KBS_MISSING, "the token has no such key");
@@ -331,32 +381,210 @@ int kbs_object_check_secret(const struct kbs_token *t, CK_OBJECT_HANDLE object, 
     return 0;
 }
 
-int kbs_object_check_release_key(const struct kbs_token *t, CK_OBJECT_HANDLE object,
-                                 const uint8_t cka_id[KBS_CKA_ID_BYTES], struct kbs_error *err)
+/* What is read back of a template, and when. */
+static bool object_is_checked(const CK_ATTRIBUTE *a, bool token)
 {
-    CK_OBJECT_CLASS class = CKO_DATA;
-    uint8_t id[KBS_CKA_ID_BYTES] = {0};
+    switch (a->type) {
+    case CKA_CLASS:
+    case CKA_KEY_TYPE:
+    case CKA_TOKEN:
+    case CKA_SENSITIVE:
+    case CKA_EXTRACTABLE:
+    case CKA_VALUE_LEN:
+        return true;
+    case CKA_PRIVATE:
+    case CKA_ENCRYPT:
+    case CKA_DECRYPT:
+    case CKA_SIGN:
+    case CKA_WRAP:
+    case CKA_UNWRAP:
+    case CKA_DERIVE:
+        return token;
+    default:
+        return false;
+    }
+}
+
+/* "CKA_SENSITIVE" and its like, for the person who reads the refusal. */
+static const char *object_attribute_name(CK_ATTRIBUTE_TYPE type)
+{
+    static const struct {
+        CK_ATTRIBUTE_TYPE type;
+        const char *name;
+    } names[] = {{CKA_CLASS, "CKA_CLASS"},
+                 {CKA_KEY_TYPE, "CKA_KEY_TYPE"},
+                 {CKA_TOKEN, "CKA_TOKEN"},
+                 {CKA_SENSITIVE, "CKA_SENSITIVE"},
+                 {CKA_EXTRACTABLE, "CKA_EXTRACTABLE"},
+                 {CKA_VALUE_LEN, "CKA_VALUE_LEN"},
+                 {CKA_PRIVATE, "CKA_PRIVATE"}};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (names[i].type == type) {
+            return names[i].name;
+        }
+    }
+    return "usage";
+}
+
+/* The values of a template as the token has them; those it does not tell have no length. */
+struct object_values {
+    CK_ATTRIBUTE a[KBS_TEMPLATE_MAX];
+    CK_ULONG numbers[KBS_TEMPLATE_MAX]; /* flags as well: numbers[i] belongs to a[i] */
+    CK_ULONG n;
+};
+
+static int object_read_template(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                                const struct kbs_template *wanted, struct object_values *ret,
+                                struct kbs_error *err)
+{
+    static const CK_ULONG unavailable = (CK_ULONG)-1;
+    bool token = false;
+    CK_RV rv;
+
+    for (CK_ULONG i = 0; i < wanted->n; i++) {
+        if (wanted->a[i].type == CKA_TOKEN) {
+            token = *(const CK_BBOOL *)wanted->a[i].pValue != CK_FALSE;
+        }
+    }
+    ret->n = 0;
+    for (CK_ULONG i = 0; i < wanted->n; i++) {
+        if (object_is_checked(&wanted->a[i], token)) {
+            ret->numbers[ret->n] = 0;
+            ret->a[ret->n] = (CK_ATTRIBUTE){wanted->a[i].type, &ret->numbers[ret->n],
+                                            wanted->a[i].ulValueLen};
+            ret->n++;
+        }
+    }
+    rv = t->f->C_GetAttributeValue(t->session, object, ret->a, ret->n);
+    if (rv != CKR_OK && rv != CKR_ATTRIBUTE_TYPE_INVALID && rv != CKR_ATTRIBUTE_SENSITIVE) {
+        return kbs_ckr_fail(err, rv, "C_GetAttributeValue", __LINE__);
+    }
+    for (CK_ULONG i = 0; i < ret->n; i++) {
+        ret->a[i].ulValueLen = ret->a[i].ulValueLen == unavailable ? 0 : ret->a[i].ulValueLen;
+    }
+    return 0;
+}
+
+static bool object_value_fits(const CK_ATTRIBUTE *wanted, const CK_ATTRIBUTE *is)
+{
+    CK_ULONG length = 0;
+
+    if (wanted->type == CKA_VALUE_LEN) { /* not told, or 0: SoftHSM of keys that it unwrapped */
+        memcpy(&length, is->pValue, sizeof(length));
+        return is->ulValueLen == 0 || length == 0 || length == *(const CK_ULONG *)wanted->pValue;
+    }
+    if (wanted->ulValueLen == sizeof(CK_BBOOL)) {
+        return object_bool_is(is, *(const CK_BBOOL *)wanted->pValue != CK_FALSE);
+    }
+    return is->ulValueLen == wanted->ulValueLen &&
+           memcmp(is->pValue, wanted->pValue, is->ulValueLen) == 0;
+}
+
+/* 0 where all fits, else the first attribute that does not, or -1. */
+static int object_compare(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                          const struct kbs_template *wanted, CK_ATTRIBUTE_TYPE *ret_wrong,
+                          bool *ret_fits, struct kbs_error *err)
+{
+    struct object_values values;
+    CK_ULONG next = 0;
+
+    *ret_fits = true;
+    if (object_read_template(t, object, wanted, &values, err) != 0) {
+        return -1;
+    }
+    for (CK_ULONG i = 0; i < wanted->n && next < values.n; i++) {
+        if (wanted->a[i].type != values.a[next].type) {
+            continue;
+        }
+        if (!object_value_fits(&wanted->a[i], &values.a[next])) {
+            *ret_fits = false;
+            *ret_wrong = wanted->a[i].type;
+            return 0;
+        }
+        next++;
+    }
+    return 0;
+}
+
+int kbs_object_check_template(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                              const struct kbs_template *wanted, struct kbs_error *err)
+{
+    CK_ATTRIBUTE sensitive = {CKA_SENSITIVE, &object_true, sizeof(object_true)};
+    CK_ATTRIBUTE_TYPE wrong = 0;
+    bool fits = false;
+
+    if (object_compare(t, object, wanted, &wrong, &fits, err) != 0) {
+        return -1;
+    }
+    if (!fits && wrong == CKA_SENSITIVE &&
+        t->f->C_SetAttributeValue(t->session, object, &sensitive, 1) == CKR_OK &&
+        object_compare(t, object, wanted, &wrong, &fits, err) != 0) {
+        return -1;
+    }
+    return fits ? 0
+                : kbs_fail(err, KBS_INTERNAL, "the token made a key with another %s than asked for",
+                           object_attribute_name(wrong));
+}
+
+int kbs_object_check_key(const struct kbs_token *t, CK_OBJECT_HANDLE object, CK_OBJECT_CLASS class,
+                         struct kbs_span cka_id, bool extractable, struct kbs_error *err)
+{
+    CK_OBJECT_CLASS is_class = CKO_DATA;
+    uint8_t id[KBS_CKA_ID_MAX_BYTES] = {0};
     CK_BBOOL values[2] = {CK_FALSE, CK_FALSE};
-    CK_ATTRIBUTE a[] = {{CKA_CLASS, &class, sizeof(class)},
+    CK_ATTRIBUTE a[] = {{CKA_CLASS, &is_class, sizeof(is_class)},
                         {CKA_ID, id, sizeof(id)},
                         {CKA_SENSITIVE, &values[0], sizeof(CK_BBOOL)},
                         {CKA_EXTRACTABLE, &values[1], sizeof(CK_BBOOL)}};
-    CK_RV rv = t->f->C_GetAttributeValue(t->session, object, a, 4);
+    /* A public key has no secret to ask for. */
+    CK_ULONG n = class == CKO_PUBLIC_KEY ? 2 : 4;
+    CK_RV rv = t->f->C_GetAttributeValue(t->session, object, a, n);
 
-    if (rv == CKR_BUFFER_TOO_SMALL) { /* some other object, with a longer id */
+    if (rv == CKR_BUFFER_TOO_SMALL || rv == CKR_ATTRIBUTE_TYPE_INVALID) { /* some other object */
         rv = CKR_OBJECT_HANDLE_INVALID;
     }
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_GetAttributeValue", __LINE__);
     }
-    if (class != CKO_SECRET_KEY || a[1].ulValueLen != sizeof(id) ||
-        memcmp(id, cka_id, sizeof(id)) != 0) {
+    if (is_class != class || a[1].ulValueLen > sizeof(id) ||
+        !kbs_span_equal(kbs_span(id, a[1].ulValueLen), cka_id)) {
         return kbs_ckr_fail(err, CKR_OBJECT_HANDLE_INVALID, "C_GetAttributeValue", __LINE__);
     }
-    if (!object_bool_is(&a[2], true) || !object_bool_is(&a[3], true)) {
-        return kbs_fail(err, KBS_INTERNAL,
-                        "the key is not sensitive and extractable: not for release");
+    if (n == 4 && (!object_bool_is(&a[2], true) || !object_bool_is(&a[3], extractable))) {
+        return kbs_fail(err, KBS_INTERNAL, "the token's key is not sensitive and %s",
+                        extractable ? "extractable" : "confined to the token");
     }
+    return 0;
+}
+
+bool kbs_object_bool(const struct kbs_token *t, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
+                     bool otherwise)
+{
+    CK_BBOOL value = CK_FALSE;
+    CK_ATTRIBUTE a = {type, &value, sizeof(value)};
+
+    if (t->f->C_GetAttributeValue(t->session, object, &a, 1) != CKR_OK ||
+        a.ulValueLen != sizeof(value)) {
+        return otherwise;
+    }
+    return value != CK_FALSE;
+}
+
+int kbs_object_cka_id(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                      uint8_t ret[KBS_CKA_ID_MAX_BYTES], size_t *ret_len, struct kbs_error *err)
+{
+    CK_ATTRIBUTE a = {CKA_ID, ret, KBS_CKA_ID_MAX_BYTES};
+    CK_RV rv = t->f->C_GetAttributeValue(t->session, object, &a, 1);
+
+    if (rv != CKR_OK && rv != CKR_BUFFER_TOO_SMALL && rv != CKR_ATTRIBUTE_TYPE_INVALID) {
+        return kbs_ckr_fail(err, rv, "C_GetAttributeValue", __LINE__);
+    }
+    if (rv != CKR_OK || a.ulValueLen == 0 || a.ulValueLen > KBS_CKA_ID_MAX_BYTES) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "the key's CKA_ID has not 1 to %d bytes",
+                        KBS_CKA_ID_MAX_BYTES);
+    }
+    *ret_len = a.ulValueLen;
     return 0;
 }
 
@@ -399,71 +627,75 @@ int kbs_object_ec_point(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
     return 0;
 }
 
-/* ---- handle cache ---- */
-
-struct cache_entry {
-    CK_OBJECT_HANDLE object; /* CK_INVALID_HANDLE: empty */
-    size_t key_bytes;
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
-};
-
-struct kbs_handle_cache {
-    struct cache_entry entries[KBS_LIMIT_HANDLE_CACHE];
-};
-
-int kbs_handle_cache_new(struct kbs_handle_cache **ret, struct kbs_error *err)
+int kbs_object_destroy(struct kbs_token *t, CK_OBJECT_HANDLE object, struct kbs_error *err)
 {
-    *ret = calloc(1, sizeof(**ret));
-    if (*ret == NULL) {
-        return kbs_fail(err, KBS_INTERNAL, "no memory for the handle cache");
+    CK_RV rv = t->f->C_DestroyObject(t->session, object);
+
+    kbs_handles_forget(t);
+    if (rv != CKR_OK) {
+        return kbs_ckr_fail(err, rv, "C_DestroyObject", __LINE__);
     }
     return 0;
 }
 
-struct kbs_handle_cache *kbs_handle_cache_free(struct kbs_handle_cache *c)
-{
-    free(c);
-    return NULL;
-}
+/* ---- remembered handles ---- */
 
-void kbs_handle_cache_clear(struct kbs_handle_cache *c)
+struct handle_entry {
+    CK_OBJECT_HANDLE object; /* CK_INVALID_HANDLE: empty */
+    CK_OBJECT_CLASS class;
+    uint8_t cka_id[KBS_CKA_ID_MAX_BYTES];
+    size_t cka_id_len;
+};
+
+struct kbs_handles {
+    struct handle_entry entries[KBS_LIMIT_HANDLE_CACHE];
+};
+
+void kbs_handles_forget(struct kbs_token *t)
 {
-    memset(c, 0, sizeof(*c));
+    if (t->handles != NULL) {
+        memset(t->handles, 0, sizeof(*t->handles));
+    }
 }
 
 /* FNV-1a. Key ids are random, but the versions of one key must not all fall into one place. */
-static struct cache_entry *cache_place(struct kbs_handle_cache *c,
-                                       const uint8_t cka_id[KBS_CKA_ID_BYTES])
+static struct handle_entry *handles_place(struct kbs_handles *h, CK_OBJECT_CLASS class,
+                                          struct kbs_span cka_id)
 {
-    uint32_t h = 2166136261u;
+    uint32_t hash = 2166136261u ^ (uint32_t)class;
 
-    for (size_t i = 0; i < KBS_CKA_ID_BYTES; i++) {
-        h = (h ^ cka_id[i]) * 16777619u;
+    for (size_t i = 0; i < cka_id.len; i++) {
+        hash = (hash ^ cka_id.p[i]) * 16777619u;
     }
-    return &c->entries[h % KBS_LIMIT_HANDLE_CACHE];
+    return &h->entries[hash % KBS_LIMIT_HANDLE_CACHE];
 }
 
-int kbs_handle_cache_get(struct kbs_handle_cache *c, const struct kbs_token *t,
-                         const uint8_t cka_id[KBS_CKA_ID_BYTES], CK_OBJECT_HANDLE *ret,
-                         size_t *ret_key_bytes, struct kbs_error *err)
+int kbs_handles_get(struct kbs_token *t, CK_OBJECT_CLASS class, struct kbs_span cka_id,
+                    CK_OBJECT_HANDLE *ret, bool *ret_new, struct kbs_error *err)
 {
-    struct cache_entry *entry = cache_place(c, cka_id);
-    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+    struct handle_entry *entry;
 
-    if (entry->object == CK_INVALID_HANDLE ||
-        memcmp(entry->cka_id, cka_id, KBS_CKA_ID_BYTES) != 0) {
-        if (kbs_object_find(t, CKO_SECRET_KEY, cka_id, &object, err) != 0) {
+    if (t->handles == NULL) {
+        t->handles = calloc(1, sizeof(*t->handles)); /* freed by kbs_token_close() */
+    }
+    if (t->handles == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "no memory for the token's handles");
+    }
+    entry = handles_place(t->handles, class, cka_id);
+    *ret_new = entry->object == CK_INVALID_HANDLE || entry->class != class ||
+               !kbs_span_equal(kbs_span(entry->cka_id, entry->cka_id_len), cka_id);
+    if (*ret_new) {
+        entry->object = CK_INVALID_HANDLE;
+        if (cka_id.len > sizeof(entry->cka_id)) {
+            return kbs_fail(err, KBS_INTERNAL, "a CKA_ID of %zu bytes", cka_id.len);
+        }
+        if (kbs_object_find(t, class, cka_id, &entry->object, err) != 0) {
             return -1;
         }
-        entry->object = object;
-        entry->key_bytes = kbs_object_value_len(t, object);
-        memcpy(entry->cka_id, cka_id, KBS_CKA_ID_BYTES);
-    }
-    if (kbs_object_check_release_key(t, entry->object, cka_id, err) != 0) {
-        entry->object = CK_INVALID_HANDLE;
-        return -1;
+        entry->class = class;
+        entry->cka_id_len = cka_id.len;
+        memcpy(entry->cka_id, cka_id.p, cka_id.len);
     }
     *ret = entry->object;
-    *ret_key_bytes = entry->key_bytes;
     return 0;
 }

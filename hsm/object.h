@@ -9,7 +9,7 @@
 #include "base/terms.h"
 #include "hsm/module.h"
 
-/* The blob of a released key: 16 to 64 bytes and 8 of RFC 3394. */
+/* The blob of a key: 16 to 64 bytes and 8 of RFC 3394. */
 #define KBS_WRAPPED_MIN_BYTES (KBS_LIMIT_KEY_BYTES_MIN + 8)
 #define KBS_WRAPPED_MAX_BYTES (KBS_LIMIT_KEY_BYTES_MAX + 8)
 
@@ -34,7 +34,8 @@ enum kbs_usage {
     KBS_USAGE_SIGN = 1,
     KBS_USAGE_WRAP = 2,
     KBS_USAGE_UNWRAP = 4,
-    KBS_USAGE_DERIVE = 8
+    KBS_USAGE_DERIVE = 8,
+    KBS_USAGE_DECRYPT = 16 /* secret keys only */
 };
 
 void kbs_template_bool(struct kbs_template *t, CK_ATTRIBUTE_TYPE type, bool value);
@@ -55,6 +56,9 @@ void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *
  * Scratch: the objects of one operation. Everything made through it is destroyed when it goes out
  * of scope, on every path; kbs_scratch_keep() is how a new token object survives success. An object
  * that cannot be destroyed is counted in token->destroy_failures.
+ *
+ * What is made through it is read back (kbs_object_check_template()): no caller can forget to, and no
+ * key is used that is not what its template says.
  */
 #define KBS_SCRATCH_MAX 16u
 struct kbs_scratch {
@@ -69,6 +73,10 @@ void kbs_scratch_deinit(struct kbs_scratch *s);
 KBS_MUST_CHECK int kbs_scratch_generate(struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism,
                                         struct kbs_template *key, CK_OBJECT_HANDLE *ret,
                                         struct kbs_error *err);
+KBS_MUST_CHECK int kbs_scratch_generate_pair(
+    struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism, struct kbs_template *public_key,
+    struct kbs_template *private_key, CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private,
+    struct kbs_error *err);
 KBS_MUST_CHECK int kbs_scratch_generate_ec(struct kbs_scratch *s, struct kbs_template *public_key,
                                            struct kbs_template *private_key,
                                            CK_OBJECT_HANDLE *ret_public,
@@ -82,6 +90,11 @@ KBS_MUST_CHECK int kbs_scratch_create(struct kbs_scratch *s, struct kbs_template
 KBS_MUST_CHECK int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE unwrapping_key,
                                       struct kbs_span wrapped, struct kbs_template *key,
                                       CK_OBJECT_HANDLE *ret, struct kbs_error *err);
+/* The same by any mechanism. */
+KBS_MUST_CHECK int kbs_scratch_unwrap_by(struct kbs_scratch *s, CK_MECHANISM *mechanism,
+                                         CK_OBJECT_HANDLE unwrapping_key, struct kbs_span wrapped,
+                                         struct kbs_template *key, CK_OBJECT_HANDLE *ret,
+                                         struct kbs_error *err);
 /* The object is no longer destroyed with the scratch. */
 void kbs_scratch_keep(struct kbs_scratch *s, CK_OBJECT_HANDLE object);
 
@@ -90,25 +103,59 @@ void kbs_scratch_keep(struct kbs_scratch *s, CK_OBJECT_HANDLE object);
 KBS_MUST_CHECK int kbs_object_wrap(const struct kbs_token *t, CK_OBJECT_HANDLE wrapping_key,
                                    CK_OBJECT_HANDLE key, uint8_t out[KBS_WRAPPED_MAX_BYTES],
                                    size_t *ret_len, struct kbs_error *err);
+/* The same by any mechanism, to at most `size` bytes. */
+KBS_MUST_CHECK int kbs_object_wrap_by(const struct kbs_token *t, CK_MECHANISM *mechanism,
+                                      CK_OBJECT_HANDLE wrapping_key, CK_OBJECT_HANDLE key,
+                                      uint8_t *out, size_t size, size_t *ret_len,
+                                      struct kbs_error *err);
 
-/* The token object of that class and CKA_ID. KBS_MISSING if there is none, KBS_INTERNAL if there
- * are more. */
+/*
+ * The token object of that class and CKA_ID (1 to KBS_CKA_ID_MAX_BYTES). KBS_MISSING if there is none,
+ * KBS_INTERNAL if there are more.
+ */
 KBS_MUST_CHECK int kbs_object_find(const struct kbs_token *t, CK_OBJECT_CLASS class,
-                                   const uint8_t cka_id[KBS_CKA_ID_BYTES], CK_OBJECT_HANDLE *ret,
+                                   struct kbs_span cka_id, CK_OBJECT_HANDLE *ret,
+                                   struct kbs_error *err);
+
+/* All objects that fit a template: the number of them, at most `room` handles in `ret`. */
+KBS_MUST_CHECK int kbs_object_list(const struct kbs_token *t, struct kbs_template *wanted,
+                                   CK_OBJECT_HANDLE *ret, size_t room, size_t *ret_n,
                                    struct kbs_error *err);
 
 /*
+ * Fails closed (KBS_INTERNAL) unless the object is what its template asked for: class, key type,
+ * TOKEN, SENSITIVE, EXTRACTABLE, the length where the token tells it, and for token objects PRIVATE
+ * and every usage flag. A session key that may do more than it was meant to dies with its operation;
+ * a token object does not. Where a token made a key readable against the template, CKA_SENSITIVE
+ * is set and looked at again before that is an error.
+ */
+KBS_MUST_CHECK int kbs_object_check_template(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                                             const struct kbs_template *wanted,
+                                             struct kbs_error *err);
+
+/*
  * Fails closed (KBS_INTERNAL) unless the token says CKA_SENSITIVE is true and CKA_EXTRACTABLE is
- * `extractable`: some tokens ignore what the template asked for.
+ * `extractable`.
  */
 KBS_MUST_CHECK int kbs_object_check_secret(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                                            bool extractable, struct kbs_error *err);
 
-/* The same, and that the object is the secret key with that CKA_ID: a cached handle is only a hint.
- * */
-KBS_MUST_CHECK int kbs_object_check_release_key(const struct kbs_token *t, CK_OBJECT_HANDLE object,
-                                                const uint8_t cka_id[KBS_CKA_ID_BYTES],
-                                                struct kbs_error *err);
+/*
+ * The same, and that the object is of that class and CKA_ID: a remembered handle is only a hint. An
+ * object that is another one fails as a stale handle.
+ */
+KBS_MUST_CHECK int kbs_object_check_key(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                                        CK_OBJECT_CLASS class, struct kbs_span cka_id,
+                                        bool extractable, struct kbs_error *err);
+
+/* One attribute that is a CK_BBOOL; `otherwise` where the token does not tell. */
+bool kbs_object_bool(const struct kbs_token *t, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
+                     bool otherwise);
+
+/* CKA_ID. KBS_UNPROCESSABLE if it has not 1 to KBS_CKA_ID_MAX_BYTES. */
+KBS_MUST_CHECK int kbs_object_cka_id(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                                     uint8_t ret[KBS_CKA_ID_MAX_BYTES], size_t *ret_len,
+                                     struct kbs_error *err);
 
 /* CKA_VALUE_LEN, or 0 where the token does not tell. */
 size_t kbs_object_value_len(const struct kbs_token *t, CK_OBJECT_HANDLE object);
@@ -121,20 +168,19 @@ KBS_MUST_CHECK int kbs_object_ec_point(const struct kbs_token *t, CK_OBJECT_HAND
                                        enum kbs_curve curve, struct kbs_ec_public *ret,
                                        struct kbs_error *err);
 
-/* Handles of release keys by CKA_ID: a bounded, direct-mapped table; a clash forgets the older
- * entry. */
-struct kbs_handle_cache;
-KBS_MUST_CHECK int kbs_handle_cache_new(struct kbs_handle_cache **ret, struct kbs_error *err);
-struct kbs_handle_cache *kbs_handle_cache_free(struct kbs_handle_cache *c);
-void kbs_handle_cache_clear(struct kbs_handle_cache *c);
+/* Destroys a token object and forgets every handle. */
+KBS_MUST_CHECK int kbs_object_destroy(struct kbs_token *t, CK_OBJECT_HANDLE object,
+                                      struct kbs_error *err);
 
 /*
- * The release key of that CKA_ID, checked as by kbs_object_check_release_key(), and its length in
- * bytes (0 where the token does not tell). Without C_FindObjects when the cache knows it.
+ * Handles of token objects by class and CKA_ID: a bounded, direct-mapped table in struct kbs_token; a
+ * clash forgets the older entry. *ret_new says that the handle was looked up just now, so that the
+ * caller can look closer at what it found. A remembered handle may be stale: whoever uses it sees
+ * KBS_CKR_STALE, forgets all handles and begins again.
  */
-KBS_MUST_CHECK int kbs_handle_cache_get(struct kbs_handle_cache *c, const struct kbs_token *t,
-                                        const uint8_t cka_id[KBS_CKA_ID_BYTES],
-                                        CK_OBJECT_HANDLE *ret, size_t *ret_key_bytes,
-                                        struct kbs_error *err);
+KBS_MUST_CHECK int kbs_handles_get(struct kbs_token *t, CK_OBJECT_CLASS class,
+                                   struct kbs_span cka_id, CK_OBJECT_HANDLE *ret, bool *ret_new,
+                                   struct kbs_error *err);
+void kbs_handles_forget(struct kbs_token *t);
 
 #endif

@@ -24,4 +24,9 @@ typedef struct CK_HKDF_PARAMS {
 } CK_HKDF_PARAMS;
 #endif
 
+/* ECDH1_DERIVE's one-step KDF of SP 800-56C, with SHA-256. */
+#ifndef CKD_SHA256_KDF_SP800
+#define CKD_SHA256_KDF_SP800 (0x10UL)
+#endif
+
 #endif

@@ -3,50 +3,24 @@
  * because a judge that runs an attacker's code may still order releases, but must not reach the
  * token with anything that is not a well-formed release.
  *
- * A warm release makes no C_FindObjects. A handle that went stale (the key was destroyed and made
- * anew elsewhere) empties the cache and the release is done once more from the look-up; a second
- * failure stands.
+ * Which key, how strong a rung, and under what name are the card's to say, not the order's: the order
+ * must name the card's kid and can only raise its floor.
+ *
+ * A warm release of a resident key makes no C_FindObjects and no HMAC; one of a wrapped key one
+ * C_UnwrapKey more.
  */
 #include "hsm/release.h"
 
-#include "hsm/ckr.h"
+#include "hsm/catalog.h"
 
 struct release_order {
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
-    struct kbs_ec_public tee;
-    enum kbs_locality floor;
+    struct kbs_card card;
+    struct kbs_tee_key tee;
+    enum kbs_locality floor; /* the higher of card and order */
 };
 
-static int release_tee_get(const struct kbs_wire_release *m, struct kbs_ec_public *ret,
-                           struct kbs_error *err)
+static int release_shape_check(const struct kbs_wire_release *m, struct kbs_error *err)
 {
-    enum kbs_curve curve = m->curve <= KBS_CURVE_P521 ? (enum kbs_curve)m->curve : KBS_CURVE_NONE;
-    size_t len = kbs_curve_field_bytes(curve);
-
-    if (len == 0) {
-        return kbs_fail(err, KBS_INPUT, "the TEE key is on an unknown curve");
-    }
-    if (m->x.len != len || m->y.len != len) {
-        return kbs_fail(err, KBS_INPUT, "the TEE key's coordinates are not %zu bytes", len);
-    }
-    ret->curve = curve;
-    memcpy(ret->x, m->x.p, len);
-    memcpy(ret->y, m->y.p, len);
-    return kbs_ec_public_check(ret, err);
-}
-
-static int release_order_get(const struct kbs_wire_release *m, struct release_order *ret,
-                             struct kbs_error *err)
-{
-    struct kbs_span path;
-    uint32_t version = 0;
-
-    if (m->key_id.len != KBS_KEY_ID_BYTES) {
-        return kbs_fail(err, KBS_INPUT, "the key id has %zu bytes", m->key_id.len);
-    }
-    if (!kbs_kid_split(m->kid, &path, &version) || version != m->key_version) {
-        return kbs_fail(err, KBS_INPUT, "the kid is not repo/type/tag/vN with the key's version");
-    }
     if (m->party_v.len != 32 || m->empty_context > 1) {
         return kbs_fail(err, KBS_INPUT, "the party info is malformed");
     }
@@ -57,60 +31,69 @@ static int release_order_get(const struct kbs_wire_release *m, struct release_or
     if (m->floor <= KBS_LOCALITY_NONE || m->floor >= KBS_LOCALITY_COUNT) {
         return kbs_fail(err, KBS_INPUT, "the key's floor is not a locality");
     }
-    ret->floor = (enum kbs_locality)m->floor;
-    kbs_cka_id(m->key_id.p, m->key_version, ret->cka_id);
-    return release_tee_get(m, &ret->tee, err);
-}
-
-static int release_once(struct kbs_token *t, struct kbs_handle_cache *cache,
-                        const uint8_t cka_id[KBS_CKA_ID_BYTES],
-                        const struct kbs_recipient_order *recipient, struct kbs_recipient *ret,
-                        struct kbs_error *err)
-{
-    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-    size_t key_bytes = 0;
-
-    if (kbs_handle_cache_get(cache, t, cka_id, &key, &key_bytes, err) != 0 ||
-        kbs_recipient_make(t, recipient, key, ret, err) != 0) {
-        return -1;
-    }
-    if (key_bytes != 0 && ret->wrapped_len != key_bytes + 8) {
-        return kbs_fail(err, KBS_INTERNAL, "the token wrapped a key of %zu bytes to %zu", key_bytes,
-                        ret->wrapped_len);
-    }
     return 0;
 }
 
-int kbs_release(struct kbs_token *t, const struct kbs_ladder *ladder,
-                struct kbs_handle_cache *cache, const struct kbs_wire_release *m,
-                struct kbs_answer *ret, struct kbs_error *err)
+static int release_order_get(struct kbs_token *t, struct kbs_cards *cards,
+                             const struct kbs_wire_release *m, struct release_order *ret,
+                             struct kbs_error *err)
 {
-    struct release_order order = {.floor = KBS_LOCALITY_NONE};
-    struct kbs_ladder_choice choice = {.rung = NULL};
-    struct kbs_recipient_order recipient = {.tee = &order.tee, .kid = m->kid, .salt = m->salt};
-    struct kbs_recipient made = {.wrapped_len = 0};
-    int rc;
-
-    if (release_order_get(m, &order, err) != 0 ||
-        kbs_ladder_choose(ladder, m->formats, order.tee.curve, order.floor, &choice, err) != 0) {
+    if (release_shape_check(m, err) != 0 || kbs_tee_key_get(m->tee_key, &ret->tee, err) != 0 ||
+        kbs_tee_key_check(&ret->tee, err) != 0 ||
+        kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_RELEASE, m->blob, &ret->card, err) !=
+            0) {
         return -1;
     }
-    recipient.format = choice.format;
-    recipient.derive = choice.rung->derive[choice.format];
+    if (ret->card.flags != 0) { /* fail closed: no order carries a proof of possession yet */
+        return kbs_fail(err, KBS_UNSUPPORTED,
+                        "the key asks for a proof of possession, which is not supported");
+    }
+    ret->floor = (enum kbs_locality)m->floor;
+    ret->floor = ret->card.floor > ret->floor ? ret->card.floor : ret->floor;
+    return 0;
+}
+
+int kbs_release_resident(struct kbs_token *t, const struct kbs_card *card, CK_OBJECT_HANDLE *ret,
+                         struct kbs_error *err)
+{
+    struct kbs_span cka_id = kbs_span(card->cka_id, card->cka_id_len);
+    bool is_new = false;
+
+    if (kbs_handles_get(t, CKO_SECRET_KEY, cka_id, ret, &is_new, err) != 0) {
+        return -1;
+    }
+    return kbs_object_check_key(t, *ret, CKO_SECRET_KEY, cka_id, true, err);
+}
+
+int kbs_release(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
+                const struct kbs_wire_release *m, struct kbs_answer *ret, struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct release_order order = {.floor = KBS_LOCALITY_NONE};
+    struct kbs_ladder_choice choice;
+    struct kbs_recipient_order recipient = {.tee = &order.tee, .kid = m->kid, .salt = m->salt};
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+
+    if (release_order_get(t, cards, m, &order, err) != 0 ||
+        kbs_ladder_choose(ladder, m->formats, &order.tee, order.card.bytes, order.floor, &choice,
+                          err) != 0) {
+        return -1;
+    }
     if (m->empty_context == 0) {
         recipient.party_u = m->kid;
         recipient.party_v = m->party_v;
     }
-    rc = release_once(t, cache, order.cka_id, &recipient, &made, err);
-    if (rc != 0 && kbs_ckr_class(kbs_ckr_of(err)) == KBS_CKR_STALE) {
-        kbs_handle_cache_clear(cache);
-        *err = KBS_ERROR_NONE;
-        rc = release_once(t, cache, order.cka_id, &recipient, &made, err);
-    }
-    if (rc != 0) {
+    if (order.card.storage == KBS_STORAGE_RESIDENT) {
+        if (kbs_release_resident(t, &order.card, &key, err) != 0) {
+            return -1;
+        }
+    } else if (kbs_catalog_unwrap(&scratch, order.card.wrap_version, m->blob, order.card.alg,
+                                  order.card.bytes, &key, err) != 0) {
         return -1;
     }
-    kbs_recipient_print(&ret->body, &recipient, &made);
+    if (kbs_rung_release(t, &choice, &recipient, key, order.card.bytes, &ret->body, err) != 0) {
+        return -1;
+    }
     ret->rung = choice.rung->name;
     ret->locality = choice.rung->locality;
     ret->format = choice.format;

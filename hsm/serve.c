@@ -1,194 +1,89 @@
 /*
- * One order at a time from the judge, as a closed list per duty; anything else on either channel
- * means that the peer is compromised, and the worker ends. So does the worker whose token is gone:
- * it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
+ * One order at a time from the judge, as a closed list per duty (hsm/orders.c); anything else on either
+ * channel means that the peer is compromised, and the worker ends. So does the worker whose token is
+ * gone: it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
  *
  * An operation of weight leaves a deed in the ledger, sent before its RESULT (hsm/deed.c), and does
  * not begin while the last deed is not durable.
  *
- * An error that may be the device's or the order's (GENERAL_ERROR) is settled by a self-test: if
- * the token still works, the order failed and the lane lives on. Otherwise one guest could have
- * lanes restarted at will.
+ * What a failed PKCS#11 call means is hsm/ckr.c's to say. A handle that went stale (the key was
+ * destroyed, or made anew, by another lane) empties what is remembered, and the order is done once more;
+ * no order changes anything before it can no longer fail. An error that may be the device's or the
+ * order's (GENERAL_ERROR) is settled by a self-test: if the token still works, the order failed and the
+ * lane lives on. Otherwise one guest could have lanes restarted at will.
  *
  * An order whose deadline has passed is not begun: whoever asked has given up, and a token call
  * cannot be cancelled. A call that hangs is kbsd's and the judge's business; nothing inside this
  * process can stop it.
+ *
+ * A token that leaks what its destroyed session objects held (quirk) would eat the machine's memory in
+ * days. The worker counts objects and ends between two orders, as if drained.
  */
 #include "hsm/serve.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 
 #include "base/log.h"
 #include "channel/channel.h"
 #include "hsm/ckr.h"
 #include "hsm/kcv.h"
-#include "hsm/keys.h"
-#include "hsm/release.h"
+#include "hsm/service.h"
 
-/* serve_fn: the message does not decode: the peer breaks the protocol. */
-#define SERVE_MALFORMED 1
-
-/* Fills in *deed as far as the order can be read, also when it is refused. */
-typedef int serve_fn(struct kbs_worker *w, const struct kbs_channel_msg *m, struct kbs_deed *deed,
-                     struct kbs_answer *ret, struct kbs_error *err);
-
-static void deed_key(struct kbs_deed *deed, struct kbs_span key_id, uint32_t version)
+static void serve_answer_clear(struct kbs_answer *a)
 {
-    if (key_id.len == KBS_KEY_ID_BYTES) {
-        kbs_cka_id(key_id.p, version, deed->cka_id);
-        deed->has_cka_id = true;
-    }
+    kbs_buf_clear(&a->body);
+    a->rung = "";
+    a->locality = KBS_LOCALITY_NONE;
+    a->format = KBS_FORMAT_NONE;
+    a->note[0] = '\0';
 }
 
-static int order_id_check(struct kbs_span order, struct kbs_error *err)
+/* The order's act, twice if its handles were stale. */
+static int serve_act(struct kbs_worker *w, const struct kbs_operation *operation,
+                     const union kbs_order *order, struct kbs_answer *answer, struct kbs_error *err)
 {
-    return order.len == KBS_LIMIT_ORDER_BYTES
-               ? 0
-               : kbs_fail(err, KBS_INPUT, "the order's id has %zu bytes", order.len);
-}
+    int rc = operation->act(w, order, answer, err);
 
-static int serve_release(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                         struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
-{
-    struct kbs_wire_release order;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_RELEASE, &order, err) != 0) {
-        return SERVE_MALFORMED;
+    if (rc != 0 && kbs_ckr_action(kbs_ckr_class(err, w->token.quirk)) == KBS_CKR_LOOK_AGAIN) {
+        kbs_handles_forget(&w->token);
+        serve_answer_clear(answer);
+        *err = KBS_ERROR_NONE;
+        rc = operation->act(w, order, answer, err);
     }
-    deed->op = "release";
-    deed->order = order.order;
-    deed->kid = order.kid;
-    deed_key(deed, order.key_id, order.key_version);
-    if (order_id_check(order.order, err) != 0) {
-        return -1;
-    }
-    return kbs_release(&w->token, &w->ladder, w->cache, &order, ret, err);
-}
-
-static int serve_sign_ear(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                          struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
-{
-    struct kbs_wire_sign_ear order;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_SIGN_EAR, &order, err) != 0) {
-        return SERVE_MALFORMED;
-    }
-    (void)deed; /* any number of tokens opens nothing */
-    return kbs_sign_ear(&w->signer, &w->token, &order, ret, err);
-}
-
-static int serve_generate(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                          struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
-{
-    struct kbs_wire_generate order;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_GENERATE, &order, err) != 0) {
-        return SERVE_MALFORMED;
-    }
-    deed->op = "generate";
-    deed->order = order.order;
-    if (order.purpose == KBS_PURPOSE_RELEASE) {
-        deed->kid = order.label;
-        deed_key(deed, order.key_id, order.key_version);
-    } else if (order.purpose < KBS_PURPOSE_COUNT) {
-        deed->kid = kbs_span_str(kbs_purpose_name((enum kbs_purpose)order.purpose));
-    }
-    if (order_id_check(order.order, err) != 0) {
-        return -1;
-    }
-    return kbs_keys_generate(&w->token, &order, ret, err);
-}
-
-static int serve_import(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                        struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
-{
-    struct kbs_wire_import order;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_IMPORT, &order, err) != 0) {
-        return SERVE_MALFORMED;
-    }
-    deed->op = "import";
-    deed->order = order.order;
-    deed->kid = order.label;
-    deed_key(deed, order.key_id, order.key_version);
-    if (order_id_check(order.order, err) != 0) {
-        return -1;
-    }
-    return kbs_keys_import(&w->token, &w->ladder, &order, ret, err);
-}
-
-static int serve_sign_row(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                          struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
-{
-    struct kbs_wire_sign_row order;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_SIGN_ROW, &order, err) != 0) {
-        return SERVE_MALFORMED;
-    }
-    deed->op = "sign-row";
-    deed->has_row = true;
-    kbs_sign_row_digest(order.content, deed->row);
-    return kbs_sign_row(&w->row_signer, &w->token, &order, ret, err);
-}
-
-static int serve_sign_head(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                           struct kbs_deed *deed, struct kbs_answer *ret, struct kbs_error *err)
-{
-    struct kbs_wire_sign_head order;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_SIGN_HEAD, &order, err) != 0) {
-        return SERVE_MALFORMED;
-    }
-    (void)deed; /* it would move the head; a head that is not the ledger's is found by its reader */
-    return kbs_sign_head(&w->head_signer, &w->token, &order, ret, err);
-}
-
-/* The operation lists. DESCRIBE is on both and answered by a message of its own. */
-static const struct operation {
-    enum kbs_wire_type type;
-    bool on_release_list; /* everything here is on the admin list */
-    bool has_weight;      /* leaves a deed */
-    serve_fn *serve;
-} operations[] = {
-    {KBS_WIRE_RELEASE, true, true, serve_release},
-    {KBS_WIRE_SIGN_EAR, true, false, serve_sign_ear},
-    {KBS_WIRE_GENERATE, false, true, serve_generate},
-    {KBS_WIRE_IMPORT, false, true, serve_import},
-    {KBS_WIRE_SIGN_ROW, false, true, serve_sign_row},
-    {KBS_WIRE_SIGN_HEAD, false, false, serve_sign_head},
-};
-
-static const struct operation *serve_find(enum kbs_duty duty, enum kbs_wire_type type)
-{
-    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
-        if (operations[i].type == type &&
-            (operations[i].on_release_list || duty == KBS_DUTY_ADMIN)) {
-            return &operations[i];
-        }
-    }
-    return NULL;
+    return rc;
 }
 
 /*
- * What an error means for the worker: true if it must end. Settles ambiguous errors by a self-test
- * and corrects the category that the judge will see.
+ * What an error means for the worker: true if it must end. Settles by a self-test what may be the
+ * token's fault, and corrects the category that the judge will see.
  */
 static bool serve_is_fatal(struct kbs_worker *w, struct kbs_error *err)
 {
     struct kbs_error selftest = KBS_ERROR_NONE;
-    CK_RV rv = kbs_ckr_of(err);
 
     if (err->category == KBS_UNPROCESSABLE) {
         return false; /* the caller's fault, found out by a self-test of the operation itself */
     }
-    if (kbs_ckr_class(rv) == KBS_CKR_AMBIGUOUS) {
+    switch (kbs_ckr_action(kbs_ckr_class(err, w->token.quirk))) {
+    case KBS_CKR_SELF_TEST:
+    case KBS_CKR_BLAME_BYTES: /* bytes of our own making did not open */
         if (kbs_token_selftest(&w->token, &selftest) != 0) {
             return true;
         }
         err->category = KBS_INTERNAL;
+        return false;
+    case KBS_CKR_REPLACE_WORKER:
+    case KBS_CKR_LATCH:
+        return true;
+    case KBS_CKR_NOTHING:
+    case KBS_CKR_FAIL_ORDER:
+    case KBS_CKR_LOOK_AGAIN:
+    case KBS_CKR_TRY_LATER:
+        return false;
     }
-    return kbs_ckr_is_fatal(rv);
+    return false;
 }
 
 static int serve_result(struct kbs_worker *w, const struct kbs_frame *frame,
@@ -202,6 +97,7 @@ static int serve_result(struct kbs_worker *w, const struct kbs_frame *frame,
     };
 
     if (failure->category == KBS_OK) {
+        result.detail = kbs_span_str(answer->note);
         result.rung = kbs_span_str(answer->rung);
         result.locality = (uint8_t)answer->locality;
         result.format = (uint8_t)answer->format;
@@ -214,7 +110,7 @@ static int serve_result(struct kbs_worker *w, const struct kbs_frame *frame,
                             kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
 }
 
-/* The deed, as soon as the operation is over and before anybody else knows. */
+/* The deed of an order, when it is over and before anybody else knows. */
 static int serve_deed(struct kbs_worker *w, const struct kbs_deed *deed,
                       const struct kbs_answer *answer, const struct kbs_error *failure,
                       struct kbs_error *err)
@@ -227,39 +123,55 @@ static int serve_deed(struct kbs_worker *w, const struct kbs_deed *deed,
     return kbs_deeds_send(&w->deeds, deed, &outcome, err);
 }
 
-static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
-                       const struct operation *operation, struct kbs_error *err)
+/* Does the order, or refuses it; what came of it is in *failure. True if the worker must end. */
+static bool serve_do(struct kbs_worker *w, const struct kbs_frame *frame,
+                     const struct kbs_operation *operation, const union kbs_order *order,
+                     struct kbs_deed *deed, struct kbs_answer *answer, struct kbs_error *failure)
 {
+    bool fatal = false;
+
+    if (frame->deadline_ns <= kbs_clock_mono_ns()) {
+        (void)kbs_fail(failure, KBS_DEADLINE,
+                       "the order's deadline had passed before it was begun");
+        return false;
+    }
+    if (operation->deed != NULL && kbs_deeds_settle(&w->deeds, failure) != 0) {
+        return failure->category == KBS_TOKEN_DOWN;
+    }
+    if (operation->deed != NULL) {
+        deed->op = operation->deed;
+        operation->describe(order, deed);
+    }
+    if (deed->op != NULL && !deed->has_row && deed->order.len != KBS_LIMIT_ORDER_BYTES) {
+        (void)kbs_fail(failure, KBS_INPUT, "the order's id has %zu bytes", deed->order.len);
+    } else if (serve_act(w, operation, order, answer, failure) != 0) {
+        fatal = serve_is_fatal(w, failure);
+    }
+    if (w->token.destroy_failures > 0) {
+        fatal = true;
+        (void)kbs_fail(failure, KBS_TOKEN_DOWN, "a session object could not be destroyed");
+    }
+    if (fatal) {
+        failure->category = KBS_TOKEN_DOWN;
+    }
+    return fatal;
+}
+
+static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
+                       const struct kbs_operation *operation, struct kbs_error *err)
+{
+    union kbs_order order;
     struct kbs_answer answer = KBS_ANSWER;
     struct kbs_deed deed = {.op = NULL};
     struct kbs_error deed_err = KBS_ERROR_NONE;
     struct kbs_error failure = KBS_ERROR_NONE;
-    bool fatal = false;
-    int rc = 0;
+    bool fatal;
+    int rc;
 
-    if (m->frame.deadline_ns <= kbs_clock_mono_ns()) {
-        (void)kbs_fail(&failure, KBS_DEADLINE,
-                       "the order's deadline had passed before it was begun");
-    } else if (operation->has_weight && kbs_deeds_settle(&w->deeds, &failure) != 0) {
-        fatal = failure.category == KBS_TOKEN_DOWN;
-    } else {
-        rc = operation->serve(w, m, &deed, &answer, &failure);
+    if (kbs_channel_msg_decode(m, operation->type, &order, err) != 0) {
+        return -1; /* the peer breaks the protocol */
     }
-    if (rc == SERVE_MALFORMED) {
-        kbs_buf_deinit(&answer.body);
-        *err = failure;
-        return -1;
-    }
-    if (rc != 0) {
-        fatal = serve_is_fatal(w, &failure);
-    }
-    if (w->token.destroy_failures > 0) {
-        fatal = true;
-        (void)kbs_fail(&failure, KBS_TOKEN_DOWN, "a session object could not be destroyed");
-    }
-    if (fatal) {
-        failure.category = KBS_TOKEN_DOWN;
-    }
+    fatal = serve_do(w, &m->frame, operation, &order, &deed, &answer, &failure);
     if (serve_deed(w, &deed, &answer, &failure, &deed_err) != 0) {
         fatal = true;
         failure = deed_err;
@@ -275,38 +187,53 @@ static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
     return rc;
 }
 
-/* The uncompressed point of a service key, or nothing where there is none. */
-static int serve_service_point(struct kbs_worker *w, enum kbs_purpose purpose, struct kbs_buf *out,
-                               struct kbs_error *err)
-{
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
-    uint8_t bytes[KBS_EC_POINT_MAX_BYTES];
-    struct kbs_ec_public point;
-    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+/* ---- DESCRIBE ---- */
 
-    kbs_keys_service_id(purpose, cka_id);
-    if (kbs_object_find(&w->token, CKO_PUBLIC_KEY, cka_id, &object, err) != 0) {
-        if (err->category != KBS_MISSING) {
-            return -1;
-        }
-        *err = KBS_ERROR_NONE;
-        return 0;
-    }
-    if (kbs_object_ec_point(&w->token, object, KBS_CURVE_P256, &point, err) != 0) {
+/* The public keys that a judge publishes or verifies with. */
+struct serve_points {
+    struct kbs_buf sign;
+    struct kbs_buf import;
+    struct kbs_buf row;
+    struct kbs_buf head;
+    struct kbs_buf seal;
+};
+
+static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32_t seal_version,
+                            struct kbs_error *err)
+{
+    struct kbs_token *t = &w->token;
+
+    if (kbs_service_point(t, KBS_PURPOSE_SIGN_TOKEN, 1, &p->sign, err) != 0 ||
+        kbs_service_point(t, KBS_PURPOSE_IMPORT, 1, &p->import, err) != 0 ||
+        kbs_service_point(t, KBS_PURPOSE_SIGN_ROW, 1, &p->row, err) != 0 ||
+        kbs_service_point(t, KBS_PURPOSE_SIGN_HEAD, 1, &p->head, err) != 0) {
         return -1;
     }
-    kbs_buf_put(out, bytes, kbs_ec_point_put(&point, bytes));
-    return kbs_buf_check(out, "a public key", err);
+    return seal_version == 0
+               ? 0
+               : kbs_service_point(t, KBS_PURPOSE_SEAL, seal_version, &p->seal, err);
+}
+
+static void serve_points_deinit(struct serve_points *p)
+{
+    kbs_buf_deinit(&p->sign);
+    kbs_buf_deinit(&p->import);
+    kbs_buf_deinit(&p->row);
+    kbs_buf_deinit(&p->head);
+    kbs_buf_deinit(&p->seal);
 }
 
 static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
                           struct kbs_error *err)
 {
-    struct kbs_buf rungs = KBS_BUF(256);
-    struct kbs_buf sign = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
-    struct kbs_buf import = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
-    struct kbs_buf row = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
-    struct kbs_buf head = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
+    struct serve_points points = {
+        .sign = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+        .import = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+        .row = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+        .head = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+        .seal = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+    };
+    struct kbs_buf rungs = KBS_BUF(512);
     struct kbs_wire_list_builder list = {.buf = &rungs};
     struct kbs_wire_described described = {
         .manufacturer = kbs_span_str(w->token.manufacturer),
@@ -321,31 +248,31 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
             kbs_wire_list_add(&list, kbs_span_str(kbs_rungs[i].name));
         }
     }
-    if (serve_service_point(w, KBS_PURPOSE_SIGN_TOKEN, &sign, err) == 0 &&
-        serve_service_point(w, KBS_PURPOSE_IMPORT, &import, err) == 0 &&
-        serve_service_point(w, KBS_PURPOSE_SIGN_ROW, &row, err) == 0 &&
-        serve_service_point(w, KBS_PURPOSE_SIGN_HEAD, &head, err) == 0) {
+    if (kbs_service_newest(&w->token, KBS_PURPOSE_SEAL, &described.seal_version, err) == 0 &&
+        kbs_service_newest(&w->token, KBS_PURPOSE_WRAP_CATALOG, &described.wrap_version, err) ==
+            0 &&
+        serve_points_get(w, &points, described.seal_version, err) == 0) {
         described.rungs = kbs_wire_list_done(&list);
-        described.sign_public = kbs_buf_span(&sign);
-        described.import_public = kbs_buf_span(&import);
-        described.row_public = kbs_buf_span(&row);
-        described.head_public = kbs_buf_span(&head);
+        described.sign_public = kbs_buf_span(&points.sign);
+        described.import_public = kbs_buf_span(&points.import);
+        described.row_public = kbs_buf_span(&points.row);
+        described.head_public = kbs_buf_span(&points.head);
+        described.seal_public = kbs_buf_span(&points.seal);
         rc = kbs_channel_send(w->judge_fd, KBS_WIRE_DESCRIBED, frame->id, &described, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     }
     kbs_buf_deinit(&rungs);
-    kbs_buf_deinit(&sign);
-    kbs_buf_deinit(&import);
-    kbs_buf_deinit(&row);
-    kbs_buf_deinit(&head);
+    serve_points_deinit(&points);
     return rc;
 }
+
+/* ---- the loop ---- */
 
 /* One message from the judge. 0, KBS_CHANNEL_EOF, or -1. */
 static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     int rc = kbs_channel_recv(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
-    const struct operation *operation;
+    const struct kbs_operation *operation;
 
     if (rc != 0) {
         return rc;
@@ -353,12 +280,24 @@ static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct k
     if (m->frame.type == KBS_WIRE_DESCRIBE) {
         return serve_describe(w, &m->frame, err);
     }
-    operation = serve_find(w->duty, m->frame.type);
+    operation = kbs_operation_find(w->duty, m->frame.type);
     if (operation == NULL) {
         return kbs_fail(err, KBS_DENIED, "the judge sent %s, which is not on the list of duty %s",
                         kbs_wire_type_name(m->frame.type), kbs_duty_name(w->duty));
     }
     return serve_order(w, m, operation, err);
+}
+
+/* True when a leaking token has made as many objects as one worker may. */
+static bool serve_is_used_up(const struct kbs_worker *w)
+{
+    if (!w->token.quirk->leaks_objects || w->token.objects_made < KBS_LIMIT_TOKEN_OBJECTS) {
+        return false;
+    }
+    kbs_log(KBS_LOG_INFO, "recycled",
+            "objects=%" PRIu64 " reason=\"this token keeps memory of every session object\"",
+            w->token.objects_made);
+    return true;
 }
 
 /* One message from kbsd. KBS_CHANNEL_EOF also for DRAIN: nothing is in flight between two orders.
@@ -395,6 +334,9 @@ int kbs_serve(struct kbs_worker *w, struct kbs_error *err)
             rc = kbs_deeds_read(&w->deeds, err);
         } else {
             rc = serve_judge(w, &m, err);
+            if (rc == 0 && serve_is_used_up(w)) {
+                rc = KBS_CHANNEL_EOF;
+            }
         }
     }
     if (rc == KBS_CHANNEL_EOF && kbs_deeds_settle(&w->deeds, err) != 0) {

@@ -12,7 +12,7 @@
 #include "hsm/sign.h"
 
 #include "hsm/ckr.h"
-#include "hsm/keys.h"
+#include "hsm/service.h"
 #include "jose/write/jose.h"
 
 #define SIGN_ES256_BYTES KBS_ES256_BYTES
@@ -40,7 +40,6 @@ static int sign_digest(const struct kbs_token *t, CK_OBJECT_HANDLE key,
 
 int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t, struct kbs_error *err)
 {
-    uint8_t cka_id[KBS_CKA_ID_BYTES];
     uint8_t digest[KBS_SHA256_BYTES];
     uint8_t signature[SIGN_ES256_BYTES];
     CK_OBJECT_HANDLE public_key = CK_INVALID_HANDLE;
@@ -48,11 +47,9 @@ int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t, struct kbs_e
     if (signer->ready) {
         return 0;
     }
-    kbs_keys_service_id(signer->purpose, cka_id);
     kbs_sha256(KBS_SPAN_LIT("kbs-hsm start-up check"), digest);
-    if (kbs_object_find(t, CKO_PRIVATE_KEY, cka_id, &signer->private_key, err) != 0 ||
-        kbs_object_find(t, CKO_PUBLIC_KEY, cka_id, &public_key, err) != 0 ||
-        kbs_object_check_secret(t, signer->private_key, false, err) != 0 ||
+    if (kbs_service_find(t, CKO_PRIVATE_KEY, signer->purpose, 1, &signer->private_key, err) != 0 ||
+        kbs_service_find(t, CKO_PUBLIC_KEY, signer->purpose, 1, &public_key, err) != 0 ||
         kbs_object_ec_point(t, public_key, KBS_CURVE_P256, &signer->public_key, err) != 0 ||
         kbs_ec_public_check(&signer->public_key, err) != 0 ||
         sign_digest(t, signer->private_key, digest, signature, err) != 0) {

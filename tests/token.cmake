@@ -9,6 +9,42 @@ foreach(token IN ITEMS softhsm nss)
         TIMEOUT 300
         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
     add_dependencies(token-${token} kbs-token)
+    kbs_test(token-secret-${token}
+        SOURCES token/test_secret.c token/harness.c
+        LINKS kbs_hsm kbs_jose_read kbs_cose_read
+        ARGS ${token}
+        LABELS token
+        TIMEOUT 300
+        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+    add_dependencies(token-secret-${token} kbs-token)
+endforeach()
+
+# A module that can more, or less, than the real one behind it; and the ladder, with and without it.
+add_library(token_more MODULE token/more.c)
+kbs_target_defaults(token_more)
+target_link_libraries(token_more PRIVATE kbs_agree kbs_dep_p11kit ${CMAKE_DL_LIBS})
+set_target_properties(token_more PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+foreach(token IN ITEMS softhsm nss)
+    kbs_test(token-ladder-${token}
+        SOURCES token/test_ladder.c token/harness.c
+        LINKS kbs_hsm kbs_jose_read kbs_cose_read
+        ARGS ${token}
+        LABELS token
+        TIMEOUT 300
+        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+    add_dependencies(token-ladder-${token} token_more)
+endforeach()
+
+# The orders of a key's life, in both storages.
+foreach(token IN ITEMS softhsm nss)
+    kbs_test(token-custody-${token}
+        SOURCES token/test_custody.c token/harness.c
+        LINKS kbs_hsm kbs_jose_read kbs_cose_read
+        ARGS ${token}
+        LABELS token
+        TIMEOUT 300
+        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+    add_dependencies(token-custody-${token} kbs-token)
 endforeach()
 
 # The same worker behind a module that fails and lies on demand.

@@ -49,12 +49,40 @@ KBS_MUST_CHECK int kbs_agree_wrap(struct kbs_span kek, struct kbs_span key, uint
 KBS_MUST_CHECK int kbs_agree_unwrap(struct kbs_span kek, struct kbs_span wrapped,
                                     struct kbs_secret **ret_key, struct kbs_error *err);
 
+/* An RSA private key in OpenSSL; opaque, freed with kbs_agree_rsa_free(NULL is fine). */
+struct kbs_agree_rsa;
+
+/* bits: 2048 to 4096, a multiple of 8. */
+KBS_MUST_CHECK int kbs_agree_rsa_generate(unsigned int bits, struct kbs_agree_rsa **ret,
+                                          struct kbs_error *err);
 /*
- * RSA-OAEP (RFC 8017 section 7.1) with MGF1 of the same hash and an empty label, as JOSE has it: SHA-256 for
- * RSA-OAEP-256, SHA-1 for RSA-OAEP. `out` has room for the modulus' length.
+ * The same of three primes, in a fraction of the time: only for keys that protect nothing, such as
+ * those of a probe. Whoever encrypts to it cannot tell.
+ */
+KBS_MUST_CHECK int kbs_agree_rsa_generate_quick(unsigned int bits, struct kbs_agree_rsa **ret,
+                                                struct kbs_error *err);
+/* PEM (PKCS#8 or PKCS#1), unencrypted. KBS_INPUT, KBS_UNPROCESSABLE for its size. */
+KBS_MUST_CHECK int kbs_agree_rsa_from_pem(struct kbs_span pem, struct kbs_agree_rsa **ret,
+                                          struct kbs_error *err);
+/* Unencrypted PKCS#8 PEM into a secret. Returns owned. */
+KBS_MUST_CHECK int kbs_agree_rsa_to_pem(const struct kbs_agree_rsa *key, struct kbs_secret **ret,
+                                        struct kbs_error *err);
+struct kbs_agree_rsa *kbs_agree_rsa_free(struct kbs_agree_rsa *key);
+/* The public half. Returns borrowed. */
+const struct kbs_rsa_public *kbs_agree_rsa_public(const struct kbs_agree_rsa *key);
+
+/*
+ * RSA-OAEP (RFC 8017 section 7.1) with MGF1 of the same hash and an empty label, as JOSE has it:
+ * SHA-256 for RSA-OAEP-256, SHA-1 for RSA-OAEP. `out` has room for the modulus' length.
+ * KBS_UNPROCESSABLE if the key is refused or too short for the text.
  */
 KBS_MUST_CHECK int kbs_agree_oaep_encrypt(const struct kbs_tee_key *key, struct kbs_span plain,
                                           uint8_t *out, size_t *ret_len, struct kbs_error *err);
+
+/* The reverse, with the hash of `alg`; KBS_UNPROCESSABLE if it does not open. Returns owned. */
+KBS_MUST_CHECK int kbs_agree_oaep_decrypt(const struct kbs_agree_rsa *key, enum kbs_tee_alg alg,
+                                          struct kbs_span ciphertext, struct kbs_secret **ret,
+                                          struct kbs_error *err);
 
 #define KBS_GCM_IV_BYTES 12
 #define KBS_GCM_TAG_BYTES 16
@@ -70,5 +98,7 @@ KBS_MUST_CHECK int kbs_agree_gcm_open(struct kbs_span cek, const uint8_t iv[KBS_
 
 /* Key check value: the first 4 bytes of HMAC-SHA-256(key, "kbs-kcv"). */
 void kbs_agree_kcv(struct kbs_span key, uint8_t ret[4]);
+/* The same by AES-CMAC (SP 800-38B), for keys of 16, 24 or 32 bytes. */
+KBS_MUST_CHECK int kbs_agree_kcv_cmac(struct kbs_span key, uint8_t ret[4], struct kbs_error *err);
 
 #endif

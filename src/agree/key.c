@@ -4,9 +4,7 @@
  * Two things go wrong in software ECDH: a peer's point that is not on the curve, and a private key
  * that ends up in pageable memory. The first is met here by kbs_ec_public_check() before OpenSSL
  * sees the point, so OpenSSL's own (and slower) check is switched off in the derivation; the second
- * by OpenSSL itself, which holds the scalars of EC keys in secure bignums, and by the secure memory
- * BIO for PEM on the way out. PEM on the way in is decoded in OpenSSL's ordinary buffers, which it
- * cleanses: only the command-line tools and tests read keys from files, the service never does.
+ * by OpenSSL itself, which holds the scalars of EC keys in secure bignums (PEM: see pem.c).
  *
  * Invariant: a struct kbs_agree_key holds a consistent pair on one of our named curves. A PKCS#8
  * file may carry a public key that does not belong to its private key; accepting one would tell the
@@ -16,29 +14,19 @@
 #define OPENSSL_NO_DEPRECATED
 #include "agree/agree.h"
 
-#include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
-#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
-#include <openssl/pem.h>
+
+#include "agree/pem.h"
 
 struct kbs_agree_key {
     EVP_PKEY *pkey;
     struct kbs_ec_public pub;
 };
-
-/* Without the heap OpenSSL would put scalars into ordinary memory, and say nothing. */
-static int heap_check(struct kbs_error *err)
-{
-    if (!CRYPTO_secure_malloc_initialized()) {
-        return kbs_fail(err, KBS_INTERNAL, "the secure heap is not set up");
-    }
-    return 0;
-}
 
 static int curve_of(EVP_PKEY *pkey, enum kbs_curve *ret, struct kbs_error *err)
 {
@@ -79,18 +67,6 @@ static int coordinate(EVP_PKEY *pkey, const char *name, uint8_t *out, size_t len
     return 0;
 }
 
-static int pair_check(EVP_PKEY *pkey, struct kbs_error *err)
-{
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
-    int ok = ctx != NULL && EVP_PKEY_check(ctx) == 1;
-
-    EVP_PKEY_CTX_free(ctx);
-    if (!ok) {
-        return kbs_fail_openssl(err, KBS_INPUT, "the private key is not a valid pair");
-    }
-    return 0;
-}
-
 /* Takes pkey, also on failure. A pair from outside is checked, once it is known to be on a small
  * curve. */
 static int key_new(EVP_PKEY *pkey, bool foreign, struct kbs_agree_key **ret, struct kbs_error *err)
@@ -103,7 +79,8 @@ static int key_new(EVP_PKEY *pkey, bool foreign, struct kbs_agree_key **ret, str
         return kbs_fail_openssl(err, KBS_INTERNAL, "no memory for an EC key");
     }
     key->pkey = pkey;
-    if (curve_of(pkey, &key->pub.curve, err) < 0 || (foreign && pair_check(pkey, err) < 0)) {
+    if (curve_of(pkey, &key->pub.curve, err) < 0 ||
+        (foreign && kbs_agree_pair_check(pkey, err) < 0)) {
         goto fail;
     }
     len = kbs_curve_field_bytes(key->pub.curve);
@@ -128,7 +105,7 @@ int kbs_agree_key_generate(enum kbs_curve curve, struct kbs_agree_key **ret, str
     if (kbs_curve_field_bytes(curve) == 0) {
         return kbs_fail(err, KBS_INTERNAL, "no such curve");
     }
-    if (heap_check(err) < 0) {
+    if (kbs_agree_heap_check(err) < 0) {
         return -1;
     }
     ERR_clear_error();
@@ -140,38 +117,13 @@ int kbs_agree_key_generate(enum kbs_curve curve, struct kbs_agree_key **ret, str
     return key_new(pkey, false, ret, err);
 }
 
-/* Encrypted PEM is refused instead of asking on the terminal. */
-static int no_passphrase(char *buf, int size, int writing, void *arg)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)arg;
-    return -1;
-}
-
 int kbs_agree_key_from_pem(struct kbs_span pem, struct kbs_agree_key **ret, struct kbs_error *err)
 {
-    EVP_PKEY *pkey;
-    BIO *bio;
+    EVP_PKEY *pkey = NULL;
 
     *ret = NULL;
-    if (pem.len == 0 || pem.len > KBS_LIMIT_KEY_PEM_BYTES) {
-        return kbs_fail(err, KBS_INPUT, "a private key in PEM is 1 to %d bytes",
-                        KBS_LIMIT_KEY_PEM_BYTES);
-    }
-    if (heap_check(err) < 0) {
+    if (kbs_agree_pem_read(pem, &pkey, err) < 0) {
         return -1;
-    }
-    ERR_clear_error();
-    bio = BIO_new_mem_buf(pem.p, (int)pem.len);
-    if (bio == NULL) {
-        return kbs_fail_openssl(err, KBS_INTERNAL, "no memory to read PEM");
-    }
-    pkey = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
-    BIO_free(bio);
-    if (pkey == NULL) {
-        return kbs_fail_openssl(err, KBS_INPUT, "not an unencrypted private key in PEM");
     }
     return key_new(pkey, true, ret, err);
 }
@@ -179,33 +131,7 @@ int kbs_agree_key_from_pem(struct kbs_span pem, struct kbs_agree_key **ret, stru
 int kbs_agree_key_to_pem(const struct kbs_agree_key *key, struct kbs_secret **ret,
                          struct kbs_error *err)
 {
-    BIO *bio;
-    char *text = NULL;
-    long len;
-    int rc = -1;
-
-    *ret = NULL;
-    ERR_clear_error();
-    bio = BIO_new(BIO_s_secmem());
-    if (bio == NULL ||
-        PEM_write_bio_PKCS8PrivateKey(bio, key->pkey, NULL, NULL, 0, NULL, NULL) != 1) {
-        (void)kbs_fail_openssl(err, KBS_INTERNAL, "writing a private key as PEM");
-        goto out;
-    }
-    len = BIO_get_mem_data(bio, &text);
-    if (len <= 0 || text == NULL) {
-        (void)kbs_fail(err, KBS_INTERNAL, "an empty private key in PEM");
-        goto out;
-    }
-    if (kbs_secret_new((size_t)len, ret, err) < 0) {
-        goto out;
-    }
-    memcpy(kbs_secret_bytes(*ret), text, (size_t)len);
-    rc = 0;
-
-out:
-    BIO_free(bio); /* clears its secure buffer */
-    return rc;
+    return kbs_agree_pem_write(key->pkey, ret, err);
 }
 
 struct kbs_agree_key *kbs_agree_key_free(struct kbs_agree_key *key)

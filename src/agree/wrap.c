@@ -1,5 +1,5 @@
 /*
- * AES Key Wrap and the key check value.
+ * AES Key Wrap and the key check values.
  *
  * OpenSSL's EVP interface to RFC 3394 is a stream cipher in shape only: it takes the whole input in
  * one update, returns success and zero bytes for an empty input, and with it an "authenticated"
@@ -12,11 +12,16 @@
 #define OPENSSL_NO_DEPRECATED
 #include "agree/agree.h"
 
+#include <stdio.h>
+
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 #include "base/digest.h"
 
+#define CMAC_BYTES 16
 #define KEK_BYTES 32
 #define BLOCK_BYTES 8 /* one semiblock: the unit of RFC 3394, and what wrapping adds */
 #define KCV_BYTES 4
@@ -117,4 +122,36 @@ void kbs_agree_kcv(struct kbs_span key, uint8_t ret[KCV_BYTES])
     kbs_hmac_sha256(key, KBS_SPAN_LIT("kbs-kcv"), mac);
     memcpy(ret, mac, KCV_BYTES);
     kbs_cleanse(mac, sizeof(mac));
+}
+
+int kbs_agree_kcv_cmac(struct kbs_span key, uint8_t ret[KCV_BYTES], struct kbs_error *err)
+{
+    static const uint8_t text[] = {'k', 'b', 's', '-', 'k', 'c', 'v'};
+    char cipher[] = "AES-128-CBC";
+    OSSL_PARAM params[2] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_CIPHER, cipher, 0),
+                            OSSL_PARAM_construct_end()};
+    uint8_t mac[CMAC_BYTES];
+    size_t len = 0;
+    EVP_MAC *fetched;
+    EVP_MAC_CTX *ctx;
+    int ok;
+
+    if (key.len != 16 && key.len != 24 && key.len != 32) {
+        return kbs_fail(err, KBS_INPUT, "AES-CMAC with a key of %zu bytes", key.len);
+    }
+    (void)snprintf(cipher, sizeof(cipher), "AES-%zu-CBC", 8 * key.len);
+    ERR_clear_error();
+    fetched = EVP_MAC_fetch(NULL, "CMAC", NULL);
+    ctx = EVP_MAC_CTX_new(fetched); /* NULL for a NULL fetched */
+    ok = ctx != NULL && EVP_MAC_init(ctx, key.p, key.len, params) == 1 &&
+         EVP_MAC_update(ctx, text, sizeof(text)) == 1 &&
+         EVP_MAC_final(ctx, mac, &len, sizeof(mac)) == 1 && len == sizeof(mac);
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_free(fetched);
+    if (!ok) {
+        return kbs_fail_openssl(err, KBS_INTERNAL, "AES-CMAC");
+    }
+    memcpy(ret, mac, KCV_BYTES);
+    kbs_cleanse(mac, sizeof(mac));
+    return 0;
 }

@@ -97,7 +97,7 @@ static int accept_record(struct kbs_call *call, const struct kbs_admin *admin, u
 int kbs_api_admin_store_accept(struct kbs_call *call, struct kbs_error *err)
 {
     struct kbs_standing *s = &call->api->standing;
-    struct kbs_store_mutation m = {.key = NULL};
+    struct kbs_store_mutation m = {.rows = NULL};
     const struct kbs_admin *admin = NULL;
     uint64_t sequence = 0;
 
@@ -107,7 +107,7 @@ int kbs_api_admin_store_accept(struct kbs_call *call, struct kbs_error *err)
     }
     m.from_epoch = s->store.epoch;
     m.epoch.epoch = s->ledger_epoch + 1;
-    if (kbs_store_manifest(call->api->store, m.epoch.manifest, err) != 0 ||
+    if (kbs_store_manifest(call->api->store, NULL, m.epoch.manifest, NULL, err) != 0 ||
         accept_record(call, admin, sequence, &m, err) != 0 ||
         kbs_epoch_commit(call->api, &m, err) != 0 || kbs_epoch_check(call->api, err) != 0) {
         return -1;

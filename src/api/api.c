@@ -70,6 +70,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
     api->duty = setup->duty;
+    api->production = setup->production;
     api->allow_sample = setup->allow_sample;
     api->session_s = setup->session_s;
     api->token_s = setup->token_s;
@@ -94,6 +95,9 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     if (kbs_epoch_check(api, err) != 0) {
         (void)kbs_api_free(api);
         return -1;
+    }
+    if (api->duty == KBS_DUTY_ADMIN) {
+        kbs_due_look(api);
     }
     (void)snprintf(api->description, sizeof(api->description), "token %s %s %s, class %s",
                    api->token.manufacturer, api->token.model, api->token.serial,

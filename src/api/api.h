@@ -14,6 +14,7 @@ struct kbs_api;
 /* What a judge knows before its first request. */
 struct kbs_api_setup {
     enum kbs_duty duty;
+    bool production;                        /* plaintext secrets are refused */
     bool allow_sample;                      /* "sample" evidence proves nothing */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */
@@ -46,9 +47,9 @@ KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
                                             uint64_t deadline_ns, struct kbs_wire_response *ret);
 
 /*
- * The admin lane's own work between requests: a signed head of the ledger every so often. First the
- * milliseconds until there is some (-1: never); then what is due, with the status as of
- * kbs_api_handle().
+ * The admin lane's own work between requests: a signed head of the ledger every so often, keys that
+ * were to be destroyed by now. First the milliseconds until there is some (-1: never); then what is
+ * due, with the status as of kbs_api_handle().
  */
 int kbs_api_wait_ms(const struct kbs_api *api);
 KBS_MUST_CHECK enum kbs_exit kbs_api_tick(struct kbs_api *api);

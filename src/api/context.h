@@ -34,6 +34,11 @@ struct kbs_token_facts {
     bool has_head;
     struct kbs_ec_public head; /* signs heads of the ledger */
     char head_kid[KBS_API_THUMBPRINT_BYTES];
+    bool has_seal;
+    struct kbs_ec_public seal; /* secrets are sealed to it */
+    char seal_kid[KBS_API_THUMBPRINT_BYTES];
+    uint32_t seal_version; /* the newest ones; 0 if there is none */
+    uint32_t wrap_version;
 };
 
 /* The channel to kbs-audit: at most one record waits for its ACK. */
@@ -73,6 +78,7 @@ struct kbs_answer {
 
 struct kbs_api {
     enum kbs_duty duty;
+    bool production;
     bool allow_sample;
     char issuer[256];
     uint32_t session_s;
@@ -93,6 +99,8 @@ struct kbs_api {
     struct kbs_record *owed; /* a release that could not be recorded; owned (ledger.c) */
     uint64_t head_signed;    /* number of the newest `head` record */
     uint64_t head_due_ns;
+    int64_t destroy_at_s;      /* when the next key is to be destroyed; 0: none is (due.c) */
+    uint64_t destroy_retry_ns; /* not before that, after one that failed */
     struct kbs_answer answer;
     char description[256];
 };
@@ -116,10 +124,28 @@ kbs_handler kbs_api_key_release;    /* key.c */
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
-kbs_handler kbs_api_admin_key_create;
 kbs_handler kbs_api_admin_key_show;
+kbs_handler kbs_api_admin_key_create; /* admin_key_new.c */
 kbs_handler kbs_api_admin_key_import;
-kbs_handler kbs_api_admin_import_key;
+kbs_handler kbs_api_admin_key_adopt;
+kbs_handler kbs_api_admin_key_rotate;
+kbs_handler kbs_api_admin_key_policy; /* admin_key_state.c */
+kbs_handler kbs_api_admin_key_disable;
+kbs_handler kbs_api_admin_key_enable;
+kbs_handler kbs_api_admin_key_destroy;
+kbs_handler kbs_api_admin_key_undo;
+kbs_handler kbs_api_admin_wrapping_show; /* admin_wrapping.c */
+kbs_handler kbs_api_admin_wrapping_rotate;
+kbs_handler kbs_api_admin_wrapping_rewrap;
+kbs_handler kbs_api_admin_wrapping_destroy;
+kbs_handler kbs_api_admin_import_key; /* admin_token.c */
+kbs_handler kbs_api_admin_token_caps;
+kbs_handler kbs_api_resource;       /* resource.c */
+kbs_handler kbs_api_admin_seal_key; /* admin_secrets.c */
+kbs_handler kbs_api_admin_secret_list;
+kbs_handler kbs_api_admin_secret_show;
+kbs_handler kbs_api_admin_secret_set;
+kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_store_show; /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
 
@@ -214,10 +240,125 @@ KBS_MUST_CHECK int kbs_epoch_gate(struct kbs_api *api, struct kbs_error *err);
 /* After a row was read: KBS_BUSY if the store went back, or the row is from its future. */
 KBS_MUST_CHECK int kbs_epoch_of_row(struct kbs_api *api, const struct kbs_key *key,
                                     struct kbs_error *err);
-/* Signs the epoch's row and commits, with `m->key` or alone. m->from_epoch and m->epoch.epoch and
- * .manifest are filled in. */
+/*
+ * Fills in m->epoch.manifest: the chain over all rows as m will leave them. KBS_BUSY, and no key is
+ * served from then on, if the rows that are there are not those of the store's epoch.
+ */
+KBS_MUST_CHECK int kbs_epoch_advance(struct kbs_api *api, struct kbs_store_mutation *m,
+                                     struct kbs_error *err);
+/*
+ * Signs the epoch's row and commits. m->from_epoch, m->epoch.epoch and .manifest are filled in, and
+ * the rows are signed.
+ */
 KBS_MUST_CHECK int kbs_epoch_commit(struct kbs_api *api, struct kbs_store_mutation *m,
                                     struct kbs_error *err);
+
+/* ---- mutation.c: one change of the catalog, in this order of calls ---- */
+
+struct kbs_mutation {
+    struct kbs_api *api;
+    struct kbs_call *call;         /* NULL: the lane's own work */
+    const char *kind;              /* of its records; static */
+    const struct kbs_admin *admin; /* whose request it is; NULL: of the one that `request` is of */
+    uint64_t sequence;
+    struct kbs_span request;   /* the JWS that allows it */
+    const struct kbs_key *key; /* what it is about, for its records; NULL: a wrapping key */
+    uint32_t wrap_version;     /* of that */
+    bool has_order;            /* the token has one thing to do; its order is named so */
+    uint8_t order[KBS_LIMIT_ORDER_BYTES];
+    uint64_t epoch;  /* begin fills in */
+    uint64_t intent; /* number of the intent, once it is there */
+};
+
+/*
+ * The store is the ledger's, a mutation that a crash left open is closed, epoch and order are chosen. Whatever
+ * the mutation depends on is read after this. KBS_UNSUPPORTED without a sign-row key, KBS_BUSY.
+ */
+KBS_MUST_CHECK int kbs_mutation_begin(struct kbs_mutation *m, struct kbs_error *err);
+/* What every record of it begins with. The caller adds to it. */
+void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase,
+                         struct kbs_record *ret);
+/* Appends the intent and frees the record. From here on one of the three ends below follows. */
+KBS_MUST_CHECK int kbs_mutation_intent(struct kbs_mutation *m, struct kbs_record *r,
+                                       struct kbs_error *err);
+/* kbs_token_order(), within the request's deadline if there is a request. */
+KBS_MUST_CHECK int kbs_mutation_order(struct kbs_mutation *m, enum kbs_wire_type type,
+                                      const void *order, struct kbs_wire_result *ret,
+                                      struct kbs_error *err);
+/* Signs the rows, which are put in order, and commits them with the epoch. */
+KBS_MUST_CHECK int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_row *rows,
+                                       size_t count, bool erase, struct kbs_error *err);
+/* End: the outcome `done`, in a record that the caller has filled in and that is freed. */
+KBS_MUST_CHECK int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r,
+                                     struct kbs_error *err);
+/* End: nothing was committed. Keeps the cause unless its record fails. Always -1. */
+int kbs_mutation_failed(struct kbs_mutation *m, const char *outcome, struct kbs_error *err);
+/* End: the token refused or was lost. Always -1. */
+int kbs_mutation_refused(struct kbs_mutation *m, struct kbs_error *err);
+
+/* ---- made.c ---- */
+
+/*
+ * Takes KBS_MADE into a row whose `card` says what was ordered (alg none, bytes 0: whatever it is): check value,
+ * card, blob. KBS_INTERNAL if the token made something else.
+ */
+KBS_MUST_CHECK int kbs_made_take(struct kbs_span body, struct kbs_key *key, struct kbs_error *err);
+/* The same for a card alone. */
+KBS_MUST_CHECK int kbs_made_card(struct kbs_span card, struct kbs_key *key, struct kbs_error *err);
+
+/* ---- admin_keys.c ---- */
+
+/* KEY of docs/protocol/admin-api.md, without its closing brace. */
+void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key);
+
+/* ---- admin_key_new.c ---- */
+
+/* `floor`, `policy` of a request body, where they are there; the policy is checked. */
+KBS_MUST_CHECK int kbs_key_terms_floor(const json_t *body, enum kbs_locality *floor,
+                                       struct kbs_error *err);
+KBS_MUST_CHECK int kbs_key_terms_policy(const json_t *body, struct kbs_buf *policy,
+                                        struct kbs_error *err);
+
+/* ---- admin_key_state.c ---- */
+
+/*
+ * Destroys a key whose row was read and verified after kbs_mutation_begin(): from intent to outcome.
+ * key->state and blob are changed; `gone` is what the answer says.
+ */
+KBS_MUST_CHECK int kbs_key_destroy(struct kbs_mutation *m, struct kbs_key *key,
+                                   struct kbs_span policy, struct kbs_error *err);
+/* When a destroyed key is really gone, as JSON member and record say it. */
+void kbs_key_gone(const struct kbs_key *key, char *out, size_t size);
+
+/* ---- due.c ---- */
+
+/* Looks up when the next key is to be destroyed. What fails is logged. */
+void kbs_due_look(struct kbs_api *api);
+/* Milliseconds until something is due; -1: never. */
+int kbs_due_wait_ms(const struct kbs_api *api);
+/* Destroys what is due. What fails is logged, and tried again later. */
+void kbs_due_run(struct kbs_api *api);
+
+/* ---- key.c ---- */
+
+/* What a guest wants released, after its session was found attested. */
+struct kbs_release_want {
+    const struct kbs_session *session;
+    struct kbs_span path;
+    bool secret;                       /* a secret: format JWE, the newest version; else a key */
+    uint32_t version;                  /* 0: the latest */
+    uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */
+    size_t format_count;
+    bool empty_context;
+    uint8_t nonce[32];
+    struct kbs_span salt;
+};
+/*
+ * Releases a key or secret: store and row verified, policy asked, order recorded, token asked; the answer is the call's.
+ * KBS_MISSING if there is no such key, or it is destroyed; KBS_DENIED with the reason.
+ */
+KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
+                                   struct kbs_error *err);
 
 /* ---- row.c ---- */
 

@@ -68,7 +68,7 @@ static int epoch_read(struct kbs_api *api, uint8_t manifest[KBS_SHA256_BYTES],
 
     for (int i = 0; i < ATTEMPTS; i++) {
         if (kbs_store_epoch_get(api->store, &s->store, err) != 0 ||
-            kbs_store_manifest(api->store, manifest, err) != 0 ||
+            kbs_store_manifest(api->store, NULL, manifest, NULL, err) != 0 ||
             kbs_api_ledger_head(api, &head, err) != 0 ||
             kbs_store_epoch_get(api->store, &after, err) != 0) {
             return -1;
@@ -165,6 +165,20 @@ int kbs_epoch_of_row(struct kbs_api *api, const struct kbs_key *key, struct kbs_
         return kbs_epoch_gate(api, err);
     }
     s->store = now;
+    return 0;
+}
+
+int kbs_epoch_advance(struct kbs_api *api, struct kbs_store_mutation *m, struct kbs_error *err)
+{
+    uint8_t now[KBS_SHA256_BYTES];
+
+    if (kbs_store_manifest(api->store, m, now, m->epoch.manifest, err) != 0) {
+        return -1;
+    }
+    if (memcmp(now, api->standing.store.manifest, sizeof(now)) != 0) {
+        stale(api, "the store's rows are not those of its epoch");
+        return kbs_epoch_gate(api, err);
+    }
     return 0;
 }
 

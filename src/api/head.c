@@ -62,14 +62,22 @@ void kbs_head_sign(struct kbs_api *api)
 int kbs_api_wait_ms(const struct kbs_api *api)
 {
     bool heads = api->duty == KBS_DUTY_ADMIN && api->token.has_head;
+    int head_ms = heads ? kbs_deadline_poll_ms(api->head_due_ns) : -1;
+    int due_ms = kbs_due_wait_ms(api);
 
-    return heads ? kbs_deadline_poll_ms(api->head_due_ns) : -1;
+    if (head_ms < 0 || due_ms < 0) {
+        return head_ms < 0 ? due_ms : head_ms;
+    }
+    return head_ms < due_ms ? head_ms : due_ms;
 }
 
 enum kbs_exit kbs_api_tick(struct kbs_api *api)
 {
-    if (kbs_api_wait_ms(api) == 0) {
-        kbs_head_sign(api);
+    if (api->duty == KBS_DUTY_ADMIN) {
+        kbs_due_run(api);
+        if (api->token.has_head && kbs_deadline_poll_ms(api->head_due_ns) == 0) {
+            kbs_head_sign(api);
+        }
     }
     return api->must_exit;
 }

@@ -1,6 +1,6 @@
 /*
- * Key release: an attested session, a key, a policy, and an order to the token to wrap one for the
- * other.
+ * Release: an attested session, a key or a secret, a policy, and an order to the token to wrap one
+ * for the other.
  *
  * The problem: this is the one road on which keys leave. It must not be possible to learn of a key
  * without attesting, to have it wrapped for anybody but the session's TEE, to get it without a
@@ -25,17 +25,11 @@
 #include "policy/release.h"
 
 struct release {
-    struct kbs_session session;
+    const struct kbs_release_want *want;
+    const struct kbs_session *session;
     struct kbs_key key;
     struct kbs_buf policy;
-    struct kbs_span path;
-    uint32_t version; /* as asked; 0: the latest */
-    uint8_t formats[KBS_FORMAT_COUNT];
-    size_t format_count;
-    bool empty_context;
-    uint8_t nonce[32];
-    uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES];
-    size_t salt_len;
+    struct kbs_buf sealed; /* of a secret */
     char kid[KBS_LIMIT_KID_BYTES + 1];
     char sid[33];
     char tee_key[KBS_API_THUMBPRINT_BYTES];
@@ -43,7 +37,13 @@ struct release {
     bool ordered; /* the `release` record has been sent */
 };
 
-static int release_body(struct kbs_call *call, struct release *r, struct kbs_error *err)
+/* What a request to the key road says, before it is looked at what there is. */
+struct request {
+    struct kbs_release_want want;
+    uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES];
+};
+
+static int request_body(struct kbs_call *call, struct request *r, struct kbs_error *err)
 {
     static const char *const members[] = {"nonce", "salt", NULL};
     struct kbs_buf salt = KBS_BUF(sizeof(r->salt));
@@ -63,7 +63,7 @@ static int release_body(struct kbs_call *call, struct release *r, struct kbs_err
         return -1;
     }
     if (nonce_text.p != NULL &&
-        kbs_base64url_get_exact(r->nonce, sizeof(r->nonce), nonce_text) != 0) {
+        kbs_base64url_get_exact(r->want.nonce, sizeof(r->want.nonce), nonce_text) != 0) {
         return kbs_fail(err, KBS_INPUT, "'nonce' is not the base64url of 32 bytes");
     }
     if (kbs_base64url_get(&salt, salt_text) != 0) {
@@ -71,32 +71,33 @@ static int release_body(struct kbs_call *call, struct release *r, struct kbs_err
                       KBS_LIMIT_COSE_SALT_BYTES);
     } else if (salt.len != 0) {
         memcpy(r->salt, salt.p, salt.len);
-        r->salt_len = salt.len;
+        r->want.salt = kbs_span(r->salt, salt.len);
     }
     kbs_buf_deinit(&salt);
     return rc;
 }
 
-static int release_syntax(struct kbs_call *call, struct release *r, struct kbs_error *err)
+static int request_parse(struct kbs_call *call, struct request *r, struct kbs_error *err)
 {
     static const char *const names[] = {"version", "context", NULL};
+    struct kbs_release_want *w = &r->want;
     struct kbs_span context = KBS_SPAN_EMPTY;
 
-    if (kbs_request_path(call, &r->path, err) != 0 ||
+    if (kbs_request_path(call, &w->path, err) != 0 ||
         kbs_request_query_only(call->req, names, err) != 0 ||
-        kbs_request_version(call->req, &r->version, err) != 0) {
+        kbs_request_version(call->req, &w->version, err) != 0) {
         return -1;
     }
     if (kbs_wire_list_find(&call->req->query, "context", &context)) {
         if (!kbs_span_equal_str(context, "none")) {
             return kbs_fail(err, KBS_INPUT, "context may only be none");
         }
-        r->empty_context = true;
+        w->empty_context = true;
     }
-    if (kbs_request_accept(call->req->accept, r->formats, &r->format_count, err) != 0) {
+    if (kbs_request_accept(call->req->accept, w->formats, &w->format_count, err) != 0) {
         return -1;
     }
-    return release_body(call, r, err);
+    return request_body(call, r, err);
 }
 
 /* What every record of this release begins with. */
@@ -111,8 +112,9 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     }
     kbs_record_str(ret, "session", r->sid);
     kbs_record_str(ret, "kid", r->kid);
-    kbs_record_str(ret, "tee", kbs_tee_name(r->session.tee));
-    kbs_record_str(ret, "binding", kbs_binding_name(r->session.binding));
+    kbs_record_str(ret, "class", kbs_storage_name(r->key.card.storage));
+    kbs_record_str(ret, "tee", kbs_tee_name(r->session->tee));
+    kbs_record_str(ret, "binding", kbs_binding_name(r->session->binding));
     kbs_record_str(ret, "tee_key", r->tee_key);
     kbs_sha256(kbs_buf_span(&r->policy), digest);
     kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
@@ -159,15 +161,17 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
 
     kbs_hex_cstr(kbs_span(r->key.id, sizeof(r->key.id)), id, sizeof(id));
     return json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s}, s:s, s:b, s:b, s:s%,"
-        " s:s%, s:I}",
-        "issuer", api->issuer, "tee", kbs_tee_name(r->session.tee), "binding",
-        kbs_binding_name(r->session.binding), "token_age_s",
-        (json_int_t)(call->now_s - r->session.attested_s), "session_age_s",
-        (json_int_t)(call->now_s - r->session.created_s), "key_thumbprint", r->tee_key, "key", "id",
-        id, "path", r->key.path, "version", (json_int_t)r->key.version, "purpose",
-        kbs_purpose_name(r->key.purpose), "provenance", kbs_provenance_name(r->key.provenance),
-        "floor", kbs_locality_name(r->key.floor), "token_class",
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I}, s:s, s:b,"
+        " s:b, s:s%, s:s%, s:I}",
+        "issuer", api->issuer, "tee", kbs_tee_name(r->session->tee), "binding",
+        kbs_binding_name(r->session->binding), "token_age_s",
+        (json_int_t)(call->now_s - r->session->attested_s), "session_age_s",
+        (json_int_t)(call->now_s - r->session->created_s), "key_thumbprint", r->tee_key, "key",
+        "id", id, "path", r->key.path, "version", (json_int_t)r->key.version, "purpose",
+        kbs_purpose_name(r->key.card.purpose), "provenance",
+        kbs_provenance_name(r->key.card.provenance), "floor", kbs_locality_name(r->key.card.floor),
+        "class", kbs_storage_name(r->key.card.storage), "alg", kbs_key_alg_name(r->key.card.alg),
+        "bytes", (json_int_t)r->key.card.bytes, "token_class",
         kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "method",
         (const char *)call->req->method.p, call->req->method.len, "path", (const char *)path.p,
         path.len, "time", (json_int_t)call->now_s);
@@ -178,11 +182,18 @@ static int release_decide(struct kbs_call *call, const struct release *r, struct
     KBS_AUTO_JSON input = NULL;
     KBS_AUTO_JSON kbs = NULL;
 
-    if (r->key.purpose != KBS_PURPOSE_RELEASE) {
-        return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not release",
-                        kbs_purpose_name(r->key.purpose));
+    if (!r->key.has_card) {
+        return kbs_fail(err, KBS_DENIED,
+                        "this key is from before there were key cards: it must be rotated");
     }
-    if (kbs_json_parse_object(kbs_buf_span(&r->session.claims), "claims", &input, err) != 0) {
+    if (r->key.card.purpose != (r->want->secret ? KBS_PURPOSE_SEAL : KBS_PURPOSE_RELEASE)) {
+        return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not release",
+                        kbs_purpose_name(r->key.card.purpose));
+    }
+    if (r->key.state != KBS_KEY_STATE_ENABLED) {
+        return kbs_fail(err, KBS_DENIED, "this key is %s", kbs_key_state_name(r->key.state));
+    }
+    if (kbs_json_parse_object(kbs_buf_span(&r->session->claims), "claims", &input, err) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
     }
     kbs = release_kbs_claims(call, r);
@@ -198,37 +209,60 @@ static int release_check(const struct release *r, const struct kbs_wire_result *
 {
     bool asked = false;
 
-    for (size_t i = 0; i < r->format_count; i++) {
-        asked = asked || r->formats[i] == result->format;
+    for (size_t i = 0; i < r->want->format_count; i++) {
+        asked = asked || r->want->formats[i] == result->format;
     }
-    if (!asked || result->locality >= KBS_LOCALITY_COUNT || result->locality < r->key.floor ||
+    if (!asked || result->locality >= KBS_LOCALITY_COUNT || result->locality < r->key.card.floor ||
         result->body.len == 0) {
         return kbs_fail(err, KBS_INTERNAL, "the token's answer does not keep to its order");
     }
     return 0;
 }
 
-static int release_order(struct kbs_call *call, const struct release *r,
-                         struct kbs_wire_result *ret, struct kbs_error *err)
+static int order_key(struct kbs_call *call, const struct release *r, struct kbs_span tee_key,
+                     struct kbs_wire_result *ret, struct kbs_error *err)
 {
+    const struct kbs_release_want *w = r->want;
     uint8_t party_v[32];
     const struct kbs_wire_release order = {
         .order = kbs_span(r->order, sizeof(r->order)),
-        .key_id = kbs_span(r->key.id, sizeof(r->key.id)),
-        .key_version = r->key.version,
         .kid = kbs_span_str(r->kid),
-        .curve = (uint8_t)r->session.tee_key.curve,
-        .x = kbs_ec_x(&r->session.tee_key),
-        .y = kbs_ec_y(&r->session.tee_key),
-        .formats = kbs_span(r->formats, r->format_count),
-        .floor = (uint8_t)r->key.floor,
-        .empty_context = r->empty_context ? 1 : 0,
+        .card = kbs_key_card(&r->key),
+        .blob = kbs_key_blob(&r->key),
+        .tee_key = tee_key,
+        .formats = kbs_span(w->formats, w->format_count),
+        .floor = (uint8_t)r->key.card.floor,
+        .empty_context = w->empty_context ? 1 : 0,
         .party_v = kbs_span(party_v, sizeof(party_v)),
-        .salt = kbs_span(r->salt, r->salt_len),
+        .salt = w->salt,
     };
 
-    kbs_party_v(kbs_digest_span(&r->session.report_digest), r->nonce, party_v);
-    if (kbs_token_order(call, KBS_WIRE_RELEASE, &order, ret, err) != 0) {
+    kbs_party_v(kbs_digest_span(&r->session->report_digest), w->nonce, party_v);
+    return kbs_token_order(call, KBS_WIRE_RELEASE, &order, ret, err);
+}
+
+static int order_secret(struct kbs_call *call, const struct release *r, struct kbs_span tee_key,
+                        struct kbs_wire_result *ret, struct kbs_error *err)
+{
+    const struct kbs_wire_open_secret order = {
+        .order = kbs_span(r->order, sizeof(r->order)),
+        .kid = kbs_span_str(r->kid),
+        .card = kbs_key_card(&r->key),
+        .sealed = kbs_buf_span(&r->sealed),
+        .tee_key = tee_key,
+    };
+
+    return kbs_token_order(call, KBS_WIRE_OPEN_SECRET, &order, ret, err);
+}
+
+static int release_order(struct kbs_call *call, const struct release *r,
+                         struct kbs_wire_result *ret, struct kbs_error *err)
+{
+    uint8_t bytes[KBS_TEE_KEY_MAX_BYTES];
+    struct kbs_span tee_key = kbs_span(bytes, kbs_tee_key_put(&r->session->tee_key, bytes));
+
+    if ((r->want->secret ? order_secret(call, r, tee_key, ret, err)
+                         : order_key(call, r, tee_key, ret, err)) != 0) {
         return -1;
     }
     return release_check(r, ret, err);
@@ -267,6 +301,12 @@ static void release_owe(struct kbs_call *call, const struct release *r)
     kbs_api_ledger_owe(call->api, record);
 }
 
+static const char *const content_types[KBS_FORMAT_COUNT] = {
+    [KBS_FORMAT_JOSE] = "application/jose+json",
+    [KBS_FORMAT_COSE] = "application/cose; cose-type=\"cose-encrypt\"",
+    [KBS_FORMAT_JWE] = "application/json",
+};
+
 /* From a decision to an answer: order recorded, token asked, deed recorded. */
 static int release_carry_out(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
@@ -298,26 +338,34 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     if (release_done(call, r, &result, err) != 0) {
         return -1;
     }
-    call->answer->content_type = result.format == KBS_FORMAT_COSE
-                                     ? "application/cose; cose-type=\"cose-encrypt\""
-                                     : "application/jose+json";
+    call->answer->content_type = content_types[result.format];
     kbs_buf_put_span(&call->answer->body, result.body);
     return kbs_buf_check(&call->answer->body, "answer", err);
 }
 
+static int release_load(struct kbs_call *call, struct release *r, struct kbs_error *err)
+{
+    const struct kbs_release_want *w = r->want;
+    struct kbs_store *store = call->api->store;
+
+    return w->secret ? kbs_store_secret_newest(store, w->path, &r->key, &r->policy, &r->sealed, err)
+                     : kbs_store_key_get(store, w->path, w->version, &r->key, &r->policy, err);
+}
+
 static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
-    if (kbs_session_attested(call, &r->session, err) != 0 || release_syntax(call, r, err) != 0 ||
-        kbs_epoch_gate(call->api, err) != 0 ||
-        kbs_store_key_get(call->api->store, r->path, r->version, &r->key, &r->policy, err) != 0 ||
+    if (kbs_epoch_gate(call->api, err) != 0 || release_load(call, r, err) != 0 ||
         kbs_epoch_of_row(call->api, &r->key, err) != 0) {
         return -1;
     }
-    kbs_hex_cstr(kbs_span(r->session.sid, sizeof(r->session.sid)), r->sid, sizeof(r->sid));
+    kbs_hex_cstr(kbs_span(r->session->sid, sizeof(r->session->sid)), r->sid, sizeof(r->sid));
     (void)kbs_key_kid(&r->key, r->kid);
-    kbs_jose_thumbprint(&r->session.tee_key, r->tee_key);
+    kbs_jose_tee_thumbprint(&r->session->tee_key, r->tee_key);
     if (kbs_row_check(call->api, &r->key, kbs_buf_span(&r->policy), err) != 0) {
         return release_ended(call, r, "release-denied", err);
+    }
+    if (r->key.state == KBS_KEY_STATE_DESTROYED) {
+        return kbs_fail(err, KBS_MISSING, "no such key or version");
     }
     if (release_decide(call, r, err) != 0) {
         return err->category == KBS_DENIED ? release_ended(call, r, "release-denied", err) : -1;
@@ -325,12 +373,29 @@ static int release_run(struct kbs_call *call, struct release *r, struct kbs_erro
     return release_carry_out(call, r, err);
 }
 
-int kbs_api_key_release(struct kbs_call *call, struct kbs_error *err)
+int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
+                    struct kbs_error *err)
 {
-    struct release r = {.session = KBS_SESSION_NULL, .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
+    struct release r = {.want = want,
+                        .session = want->session,
+                        .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES),
+                        .sealed = KBS_BUF(2 * KBS_LIMIT_SECRET_VALUE_BYTES)};
     int rc = release_run(call, &r, err);
 
     kbs_buf_deinit(&r.policy);
-    kbs_session_deinit(&r.session);
+    kbs_buf_deinit(&r.sealed);
+    return rc;
+}
+
+int kbs_api_key_release(struct kbs_call *call, struct kbs_error *err)
+{
+    struct kbs_session session = KBS_SESSION_NULL;
+    struct request r = {.want = {.session = &session}};
+    int rc = -1;
+
+    if (kbs_session_attested(call, &session, err) == 0 && request_parse(call, &r, err) == 0) {
+        rc = kbs_release_key(call, &r.want, err);
+    }
+    kbs_session_deinit(&session);
     return rc;
 }

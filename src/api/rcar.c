@@ -112,7 +112,7 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
     }
     s->tee_key = a->message.tee_key;
     kbs_hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
-    kbs_jose_thumbprint(&s->tee_key, a->key);
+    kbs_jose_tee_thumbprint(&s->tee_key, a->key);
     return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce, a->message.additional,
                                   &s->report_digest, err);
 }

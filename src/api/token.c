@@ -94,6 +94,11 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
         facts_key(d.row_public, &f->has_row, &f->row, row_kid, err) != 0) {
         return -1;
     }
+    f->seal_version = d.seal_version;
+    f->wrap_version = d.wrap_version;
+    if (facts_key(d.seal_public, &f->has_seal, &f->seal, f->seal_kid, err) != 0) {
+        return -1;
+    }
     return facts_key(d.head_public, &f->has_head, &f->head, f->head_kid, err);
 }
 

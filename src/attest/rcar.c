@@ -26,7 +26,7 @@
 #include "jose/write/jose.h"
 
 /*
- * A JWK is under 300 bytes; nonce and additional evidence come out of one HTTP body, escapes
+ * A JWK is under 800 bytes; nonce and additional evidence come out of one HTTP body, escapes
  * included.
  */
 #define RUNTIME_DATA_MAX_BYTES (6 * KBS_LIMIT_HTTP_BODY_BYTES + 1024)
@@ -119,29 +119,15 @@ static int init_data_get(const json_t *root, struct kbs_span *ret, struct kbs_er
     return 0;
 }
 
-/*
- * What a typed parse would refuse is KBS_INPUT; a key of a kind or curve we do not wrap to is
- * KBS_UNPROCESSABLE, as is a point off its curve.
- */
-static int tee_key_get(const json_t *jwk, struct kbs_ec_public *ret, struct kbs_error *err)
+static int tee_ec_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_key *ret,
+                      struct kbs_error *err)
 {
-    struct kbs_span kty;
-    struct kbs_span alg;
     struct kbs_span crv;
 
-    if (kbs_json_get_string(jwk, "kty", &kty, err) != 0 ||
-        kbs_json_get_string(jwk, "alg", &alg, err) != 0) {
-        return -1;
-    }
-    if (kbs_span_equal_str(kty, "RSA")) {
-        return kbs_fail(err, KBS_UNPROCESSABLE, "\"tee-pubkey\": RSA keys are not supported yet");
-    }
-    if (!kbs_span_equal_str(kty, "EC")) {
-        return kbs_fail(err, KBS_UNPROCESSABLE, "\"tee-pubkey\": only EC keys are supported");
-    }
-    if (!kbs_span_equal_str(alg, KBS_JOSE_ECDH_ES_A256KW)) {
+    ret->alg = kbs_tee_alg_from_name(alg);
+    if (ret->alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
         return kbs_fail(err, KBS_UNPROCESSABLE,
-                        "\"tee-pubkey\": the only alg supported is " KBS_JOSE_ECDH_ES_A256KW);
+                        "\"tee-pubkey\": the only alg of EC keys is " KBS_JOSE_ECDH_ES_A256KW);
     }
     if (kbs_json_get_string(jwk, "crv", &crv, err) != 0) {
         return -1;
@@ -150,7 +136,44 @@ static int tee_key_get(const json_t *jwk, struct kbs_ec_public *ret, struct kbs_
         return kbs_fail(err, KBS_UNPROCESSABLE,
                         "\"tee-pubkey\": only the curves P-256, P-384 and P-521 are supported");
     }
-    return kbs_jose_jwk_get(jwk, KBS_JOSE_ECDH_ES_A256KW, ret, err);
+    return kbs_jose_jwk_get(jwk, KBS_JOSE_ECDH_ES_A256KW, &ret->ec, err);
+}
+
+static int tee_rsa_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_key *ret,
+                       struct kbs_error *err)
+{
+    ret->alg = kbs_tee_alg_from_name(alg);
+    if (kbs_span_equal_str(alg, "RSA1_5")) {
+        return kbs_fail(err, KBS_UNPROCESSABLE,
+                        "\"tee-pubkey\": RSA1_5 is not supported, use RSA-OAEP-256");
+    }
+    if (ret->alg != KBS_TEE_ALG_RSA_OAEP_256 && ret->alg != KBS_TEE_ALG_RSA_OAEP) {
+        return kbs_fail(err, KBS_UNPROCESSABLE,
+                        "\"tee-pubkey\": the algs of RSA keys are RSA-OAEP-256 and RSA-OAEP");
+    }
+    return kbs_jose_rsa_jwk_get(jwk, kbs_tee_alg_name(ret->alg), &ret->rsa, err);
+}
+
+/*
+ * What a typed parse would refuse is KBS_INPUT; a key of a kind, curve, size or alg we do not wrap to
+ * is KBS_UNPROCESSABLE, as is a point off its curve.
+ */
+static int tee_key_get(const json_t *jwk, struct kbs_tee_key *ret, struct kbs_error *err)
+{
+    struct kbs_span kty;
+    struct kbs_span alg;
+
+    if (kbs_json_get_string(jwk, "kty", &kty, err) != 0 ||
+        kbs_json_get_string(jwk, "alg", &alg, err) != 0) {
+        return -1;
+    }
+    if (kbs_span_equal_str(kty, "EC")) {
+        return tee_ec_get(jwk, alg, ret, err);
+    }
+    if (kbs_span_equal_str(kty, "RSA")) {
+        return tee_rsa_get(jwk, alg, ret, err);
+    }
+    return kbs_fail(err, KBS_UNPROCESSABLE, "\"tee-pubkey\": only EC and RSA keys are supported");
 }
 
 static int attestation_get(struct kbs_rcar_attestation *a, struct kbs_error *err)
@@ -200,7 +223,7 @@ void kbs_rcar_attestation_deinit(struct kbs_rcar_attestation *a)
     *a = KBS_RCAR_ATTESTATION_NULL;
 }
 
-void kbs_rcar_runtime_data_put(struct kbs_buf *out, const struct kbs_ec_public *tee_key,
+void kbs_rcar_runtime_data_put(struct kbs_buf *out, const struct kbs_tee_key *tee_key,
                                struct kbs_span nonce, struct kbs_span additional)
 {
     kbs_buf_put_str(out, "{\"additional-evidence\":");
@@ -212,7 +235,7 @@ void kbs_rcar_runtime_data_put(struct kbs_buf *out, const struct kbs_ec_public *
     kbs_buf_put_u8(out, '}');
 }
 
-int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_ec_public *tee_key,
+int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_tee_key *tee_key,
                            struct kbs_span nonce, struct kbs_span additional,
                            struct kbs_digest *ret, struct kbs_error *err)
 {

@@ -8,7 +8,7 @@
 
 #include "attest/evidence.h"
 #include "base/digest.h"
-#include "base/ec.h"
+#include "base/tee_key.h"
 
 #define KBS_RCAR_VERSION "0.4.0"
 
@@ -29,12 +29,12 @@ KBS_MUST_CHECK int kbs_rcar_request_parse(struct kbs_span body, struct kbs_rcar_
 void kbs_rcar_challenge_put(struct kbs_buf *out, struct kbs_span nonce_text);
 
 struct kbs_rcar_attestation {
-    json_t *root;                 /* owned: everything below borrows from it */
-    json_t *primary_evidence;     /* borrowed, any JSON */
-    struct kbs_span nonce;        /* runtime-data.nonce, as received */
-    struct kbs_span additional;   /* additional_evidence, the string as received */
-    struct kbs_span init_data;    /* init-data.body; empty if absent or null */
-    struct kbs_ec_public tee_key; /* validated, alg ECDH-ES+A256KW */
+    json_t *root;               /* owned: everything below borrows from it */
+    json_t *primary_evidence;   /* borrowed, any JSON */
+    struct kbs_span nonce;      /* runtime-data.nonce, as received */
+    struct kbs_span additional; /* additional_evidence, the string as received */
+    struct kbs_span init_data;  /* init-data.body; empty if absent or null */
+    struct kbs_tee_key tee_key; /* validated */
 };
 #define KBS_RCAR_ATTESTATION_NULL ((struct kbs_rcar_attestation){.root = NULL})
 
@@ -55,14 +55,14 @@ void kbs_rcar_attestation_deinit(struct kbs_rcar_attestation *a);
  * Appends the runtime data as it is hashed: the RFC 8785 text of
  * {"additional-evidence","nonce","tee-pubkey"}, the JWK rebuilt from the key.
  */
-void kbs_rcar_runtime_data_put(struct kbs_buf *out, const struct kbs_ec_public *tee_key,
+void kbs_rcar_runtime_data_put(struct kbs_buf *out, const struct kbs_tee_key *tee_key,
                                struct kbs_span nonce, struct kbs_span additional);
 
 /*
  * HASH(JCS({"tee-pubkey": <rebuilt JWK>, "nonce", "additional-evidence"})), not padded. Also used
  * by kbs-guest, with the values it sent.
  */
-KBS_MUST_CHECK int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_ec_public *tee_key,
+KBS_MUST_CHECK int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_tee_key *tee_key,
                                           struct kbs_span nonce, struct kbs_span additional,
                                           struct kbs_digest *ret, struct kbs_error *err);
 

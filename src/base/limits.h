@@ -11,8 +11,8 @@
 #define KBS_LIMIT_LOG_LINE_BYTES 1024
 
 /* secrets: the OpenSSL secure heap, a power of two */
-#define KBS_LIMIT_SECURE_HEAP_BYTES 65536
-#define KBS_LIMIT_SECRET_BYTES 512
+#define KBS_LIMIT_SECURE_HEAP_BYTES 524288
+#define KBS_LIMIT_SECRET_BYTES (KBS_LIMIT_SECRET_VALUE_BYTES + 64u) /* room for tag and padding */
 
 /* role channels (src/wire): largest body of any message */
 #define KBS_LIMIT_WIRE_BODY_BYTES (4u << 20)
@@ -73,9 +73,12 @@
 #define KBS_LIMIT_RSA_BYTES_MIN 256 /* modulus of a TEE key: 2048 to 4096 bits */
 #define KBS_LIMIT_RSA_BYTES_MAX 512
 #define KBS_LIMIT_SECRET_VALUE_BYTES 131072u /* a sealed secret, before it is sealed */
+#define KBS_LIMIT_SECRET_VERSIONS 16             /* of one path that are kept */
 #define KBS_LIMIT_REWRAP_BATCH 100           /* wrapped keys under a new wrapping key per request */
 #define KBS_LIMIT_DESTROY_AFTER_S 31536000   /* a destruction is at most a year ahead */
 #define KBS_DEFAULT_DESTROY_AFTER_S 604800
+#define KBS_LIMIT_DESTROY_RETRY_MS 600000  /* after a destruction that failed */
+#define KBS_LIMIT_KEY_BLOB_BYTES 128       /* a wrapped key, as it stands in the store */
 #define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
 #define KBS_LIMIT_POLICY_BYTES 65536
@@ -88,6 +91,9 @@
 /* token */
 #define KBS_LIMIT_PIN_BYTES 256
 #define KBS_LIMIT_HANDLE_CACHE 4096
+#define KBS_LIMIT_CARD_CACHE 4096 /* cards already checked, per worker */
+#define KBS_LIMIT_KEY_VERSIONS 256 /* of one key of the service in the token at a time */
+#define KBS_LIMIT_TOKEN_OBJECTS 200000 /* made by one worker of a token that leaks them */
 
 /* audit */
 #define KBS_LIMIT_AUDIT_FIELD_BYTES 1024

@@ -36,7 +36,7 @@ int kbs_secret_new(size_t len, struct kbs_secret **ret, struct kbs_error *err)
     struct kbs_secret *s;
 
     if (len > KBS_LIMIT_SECRET_BYTES) {
-        return kbs_fail(err, KBS_TOO_LARGE, "a secret of %zu bytes is over the limit of %d", len,
+        return kbs_fail(err, KBS_TOO_LARGE, "a secret of %zu bytes is over the limit of %u", len,
                         KBS_LIMIT_SECRET_BYTES);
     }
     if (!CRYPTO_secure_malloc_initialized()) {

@@ -10,7 +10,9 @@
  */
 #include "catalog/row.h"
 
-#define LAYOUT 1
+#define LAYOUT_CARDLESS 1
+#define LAYOUT_KEY 2
+#define LAYOUT_EPOCH 1
 
 static void put_be64(struct kbs_buf *out, uint64_t v)
 {
@@ -24,34 +26,55 @@ static void put_text(struct kbs_buf *out, struct kbs_span text)
     kbs_buf_put_span(out, text);
 }
 
-static void put_head(struct kbs_buf *out, const char *table, const char *key, uint32_t version,
-                     uint64_t epoch)
+static void put_head(struct kbs_buf *out, uint8_t layout, const char *table, const char *key,
+                     uint32_t version, uint64_t epoch)
 {
-    kbs_buf_put_u8(out, LAYOUT);
+    kbs_buf_put_u8(out, layout);
     put_text(out, kbs_span_str(table));
     put_text(out, kbs_span_str(key));
     kbs_buf_put_be32(out, version);
     put_be64(out, epoch);
 }
 
+/* As rows were before there were cards. */
+static void put_cardless(struct kbs_buf *out, const struct kbs_key *key, struct kbs_span policy)
+{
+    put_head(out, LAYOUT_CARDLESS, "key", key->path, key->version, key->epoch);
+    kbs_buf_put(out, key->id, sizeof(key->id));
+    kbs_buf_put_u8(out, (uint8_t)key->card.purpose);
+    kbs_buf_put_u8(out, (uint8_t)key->card.provenance);
+    kbs_buf_put_u8(out, (uint8_t)key->card.floor);
+    kbs_buf_put_be32(out, key->card.bytes);
+    kbs_buf_put(out, key->kcv, sizeof(key->kcv));
+    put_be64(out, key->card.created_s);
+    kbs_buf_put(out, key->request, sizeof(key->request));
+    put_text(out, policy);
+}
+
 void kbs_row_key_put(struct kbs_buf *out, const struct kbs_key *key, struct kbs_span policy)
 {
-    put_head(out, "key", key->path, key->version, key->epoch);
+    if (!key->has_card) {
+        put_cardless(out, key, policy);
+        return;
+    }
+    put_head(out, LAYOUT_KEY, kbs_key_is_secret(key) ? "secret" : "key", key->path, key->version,
+             key->epoch);
     kbs_buf_put(out, key->id, sizeof(key->id));
-    kbs_buf_put_u8(out, (uint8_t)key->purpose);
-    kbs_buf_put_u8(out, (uint8_t)key->provenance);
-    kbs_buf_put_u8(out, (uint8_t)key->floor);
-    kbs_buf_put_be32(out, key->bytes);
+    kbs_buf_put_u8(out, (uint8_t)key->card.purpose);
+    kbs_buf_put_u8(out, (uint8_t)key->state);
+    kbs_buf_put_u8(out, (uint8_t)key->kcv_mac);
+    kbs_buf_put_be32(out, key->card.bytes);
     kbs_buf_put(out, key->kcv, sizeof(key->kcv));
-    put_be64(out, (uint64_t)key->created_s);
+    put_be64(out, (uint64_t)key->destroy_at_s);
     kbs_buf_put(out, key->request, sizeof(key->request));
+    put_text(out, kbs_key_card(key));
     put_text(out, policy);
 }
 
 void kbs_row_epoch_put(struct kbs_buf *out, uint64_t epoch,
                        const uint8_t manifest[KBS_SHA256_BYTES])
 {
-    put_head(out, "epoch", "store", 0, epoch);
+    put_head(out, LAYOUT_EPOCH, "epoch", "store", 0, epoch);
     kbs_buf_put(out, manifest, KBS_SHA256_BYTES);
 }
 

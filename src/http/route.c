@@ -18,12 +18,14 @@
 #define BODY_SMALL 4096u
 #define BODY_AUTH 65536u
 #define BODY_ADMIN (2u * KBS_LIMIT_POLICY_BYTES)
+#define BODY_SECRET (2u * KBS_LIMIT_SECRET_VALUE_BYTES) /* in base64url, and a policy */
 
 static const struct kbs_http_route_row rows[] = {
     {KBS_ROUTE_AUTH, GUEST, "POST", "/kbs/v0/auth", BODY_AUTH, "auth"},
     {KBS_ROUTE_ATTEST, GUEST, "POST", "/kbs/v0/attest", KBS_LIMIT_HTTP_BODY_BYTES, "attest"},
     {KBS_ROUTE_KEY_RELEASE, GUEST, "POST", "/kbs/v0/key/{}/{}/{}", BODY_SMALL, "key-release"},
     {KBS_ROUTE_JWKS, GUEST, "GET", "/.well-known/jwks.json", 0, "jwks"},
+    {KBS_ROUTE_RESOURCE, GUEST, "GET", "/kbs/v0/resource/{}/{}/{}", 0, "resource"},
     {KBS_ROUTE_ADMIN_NONCE, ADMIN, "GET", "/kbs/v0/admin/nonce", 0, "admin-nonce"},
     {KBS_ROUTE_ADMIN_KEY_LIST, ADMIN, "GET", "/kbs/v0/admin/keys", 0, "admin-key-list"},
     {KBS_ROUTE_ADMIN_KEY_CREATE, ADMIN, "POST", "/kbs/v0/admin/keys", BODY_ADMIN,
@@ -35,6 +37,37 @@ static const struct kbs_http_route_row rows[] = {
     {KBS_ROUTE_ADMIN_STORE_SHOW, ADMIN, "GET", "/kbs/v0/admin/store", 0, "admin-store-show"},
     {KBS_ROUTE_ADMIN_STORE_ACCEPT, ADMIN, "POST", "/kbs/v0/admin/store/accept", BODY_SMALL,
      "admin-store-accept"},
+    {KBS_ROUTE_ADMIN_KEY_ADOPT, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/adopt", BODY_ADMIN,
+     "admin-key-adopt"},
+    {KBS_ROUTE_ADMIN_KEY_ROTATE, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/rotate", BODY_ADMIN,
+     "admin-key-rotate"},
+    {KBS_ROUTE_ADMIN_KEY_POLICY, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/policy", BODY_ADMIN,
+     "admin-key-policy"},
+    {KBS_ROUTE_ADMIN_KEY_DISABLE, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/disable", BODY_SMALL,
+     "admin-key-disable"},
+    {KBS_ROUTE_ADMIN_KEY_ENABLE, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/enable", BODY_SMALL,
+     "admin-key-enable"},
+    {KBS_ROUTE_ADMIN_KEY_DESTROY, ADMIN, "DELETE", "/kbs/v0/admin/keys/{}/{}/{}", BODY_SMALL,
+     "admin-key-destroy"},
+    {KBS_ROUTE_ADMIN_KEY_UNDO, ADMIN, "POST", "/kbs/v0/admin/keys/{}/{}/{}/undo", BODY_SMALL,
+     "admin-key-undo"},
+    {KBS_ROUTE_ADMIN_WRAPPING_SHOW, ADMIN, "GET", "/kbs/v0/admin/wrapping-key", 0,
+     "admin-wrapping-show"},
+    {KBS_ROUTE_ADMIN_WRAPPING_ROTATE, ADMIN, "POST", "/kbs/v0/admin/wrapping-key/rotate",
+     BODY_SMALL, "admin-wrapping-rotate"},
+    {KBS_ROUTE_ADMIN_WRAPPING_REWRAP, ADMIN, "POST", "/kbs/v0/admin/wrapping-key/rewrap",
+     BODY_SMALL, "admin-wrapping-rewrap"},
+    {KBS_ROUTE_ADMIN_WRAPPING_DESTROY, ADMIN, "DELETE", "/kbs/v0/admin/wrapping-key", 0,
+     "admin-wrapping-destroy"},
+    {KBS_ROUTE_ADMIN_TOKEN_CAPS, ADMIN, "GET", "/kbs/v0/admin/token/caps", 0, "admin-token-caps"},
+    {KBS_ROUTE_ADMIN_SEAL_KEY, ADMIN, "GET", "/kbs/v0/admin/seal-key", 0, "admin-seal-key"},
+    {KBS_ROUTE_ADMIN_SECRET_LIST, ADMIN, "GET", "/kbs/v0/admin/secrets", 0, "admin-secret-list"},
+    {KBS_ROUTE_ADMIN_SECRET_SHOW, ADMIN, "GET", "/kbs/v0/admin/secrets/{}/{}/{}", 0,
+     "admin-secret-show"},
+    {KBS_ROUTE_ADMIN_SECRET_SET, ADMIN, "POST", "/kbs/v0/admin/secrets/{}/{}/{}", BODY_SECRET,
+     "admin-secret-set"},
+    {KBS_ROUTE_ADMIN_SECRET_DELETE, ADMIN, "DELETE", "/kbs/v0/admin/secrets/{}/{}/{}", 0,
+     "admin-secret-delete"},
     {KBS_ROUTE_HEALTHZ, GUEST | ADMIN, "GET", "/healthz", 0, "healthz"},
     {KBS_ROUTE_READYZ, GUEST | ADMIN, "GET", "/readyz", 0, "readyz"},
     {KBS_ROUTE_METRICS, GUEST | ADMIN, "GET", "/metrics", 0, "metrics"},
@@ -77,11 +110,25 @@ static bool path_matches(const struct kbs_http_route_row *row, const struct kbs_
     return !next_segment(&path, &want);
 }
 
+/* The methods that a path has, as bits of their places here; and the same as the value of Allow. */
+static const char *const methods[] = {"GET", "POST", "DELETE"};
+static const char *const allow[] = {NULL,     "GET",         "POST",         "GET, POST",
+                                    "DELETE", "GET, DELETE", "POST, DELETE", "GET, POST, DELETE"};
+
+static unsigned int method_bit(const char *method)
+{
+    unsigned int i = 0;
+
+    while (strcmp(methods[i], method) != 0) { /* the table has no other methods */
+        i++;
+    }
+    return 1u << i;
+}
+
 int kbs_http_route_find(enum kbs_listener listener, struct kbs_span method,
                         const struct kbs_http_target *target, struct kbs_http_match *ret)
 {
-    bool get = false;
-    bool post = false;
+    unsigned int had = 0;
 
     for (size_t i = 0; i < ROW_COUNT; i++) {
         struct kbs_http_match match = {.route = rows[i].route};
@@ -96,14 +143,13 @@ int kbs_http_route_find(enum kbs_listener listener, struct kbs_span method,
             *ret = match;
             return 0;
         }
-        get = get || strcmp(rows[i].method, "GET") == 0;
-        post = post || strcmp(rows[i].method, "POST") == 0;
+        had |= method_bit(rows[i].method);
     }
     *ret = (struct kbs_http_match){.route = KBS_ROUTE_NONE};
-    if (!get && !post) {
+    if (had == 0) {
         return KBS_HTTP_ROUTE_NO_PATH;
     }
-    ret->allow = get && post ? "GET, POST" : get ? "GET" : "POST";
+    ret->allow = allow[had];
     return KBS_HTTP_ROUTE_NO_METHOD;
 }
 

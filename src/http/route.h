@@ -17,7 +17,7 @@
 
 struct kbs_http_match {
     enum kbs_route route;
-    const char *method;                          /* static: "GET" or "POST" */
+    const char *method;                          /* static: "GET", "POST" or "DELETE" */
     size_t body_max;                             /* bytes; 0 for routes without a body */
     struct kbs_span params[KBS_HTTP_PARAMS_MAX]; /* borrows the target's segments */
     size_t param_count;

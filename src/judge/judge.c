@@ -98,6 +98,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
 {
     struct kbs_api_setup setup = {
         .duty = j->config.duty < KBS_DUTY_COUNT ? (enum kbs_duty)j->config.duty : KBS_DUTY_NONE,
+        .production = j->config.production != 0,
         .allow_sample = j->config.allow_sample != 0,
         .issuer = j->config.issuer,
         .session_s = j->config.session_s,

@@ -81,6 +81,80 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " manifest BLOB NOT NULL CHECK (length(manifest) = 32),"
     " signature BLOB NOT NULL) STRICT;"
     "INSERT INTO epoch (one, epoch, manifest, signature) VALUES (1, 0, zeroblob(32), x'');",
+
+    /*
+     * Key cards. What a card says (offsets: wire/card.h) has no column of its own; the five columns at
+     * the end are those of rows without a card, which were signed over them. Such a row is never
+     * released and so is shown as disabled. Blobs come last: what walks over all rows does not read
+     * them. TEE keys may be RSA; sessions that are open begin again.
+     */
+    "CREATE TABLE key_3 ("
+    " id BLOB NOT NULL CHECK (length(id) = 16),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " path TEXT NOT NULL CHECK (length(path) BETWEEN 5 AND 255),"
+    " state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 4),"
+    " kcv_mac INTEGER NOT NULL,"
+    " kcv BLOB NOT NULL CHECK (length(kcv) = 4),"
+    " destroy_at_s INTEGER NOT NULL CHECK (destroy_at_s >= 0),"
+    " policy TEXT NOT NULL,"
+    " epoch INTEGER NOT NULL,"
+    " request TEXT NOT NULL,"
+    " signature BLOB NOT NULL,"
+    " card BLOB CHECK (length(card) = 208),"
+    " purpose INTEGER,"
+    " provenance INTEGER,"
+    " floor INTEGER,"
+    " bytes INTEGER,"
+    " created_s INTEGER,"
+    " blob BLOB CHECK (length(blob) BETWEEN 1 AND 128),"
+    " PRIMARY KEY (path, version),"
+    " UNIQUE (id, version),"
+    " CHECK (card IS NOT NULL OR (purpose IS NOT NULL AND provenance IS NOT NULL AND"
+    "  floor IS NOT NULL AND bytes IS NOT NULL AND created_s IS NOT NULL))) STRICT;"
+    "INSERT INTO key_3 SELECT id, version, path, 2, 1, kcv, 0, policy, epoch, request, signature,"
+    " NULL, purpose, provenance, floor, bytes, created_s, NULL FROM key;"
+    "DROP TABLE key;"
+    "ALTER TABLE key_3 RENAME TO key;"
+    "CREATE INDEX key_epoch ON key (epoch, path, version);"
+    "CREATE INDEX key_wrapping ON key (substr(card, 37, 4)) WHERE blob IS NOT NULL;"
+    "CREATE INDEX key_due ON key (destroy_at_s) WHERE state = 3;"
+
+    "CREATE TABLE secret ("
+    " path TEXT NOT NULL CHECK (length(path) BETWEEN 5 AND 255),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 4),"
+    " policy TEXT NOT NULL,"
+    " epoch INTEGER NOT NULL,"
+    " request TEXT NOT NULL,"
+    " signature BLOB NOT NULL,"
+    " card BLOB NOT NULL CHECK (length(card) = 208),"
+    " sealed BLOB," /* NULL once it is destroyed */
+    " PRIMARY KEY (path, version)) STRICT;"
+    "CREATE INDEX secret_epoch ON secret (epoch, path, version);"
+
+    "DROP TABLE session;"
+    "UPDATE meta SET value = 0 WHERE name = 'sessions';"
+    "CREATE TABLE session ("
+    " cookie_hash BLOB NOT NULL UNIQUE CHECK (length(cookie_hash) = 32),"
+    " sid BLOB NOT NULL UNIQUE CHECK (length(sid) = 16),"
+    " state INTEGER NOT NULL CHECK (state IN (1, 2)),"
+    " tee INTEGER NOT NULL,"
+    " hash TEXT NOT NULL,"
+    " nonce TEXT NOT NULL,"
+    " created_s INTEGER NOT NULL,"
+    " expires_s INTEGER NOT NULL,"
+    " binding INTEGER,"
+    " attested_s INTEGER,"
+    " tee_key BLOB," /* kbs_tee_key_put() */
+    " report_digest BLOB,"
+    " claims TEXT,"
+    " CHECK (state = 1 OR (binding IS NOT NULL AND attested_s IS NOT NULL AND tee_key IS NOT NULL"
+    "  AND report_digest IS NOT NULL AND claims IS NOT NULL))) STRICT;"
+    "CREATE INDEX session_expires ON session (expires_s);"
+    "CREATE TRIGGER session_added AFTER INSERT ON session BEGIN"
+    " UPDATE meta SET value = value + 1 WHERE name = 'sessions'; END;"
+    "CREATE TRIGGER session_removed AFTER DELETE ON session BEGIN"
+    " UPDATE meta SET value = value - 1 WHERE name = 'sessions'; END;",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

@@ -87,22 +87,20 @@ int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *sess
 static bool session_read_attested(struct kbs_store *s, enum kbs_sql q, struct kbs_session *ret)
 {
     struct kbs_error ignored = KBS_ERROR_NONE;
-    int64_t curve = kbs_sql_column_int(s, q, 10);
     int64_t binding = kbs_sql_column_int(s, q, 8);
-    struct kbs_span digest = kbs_sql_column_bytes(s, q, 12);
+    struct kbs_span digest = kbs_sql_column_bytes(s, q, 11);
 
-    if (binding <= KBS_BINDING_NONE || binding >= KBS_BINDING_COUNT || curve < KBS_CURVE_P256 ||
-        curve > KBS_CURVE_P521 || digest.len != kbs_hash_bytes(ret->hash)) {
+    if (binding <= KBS_BINDING_NONE || binding >= KBS_BINDING_COUNT ||
+        digest.len != kbs_hash_bytes(ret->hash)) {
         return false;
     }
     ret->binding = (enum kbs_binding)binding;
     ret->attested_s = kbs_sql_column_int(s, q, 9);
     memcpy(ret->report_digest.p, digest.p, digest.len);
     ret->report_digest.len = digest.len;
-    kbs_buf_put_span(&ret->claims, kbs_sql_column_bytes(s, q, 13));
+    kbs_buf_put_span(&ret->claims, kbs_sql_column_bytes(s, q, 12));
     return !ret->claims.failed && ret->claims.len != 0 &&
-           kbs_ec_point_get((enum kbs_curve)curve, kbs_sql_column_bytes(s, q, 11), &ret->tee_key,
-                            &ignored) == 0;
+           kbs_tee_key_get(kbs_sql_column_bytes(s, q, 10), &ret->tee_key, &ignored) == 0;
 }
 
 static bool session_read(struct kbs_store *s, enum kbs_sql q, struct kbs_session *ret)
@@ -166,17 +164,16 @@ int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *sess
                              struct kbs_error *err)
 {
     const enum kbs_sql q = KBS_SQL_SESSION_ATTEST;
-    uint8_t point[KBS_EC_POINT_MAX_BYTES];
-    size_t point_len = kbs_ec_point_put(&session->tee_key, point);
+    uint8_t tee_key[KBS_TEE_KEY_MAX_BYTES];
+    size_t tee_key_len = kbs_tee_key_put(&session->tee_key, tee_key);
 
     kbs_sql_bind_blob(s, q, 1, kbs_span(session->cookie_hash, sizeof(session->cookie_hash)));
     kbs_sql_bind_int(s, q, 2, session->expires_s);
     kbs_sql_bind_int(s, q, 3, session->binding);
     kbs_sql_bind_int(s, q, 4, session->attested_s);
-    kbs_sql_bind_int(s, q, 5, session->tee_key.curve);
-    kbs_sql_bind_blob(s, q, 6, kbs_span(point, point_len));
-    kbs_sql_bind_blob(s, q, 7, kbs_digest_span(&session->report_digest));
-    kbs_sql_bind_text(s, q, 8, kbs_buf_span(&session->claims));
+    kbs_sql_bind_blob(s, q, 5, kbs_span(tee_key, tee_key_len));
+    kbs_sql_bind_blob(s, q, 6, kbs_digest_span(&session->report_digest));
+    kbs_sql_bind_text(s, q, 7, kbs_buf_span(&session->claims));
     if (kbs_sql_run(s, q, "attest a session", err) != 0) {
         return -1;
     }

@@ -11,7 +11,7 @@
 
 /* "KBSH", in the file's header: says whose file this is before any of it is believed. */
 #define KBS_STORE_APPLICATION_ID 0x4b425348
-#define KBS_STORE_SCHEMA 2
+#define KBS_STORE_SCHEMA 3
 
 enum kbs_sql {
     /* on the connection that does not wait for the disk */
@@ -26,14 +26,27 @@ enum kbs_sql {
     KBS_SQL_SESSION_ATTEST,
     KBS_SQL_KEY_BY_VERSION,
     KBS_SQL_KEY_LATEST,
+    KBS_SQL_KEY_NEWEST,
     KBS_SQL_KEY_LIST,
-    KBS_SQL_KEY_EPOCHS,
+    KBS_SQL_KEY_ALL,
+    KBS_SQL_KEY_WRAPPED,
+    KBS_SQL_KEY_WRAP_COUNT,
+    KBS_SQL_KEY_DUE,
+    KBS_SQL_KEY_NEXT_DUE,
+    KBS_SQL_SECRET_ALL,
+    KBS_SQL_SECRET_NEWEST,
+    KBS_SQL_SECRET_LIVE,
+    KBS_SQL_SECRET_LIST,
     KBS_SQL_EPOCH_GET,
+    KBS_SQL_READ_BEGIN,
     /* on the connection that does */
     KBS_SQL_DURABLE_BEGIN,
     KBS_SQL_DURABLE_COMMIT,
     KBS_SQL_DURABLE_ROLLBACK,
     KBS_SQL_KEY_INSERT,
+    KBS_SQL_KEY_UPDATE,
+    KBS_SQL_SECRET_INSERT,
+    KBS_SQL_SECRET_UPDATE,
     KBS_SQL_EPOCH_SET,
     KBS_SQL_ADMIN_ADVANCE,
     KBS_SQL_COUNT
@@ -103,8 +116,20 @@ struct kbs_span kbs_sql_column_bytes(struct kbs_store *s, enum kbs_sql which, in
 /* Copies exactly n bytes; false if the column has another length. */
 bool kbs_sql_column_exact(struct kbs_store *s, enum kbs_sql which, int column, void *out, size_t n);
 
-/* The key row under the cursor of a statement over KEY_COLUMNS. False if it is not one we wrote. */
+/*
+ * The row under the cursor of a statement over the columns of a key, or of a secret in their order.
+ * False if it is not one we wrote.
+ */
 bool kbs_sql_key_read(struct kbs_store *s, enum kbs_sql which, struct kbs_key *ret);
-#define KBS_SQL_KEY_POLICY 9 /* the column of the policy's text */
+
+/* Columns of such a statement whose text is not in struct kbs_key. */
+#define KBS_SQL_KEY_POLICY 7
+#define KBS_SQL_KEY_REQUEST 9
+#define KBS_SQL_KEY_BLOB 17
+#define KBS_SQL_SECRET_SEALED 18 /* where it was selected */
+
+/* Calls `each` for every row of such a statement, which is bound. */
+KBS_MUST_CHECK int kbs_sql_key_each(struct kbs_store *s, enum kbs_sql which,
+                                    kbs_store_key_each *each, void *ctx, struct kbs_error *err);
 
 #endif

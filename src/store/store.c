@@ -22,6 +22,9 @@
  * another's 30 µs write would stall for up to 0.7 s. Ours sleeps 100 µs each time, up to
  * KBS_LIMIT_STORE_BUSY_MS in one call, after which the request is answered with 503.
  *
+ * The durable connection overwrites what it deletes (secure_delete): a wrapped key that was destroyed
+ * does not stay in a free page. kbs_store_commit() then also empties the WAL.
+ *
  * Invariants: statements are prepared once and reset after each use; write transactions begin
  * IMMEDIATE; the two connections are never inside a transaction at the same time (one process would
  * wait for itself).
@@ -35,10 +38,14 @@
 
 #define SESSION_COLUMNS                                                                     \
     "cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s, binding, attested_s," \
-    " tee_curve, tee_point, report_digest, claims"
+    " tee_key, report_digest, claims"
 #define KEY_COLUMNS                                                                 \
-    "id, version, path, purpose, provenance, floor, bytes, kcv, created_s, policy," \
-    " epoch, request, signature"
+    "id, version, path, state, kcv_mac, kcv, destroy_at_s, policy, epoch, request," \
+    " signature, card, purpose, provenance, floor, bytes, created_s, blob"
+/* The same of a secret: its id is in its card only, and what is in the seal is not read here. */
+#define SECRET_COLUMNS                                                                       \
+    "substr(card, 13, 16), version, path, state, 0, zeroblob(4), 0, policy, epoch, request," \
+    " signature, card, NULL, NULL, NULL, NULL, NULL, NULL"
 
 static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -58,16 +65,48 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         "SELECT " SESSION_COLUMNS " FROM session WHERE sid = ?1 AND expires_s > ?2",
     [KBS_SQL_SESSION_ATTEST] =
         "UPDATE session SET state = 2, expires_s = ?2, binding = ?3, attested_s = ?4,"
-        " tee_curve = ?5, tee_point = ?6, report_digest = ?7, claims = ?8"
+        " tee_key = ?5, report_digest = ?6, claims = ?7"
         " WHERE cookie_hash = ?1 AND state = 1 AND expires_s > ?4",
     [KBS_SQL_KEY_BY_VERSION] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND version = ?2",
-    [KBS_SQL_KEY_LATEST] =
+    [KBS_SQL_KEY_LATEST] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND state <> 4"
+                           " ORDER BY version DESC LIMIT 1",
+    [KBS_SQL_KEY_NEWEST] =
         "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 ORDER BY version DESC LIMIT 1",
     [KBS_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM key ORDER BY path, version LIMIT ?1",
-    [KBS_SQL_KEY_EPOCHS] = "SELECT " KEY_COLUMNS " FROM key ORDER BY epoch, path, version",
+    [KBS_SQL_KEY_ALL] = "SELECT " KEY_COLUMNS " FROM key ORDER BY epoch, path, version",
+    /* Bytes 37 to 40 of a card are the version of the wrapping key, big endian (wire/card.h). */
+    [KBS_SQL_KEY_WRAPPED] =
+        "SELECT " KEY_COLUMNS " FROM key WHERE blob IS NOT NULL AND substr(card, 37, 4) < ?1"
+        " ORDER BY substr(card, 37, 4) LIMIT ?2",
+    [KBS_SQL_KEY_WRAP_COUNT] = "SELECT substr(card, 37, 4), count(*) FROM key"
+                               " WHERE blob IS NOT NULL GROUP BY 1 ORDER BY 1",
+    [KBS_SQL_KEY_DUE] = "SELECT " KEY_COLUMNS " FROM key WHERE state = 3 AND destroy_at_s <= ?1"
+                        " ORDER BY destroy_at_s LIMIT 1",
+    [KBS_SQL_KEY_NEXT_DUE] = "SELECT min(destroy_at_s) FROM key WHERE state = 3",
+    [KBS_SQL_SECRET_NEWEST] = "SELECT " SECRET_COLUMNS
+                              ", sealed FROM secret WHERE path = ?1 ORDER BY version DESC LIMIT 1",
+    [KBS_SQL_SECRET_LIVE] =
+        "SELECT " SECRET_COLUMNS " FROM secret WHERE path = ?1 AND state <> 4 ORDER BY version",
+    [KBS_SQL_SECRET_LIST] =
+        "SELECT " SECRET_COLUMNS " FROM secret WHERE state <> 4 AND NOT EXISTS (SELECT 1 FROM"
+        " secret AS newer WHERE newer.path = secret.path AND newer.version > secret.version)"
+        " ORDER BY path LIMIT ?1",
+    [KBS_SQL_SECRET_ALL] = "SELECT " SECRET_COLUMNS " FROM secret ORDER BY epoch, path, version",
     [KBS_SQL_EPOCH_GET] = "SELECT epoch, manifest, signature FROM epoch WHERE one = 1",
-    [KBS_SQL_KEY_INSERT] = "INSERT INTO key (" KEY_COLUMNS
-                           ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    [KBS_SQL_READ_BEGIN] = "BEGIN DEFERRED",
+    [KBS_SQL_KEY_INSERT] =
+        "INSERT INTO key (state, kcv_mac, destroy_at_s, policy, epoch, request, signature, card, blob,"
+        " path, version, id, kcv) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    [KBS_SQL_KEY_UPDATE] =
+        "UPDATE key SET state = ?1, kcv_mac = ?2, destroy_at_s = ?3, policy = ?4, epoch = ?5,"
+        " request = ?6, signature = ?7, card = ?8, blob = ?9"
+        " WHERE path = ?10 AND version = ?11 AND id = ?12 AND kcv = ?13",
+    [KBS_SQL_SECRET_INSERT] =
+        "INSERT INTO secret (state, policy, epoch, request, signature, card, sealed, path, version)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [KBS_SQL_SECRET_UPDATE] = "UPDATE secret SET state = ?1, policy = ?2, epoch = ?3, request = ?4,"
+                              " signature = ?5, card = ?6, sealed = ?7"
+                              " WHERE path = ?8 AND version = ?9",
     [KBS_SQL_EPOCH_SET] = "UPDATE epoch SET epoch = ?1, manifest = ?2, signature = ?3"
                           " WHERE one = 1 AND epoch = ?4",
     [KBS_SQL_DURABLE_BEGIN] = "BEGIN IMMEDIATE",
@@ -197,7 +236,9 @@ int kbs_store_open(const char *path, struct kbs_store **ret, struct kbs_error *e
     }
     if (kbs_sql_open(&s->fast, path, "NORMAL", err) != 0 ||
         kbs_sql_check_schema(s->fast.db, err) != 0 ||
-        kbs_sql_open(&s->durable, path, "FULL", err) != 0 || store_prepare(s, err) != 0) {
+        kbs_sql_open(&s->durable, path, "FULL", err) != 0 ||
+        kbs_sql_exec(s->durable.db, "PRAGMA secure_delete=ON", "settings", err) != 0 ||
+        store_prepare(s, err) != 0) {
         (void)kbs_store_close(s);
         return -1;
     }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/ec.h"
+#include "base/tee_key.h"
 #include "catalog/key.h"
 
 struct kbs_store;
@@ -40,7 +41,7 @@ struct kbs_session {
     /* attested only */
     enum kbs_binding binding;
     int64_t attested_s;
-    struct kbs_ec_public tee_key;
+    struct kbs_tee_key tee_key;
     struct kbs_digest report_digest;
     struct kbs_buf claims; /* the EAR claims set, JSON text; owned */
 };
@@ -73,34 +74,92 @@ struct kbs_store_epoch {
 };
 KBS_MUST_CHECK int kbs_store_epoch_get(struct kbs_store *s, struct kbs_store_epoch *ret,
                                        struct kbs_error *err);
-/* The chain over the rows that are there now (catalog/row.h). */
-KBS_MUST_CHECK int kbs_store_manifest(struct kbs_store *s, uint8_t ret[KBS_SHA256_BYTES],
-                                      struct kbs_error *err);
+
+/* A row of a mutation; all borrowed. */
+struct kbs_store_row {
+    struct kbs_key *key;     /* signed; its storage says whether it goes to table key or secret */
+    struct kbs_span policy;  /* its release policy's text, empty for none (deny) */
+    struct kbs_span request; /* the administrator's JWS; key->request is its digest */
+    struct kbs_span sealed;  /* of a secret; empty once it is destroyed */
+    bool fresh;              /* made; else the row of that path and version is changed */
+};
 
 /* A mutation; all borrowed. */
 struct kbs_store_mutation {
-    const struct kbs_key *key; /* a new row, signed; NULL to change the epoch alone */
-    struct kbs_span policy;    /* its release policy's text, empty for none (deny) */
-    struct kbs_span request;   /* the administrator's JWS; key->request is its digest */
-    uint64_t from_epoch;       /* what the store must be at */
+    const struct kbs_store_row *rows; /* keys, then secrets, each by path and version */
+    size_t row_count;                 /* 0 to change the epoch alone */
+    bool erase;                       /* what the rows no longer hold must be gone from the file */
+    uint64_t from_epoch;              /* what the store must be at */
     struct kbs_store_epoch epoch;
 };
+
+/* Puts rows into the order that a mutation has them in. */
+void kbs_store_rows_sort(struct kbs_store_row *rows, size_t count);
+
 /*
- * Row and epoch in one durable transaction. KBS_CONFLICT if path and version, or id and version,
- * exist, or if the store is not at from_epoch.
+ * The chain over all rows (catalog/row.h): as they are now, and as they will be after `m`, whose rows
+ * have an epoch above all others; both from one state of the store. m may be NULL, and then so may
+ * ret_after.
+ */
+KBS_MUST_CHECK int kbs_store_manifest(struct kbs_store *s, const struct kbs_store_mutation *m,
+                                      uint8_t ret_now[KBS_SHA256_BYTES],
+                                      uint8_t ret_after[KBS_SHA256_BYTES], struct kbs_error *err);
+
+/*
+ * Rows and epoch in one durable transaction. KBS_CONFLICT if a fresh row's path and version, or id and
+ * version, exist, if a row to be changed does not, or if the store is not at from_epoch. Only state,
+ * policy, card, blob and what signs them can be changed.
  */
 KBS_MUST_CHECK int kbs_store_commit(struct kbs_store *s, const struct kbs_store_mutation *m,
                                     struct kbs_error *err);
 
-/* Catalog. */
-/* version 0: the latest. KBS_MISSING. `policy` may be NULL; else it is appended to. */
+/* Catalog. Texts are appended to their buffers, which may be NULL. */
+/* version 0: the highest that is not destroyed. KBS_MISSING. */
 KBS_MUST_CHECK int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, uint32_t version,
                                      struct kbs_key *ret, struct kbs_buf *policy,
                                      struct kbs_error *err);
+/* The highest version, destroyed or not. KBS_MISSING. */
+KBS_MUST_CHECK int kbs_store_key_newest(struct kbs_store *s, struct kbs_span path,
+                                        struct kbs_key *ret, struct kbs_buf *policy,
+                                        struct kbs_error *err);
+/* A key whose destruction was due at now_s, with the request that said so. KBS_MISSING. */
+KBS_MUST_CHECK int kbs_store_key_due(struct kbs_store *s, int64_t now_s, struct kbs_key *ret,
+                                     struct kbs_buf *policy, struct kbs_buf *request,
+                                     struct kbs_error *err);
+/* When the next destruction is due; 0 if none is. */
+KBS_MUST_CHECK int kbs_store_key_next_due(struct kbs_store *s, int64_t *ret_s,
+                                          struct kbs_error *err);
+
+/* key and policy are borrowed until the call returns. */
+typedef void kbs_store_key_each(void *ctx, const struct kbs_key *key, struct kbs_span policy);
 /* Calls `each` for every key version, by path and version, at most KBS_LIMIT_KEY_LIST_ITEMS. */
-KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s,
-                                      void (*each)(void *ctx, const struct kbs_key *key), void *ctx,
+KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
                                       struct kbs_error *err);
+/* At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first. */
+KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
+                                         kbs_store_key_each *each, void *ctx,
+                                         struct kbs_error *err);
+/* For each version of the wrapping key that keys stand under: how many. */
+KBS_MUST_CHECK int kbs_store_key_wrap_count(struct kbs_store *s,
+                                            void (*each)(void *ctx, uint32_t version,
+                                                         uint64_t keys),
+                                            void *ctx, struct kbs_error *err);
+
+/*
+ * Secrets, whose rows are read as keys with alg `secret`. The newest version of one, destroyed or
+ * not, with its policy and its sealed form (empty once it is destroyed); either may be NULL.
+ * KBS_MISSING.
+ */
+KBS_MUST_CHECK int kbs_store_secret_newest(struct kbs_store *s, struct kbs_span path,
+                                           struct kbs_key *ret, struct kbs_buf *policy,
+                                           struct kbs_buf *sealed, struct kbs_error *err);
+/* Calls `each` for every version of one that is not destroyed, the oldest first. */
+KBS_MUST_CHECK int kbs_store_secret_live(struct kbs_store *s, struct kbs_span path,
+                                         kbs_store_key_each *each, void *ctx,
+                                         struct kbs_error *err);
+/* For the newest version of each that is not destroyed, by path; at most as many as keys. */
+KBS_MUST_CHECK int kbs_store_secret_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
+                                         struct kbs_error *err);
 
 /*
  * Raises an administrator's sequence (by thumbprint of the key) to `sequence`; KBS_CONFLICT if it

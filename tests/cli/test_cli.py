@@ -13,11 +13,14 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives import keywrap
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
 
 from stub import BIN, Stub, b64u, jwk, new_key, pem, run, thumbprint, unb64u, verify_signature, write_certificate
 
 KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "provenance": "generated",
-       "alg": "AES", "bytes": 32, "floor": "transport", "kcv": "01020304", "created": 1700000000}
+       "alg": "AES", "bytes": 32, "class": "resident", "state": "enabled", "floor": "transport",
+       "kcv": "01020304", "kcv_mac": "HMAC-SHA-256", "wrapping_key": None, "destroy_at": None, "created": 1700000000}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -33,6 +36,9 @@ def error(status, detail="because"):
     ["key", "generate"], ["key", "generate", "a/b"], ["key", "generate", "../b/c"], ["key", "generate", "a/b/c", "d"],
     ["key", "generate", "a/b/c", "--bytes", "20"], ["key", "generate", "a/b/c", "--bytes", "0x10"],
     ["key", "generate", "a/b/c", "--bytes"], ["key", "generate", "a/b/c", "--byte", "16"],
+    ["key", "generate", "a/b/c", "--alg", "DES"], ["key", "generate", "a/b/c", "--alg", "AES", "--bytes", "40"],
+    ["key", "generate", "a/b/c", "--class", "sealed"], ["key", "adopt", "a/b/c"], ["wrapping-key", "destroy"],
+    ["key", "destroy", "a/b/c", "--after", "31536001"],
     ["key", "generate", "a/b/c", "--floor", "basement"], ["key", "generate", "a/b/c", "--policy="],
     ["key", "import", "a/b/c"], ["key", "show", "a/b/c", "--version", "0"], ["key", "show", "a/b/c", "--json=yes"],
     ["key", "show", "a/b/c", "--version", "4294967296"],
@@ -60,8 +66,14 @@ def test_kbs_guest_wrong_usage(argv, tmp_path):
     assert done.stdout == b"" and b"usage: kbs-guest" in done.stderr
 
 
+ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
+    "generate", "import", "adopt", "list", "show", "rotate", "policy", "disable", "enable", "destroy", "undo")),
+    *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")), ["token", "caps"], ["store", "accept"],
+    ["audit", "verify"]]
+
+
 @pytest.mark.parametrize("program, commands", [
-    ("kbs-admin", [[], ["init"], ["key", "generate"], ["key", "import"], ["key", "list"], ["key", "show"]]),
+    ("kbs-admin", ADMIN_COMMANDS),
     ("kbs-guest", [[], ["attest"], ["get-key"], ["open"]])])
 def test_help_and_version(program, commands):
     for command in commands:
@@ -108,6 +120,7 @@ class Admin:
         self.nonces = []
         self.sequences = []
         self.answers = {}
+        self.handlers = {}
         self.server = Stub(self.respond, tls=folder)
         self.write_profile()
 
@@ -125,6 +138,8 @@ class Admin:
         self.sequences.append(claims["s"])
         if target == "/kbs/v0/admin/import-key" and target not in self.answers:
             return 200, JSON, {"key": jwk(self.import_key.public_key()), "thumbprint": self.pinned, "token": {}}
+        if target in self.handlers:
+            return self.handlers[target](method, target, body)
         return self.answers.get((method, target)) or self.answers.get(target) or error(404, "no such key")
 
     def run(self, *argv, **kwargs):
@@ -217,9 +232,77 @@ def test_import_wraps_to_the_pinned_key(admin, size):
                stdin=None, input=key)
     assert done.returncode == 0 and kcv(key).encode() in done.stdout, done.stderr
     [(_, body)] = admin.mutations()
-    assert body["floor"] == "transport" and body["policy"] is None and set(body) == {"floor", "policy", "recipient"}
+    assert set(body) == {"recipient"}
     assert open_recipient(body["recipient"], admin.import_key, b"a/b/c/v1") == key
     assert all(key not in seen[3] and b64u(key).encode() not in seen[3] for seen in admin.server.seen)
+
+
+def test_import_of_a_next_version(admin):
+    key = os.urandom(16)
+    mac = CMAC(AES(key))
+    mac.update(b"kbs-kcv")
+    admin.answers["/kbs/v0/admin/keys/a/b/c"] = (200, JSON, {**KEY, "version": 7, "policy": None})
+    admin.answers["/kbs/v0/admin/keys/a/b/c/import"] = (
+        200, JSON, {**KEY, "kcv": mac.finalize()[:4].hex(), "kcv_mac": "AES-CMAC"})
+    done = admin.run("key", "import", "a/b/c", "--rotate", "--class", "wrapped", "--key-file", "-", stdin=None,
+                     input=key)
+    assert done.returncode == 0, done.stderr
+    [(_, body)] = admin.mutations()
+    assert body["rotate"] is True and body["class"] == "wrapped"
+    assert open_recipient(body["recipient"], admin.import_key, b"a/b/c/v8") == key
+
+
+@pytest.mark.parametrize("argv, method, target, body", [
+    (["rotate", "a/b/c"], "POST", "a/b/c/rotate", {}),
+    (["rotate", "a/b/c", "--class", "wrapped", "--floor", "token"], "POST", "a/b/c/rotate",
+     {"class": "wrapped", "floor": "token"}),
+    (["policy", "a/b/c", "--version", "2", "--floor", "worker"], "POST", "a/b/c/policy?version=2", {"floor": "worker"}),
+    (["adopt", "pkcs11:object=\"x\"", "a/b/c"], "POST", "a/b/c/adopt", {"uri": "pkcs11:object=\"x\""}),
+    (["disable", "a/b/c", "--version", "4294967295"], "POST", "a/b/c/disable?version=4294967295", None),
+    (["enable", "a/b/c"], "POST", "a/b/c/enable", None),
+    (["destroy", "a/b/c"], "DELETE", "a/b/c", {"after_s": 604800}),
+    (["destroy", "a/b/c", "--after", "0", "--version", "3"], "DELETE", "a/b/c?version=3", {"after_s": 0}),
+    (["undo", "a/b/c"], "POST", "a/b/c/undo", None)])
+def test_changes_of_a_key(admin, argv, method, target, body):
+    target = "/kbs/v0/admin/keys/" + target
+    admin.answers[(method, target)] = (200, JSON, {**KEY, "destroy_at": 1700000000, "gone": "now"})
+    assert admin.run("key", *argv, "--dry-run").returncode == 0
+    assert not [seen for seen in admin.server.seen if seen[0] == method]
+    done = admin.run("key", *argv)
+    assert done.returncode == 0 and b"destroyed at      2023-11-14T22:13:20Z" in done.stdout, done.stderr
+    [sent] = [seen for seen in admin.server.seen if seen[0] == method]
+    assert sent[1] == target and (json.loads(sent[3]) if sent[3] else None) == body
+
+
+def test_rewrap_goes_on_until_nothing_is_left(admin):
+    left = [250]
+
+    def answer(method, target, body):
+        ask = json.loads(body)
+        done = min(ask["limit"], left[0])
+        if not ask["dry_run"]:
+            left[0] -= done
+        return 200, JSON, {"rewrapped": done, "left": left[0], "version": 2}
+
+    admin.handlers["/kbs/v0/admin/wrapping-key/rewrap"] = answer
+    dry = json.loads(admin.run("wrapping-key", "rewrap", "--dry-run", "--json").stdout)
+    assert dry == {"rewrapped": 100, "left": 250, "version": 2}
+    done = admin.run("wrapping-key", "rewrap", "--json")
+    assert json.loads(done.stdout) == {"rewrapped": 250, "left": 0, "version": 2}
+    assert done.stderr.count(b"left") == 3
+    assert admin.run("wrapping-key", "destroy").returncode == 2
+
+
+def test_token_caps(admin):
+    cell = {"rung": "transport", "format": "jose", "key": "P-256", "bytes": 32, "result": "passed",
+            "locality": "transport", "reason": ""}
+    admin.answers["/kbs/v0/admin/token/caps"] = (200, JSON, {
+        "token": {"manufacturer": "m", "model": "o", "serial": "s", "class": "software"},
+        "cells": [cell, {**cell, "rung": "COSE-HKDF", "result": "failed", "reason": "C_DeriveKey: CKR_MECHANISM_INVALID"}],
+        "notes": ["set this"]})
+    shown = admin.run("token", "caps").stdout.decode()
+    assert "CKR_MECHANISM_INVALID" in shown and "set this" not in shown
+    assert "set this" in admin.run("token", "caps", "--explain").stdout.decode()
 
 
 def test_import_refuses_another_import_key(admin, tmp_path):
@@ -409,7 +492,7 @@ def test_a_server_that_hangs_up():
 
 
 @pytest.mark.parametrize("program, commands", [
-    ("kbs-admin", [[], ["init"], ["key", "generate"], ["key", "import"], ["key", "list"], ["key", "show"]]),
+    ("kbs-admin", ADMIN_COMMANDS),
     ("kbs-guest", [[], ["attest"], ["get-key"], ["open"]])])
 def test_manual_pages_name_every_option(program, commands):
     page = (pathlib.Path(__file__).parents[2] / "docs" / "man" / f"{program}.1").read_text()

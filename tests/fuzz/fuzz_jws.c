@@ -54,7 +54,7 @@ static void objects(struct kbs_span text)
         if (kbs_jose_jwk_get(v, NULL, &ec, &err) == 0 && kbs_ec_public_check(&ec, &err) != 0) {
             abort();
         }
-        if (kbs_jose_recipient_get(v, &recipient, &err) == 0) {
+        if (kbs_jose_recipient_get(v, KBS_TEE_ALG_ECDH_ES_A256KW, &recipient, &err) == 0) {
             kbs_jose_recipient_in_deinit(&recipient);
         }
     }

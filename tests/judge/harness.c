@@ -23,6 +23,10 @@
 #include "catalog/row.h"
 
 #define WAIT_MS 30000
+#define JUDGE_CAPS                                                                    \
+    "JOSE-chain\tjose\tP-256\t32\tpassed\ttoken\t-\t-\n"                              \
+    "COSE-HKDF\tcose\tP-256\t32\tfailed\ttoken\tC_DeriveKey\tCKR_MECHANISM_INVALID\n" \
+    "# no \"HKDF\" here\n"
 
 /* ---- keys ---- */
 
@@ -99,6 +103,54 @@ static void key_point(EVP_PKEY *key, uint8_t point[65])
     assert_int_equal(n, 65);
 }
 
+/* ---- cards ---- */
+
+void judge_recard(struct kbs_key *key)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    char kid[KBS_LIMIT_KID_BYTES + 1];
+    uint8_t bytes[KBS_CARD_BYTES] = {0}; /* whose MAC only a real token checks */
+    bool resident = key->card.storage == KBS_STORAGE_RESIDENT;
+
+    memcpy(key->card.key_id, key->id, sizeof(key->id));
+    key->card.key_version = key->version;
+    kbs_sha256(kbs_span(kid, kbs_key_kid(key, kid)), key->card.kid);
+    memset(key->card.cka_id, 0, sizeof(key->card.cka_id));
+    key->card.cka_id_len = resident ? KBS_CKA_ID_BYTES : 0;
+    if (resident) {
+        kbs_cka_id(key->id, key->version, key->card.cka_id);
+    }
+    memset(key->card.blob, 0, sizeof(key->card.blob));
+    if (key->blob_len != 0) {
+        kbs_sha256(kbs_key_blob(key), key->card.blob);
+    }
+    kbs_card_body_put(&key->card, bytes);
+    assert_int_equal(kbs_key_take_card(key, kbs_span(bytes, sizeof(bytes)), &err), 0);
+}
+
+struct kbs_key judge_new_key(const char *path, uint32_t version, uint32_t wrap_version)
+{
+    struct kbs_key key = {
+        .version = version,
+        .state = KBS_KEY_STATE_ENABLED,
+        .kcv_mac = KBS_KCV_HMAC_SHA256,
+        .card = {.purpose = KBS_PURPOSE_RELEASE,
+                 .storage = wrap_version != 0 ? KBS_STORAGE_WRAPPED : KBS_STORAGE_RESIDENT,
+                 .alg = KBS_KEY_ALG_AES,
+                 .floor = KBS_LOCALITY_TRANSPORT,
+                 .provenance = KBS_PROVENANCE_GENERATED,
+                 .bytes = 32,
+                 .wrap_version = wrap_version}};
+
+    kbs_random(key.id, sizeof(key.id));
+    memcpy(key.kcv, JUDGE_KCV, sizeof(key.kcv));
+    key.blob_len = wrap_version != 0 ? 40 : 0;
+    kbs_random(key.blob, key.blob_len);
+    assert_true(kbs_span_to_cstr(kbs_span_str(path), key.path, sizeof(key.path)));
+    judge_recard(&key);
+    return key;
+}
+
 /* ---- fake token ---- */
 
 static void token_describe(struct judge *j, uint64_t id)
@@ -128,10 +180,212 @@ static void token_describe(struct judge *j, uint64_t id)
     d.row_public = kbs_span(row, sizeof(row));
     key_point(j->head, head);
     d.head_public = kbs_span(head, sizeof(head));
+    d.wrap_version = j->wrap_version;
     assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1,
                                       kbs_deadline_in_ms(WAIT_MS), &err),
                      0);
     kbs_buf_deinit(&rungs_buf);
+}
+
+/* KBS_MADE of a key. */
+static void made_put(struct judge *j, struct kbs_key *key, uint8_t *out, size_t size,
+                     struct kbs_wire_result *r)
+{
+    struct kbs_buf made = KBS_BUF(size);
+
+    if (j->token_mood == TOKEN_DISOBEYS) {
+        key->card.floor = KBS_LOCALITY_WORKER;
+    }
+    judge_recard(key);
+    kbs_buf_put_u8(&made, KBS_KCV_HMAC_SHA256);
+    kbs_buf_put(&made, key->kcv, sizeof(key->kcv));
+    kbs_buf_put_u8(&made, (uint8_t)key->card.alg);
+    kbs_buf_put_be32(&made, key->card.bytes);
+    kbs_buf_put_span(&made, kbs_key_card(key));
+    kbs_buf_put_span(&made, kbs_key_blob(key));
+    assert_false(made.failed);
+    memcpy(out, made.p, made.len);
+    r->body = kbs_span(out, made.len);
+    kbs_buf_deinit(&made);
+}
+
+/* The key that an order for a new one is about. */
+static struct kbs_key ordered_key(struct judge *j, struct kbs_span kid, struct kbs_span id,
+                                  uint8_t storage, uint8_t floor, struct kbs_span policy,
+                                  uint64_t created, enum kbs_provenance provenance)
+{
+    bool wrapped = storage == KBS_STORAGE_WRAPPED;
+    struct kbs_key key;
+    struct kbs_span path;
+    uint32_t version = 0;
+    char text[KBS_LIMIT_KEY_PATH_BYTES + 1];
+
+    assert_true(kbs_kid_split(kid, &path, &version));
+    assert_true(kbs_span_to_cstr(path, text, sizeof(text)));
+    key = judge_new_key(text, version, wrapped ? j->wrap_version : 0);
+    assert_int_equal(id.len, sizeof(key.id));
+    memcpy(key.id, id.p, id.len);
+    assert_int_equal(policy.len, sizeof(key.card.policy));
+    memcpy(key.card.policy, policy.p, policy.len);
+    key.card.floor = (enum kbs_locality)floor;
+    key.card.created_s = created;
+    key.card.provenance = provenance;
+    return key;
+}
+
+static void order_generate(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    const struct kbs_wire_generate *m = &j->generate;
+    struct kbs_key key;
+
+    if (m->purpose == KBS_PURPOSE_WRAP_CATALOG) {
+        assert_int_equal(m->key_version, j->wrap_version + 1);
+        j->wrap_version = m->key_version;
+        return;
+    }
+    key = ordered_key(j, m->kid, m->key_id, m->storage, m->floor, m->policy, m->created,
+                      KBS_PROVENANCE_GENERATED);
+    key.card.alg = (enum kbs_key_alg)m->alg;
+    key.card.bytes = m->key_bytes;
+    made_put(j, &key, out, size, r);
+}
+
+static void order_import(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    const struct kbs_wire_import *m = &j->import_order;
+    struct kbs_key key = ordered_key(j, m->kid, m->key_id, m->storage, m->floor, m->policy,
+                                     m->created, KBS_PROVENANCE_IMPORTED);
+
+    key.card.alg = (enum kbs_key_alg)m->alg;
+    key.card.bytes = (uint32_t)m->wrapped.len - 8;
+    made_put(j, &key, out, size, r);
+}
+
+static void order_adopt(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    const struct kbs_wire_adopt *m = &j->adopt;
+    struct kbs_key key = ordered_key(j, m->kid, m->key_id, KBS_STORAGE_RESIDENT, m->floor,
+                                     m->policy, m->created, KBS_PROVENANCE_ADOPTED);
+
+    key.card.alg = KBS_KEY_ALG_GENERIC;
+    key.card.bytes = 48;
+    made_put(j, &key, out, size, r);
+}
+
+/* The row that a card of ours is of, but for its path: cards do not tell. */
+static struct kbs_key carded_key(struct kbs_span card)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_key key = {.kcv_mac = KBS_KCV_HMAC_SHA256};
+    struct kbs_span mac;
+
+    assert_int_equal(kbs_card_get(card, &key.card, &mac, &err), 0);
+    memcpy(key.kcv, JUDGE_KCV, sizeof(key.kcv));
+    return key;
+}
+
+/* A card as it is printed, its kid's digest untouched. */
+static void card_put(struct kbs_key *key)
+{
+    memset(key->card_bytes, 0, sizeof(key->card_bytes));
+    kbs_card_body_put(&key->card, key->card_bytes);
+    key->has_card = true;
+}
+
+static void order_recard(struct judge *j, uint8_t *out, struct kbs_wire_result *r)
+{
+    struct kbs_key key = carded_key(j->recard.card);
+
+    key.card.floor =
+        j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : (enum kbs_locality)j->recard.floor;
+    key.card.flags = j->recard.flags;
+    memcpy(key.card.policy, j->recard.policy.p, sizeof(key.card.policy));
+    card_put(&key);
+    memcpy(out, key.card_bytes, sizeof(key.card_bytes));
+    r->body = kbs_span(out, sizeof(key.card_bytes));
+}
+
+static void order_rewrap(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    struct kbs_key key = carded_key(j->rewrap.card);
+    struct kbs_buf made = KBS_BUF(size);
+    char kid[64];
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    kbs_sha256(j->rewrap.blob, digest);
+    assert_memory_equal(digest, key.card.blob, sizeof(digest));
+    if (j->token_mood == TOKEN_OTHER_KEY) {
+        (void)snprintf(kid, sizeof(kid), "%s/v1", j->other_key);
+        kbs_sha256(kbs_span_str(kid), digest);
+        key.kcv[0] ^= memcmp(digest, key.card.kid, sizeof(digest)) == 0 ? 1 : 0;
+    }
+    key.card.wrap_version = j->wrap_version;
+    key.blob_len = 40;
+    kbs_random(key.blob, key.blob_len);
+    kbs_sha256(kbs_key_blob(&key), key.card.blob);
+    card_put(&key);
+    kbs_buf_put_u8(&made, KBS_KCV_HMAC_SHA256);
+    kbs_buf_put(&made, key.kcv, sizeof(key.kcv));
+    kbs_buf_put_u8(&made, (uint8_t)key.card.alg);
+    kbs_buf_put_be32(&made, key.card.bytes);
+    kbs_buf_put_span(&made, kbs_key_card(&key));
+    kbs_buf_put_span(&made, kbs_key_blob(&key));
+    memcpy(out, made.p, made.len);
+    r->body = kbs_span(out, made.len);
+    kbs_buf_deinit(&made);
+}
+
+/* The orders that have an id, and what each is decoded into. */
+static void *order_slot(struct judge *j, enum kbs_wire_type type)
+{
+    switch (type) {
+    case KBS_WIRE_RELEASE:
+        return &j->release;
+    case KBS_WIRE_GENERATE:
+        return &j->generate;
+    case KBS_WIRE_IMPORT:
+        return &j->import_order;
+    case KBS_WIRE_ADOPT:
+        return &j->adopt;
+    case KBS_WIRE_RECARD:
+        return &j->recard;
+    case KBS_WIRE_REWRAP_CATALOG:
+        return &j->rewrap;
+    case KBS_WIRE_DESTROY:
+        return &j->destroy;
+    default:
+        return NULL;
+    }
+}
+
+static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t *out, size_t size,
+                       struct kbs_wire_result *r)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    enum kbs_wire_type type = m->frame.type;
+
+    assert_non_null(order_slot(j, type));
+    assert_int_equal(kbs_channel_msg_decode(m, type, order_slot(j, type), &err), 0);
+    if (j->token_mood == TOKEN_REFUSES) {
+        return;
+    }
+    if (type == KBS_WIRE_RELEASE) {
+        r->rung = KBS_SPAN_LIT("transport");
+        r->locality =
+            j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
+        r->format = j->release.formats.p[0];
+        r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+    } else if (type == KBS_WIRE_GENERATE) {
+        order_generate(j, out, size, r);
+    } else if (type == KBS_WIRE_IMPORT) {
+        order_import(j, out, size, r);
+    } else if (type == KBS_WIRE_ADOPT) {
+        order_adopt(j, out, size, r);
+    } else if (type == KBS_WIRE_RECARD) {
+        order_recard(j, out, r);
+    } else if (type == KBS_WIRE_REWRAP_CATALOG) {
+        order_rewrap(j, out, size, r);
+    }
 }
 
 static void token_fill(struct judge *j, const struct kbs_channel_msg *m, char *jws, size_t size,
@@ -163,6 +417,10 @@ static void token_fill(struct judge *j, const struct kbs_channel_msg *m, char *j
         r->body = kbs_span(raw, 64);
         return;
     }
+    if (type == KBS_WIRE_CAPS) {
+        r->body = KBS_SPAN_LIT(JUDGE_CAPS);
+        return;
+    }
     if (type == KBS_WIRE_SIGN_HEAD) {
         assert_int_equal(kbs_channel_msg_decode(m, type, &head, &err), 0);
         j->heads++;
@@ -170,21 +428,7 @@ static void token_fill(struct judge *j, const struct kbs_channel_msg *m, char *j
         return;
     }
     j->orders++;
-    if (type == KBS_WIRE_RELEASE) {
-        assert_int_equal(kbs_channel_msg_decode(m, type, &j->release, &err), 0);
-        r->rung = KBS_SPAN_LIT("transport");
-        r->locality =
-            j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
-        r->format = j->release.formats.p[0];
-        r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
-    } else if (type == KBS_WIRE_GENERATE) {
-        assert_int_equal(kbs_channel_msg_decode(m, type, &j->generate, &err), 0);
-        r->body = KBS_SPAN_LIT(JUDGE_KCV);
-    } else {
-        assert_int_equal(type, KBS_WIRE_IMPORT);
-        assert_int_equal(kbs_channel_msg_decode(m, type, &j->import_order, &err), 0);
-        r->body = KBS_SPAN_LIT(JUDGE_KCV);
-    }
+    order_fill(j, m, (uint8_t *)jws, size, r);
 }
 
 static void token_serve(struct judge *j)
@@ -205,8 +449,7 @@ static void token_serve(struct judge *j)
         token_describe(j, id);
         return;
     }
-    if (m->frame.type == KBS_WIRE_RELEASE || m->frame.type == KBS_WIRE_GENERATE ||
-        m->frame.type == KBS_WIRE_IMPORT) { /* kept for the test */
+    if (order_slot(j, m->frame.type) != NULL) { /* kept for the test */
         struct kbs_channel_msg swap = j->order_msg;
 
         j->order_msg = *m;
@@ -221,7 +464,8 @@ static void token_serve(struct judge *j)
     if (j->token_mood == TOKEN_ANSWERS_LATE) {
         id ^= 1;
     }
-    if (j->token_mood == TOKEN_REFUSES) {
+    if (j->token_mood == TOKEN_REFUSES && m->frame.type != KBS_WIRE_SIGN_ROW &&
+        m->frame.type != KBS_WIRE_SIGN_HEAD) {
         r = (struct kbs_wire_result){.category = (uint8_t)j->refuse_category,
                                      .ckr = 5,
                                      .function = KBS_SPAN_LIT("C_WrapKey"),
@@ -311,6 +555,19 @@ static void ledger_serve(struct judge *j)
 }
 
 /* Serves token and ledger until `fd` has something to read. */
+void judge_serve(struct judge *j, int quiet_ms)
+{
+    struct pollfd fds[] = {{.fd = j->ledger, .events = POLLIN}, {.fd = j->token, .events = POLLIN}};
+
+    while (poll(fds, 2, quiet_ms) > 0) {
+        if (fds[0].revents != 0) {
+            ledger_serve(j);
+        } else {
+            token_serve(j);
+        }
+    }
+}
+
 static void serve_until(struct judge *j, int fd)
 {
     for (;;) {
@@ -641,31 +898,25 @@ void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, c
     free(r);
 }
 
-void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy)
+void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy)
 {
     struct kbs_store *store = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_key key = {.version = version,
-                          .purpose = KBS_PURPOSE_RELEASE,
-                          .provenance = KBS_PROVENANCE_GENERATED,
-                          .floor = KBS_LOCALITY_TRANSPORT,
-                          .bytes = 32};
-
-    struct kbs_store_mutation m = {.key = &key, .policy = kbs_span_str(policy)};
+    struct kbs_store_row row = {.key = key, .policy = kbs_span_str(policy), .fresh = true};
+    struct kbs_store_mutation m = {.rows = &row, .row_count = 1};
     struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
-    uint8_t digest[KBS_SHA256_BYTES];
+    uint8_t now[KBS_SHA256_BYTES];
 
-    kbs_random(key.id, sizeof(key.id));
-    kbs_sha256(KBS_SPAN_EMPTY, key.request);
-    assert_true(kbs_span_to_cstr(kbs_span_str(path), key.path, sizeof(key.path)));
+    kbs_sha256(KBS_SPAN_EMPTY, key->request);
+    kbs_sha256(row.policy, key->card.policy);
+    judge_recard(key);
     assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
     assert_int_equal(kbs_store_epoch_get(store, &m.epoch, &err), 0);
     m.from_epoch = m.epoch.epoch;
-    key.epoch = ++m.epoch.epoch;
-    kbs_row_key_put(&content, &key, m.policy);
-    row_sign(j->row, kbs_buf_span(&content), key.signature);
-    kbs_row_digest(kbs_buf_span(&content), digest);
-    kbs_row_manifest_add(m.epoch.manifest, digest);
+    key->epoch = ++m.epoch.epoch;
+    assert_int_equal(kbs_store_manifest(store, &m, now, m.epoch.manifest, &err), 0);
+    kbs_row_key_put(&content, key, row.policy);
+    row_sign(j->row, kbs_buf_span(&content), key->signature);
     kbs_buf_clear(&content);
     kbs_row_epoch_put(&content, m.epoch.epoch, m.epoch.manifest);
     row_sign(j->row, kbs_buf_span(&content), m.epoch.signature);
@@ -673,6 +924,54 @@ void judge_add_key(struct judge *j, const char *path, uint32_t version, const ch
     assert_int_equal(kbs_store_commit(store, &m, &err), 0);
     j->epoch = m.epoch.epoch;
     assert_null(kbs_store_close(store));
+}
+
+void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy)
+{
+    struct kbs_key key = judge_new_key(path, version, 0);
+
+    judge_put_key(j, &key, policy);
+}
+
+void judge_sign_cardless(struct judge *j, const char *path, uint32_t version)
+{
+    struct kbs_store *store = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+    struct kbs_buf sql = KBS_BUF(4096);
+    struct kbs_store_epoch epoch;
+    struct kbs_key key;
+    uint8_t signature[KBS_ES256_BYTES];
+
+    kbs_buf_printf(&sql,
+                   "UPDATE key SET card = NULL, state = 2, purpose = 1, provenance = 1, floor = 2,"
+                   " bytes = 32, created_s = 1 WHERE path = '%s' AND version = %u",
+                   path, (unsigned int)version);
+    judge_tamper(j, kbs_buf_cstr(&sql));
+    assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
+    assert_int_equal(kbs_store_key_get(store, kbs_span_str(path), version, &key, &policy, &err), 0);
+    kbs_row_key_put(&content, &key, kbs_buf_span(&policy));
+    row_sign(j->row, kbs_buf_span(&content), key.signature);
+    assert_int_equal(kbs_store_epoch_get(store, &epoch, &err), 0);
+    assert_int_equal(kbs_store_manifest(store, NULL, epoch.manifest, NULL, &err), 0);
+    kbs_buf_clear(&content);
+    kbs_row_epoch_put(&content, epoch.epoch, epoch.manifest);
+    row_sign(j->row, kbs_buf_span(&content), signature);
+    kbs_buf_clear(&sql);
+    kbs_buf_put_str(&sql, "UPDATE key SET signature = x'");
+    kbs_hex_put(&sql, kbs_span(key.signature, sizeof(key.signature)));
+    kbs_buf_printf(&sql, "' WHERE path = '%s' AND version = %u; UPDATE epoch SET manifest = x'",
+                   path, (unsigned int)version);
+    kbs_hex_put(&sql, kbs_span(epoch.manifest, sizeof(epoch.manifest)));
+    kbs_buf_put_str(&sql, "', signature = x'");
+    kbs_hex_put(&sql, kbs_span(signature, sizeof(signature)));
+    kbs_buf_put_str(&sql, "'");
+    judge_tamper(j, kbs_buf_cstr(&sql));
+    assert_null(kbs_store_close(store));
+    kbs_buf_deinit(&policy);
+    kbs_buf_deinit(&content);
+    kbs_buf_deinit(&sql);
 }
 
 void judge_tamper(struct judge *j, const char *sql)
@@ -686,6 +985,34 @@ void judge_tamper(struct judge *j, const char *sql)
 }
 
 /* ---- the guest's part ---- */
+
+static size_t rsa_number(const EVP_PKEY *key, const char *param, uint8_t *out, size_t size)
+{
+    BIGNUM *n = NULL;
+    size_t len = 0;
+
+    assert_int_equal(EVP_PKEY_get_bn_param(key, param, &n), 1);
+    len = (size_t)BN_num_bytes(n);
+    assert_true(len <= size);
+    assert_int_equal(BN_bn2bin(n, out), (int)len);
+    BN_free(n);
+    return len;
+}
+
+static void guest_public(struct guest *g)
+{
+    struct kbs_tee_key *k = &g->public;
+
+    memset(k, 0, sizeof(*k));
+    if (EVP_PKEY_is_a(g->key, "RSA")) {
+        k->alg = KBS_TEE_ALG_RSA_OAEP_256;
+        k->rsa.n_len = rsa_number(g->key, OSSL_PKEY_PARAM_RSA_N, k->rsa.n, sizeof(k->rsa.n));
+        k->rsa.e_len = rsa_number(g->key, OSSL_PKEY_PARAM_RSA_E, k->rsa.e, sizeof(k->rsa.e));
+    } else {
+        k->alg = KBS_TEE_ALG_ECDH_ES_A256KW;
+        k->ec = key_public(g->key, KBS_CURVE_P256);
+    }
+}
 
 void guest_auth(struct judge *j, struct guest *g)
 {
@@ -712,8 +1039,8 @@ void guest_auth(struct judge *j, struct guest *g)
     (void)snprintf(g->cookie, sizeof(g->cookie), "%s", r->cookie);
     if (g->key == NULL) {
         g->key = key_new("P-256");
-        g->public = key_public(g->key, KBS_CURVE_P256);
     }
+    guest_public(g);
     free(r);
     assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &g->public, kbs_span_str(g->nonce),
                                             KBS_SPAN_EMPTY, &g->digest, &err),

@@ -28,10 +28,11 @@
 
 enum token_mood {
     TOKEN_OBEYS,
-    TOKEN_REFUSES,      /* with the category and detail set in the fixture */
+    TOKEN_REFUSES,      /* all but signatures of rows and heads, with category and detail as set */
     TOKEN_HANGS_UP,     /* closes instead of answering */
     TOKEN_ANSWERS_LATE, /* with the id of another question */
-    TOKEN_DISOBEYS      /* the key at a weaker locality than ordered */
+    TOKEN_DISOBEYS,     /* the key at a weaker locality, or with another card, than ordered */
+    TOKEN_OTHER_KEY     /* rewraps one key (other_key) into another */
 };
 
 enum ledger_mood {
@@ -67,16 +68,21 @@ struct judge {
     const char *refuse_detail;
     enum ledger_mood ledger_mood;
     /* what the peers saw */
-    struct kbs_channel_msg
-        order_msg; /* the last order, which `release`, `generate`, `import` borrow */
+    struct kbs_channel_msg order_msg; /* the last order, which the structs below borrow */
     struct kbs_channel_msg other_msg; /* any other message of the judge to its token */
     struct kbs_wire_release release;
     struct kbs_wire_generate generate;
     struct kbs_wire_import import_order;
-    unsigned int orders;  /* RELEASE, GENERATE, IMPORT */
-    unsigned int unacked; /* records that were not acknowledged when the token was last asked */
+    struct kbs_wire_adopt adopt;
+    struct kbs_wire_recard recard;
+    struct kbs_wire_rewrap_catalog rewrap;
+    struct kbs_wire_destroy destroy;
+    const char *other_key; /* path */
+    uint32_t wrap_version; /* of the token's newest wrapping key */
+    unsigned int orders;   /* with an order id: RELEASE, GENERATE, IMPORT, ... */
+    unsigned int unacked;  /* records that were not acknowledged when the token was last asked */
     uint64_t records;
-    char ledger_text[65536]; /* one line per record: kind name=value ... */
+    char ledger_text[131072]; /* one line per record: kind name=value ... */
 };
 
 /* A request to send; absent members are empty. */
@@ -117,6 +123,9 @@ void judge_start_fails(struct judge *j, int status);
 /* Waits for it to end; returns its exit status. */
 int judge_wait(struct judge *j);
 
+/* Serves token and ledger until neither has said anything for so long: the judge's own work. */
+void judge_serve(struct judge *j, int quiet_ms);
+
 void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret);
 /* Asks and expects that status and, unless NULL, that text in the body. */
 void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, const char *text);
@@ -126,8 +135,17 @@ void ledger_expect(struct judge *j, const char *text);
 void ledger_expect_not(struct judge *j, const char *text);
 void ledger_forget(struct judge *j);
 
-/* Puts a release key into the catalog, signed and counted. policy: NULL for none. */
+/* A row as the harness' token would have made it: resident, or wrapped under that wrapping key. */
+struct kbs_key judge_new_key(const char *path, uint32_t version, uint32_t wrap_version);
+/* Prints the card of a row anew, after something in it was changed. */
+void judge_recard(struct kbs_key *key);
+/* Puts a row into the catalog, signed and counted. policy: NULL for none. */
+void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy);
+/* Both, for a resident key that is enabled. */
 void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy);
+
+/* Makes a row one of before there were cards, signed as it then was. Counted anew. */
+void judge_sign_cardless(struct judge *j, const char *path, uint32_t version);
 
 /* SQL on the judge's store, as somebody else who can write the file. */
 void judge_tamper(struct judge *j, const char *sql);
@@ -145,9 +163,10 @@ struct guest {
     char token[8192];
     char bearer[8200]; /* "Bearer " token */
     EVP_PKEY *key;
-    struct kbs_ec_public public;
+    struct kbs_tee_key public;
     struct kbs_digest digest;
 };
+/* g->key: NULL for a new EC key; else an RSA key to be used by RSA-OAEP-256. */
 void guest_auth(struct judge *j, struct guest *g);
 /* The Attestation for the guest's key, nonce and digest. */
 void guest_evidence(struct guest *g, char *out, size_t size);

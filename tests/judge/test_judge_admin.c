@@ -127,9 +127,13 @@ static void test_create_list_show(void **state)
         200,
         "{\"path\":\"repo/type/tag\",\"version\":1,\"kid\":\"repo/type/tag/v1\","
         "\"purpose\":\"release\","
-        "\"provenance\":\"generated\",\"alg\":\"AES\",\"bytes\":16,\"floor\":\"token\","
-        "\"kcv\":\"0a0b0c0d\",\"created\":");
-    assert_true(kbs_span_equal_str(j->generate.label, "repo/type/tag/v1"));
+        "\"provenance\":\"generated\",\"alg\":\"AES\",\"bytes\":16,\"class\":\"resident\","
+        "\"state\":\"enabled\",\"floor\":\"token\",\"kcv\":\"0a0b0c0d\",\"kcv_mac\":\"HMAC-SHA-256\","
+        "\"wrapping_key\":null,\"destroy_at\":null,\"created\":");
+    assert_true(kbs_span_equal_str(j->generate.kid, "repo/type/tag/v1"));
+    assert_int_equal(j->generate.alg, KBS_KEY_ALG_AES);
+    assert_int_equal(j->generate.storage, KBS_STORAGE_RESIDENT);
+    assert_int_equal(j->generate.floor, KBS_LOCALITY_TOKEN);
     assert_int_equal(j->generate.key_bytes, 16);
     assert_int_equal(j->generate.purpose, KBS_PURPOSE_RELEASE);
     assert_int_equal(j->generate.key_id.len, KBS_KEY_ID_BYTES);
@@ -139,11 +143,11 @@ static void test_create_list_show(void **state)
     ledger_expect(j, " intent=1 path=repo/type/tag");
     ledger_expect(j, "head head_seq=");
     ledger_expect(j, "outcome=done kcv=0a0b0c0d");
-    expect_signed(j,
-                  ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"),
-                  200, "\"bytes\":32,\"floor\":\"transport\"");
+    expect_signed(
+        j, ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"), 200,
+        "\"bytes\":32,\"class\":\"resident\",\"state\":\"enabled\",\"floor\":\"transport\"");
     expect_signed(j, ask_list(), 200, "},{\"path\":\"repo/type/z\"");
-    expect_signed(j, show, 200, "\"policy\":" POLICY "}");
+    expect_signed(j, show, 200, ",\"newest\":1,\"policy\":" POLICY "}");
     show.target = KEYS "/repo/type/z";
     show.params[2] = "z";
     show.query[0] = NULL;
@@ -322,13 +326,516 @@ static void test_import(void **state)
 
     import_body(j, NULL, "kbs-import-v1", "repo/type/tag/v1", 40, body, sizeof(body));
     expect_signed(j, ask, 200,
-                  "\"provenance\":\"imported\",\"alg\":\"AES\",\"bytes\":32,\"floor\":\"worker\"");
+                  "\"provenance\":\"imported\",\"alg\":\"AES\",\"bytes\":32,\"class\":\"resident\","
+                  "\"state\":\"enabled\",\"floor\":\"worker\"");
     assert_int_equal(j->import_order.wrapped.len, 40);
-    assert_true(kbs_span_equal_str(j->import_order.label, "repo/type/tag/v1"));
+    assert_true(kbs_span_equal_str(j->import_order.kid, "repo/type/tag/v1"));
     ledger_expect(j, "key-import phase=intent");
     ledger_expect(j, "key-import phase=outcome");
     expect_signed(j, ask, 409, "exists");
     assert_int_equal(j->orders, 1);
+}
+
+/* ---- the life of a key ---- */
+
+#define KEY KEYS "/repo/type/tag"
+
+static struct ask ask_key(enum kbs_route route, const char *target, const char *body)
+{
+    return (struct ask){.route = route,
+                        .target = target,
+                        .params = {"repo", "type", "tag"},
+                        .content_type = body != NULL ? "application/json" : NULL,
+                        .body = body};
+}
+
+static struct ask ask_destroy(const char *body)
+{
+    struct ask ask = ask_key(KBS_ROUTE_ADMIN_KEY_DESTROY, KEY, body);
+
+    ask.method = "DELETE";
+    return ask;
+}
+
+static void create(struct judge *j)
+{
+    expect_signed(j,
+                  ask_create("{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\","
+                             "\"floor\":\"worker\",\"policy\":" POLICY "}"),
+                  200, NULL);
+    ledger_forget(j);
+}
+
+static void create_wrapped(struct judge *j, const char *path)
+{
+    char body[256];
+
+    (void)snprintf(body, sizeof(body),
+                   "{\"path\":\"%s\",\"purpose\":\"release\",\"alg\":\"generic\",\"bytes\":24,"
+                   "\"class\":\"wrapped\"}",
+                   path);
+    expect_signed(j, ask_create(body), 200,
+                  "\"alg\":\"generic\",\"bytes\":24,\"class\":\"wrapped\"");
+}
+
+static void test_create_classes(void **state)
+{
+    struct judge *j = *state;
+    const char *body = "{\"path\":\"repo/type/tag\",\"purpose\":\"release\",\"alg\":\"AES\","
+                       "\"class\":\"wrapped\"}";
+
+    expect_signed(j, ask_create(body), 501, "no wrapping key");
+    assert_int_equal(j->orders, 0);
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_ROTATE,
+                               .target = "/kbs/v0/admin/wrapping-key/rotate"},
+                  200, "{\"version\":1,\"keys\":{}}");
+    ledger_expect(j, "wrapping-key-generate phase=intent epoch=1 order=");
+    ledger_expect(j, "wrapping-key-generate phase=outcome epoch=1 order=");
+    expect_signed(j, ask_create(body), 200, "\"wrapping_key\":1,");
+    assert_int_equal(j->generate.storage, KBS_STORAGE_WRAPPED);
+    expect_signed(j,
+                  ask_create("{\"path\":\"r/t/u\",\"purpose\":\"release\",\"alg\":\"generic\","
+                             "\"bytes\":72}"),
+                  400, NULL);
+    expect_signed(j,
+                  ask_create("{\"path\":\"r/t/u\",\"purpose\":\"release\",\"alg\":\"AES\","
+                             "\"class\":\"sealed\"}"),
+                  400, "'class'");
+    expect_signed(j, ask_create("{\"path\":\"r/t/u\",\"purpose\":\"release\",\"alg\":\"secret\"}"),
+                  400, "'alg'");
+}
+
+/* A token that makes something else than it was told to has made an orphan. */
+static void test_made_otherwise(void **state)
+{
+    struct judge *j = *state;
+
+    j->token_mood = TOKEN_DISOBEYS;
+    expect_signed(j, ask_create(CREATE), 500, "Internal error");
+    ledger_expect(j, "outcome=orphan reason=the token's card is not the one that was ordered");
+    j->token_mood = TOKEN_OBEYS;
+    expect_signed(j, ask_list(), 200, "{\"keys\":[]}");
+}
+
+static void test_rotate(void **state)
+{
+    struct judge *j = *state;
+    const struct ask rotate = ask_key(KBS_ROUTE_ADMIN_KEY_ROTATE, KEY "/rotate", NULL);
+    uint8_t id[KBS_KEY_ID_BYTES];
+
+    expect_signed(j, rotate, 404, "no such key");
+    create(j);
+    memcpy(id, j->generate.key_id.p, sizeof(id));
+    expect_signed(j, rotate, 200, "\"version\":2,\"kid\":\"repo/type/tag/v2\"");
+    assert_memory_equal(j->generate.key_id.p, id, sizeof(id));
+    assert_int_equal(j->generate.floor, KBS_LOCALITY_WORKER); /* as the latest */
+    ledger_expect(j, "key-generate phase=intent epoch=2 order=");
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_KEY_SHOW,
+                               .method = "GET",
+                               .target = KEY,
+                               .params = {"repo", "type", "tag"}},
+                  200, "\"newest\":2,\"policy\":" POLICY "}");
+    expect_signed(
+        j,
+        ask_key(KBS_ROUTE_ADMIN_KEY_ROTATE, KEY "/rotate", "{\"floor\":\"token\",\"policy\":null}"),
+        200, "\"version\":3,");
+    assert_int_equal(j->generate.floor, KBS_LOCALITY_TOKEN);
+    expect_signed(j, ask_key(KBS_ROUTE_ADMIN_KEY_ROTATE, KEY "/rotate", "{\"bytes\":16}"), 400,
+                  NULL);
+
+    /* The number of a version that was destroyed is not used again. */
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"destroyed\"");
+    expect_signed(j, rotate, 200, "\"version\":4,");
+    assert_int_equal(j->generate.floor, KBS_LOCALITY_WORKER); /* of version 2, the latest now */
+}
+
+static void test_import_next(void **state)
+{
+    struct judge *j = *state;
+    char body[4096];
+    char text[4200];
+    struct ask ask = ask_key(KBS_ROUTE_ADMIN_KEY_IMPORT, KEY "/import", text);
+
+    create(j);
+    import_body(j, NULL, "kbs-import-v1", "repo/type/tag/v2", 56, body, sizeof(body));
+    (void)snprintf(text, sizeof(text), "%s", body);
+    expect_signed(j, ask, 409, "exists");
+    (void)snprintf(text, sizeof(text), "{\"rotate\":true,%s", body + 1);
+    expect_signed(j, ask, 422, "cannot have 48 bytes");
+    (void)snprintf(text, sizeof(text), "{\"rotate\":true,\"alg\":\"generic\",%s", body + 1);
+    expect_signed(j, ask, 200, "\"version\":2,");
+    assert_int_equal(j->import_order.alg, KBS_KEY_ALG_GENERIC);
+    (void)snprintf(text, sizeof(text), "{\"rotate\":1,%s", body + 1);
+    expect_signed(j, ask, 400, "'rotate'");
+}
+
+static void test_adopt(void **state)
+{
+    struct judge *j = *state;
+    struct ask ask = ask_key(KBS_ROUTE_ADMIN_KEY_ADOPT, KEY "/adopt",
+                             "{\"uri\":\"pkcs11:object=old\",\"floor\":\"token\"}");
+
+    expect_signed(
+        j, ask, 200,
+        "\"provenance\":\"adopted\",\"alg\":\"generic\",\"bytes\":48,\"class\":\"resident\"");
+    assert_true(kbs_span_equal_str(j->adopt.uri, "pkcs11:object=old"));
+    ledger_expect(j, "key-adopt phase=outcome epoch=1");
+    expect_signed(j, ask, 409, "exists");
+    ask.body = "{\"floor\":\"token\"}";
+    expect_signed(j, ask, 400, "uri");
+}
+
+static void test_policy(void **state)
+{
+    struct judge *j = *state;
+    struct ask ask = ask_key(KBS_ROUTE_ADMIN_KEY_POLICY, KEY "/policy", "{\"policy\":null}");
+    struct ask show = ask_key(KBS_ROUTE_ADMIN_KEY_SHOW, KEY, NULL);
+
+    show.method = "GET";
+    create(j);
+    expect_signed(j, ask, 200, "\"floor\":\"worker\"");
+    assert_int_equal(j->recard.floor, KBS_LOCALITY_WORKER);
+    ledger_expect(j, "key-policy phase=intent epoch=2 order=");
+    ledger_expect(j, "key-policy phase=outcome epoch=2 order=");
+    expect_signed(j, show, 200, "\"policy\":null}");
+    ask.body = "{\"floor\":\"token\"}";
+    expect_signed(j, ask, 200, "\"floor\":\"token\"");
+    ask.body = "{\"policy\":" POLICY "}";
+    expect_signed(j, ask, 200, "\"floor\":\"token\""); /* what is not given stays */
+    expect_signed(j, show, 200, "\"policy\":" POLICY "}");
+    ask.body = "{}";
+    expect_signed(j, ask, 400, "'policy' or 'floor'");
+    ask.body = NULL;
+    ask.content_type = NULL;
+    expect_signed(j, ask, 400, "'policy' or 'floor'");
+    ask.content_type = "application/json";
+    ask.body = "{\"policy\":{}}";
+    expect_signed(j, ask, 400, NULL);
+
+    j->token_mood = TOKEN_DISOBEYS;
+    ask.body = "{\"floor\":\"transport\"}";
+    expect_signed(j, ask, 500, NULL);
+    ledger_expect(j, "outcome=failed reason=the token's card");
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_UNSUPPORTED;
+    j->refuse_detail = "no card key";
+    expect_signed(j, ask, 501, "no card key");
+    j->token_mood = TOKEN_OBEYS;
+    expect_signed(j, show, 200, "\"floor\":\"token\""); /* nothing came of it */
+    ask.query[0] = "version";
+    ask.query[1] = "2";
+    ask.target = KEY "/policy?version=2";
+    expect_signed(j, ask, 404, NULL);
+}
+
+static void expect_state(struct judge *j, enum kbs_route route, const char *what,
+                         unsigned int status, const char *text)
+{
+    char target[128];
+
+    (void)snprintf(target, sizeof(target), KEY "/%s", what);
+    expect_signed(j, ask_key(route, target, NULL), status, text);
+}
+
+static void test_states(void **state)
+{
+    struct judge *j = *state;
+    const enum kbs_route disable = KBS_ROUTE_ADMIN_KEY_DISABLE;
+    const enum kbs_route enable = KBS_ROUTE_ADMIN_KEY_ENABLE;
+    const enum kbs_route undo = KBS_ROUTE_ADMIN_KEY_UNDO;
+    unsigned int orders = 0;
+
+    expect_state(j, disable, "disable", 404, NULL);
+    create(j);
+    orders = j->orders;
+    expect_state(j, enable, "enable", 409, "the key is enabled, not disabled");
+    expect_state(j, undo, "undo", 409, NULL);
+    expect_state(j, disable, "disable", 200, "\"state\":\"disabled\"");
+    ledger_expect(j, "key-state phase=intent epoch=2 path=repo/type/tag version=1");
+    ledger_expect(j, "from=enabled state=disabled");
+    expect_state(j, disable, "disable", 409, NULL);
+    expect_state(j, enable, "enable", 200, "\"state\":\"enabled\"");
+    expect_signed(j, ask_destroy("{\"after_s\":-1}"), 400, "after_s");
+    expect_signed(j, ask_destroy("{\"after_s\":31536001}"), 400, "after_s");
+    expect_signed(j, ask_destroy("{\"now\":true}"), 400, NULL);
+    expect_signed(j, ask_destroy(NULL), 200, "\"state\":\"pending-destruction\"");
+    ledger_expect(j, "from=enabled state=pending-destruction destroy_at=");
+    expect_state(j, enable, "enable", 409, "pending-destruction");
+    expect_state(j, undo, "undo", 200, "\"state\":\"disabled\"");
+    assert_int_equal(j->orders, orders); /* the token has no part in it */
+
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"}");
+    assert_int_equal(j->destroy.purpose, KBS_PURPOSE_RELEASE);
+    assert_int_equal(j->destroy.card.len, KBS_CARD_BYTES);
+    ledger_expect(j, "key-destroy phase=intent epoch=6 order=");
+    ledger_expect(j, "outcome=done gone=now");
+    expect_state(j, enable, "enable", 404, NULL); /* no version is left */
+    expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
+    expect_signed(j, ask_create(CREATE), 409, "exists"); /* its name is not used again */
+    struct ask again = ask_destroy(NULL);
+    again.query[0] = "version";
+    again.query[1] = "1";
+    again.target = KEY "?version=1";
+    expect_signed(j, again, 409, "the key is destroyed");
+}
+
+static void test_destroy_refused(void **state)
+{
+    struct judge *j = *state;
+
+    create(j);
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_INTERNAL;
+    j->refuse_detail = "the token is read-only";
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 500, NULL);
+    ledger_expect(j, "key-destroy phase=outcome");
+    ledger_expect(j, "outcome=failed");
+    expect_signed(j, ask_list(), 200, "\"state\":\"enabled\"");
+    j->refuse_category = KBS_MISSING; /* as after a crash between token and store */
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
+}
+
+/* Serves the judge until the ledger has that text. */
+static void ledger_await(struct judge *j, const char *text)
+{
+    for (int i = 0; i < 100 && strstr(j->ledger_text, text) == NULL; i++) {
+        judge_serve(j, 100);
+    }
+    ledger_expect(j, text);
+}
+
+static void test_destroyed_when_due(void **state)
+{
+    struct judge *j = *state;
+
+    create(j);
+    expect_signed(j, ask_destroy("{\"after_s\":1}"), 200, "\"destroy_at\":1");
+    ledger_forget(j);
+    ledger_await(j, "outcome=done gone=now");
+    ledger_expect(j, "key-destroy phase=intent epoch=3 order=");
+    ledger_expect(j, " request="); /* the administrator's, who need not be there */
+    ledger_expect_not(j, "admin=");
+    expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
+}
+
+static void restart(struct judge *j)
+{
+    kbs_io_close(&j->control);
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    judge_start(j);
+}
+
+static void test_destroyed_at_start(void **state)
+{
+    struct judge *j = *state;
+    struct kbs_key key = judge_new_key("repo/type/due", 1, 0);
+
+    key.state = KBS_KEY_STATE_PENDING;
+    key.destroy_at_s = 1;
+    judge_put_key(j, &key, NULL);
+    restart(j);
+    ledger_await(j, "key-destroy phase=outcome epoch=2");
+    expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
+}
+
+/* A row that says so, and that no administrator signed. */
+static void test_not_destroyed(void **state)
+{
+    struct judge *j = *state;
+    unsigned int orders = 0;
+
+    create(j);
+    orders = j->orders;
+    judge_tamper(j, "UPDATE key SET state = 3, destroy_at_s = 1");
+    restart(j);
+    judge_serve(j, 300);
+    assert_int_equal(j->orders, orders);
+    ledger_expect_not(j, "key-destroy");
+}
+
+/* ---- the wrapping key ---- */
+
+#define WRAPPING "/kbs/v0/admin/wrapping-key"
+
+static void expect_wrapping(struct judge *j, const char *text)
+{
+    expect_signed(
+        j,
+        (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_SHOW, .method = "GET", .target = WRAPPING},
+        200, text);
+}
+
+static void wrapping_rotate(struct judge *j)
+{
+    expect_signed(
+        j, (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_ROTATE, .target = WRAPPING "/rotate"},
+        200, NULL);
+}
+
+static void expect_rewrap(struct judge *j, const char *body, unsigned int status, const char *text)
+{
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_REWRAP,
+                               .target = WRAPPING "/rewrap",
+                               .content_type = "application/json",
+                               .body = body},
+                  status, text);
+}
+
+static void expect_wrapping_destroy(struct judge *j, const char *version, unsigned int status,
+                                    const char *text)
+{
+    char target[128];
+    struct ask ask = {.route = KBS_ROUTE_ADMIN_WRAPPING_DESTROY,
+                      .method = "DELETE",
+                      .target = target,
+                      .query = {"version", version}};
+
+    (void)snprintf(target, sizeof(target), WRAPPING "?version=%s", version);
+    expect_signed(j, ask, status, text);
+}
+
+static void test_rewrap(void **state)
+{
+    struct judge *j = *state;
+    unsigned int orders = 0;
+
+    expect_wrapping(j, "{\"version\":0,\"keys\":{}}");
+    wrapping_rotate(j);
+    create_wrapped(j, "a/a/a");
+    create_wrapped(j, "a/a/b");
+    create_wrapped(j, "a/a/c");
+    wrapping_rotate(j);
+    create_wrapped(j, "a/a/d");
+    expect_wrapping(j, "{\"version\":2,\"keys\":{\"1\":3,\"2\":1}}");
+    expect_wrapping_destroy(j, "1", 409, "3 keys stand under version 1");
+    orders = j->orders;
+    expect_rewrap(j, "{\"dry_run\":true}", 200, "{\"rewrapped\":3,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{\"limit\":2,\"dry_run\":true}", 200,
+                  "{\"rewrapped\":2,\"left\":1,\"version\":2}");
+    assert_int_equal(j->orders, orders);
+    expect_rewrap(j, "{\"limit\":0}", 400, "limit");
+    expect_rewrap(j, "{\"limit\":101}", 400, "limit");
+    expect_rewrap(j, "{\"dry_run\":1}", 400, "dry_run");
+    ledger_forget(j);
+    expect_rewrap(j, "{\"limit\":2}", 200, "{\"rewrapped\":2,\"left\":1,\"version\":2}");
+    ledger_expect(j, "wrapping-key-rewrap phase=intent epoch=7 version=2");
+    ledger_expect(j, "op=rewrap kid=a/a/a/v1");
+    ledger_expect(j, "wrapping-key-rewrap phase=outcome epoch=7 intent=");
+    expect_wrapping(j, "{\"version\":2,\"keys\":{\"1\":1,\"2\":3}}");
+    restart(j); /* what is left is seen from the rows */
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2}");
+    expect_wrapping(j, "{\"version\":2,\"keys\":{\"2\":4}}");
+
+    expect_wrapping_destroy(j, "2", 409, "newest");
+    expect_wrapping_destroy(j, "3", 404, NULL);
+    expect_wrapping_destroy(j, "0", 400, NULL);
+    expect_wrapping_destroy(j, "1", 200, "{\"version\":2,\"keys\":{\"2\":4}}");
+    assert_int_equal(j->destroy.purpose, KBS_PURPOSE_WRAP_CATALOG);
+    assert_int_equal(j->destroy.key_version, 1);
+    ledger_expect(j, "wrapping-key-destroy phase=outcome");
+    expect_signed(j, ask_list(), 200, "\"wrapping_key\":2,");
+}
+
+static void test_rewrap_other_key(void **state)
+{
+    struct judge *j = *state;
+
+    wrapping_rotate(j);
+    create_wrapped(j, "a/a/a");
+    create_wrapped(j, "a/a/b");
+    wrapping_rotate(j);
+    j->token_mood = TOKEN_OTHER_KEY;
+    j->other_key = "a/a/b";
+    expect_rewrap(j, "{}", 409, "a/a/b/v1 has another check value");
+    ledger_expect(j, "wrapping-key-rewrap phase=outcome");
+    ledger_expect(j, "outcome=failed");
+    j->token_mood = TOKEN_OBEYS;
+    expect_wrapping(j, "\"keys\":{\"1\":2}}"); /* none of them */
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
+
+    wrapping_rotate(j);
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_MISSING;
+    j->refuse_detail = "no such wrapping key";
+    expect_rewrap(j, "{}", 404, "a/a/a/v1: no such wrapping key");
+    j->token_mood = TOKEN_OBEYS;
+    expect_rewrap(j, "{}", 200, "\"rewrapped\":2");
+}
+
+static void test_destroy_wrapped(void **state)
+{
+    struct judge *j = *state;
+
+    wrapping_rotate(j);
+    create_wrapped(j, "repo/type/tag");
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"with wrapping key 1\"}");
+    expect_wrapping(j, "{\"version\":1,\"keys\":{}}");
+}
+
+/* The token dies in the middle of a batch; nothing has happened, and the next lane goes on. */
+static void test_rewrap_token_lost(void **state)
+{
+    struct judge *j = *state;
+
+    wrapping_rotate(j);
+    create_wrapped(j, "a/a/a");
+    create_wrapped(j, "a/a/b");
+    wrapping_rotate(j);
+    j->token_mood = TOKEN_HANGS_UP;
+    expect_rewrap(j, "{}", 503, NULL);
+    assert_int_equal(judge_wait(j), KBS_EXIT_STUCK);
+    j->token_mood = TOKEN_OBEYS;
+    judge_start(j);
+    ledger_expect(j, "store-recovered phase=outcome epoch=5 outcome=never");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
+}
+
+/* A foreign change of the rows is not blessed by the next honest mutation. */
+static void test_foreign_change(void **state)
+{
+    struct judge *j = *state;
+
+    create(j);
+    judge_tamper(j, "UPDATE key SET policy = ''");
+    expect_state(j, KBS_ROUTE_ADMIN_KEY_DISABLE, "disable", 503, "not those of its epoch");
+    expect_signed(j, ask_create("{\"path\":\"r/t/u\",\"purpose\":\"release\",\"alg\":\"AES\"}"),
+                  503, "no key is served");
+}
+
+/* A row that an administrator accepted with the store, and that is not signed, is not signed now. */
+static void test_foreign_row_accepted(void **state)
+{
+    struct judge *j = *state;
+
+    create(j);
+    judge_tamper(j, "UPDATE key SET policy = ''");
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_STORE_ACCEPT,
+                               .target = "/kbs/v0/admin/store/accept",
+                               .content_type = "application/json",
+                               .body = "{\"epoch\":1}"},
+                  200, "\"serves\":true");
+    expect_state(j, KBS_ROUTE_ADMIN_KEY_DISABLE, "disable", 500, NULL);
+    expect_signed(j, ask_key(KBS_ROUTE_ADMIN_KEY_ROTATE, KEY "/rotate", NULL), 500, NULL);
+}
+
+static void test_caps(void **state)
+{
+    struct judge *j = *state;
+    const struct ask ask = {
+        .route = KBS_ROUTE_ADMIN_TOKEN_CAPS, .method = "GET", .target = "/kbs/v0/admin/token/caps"};
+
+    expect_signed(
+        j, ask, 200,
+        "\"class\":\"software\"},\"cells\":[{\"rung\":\"JOSE-chain\",\"format\":\"jose\",\"key\":"
+        "\"P-256\",\"bytes\":32,\"result\":\"passed\",\"locality\":\"token\",\"reason\":\"\"},{");
+    expect_signed(j, ask, 200,
+                  "\"reason\":\"C_DeriveKey: CKR_MECHANISM_INVALID\"}],"
+                  "\"notes\":[\"no \\\"HKDF\\\" here\"]}");
 }
 
 /* ---- what does not ---- */
@@ -511,6 +1018,24 @@ int main(void)
         CASE(test_intent_before_deed),
         CASE(test_import_key),
         CASE(test_import),
+        CASE(test_create_classes),
+        CASE(test_made_otherwise),
+        CASE(test_rotate),
+        CASE(test_import_next),
+        CASE(test_adopt),
+        CASE(test_policy),
+        CASE(test_states),
+        CASE(test_destroy_refused),
+        CASE(test_destroyed_when_due),
+        CASE(test_destroyed_at_start),
+        CASE(test_not_destroyed),
+        CASE(test_rewrap),
+        CASE(test_rewrap_other_key),
+        CASE(test_destroy_wrapped),
+        CASE(test_rewrap_token_lost),
+        CASE(test_foreign_change),
+        CASE(test_foreign_row_accepted),
+        CASE(test_caps),
         CASE(test_signature_keys),
         CASE(test_signature_coverage),
         CASE(test_signature_time),

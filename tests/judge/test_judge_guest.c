@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <openssl/rsa.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -147,7 +148,7 @@ static void test_attest_messages(void **state)
     expect_evidence(j, &g, "\"alg\":\"ECDH-ES+A256KW\"", "\"alg\":\"dir\"", 422, NULL);
     assert_int_equal(j->records, 0);
 
-    kbs_base64url_put(&text, kbs_ec_y(&g.public));
+    kbs_base64url_put(&text, kbs_ec_y(&g.public.ec));
     assert_true(kbs_span_to_cstr(kbs_buf_span(&text), y, sizeof(y)));
     kbs_buf_deinit(&text);
     expect_evidence(j, &g, y, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 422,
@@ -205,6 +206,14 @@ static void test_attest_token_fails(void **state)
 
 /* ---- key release ---- */
 
+static void assert_tee_key(const struct judge *j, const struct guest *g)
+{
+    uint8_t bytes[KBS_TEE_KEY_MAX_BYTES];
+    size_t n = kbs_tee_key_put(&g->public, bytes);
+
+    assert_true(kbs_span_equal(j->release.tee_key, kbs_span(bytes, n)));
+}
+
 static void check_order(struct judge *j, const struct guest *g, const char *kid,
                         enum kbs_format format)
 {
@@ -213,9 +222,8 @@ static void check_order(struct judge *j, const struct guest *g, const char *kid,
 
     kbs_party_v(kbs_digest_span(&g->digest), zeros, party_v);
     assert_true(kbs_span_equal_str(j->release.kid, kid));
-    assert_int_equal(j->release.curve, KBS_CURVE_P256);
-    assert_true(kbs_span_equal(j->release.x, kbs_ec_x(&g->public)));
-    assert_true(kbs_span_equal(j->release.y, kbs_ec_y(&g->public)));
+    assert_tee_key(j, g);
+    assert_int_equal(j->release.card.len, KBS_CARD_BYTES);
     assert_true(kbs_span_equal(j->release.party_v, kbs_span(party_v, sizeof(party_v))));
     assert_int_equal(j->release.floor, KBS_LOCALITY_TRANSPORT);
     assert_int_equal(j->release.formats.p[0], format);
@@ -465,7 +473,7 @@ static void test_release_two_sessions(void **state)
 
     ask.authorization = NULL; /* each session gets its own key only */
     expect_release(j, &ask, "application/jose+json");
-    assert_true(kbs_span_equal(j->release.x, kbs_ec_x(&two.public)));
+    assert_tee_key(j, &two);
     guest_free(&one);
     guest_free(&two);
 }
@@ -802,6 +810,102 @@ static void test_store_holds_no_secrets(void **state)
     guest_free(&g);
 }
 
+/* ---- keys that are not enabled, RSA, wrapped ---- */
+
+static void expect_state(struct judge *j, struct guest *g, enum kbs_key_state state,
+                         unsigned int status, const char *text)
+{
+    static uint32_t version;
+    struct kbs_key key = judge_new_key("default/disk/state", ++version, 0);
+    struct ask ask = ask_key("state");
+
+    key.state = state;
+    judge_put_key(j, &key, ALLOW);
+    ask.cookie = g->cookie;
+    ledger_forget(j);
+    if (status == 200) {
+        expect_release(j, &ask, "application/jose+json");
+    } else {
+        judge_expect(j, &ask, status, text);
+    }
+}
+
+static void test_release_states(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_key("state");
+
+    guest_attest(j, &g);
+    expect_state(j, &g, KBS_KEY_STATE_ENABLED, 200, NULL);
+    expect_state(j, &g, KBS_KEY_STATE_DISABLED, 403, "this key is disabled");
+    ledger_expect(j, "release-denied session=");
+    expect_state(j, &g, KBS_KEY_STATE_PENDING, 403, "this key is pending-destruction");
+    expect_state(j, &g, KBS_KEY_STATE_DESTROYED, 403, "pending"); /* the latest is before it */
+    ask.cookie = g.cookie;
+    ask.query[0] = "version";
+    ask.query[1] = "4";
+    judge_expect(j, &ask, 404, "no such key");
+    assert_int_equal(j->orders, 1);
+    guest_free(&g);
+}
+
+static void test_release_cardless(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_key("one");
+
+    /* A row of schema 2, its signature good: a state nobody can make any more, so the row is tampered with. */
+    add_keys(j);
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    judge_sign_cardless(j, "default/disk/one", 2);
+    judge_expect(j, &ask, 403, "before there were key cards");
+    assert_int_equal(j->orders, 0);
+    guest_free(&g);
+}
+
+static void test_release_rsa(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = EVP_RSA_gen(2048)};
+    struct ask ask = ask_key("one");
+
+    assert_non_null(g.key);
+    add_keys(j);
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    expect_release(j, &ask, "application/jose+json");
+    check_order(j, &g, "default/disk/one/v2", KBS_FORMAT_JOSE);
+    guest_free(&g);
+}
+
+static void test_release_wrapped(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct kbs_key key = judge_new_key("default/disk/wrapped", 1, 3);
+    struct ask ask = ask_key("wrapped");
+
+    judge_put_key(j, &key,
+                  "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":["
+                  "{\"claim\":\"kbs.key.class\",\"equals\":\"wrapped\"},"
+                  "{\"claim\":\"kbs.key.alg\",\"equals\":\"AES\"},"
+                  "{\"claim\":\"kbs.key.bytes\",\"equals\":32},"
+                  "{\"claim\":\"kbs.key.purpose\",\"equals\":\"release\"},"
+                  "{\"claim\":\"kbs.key.floor\",\"equals\":\"transport\"},"
+                  "{\"claim\":\"kbs.key.provenance\",\"equals\":\"generated\"}]}]}");
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    expect_release(j, &ask, "application/jose+json");
+    assert_true(kbs_span_equal(j->release.blob, kbs_key_blob(&key)));
+    assert_true(kbs_span_equal(j->release.card, kbs_key_card(&key)));
+    judge_tamper(j, "UPDATE key SET blob = zeroblob(40)"); /* the token's to find out */
+    judge_expect(j, &ask, 200, NULL);
+    guest_free(&g);
+}
+
 /* Not a test of speed: prints what a request costs through the judge, fake peers included. */
 static void test_cost(void **state)
 {
@@ -887,10 +991,13 @@ static void test_row_members(void **state)
 {
     static const char *const sqls[] = {
         "UPDATE key SET id = randomblob(16) WHERE version = 2",
-        "UPDATE key SET floor = 1 WHERE version = 2",
+        "UPDATE key SET state = 2 WHERE version = 2",
         "UPDATE key SET kcv = x'01020304' WHERE version = 2",
-        "UPDATE key SET created_s = created_s + 1 WHERE version = 2",
-        "UPDATE key SET provenance = 2 WHERE version = 2",
+        "UPDATE key SET kcv_mac = 2 WHERE version = 2",
+        "UPDATE key SET destroy_at_s = 1 WHERE version = 2",
+        "UPDATE key SET card = (SELECT card FROM key WHERE version = 1) WHERE version = 2",
+        "UPDATE key SET card = NULL, purpose = 1, provenance = 1, floor = 1, bytes = 32,"
+        " created_s = 0 WHERE version = 2",
         "UPDATE key SET request = 'another' WHERE version = 2",
         "UPDATE key SET signature = x'' WHERE version = 2",
         "UPDATE key SET version = 3 WHERE version = 2",
@@ -1078,6 +1185,10 @@ int main(void)
         CASE(test_epoch_goes_back),
         CASE(test_ledger_full),
         CASE(test_refusals_are_sampled),
+        CASE(test_release_states),
+        CASE(test_release_cardless),
+        CASE(test_release_rsa),
+        CASE(test_release_wrapped),
         CASE(test_cost),
     };
 

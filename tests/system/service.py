@@ -109,9 +109,9 @@ class Service:
         self.log.close()
         return status
 
-    def admin(self, *argv, check=True):
+    def admin(self, *argv, check=True, **kwargs):
         return run(BIN / "kbs-admin", "--profile", self.folder / "admin" / "profile.json", "--url", self.admin_url,
-                   *argv, check=check)
+                   *argv, check=check, **kwargs)
 
     def admin_json(self, *argv):
         return json.loads(self.admin("--json", *argv).stdout)

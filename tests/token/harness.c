@@ -20,6 +20,9 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
 
 #include "base/io.h"
 #include "cose/read/cose.h"
@@ -360,40 +363,181 @@ struct key_ref key_ref(uint8_t n, uint32_t version)
     return k;
 }
 
-struct kbs_wire_result order_generate(struct worker *w, const struct key_ref *k, uint32_t bytes)
+/* The other check value, by OpenSSL: AES-CMAC (NIST SP 800-38B). */
+static void cmac_kcv(struct kbs_span key, uint8_t ret[KBS_KCV_BYTES])
 {
-    struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER),
+    static const char text[] = "kbs-kcv";
+    char cipher[] = "AES-128-CBC";
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("cipher", cipher, 0),
+                           OSSL_PARAM_construct_end()};
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "CMAC", NULL);
+    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+    uint8_t out[16];
+    size_t len = 0;
+
+    memcpy(cipher + 4, key.len == 16 ? "128" : "192", 3);
+    assert_int_equal(EVP_MAC_init(ctx, key.p, key.len, params), 1);
+    assert_int_equal(EVP_MAC_update(ctx, (const uint8_t *)text, sizeof(text) - 1), 1);
+    assert_int_equal(EVP_MAC_final(ctx, out, &len, sizeof(out)), 1);
+    memcpy(ret, out, KBS_KCV_BYTES);
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_free(mac);
+}
+
+void key_check(const struct key_ref *k, struct kbs_span key)
+{
+    uint8_t kcv[KBS_KCV_BYTES];
+
+    assert_int_equal(key.len, k->bytes);
+    if (k->mac == KBS_KCV_HMAC_SHA256) {
+        kbs_agree_kcv(key, kcv);
+    } else {
+        cmac_kcv(key, kcv);
+    }
+    assert_memory_equal(kcv, k->kcv, sizeof(kcv));
+}
+
+void key_made(struct key_ref *k, const struct kbs_wire_result *r)
+{
+    struct kbs_reader in = kbs_reader(r->body);
+    struct kbs_span part;
+
+    k->mac = (enum kbs_kcv_mac)kbs_read_u8(&in);
+    part = kbs_read_bytes(&in, KBS_KCV_BYTES);
+    assert_false(in.failed);
+    memcpy(k->kcv, part.p, part.len);
+    k->alg = (enum kbs_key_alg)kbs_read_u8(&in);
+    part = kbs_read_bytes(&in, 4);
+    assert_false(in.failed);
+    k->bytes = (uint32_t)part.p[0] << 24 | (uint32_t)part.p[1] << 16 | (uint32_t)part.p[2] << 8 |
+               part.p[3];
+    part = kbs_read_bytes(&in, KBS_CARD_BYTES);
+    assert_false(in.failed);
+    memcpy(k->card, part.p, part.len);
+    assert_true(in.rest.len <= sizeof(k->blob));
+    memcpy(k->blob, in.rest.p, in.rest.len);
+    k->blob_len = in.rest.len;
+}
+
+struct kbs_wire_generate generate_order(const struct key_ref *k, uint32_t bytes)
+{
+    return (struct kbs_wire_generate){.order = KBS_SPAN_LIT(ORDER),
                                       .purpose = KBS_PURPOSE_RELEASE,
                                       .key_id = kbs_span(k->id, sizeof(k->id)),
                                       .key_version = k->version,
-                                      .label = kbs_span_str(k->kid),
-                                      .key_bytes = bytes};
+                                      .kid = kbs_span_str(k->kid),
+                                      .alg = KBS_KEY_ALG_AES,
+                                      .key_bytes = bytes,
+                                      .storage = KBS_STORAGE_RESIDENT,
+                                      .floor = KBS_LOCALITY_WORKER,
+                                      .policy = KBS_SPAN_LIT(POLICY),
+                                      .created = 1790000000};
+}
+
+struct kbs_wire_result order_generate(struct worker *w, struct key_ref *k, uint32_t bytes)
+{
+    struct kbs_wire_generate order = generate_order(k, bytes);
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_GENERATE, &order);
+
+    if (r.category == KBS_OK) {
+        key_made(k, &r);
+    }
+    return r;
+}
+
+struct kbs_wire_result order_service_version(struct worker *w, enum kbs_purpose purpose,
+                                             uint32_t version)
+{
+    struct kbs_wire_generate order = {
+        .order = KBS_SPAN_LIT(ORDER), .purpose = (uint8_t)purpose, .key_version = version};
 
     return worker_order(w, KBS_WIRE_GENERATE, &order);
 }
 
 struct kbs_wire_result order_service_key(struct worker *w, enum kbs_purpose purpose)
 {
-    struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER), .purpose = (uint8_t)purpose};
+    return order_service_version(w, purpose, 1);
+}
 
-    return worker_order(w, KBS_WIRE_GENERATE, &order);
+void order_service_keys(struct worker *w)
+{
+    static const enum kbs_purpose purposes[] = {
+        KBS_PURPOSE_IMPORT,       KBS_PURPOSE_SIGN_TOKEN, KBS_PURPOSE_SIGN_ROW,
+        KBS_PURPOSE_SIGN_HEAD,    KBS_PURPOSE_CARD,       KBS_PURPOSE_WRAP_CATALOG,
+        KBS_PURPOSE_SEAL,         KBS_PURPOSE_NEK,        KBS_PURPOSE_REQUEST};
+
+    for (size_t i = 0; i < sizeof(purposes) / sizeof(purposes[0]); i++) {
+        struct kbs_wire_result r = order_service_key(w, purposes[i]);
+
+        if (r.category != KBS_OK) {
+            fail_msg("%s: %.*s", kbs_purpose_name(purposes[i]), (int)r.detail.len,
+                     (const char *)r.detail.p);
+        }
+        assert_int_equal(r.body.len, purposes[i] == KBS_PURPOSE_CARD ||
+                                             purposes[i] == KBS_PURPOSE_WRAP_CATALOG
+                                         ? 0
+                                         : 65);
+    }
 }
 
 struct kbs_wire_release release_order(const struct key_ref *k, const struct kbs_ec_public *tee,
                                       enum kbs_format format)
 {
-    static const uint8_t formats[] = {0, KBS_FORMAT_JOSE, KBS_FORMAT_COSE};
+    static const uint8_t formats[] = {0, KBS_FORMAT_JOSE, KBS_FORMAT_COSE, KBS_FORMAT_JWE};
+    static uint8_t keys[8][KBS_TEE_KEY_MAX_BYTES];
+    static unsigned int next;
+    const struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *tee};
+    uint8_t *place = keys[next++ % 8];
 
     return (struct kbs_wire_release){.order = KBS_SPAN_LIT(ORDER),
-                                     .key_id = kbs_span(k->id, sizeof(k->id)),
-                                     .key_version = k->version,
                                      .kid = kbs_span_str(k->kid),
-                                     .curve = (uint8_t)tee->curve,
-                                     .x = kbs_ec_x(tee),
-                                     .y = kbs_ec_y(tee),
+                                     .card = kbs_span(k->card, sizeof(k->card)),
+                                     .blob = kbs_span(k->blob, k->blob_len),
+                                     .tee_key = kbs_span(place, kbs_tee_key_put(&key, place)),
                                      .formats = kbs_span(&formats[format], 1),
                                      .floor = KBS_LOCALITY_TRANSPORT,
                                      .party_v = KBS_SPAN_LIT("0123456789abcdef0123456789abcdef")};
+}
+
+struct sent sent_make(struct kbs_span point, const char *apu, struct kbs_span apv,
+                      struct kbs_span key)
+{
+    KBS_AUTO_SECRET z = NULL;
+    KBS_AUTO_SECRET kek = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf info = KBS_BUF(512);
+    struct kbs_agree_key *sender = NULL;
+    struct kbs_ec_public to;
+    struct sent s;
+
+    kbs_jose_other_info_put(&info, kbs_span_str(apu), apv);
+    if (kbs_agree_key_generate(KBS_CURVE_P256, &sender, &err) != 0 ||
+        kbs_ec_point_get(KBS_CURVE_P256, point, &to, &err) != 0 ||
+        kbs_agree_ecdh(sender, &to, &z, &err) != 0 ||
+        kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, &err) != 0 ||
+        kbs_agree_wrap(kbs_secret_span(kek), key, s.wrapped, &s.wrapped_len, &err) != 0) {
+        fail_msg("sent: %s", err.detail);
+    }
+    s.epk = *kbs_agree_key_public(sender);
+    (void)kbs_agree_key_free(sender);
+    kbs_buf_deinit(&info);
+    return s;
+}
+
+struct kbs_wire_import import_order(const struct sent *s, const struct key_ref *k)
+{
+    return (struct kbs_wire_import){.order = KBS_SPAN_LIT(ORDER),
+                                    .key_id = kbs_span(k->id, sizeof(k->id)),
+                                    .key_version = k->version,
+                                    .kid = kbs_span_str(k->kid),
+                                    .alg = KBS_KEY_ALG_AES,
+                                    .storage = KBS_STORAGE_RESIDENT,
+                                    .floor = KBS_LOCALITY_WORKER,
+                                    .policy = KBS_SPAN_LIT(POLICY),
+                                    .created = 1790000000,
+                                    .epk_x = kbs_ec_x(&s->epk),
+                                    .epk_y = kbs_ec_y(&s->epk),
+                                    .wrapped = kbs_span(s->wrapped, s->wrapped_len)};
 }
 
 static void open_jose(const struct kbs_wire_result *result, struct kbs_ec_public *ret_epk,
@@ -404,7 +548,7 @@ static void open_jose(const struct kbs_wire_result *result, struct kbs_ec_public
     json_t *json = NULL;
 
     if (kbs_json_parse_object(result->body, "answer", &json, &err) != 0 ||
-        kbs_jose_recipient_get(json, &r, &err) != 0) {
+        kbs_jose_recipient_get(json, KBS_TEE_ALG_ECDH_ES_A256KW, &r, &err) != 0) {
         fail_msg("JOSE: %s", err.detail);
     }
     assert_true(kbs_span_equal_str(order->kid, r.kid));

@@ -15,6 +15,7 @@
 #define PIN "471100-geheim"
 #define SO_PIN "so-815-geheim"
 #define ORDER "sixteen bytes id" /* of an order */
+#define POLICY "sha-256 of the key's policy: 32b" /* as an order carries it */
 #define SALT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 /* One column of the matrix. */
@@ -88,13 +89,44 @@ struct key_ref {
     uint8_t id[KBS_KEY_ID_BYTES];
     uint32_t version;
     char kid[64];
+    uint8_t card[KBS_CARD_BYTES]; /* once it is made */
+    uint8_t blob[KBS_LIMIT_KEY_BYTES_MAX + 8];
+    size_t blob_len;
+    enum kbs_kcv_mac mac;
+    uint8_t kcv[KBS_KCV_BYTES];
+    enum kbs_key_alg alg;
+    uint32_t bytes;
 };
 struct key_ref key_ref(uint8_t n, uint32_t version);
-struct kbs_wire_result order_generate(struct worker *w, const struct key_ref *k, uint32_t bytes);
+/* Fails unless `key` has the check value that k was made with. */
+void key_check(const struct key_ref *k, struct kbs_span key);
+/* Takes card, blob and check value out of a KBS_MADE. */
+void key_made(struct key_ref *k, const struct kbs_wire_result *r);
+/* A well-formed order to change fields of: AES, resident, floor worker. Borrows k. */
+struct kbs_wire_generate generate_order(const struct key_ref *k, uint32_t bytes);
+/* It, sent; a success fills in k. */
+struct kbs_wire_result order_generate(struct worker *w, struct key_ref *k, uint32_t bytes);
 struct kbs_wire_result order_service_key(struct worker *w, enum kbs_purpose purpose);
-/* A well-formed release order to change fields of; formats: one format byte. Borrows tee and k. */
+struct kbs_wire_result order_service_version(struct worker *w, enum kbs_purpose purpose,
+                                             uint32_t version);
+/* All of the service's keys, version 1, as kbs-admin init orders them. */
+void order_service_keys(struct worker *w);
+/* A well-formed release order to change fields of; formats: one format byte. Borrows k, and a copy of tee
+ * that lives for the next eight of these. */
 struct kbs_wire_release release_order(const struct key_ref *k, const struct kbs_ec_public *tee,
                                       enum kbs_format format);
+
+/* Something addressed to an EC key of the service, made by OpenSSL as a client would. */
+struct sent {
+    struct kbs_ec_public epk;
+    uint8_t wrapped[KBS_LIMIT_KEY_BYTES_MAX + 8];
+    size_t wrapped_len;
+};
+/* point: the service's key, uncompressed; apu, apv as the road has them; key: 16 to 64 bytes. */
+struct sent sent_make(struct kbs_span point, const char *apu, struct kbs_span apv,
+                      struct kbs_span key);
+/* It as an import of k: AES, resident, floor worker. Borrows both. */
+struct kbs_wire_import import_order(const struct sent *s, const struct key_ref *k);
 /* Opens a released key with the TEE's private key, rebuilding the context from the order. */
 void open_released(const struct kbs_agree_key *tee, const struct kbs_wire_release *order,
                    const struct kbs_wire_result *result, struct kbs_secret **ret_key);

@@ -30,6 +30,7 @@ struct audit {
 };
 
 static struct token_dir made; /* a token with one key, made once */
+static struct key_ref made_key;
 
 static void tell(int fd, enum kbs_wire_type type, const void *msg, int attach)
 {
@@ -140,20 +141,19 @@ static void test_orders_appear(void **state)
     struct audit a;
     struct kbs_agree_key *tee = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct key_ref k = key_ref(1, 1);
 
     (void)state;
     assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &tee, &err), 0);
     hostile_start(&w, &d);
     audit_start(&a);
     audit_take(&a, &w);
-    struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_release order = release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_OK);
     }
     /* Refused ones too, with whatever was in them. */
     order.kid = KBS_SPAN_LIT("\xff\xfe\"}\n");
-    assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_INPUT);
+    assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_DENIED);
     order.order = KBS_SPAN_EMPTY;
     assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_INPUT);
     assert_int_equal(worker_stop(&w), 0);
@@ -170,14 +170,13 @@ static void test_death_hides_nothing(void **state)
     struct audit a;
     struct kbs_agree_key *tee = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct key_ref k = key_ref(1, 1);
 
     (void)state;
     assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &tee, &err), 0);
     hostile_start(&w, &d);
     audit_start(&a);
     audit_take(&a, &w);
-    struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_release order = release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
     assert_int_equal(kill(a.pid, SIGSTOP), 0); /* it is busy with the disk, say */
     assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_OK);
     assert_int_equal(kill(w.pid, SIGKILL), 0);
@@ -194,6 +193,11 @@ static void test_admin_orders_end_it(void **state)
     const struct kbs_wire_generate generate = {.order = KBS_SPAN_LIT(ORDER),
                                                .purpose = KBS_PURPOSE_SIGN_ROW};
     const struct kbs_wire_import import = {.order = KBS_SPAN_LIT(ORDER), .key_version = 1};
+    const struct kbs_wire_adopt adopt = {.order = KBS_SPAN_LIT(ORDER), .key_version = 1};
+    const struct kbs_wire_recard recard = {.order = KBS_SPAN_LIT(ORDER)};
+    const struct kbs_wire_rewrap_catalog rewrap = {.order = KBS_SPAN_LIT(ORDER)};
+    const struct kbs_wire_destroy destroy = {.order = KBS_SPAN_LIT(ORDER)};
+    const struct kbs_wire_seal seal = {.order = KBS_SPAN_LIT(ORDER)};
     const struct kbs_wire_sign_row row = {.content = KBS_SPAN_LIT("a row of mine")};
     const struct kbs_wire_sign_head head = {.seq = 1, .hash = kbs_span(hash, sizeof(hash))};
     const struct {
@@ -201,6 +205,11 @@ static void test_admin_orders_end_it(void **state)
         const void *msg;
     } orders[] = {{KBS_WIRE_GENERATE, &generate},
                   {KBS_WIRE_IMPORT, &import},
+                  {KBS_WIRE_ADOPT, &adopt},
+                  {KBS_WIRE_RECARD, &recard},
+                  {KBS_WIRE_REWRAP_CATALOG, &rewrap},
+                  {KBS_WIRE_DESTROY, &destroy},
+                  {KBS_WIRE_SEAL, &seal},
                   {KBS_WIRE_SIGN_ROW, &row},
                   {KBS_WIRE_SIGN_HEAD, &head}};
 
@@ -227,13 +236,12 @@ static void test_full_ledger(void **state)
     struct worker w;
     struct kbs_agree_key *tee = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct key_ref k = key_ref(1, 1);
     unsigned int deeds;
 
     (void)state;
     assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &tee, &err), 0);
     hostile_start(&w, &d);
-    struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_release order = release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
     w.ledger_full = true;
     assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_OK);
     assert_non_null(strstr(w.last_deed, "op=release outcome=done"));
@@ -265,16 +273,15 @@ static void test_full_ledger(void **state)
 static int make_token(void **state)
 {
     struct worker w;
-    struct key_ref k = key_ref(1, 1);
     struct kbs_error err = KBS_ERROR_NONE;
 
     (void)state;
+    made_key = key_ref(1, 1);
     assert_true(kbs_secret_heap_init(&err) >= 0);
     dir_new(&made);
     worker_start(&w, &made, &(struct start_options){.init = true, .so_pin = SO_PIN});
-    assert_int_equal(order_service_key(&w, KBS_PURPOSE_SIGN_TOKEN).category, KBS_OK);
-    assert_int_equal(order_service_key(&w, KBS_PURPOSE_SIGN_ROW).category, KBS_OK);
-    assert_int_equal(order_generate(&w, &k, 32).category, KBS_OK);
+    order_service_keys(&w);
+    assert_int_equal(order_generate(&w, &made_key, 32).category, KBS_OK);
     assert_int_equal(worker_stop(&w), 0);
     return 0;
 }

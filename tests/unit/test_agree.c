@@ -14,6 +14,7 @@
 
 #include "agree/agree.h"
 #include "base/encoding.h"
+#include "base/random.h"
 
 #define TEXT_MAX 65536
 
@@ -27,6 +28,7 @@ static size_t heap_at_rest;
 static int set_up(void **state)
 {
     struct kbs_agree_key *key = NULL;
+    uint8_t byte;
 
     (void)state;
     err = KBS_ERROR_NONE;
@@ -34,6 +36,7 @@ static int set_up(void **state)
         return -1;
     }
     kbs_agree_key_free(key);
+    kbs_random(&byte, 1); /* the public generator: keys come from the private one */
     heap_at_rest = CRYPTO_secure_used();
     return 0;
 }
@@ -539,6 +542,182 @@ static void kcv(void **state)
     assert_hex(kbs_span(got, 4), "9e58d548");
 }
 
+/* ---- RSA-OAEP --------------------------------------------------------------------------- */
+
+static void assert_oaep_round_trip(const struct kbs_agree_rsa *key, enum kbs_tee_alg alg,
+                                   size_t max)
+{
+    struct kbs_tee_key tee = {.alg = alg, .rsa = *kbs_agree_rsa_public(key)};
+    uint8_t plain[KBS_LIMIT_RSA_BYTES_MAX] = {1, 2, 3};
+    uint8_t out[KBS_LIMIT_RSA_BYTES_MAX];
+    struct kbs_secret *back = NULL;
+    size_t lengths[] = {0, 1, 32, max};
+    size_t len = 0;
+
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(kbs_agree_oaep_encrypt(&tee, kbs_span(plain, lengths[i]), out, &len, &err),
+                         0);
+        assert_int_equal(len, tee.rsa.n_len);
+        assert_int_equal(kbs_agree_oaep_decrypt(key, alg, kbs_span(out, len), &back, &err), 0);
+        assert_int_equal(kbs_secret_len(back), lengths[i]);
+        assert_memory_equal(kbs_secret_bytes(back), plain, lengths[i]);
+        back = kbs_secret_free(back);
+    }
+    assert_refused(kbs_agree_oaep_encrypt(&tee, kbs_span(plain, max + 1), out, &len, &err),
+                   KBS_UNPROCESSABLE);
+    out[7] ^= 1;
+    assert_refused(kbs_agree_oaep_decrypt(key, alg, kbs_span(out, tee.rsa.n_len), &back, &err),
+                   KBS_UNPROCESSABLE);
+    assert_refused(kbs_agree_oaep_decrypt(key, alg, kbs_span(out, tee.rsa.n_len - 1), &back, &err),
+                   KBS_UNPROCESSABLE);
+    assert_null(back);
+}
+
+/* Keys of two primes, and the quick ones: the same for whoever encrypts. */
+static void oaep_round_trips(void **state)
+{
+    struct kbs_agree_rsa *key = NULL;
+
+    (void)state;
+    assert_int_equal(kbs_agree_rsa_generate(2048, &key, &err), 0);
+    assert_oaep_round_trip(key, KBS_TEE_ALG_RSA_OAEP_256, 256 - 66);
+    assert_oaep_round_trip(key, KBS_TEE_ALG_RSA_OAEP, 256 - 42);
+    key = kbs_agree_rsa_free(key);
+    assert_int_equal(kbs_agree_rsa_generate_quick(3072, &key, &err), 0);
+    assert_oaep_round_trip(key, KBS_TEE_ALG_RSA_OAEP_256, 384 - 66);
+    key = kbs_agree_rsa_free(key);
+}
+
+/* What is for one hash does not open by another, and not by an algorithm that is not RSA. */
+static void oaep_hashes_are_not_mixed(void **state)
+{
+    struct kbs_agree_rsa *key = NULL;
+    struct kbs_secret *back = NULL;
+    struct kbs_tee_key tee = {.alg = KBS_TEE_ALG_RSA_OAEP_256};
+    uint8_t out[KBS_LIMIT_RSA_BYTES_MAX];
+    size_t len = 0;
+
+    (void)state;
+    assert_int_equal(kbs_agree_rsa_generate_quick(2048, &key, &err), 0);
+    tee.rsa = *kbs_agree_rsa_public(key);
+    assert_int_equal(kbs_agree_oaep_encrypt(&tee, KBS_SPAN_LIT("secret"), out, &len, &err), 0);
+    assert_refused(
+        kbs_agree_oaep_decrypt(key, KBS_TEE_ALG_RSA_OAEP, kbs_span(out, len), &back, &err),
+        KBS_UNPROCESSABLE);
+    assert_refused(
+        kbs_agree_oaep_decrypt(key, KBS_TEE_ALG_ECDH_ES_A256KW, kbs_span(out, len), &back, &err),
+        KBS_INTERNAL);
+    tee.alg = KBS_TEE_ALG_ECDH_ES_A256KW;
+    assert_refused(kbs_agree_oaep_encrypt(&tee, KBS_SPAN_LIT("secret"), out, &len, &err),
+                   KBS_INTERNAL);
+    tee.alg = KBS_TEE_ALG_RSA_OAEP_256;
+    tee.rsa.n[0] = 0; /* shorter than it says */
+    assert_refused(kbs_agree_oaep_encrypt(&tee, KBS_SPAN_LIT("secret"), out, &len, &err),
+                   KBS_UNPROCESSABLE);
+    kbs_agree_rsa_free(key);
+}
+
+static void rsa_pem_goes_round(void **state)
+{
+    struct kbs_agree_rsa *key = NULL;
+    struct kbs_agree_rsa *again = NULL;
+    struct kbs_agree_key *ec = NULL;
+    struct kbs_secret *pem = NULL;
+
+    (void)state;
+    assert_int_equal(kbs_agree_rsa_generate(2048, &key, &err), 0);
+    assert_int_equal(kbs_agree_rsa_to_pem(key, &pem, &err), 0);
+    assert_int_equal(kbs_agree_rsa_from_pem(kbs_secret_span(pem), &again, &err), 0);
+    assert_memory_equal(kbs_agree_rsa_public(key)->n, kbs_agree_rsa_public(again)->n, 256);
+    assert_int_equal(kbs_agree_rsa_public(again)->e_len, 3);
+    /* Neither is taken for the other. */
+    assert_refused(kbs_agree_key_from_pem(kbs_secret_span(pem), &ec, &err), KBS_INPUT);
+    pem = kbs_secret_free(pem);
+    assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &ec, &err), 0);
+    assert_int_equal(kbs_agree_key_to_pem(ec, &pem, &err), 0);
+    again = kbs_agree_rsa_free(again);
+    assert_refused(kbs_agree_rsa_from_pem(kbs_secret_span(pem), &again, &err), KBS_INPUT);
+    assert_refused(kbs_agree_rsa_from_pem(KBS_SPAN_LIT("no PEM"), &again, &err), KBS_INPUT);
+    assert_null(again);
+    kbs_secret_free(pem);
+    kbs_agree_key_free(ec);
+    kbs_agree_rsa_free(key);
+}
+
+/* Sizes that no TEE may have are refused when they are made, too. */
+static void rsa_sizes_are_bounded(void **state)
+{
+    struct kbs_agree_rsa *key = NULL;
+
+    (void)state;
+    assert_refused(kbs_agree_rsa_generate(1024, &key, &err), KBS_UNPROCESSABLE);
+    assert_null(key);
+}
+
+/* ---- AES-GCM ---------------------------------------------------------------------------- */
+
+static void gcm_refuses_what_was_changed(void **state)
+{
+    static const uint8_t cek[32] = {9};
+    static const uint8_t iv[KBS_GCM_IV_BYTES] = {1};
+    static const uint8_t zeros[16] = {0};
+    const struct kbs_span key = kbs_span(cek, sizeof(cek));
+    uint8_t sealed[16];
+    uint8_t tag[KBS_GCM_TAG_BYTES];
+    uint8_t out[16];
+
+    (void)state;
+    assert_int_equal(kbs_agree_gcm_seal(key, iv, KBS_SPAN_LIT("aad"),
+                                        KBS_SPAN_LIT("sixteen bytes..."), sealed, tag, &err),
+                     0);
+    for (size_t bit = 0; bit < 128 + 128; bit++) {
+        uint8_t *byte = bit < 128 ? &sealed[bit / 8] : &tag[(bit - 128) / 8];
+
+        *byte ^= (uint8_t)(1u << (bit % 8));
+        memset(out, 0xff, sizeof(out));
+        assert_refused(kbs_agree_gcm_open(key, iv, KBS_SPAN_LIT("aad"),
+                                          kbs_span(sealed, sizeof(sealed)), tag, out, &err),
+                       KBS_UNPROCESSABLE);
+        assert_memory_equal(out, zeros, sizeof(out));
+        *byte ^= (uint8_t)(1u << (bit % 8));
+    }
+    assert_refused(
+        kbs_agree_gcm_open(key, iv, KBS_SPAN_LIT("aae"), kbs_span(sealed, 16), tag, out, &err),
+        KBS_UNPROCESSABLE);
+    assert_refused(
+        kbs_agree_gcm_seal(kbs_span(cek, 16), iv, KBS_SPAN_EMPTY, KBS_SPAN_EMPTY, out, tag, &err),
+        KBS_INTERNAL);
+    assert_int_equal(
+        kbs_agree_gcm_open(key, iv, KBS_SPAN_LIT("aad"), kbs_span(sealed, 16), tag, out, &err), 0);
+    assert_memory_equal(out, "sixteen bytes...", 16);
+}
+
+/* Known answers of the openssl command: printf kbs-kcv | openssl mac -cipher AES-n-CBC CMAC. */
+static void kcv_by_cmac(void **state)
+{
+    static const struct {
+        const char *key;
+        const char *kcv;
+    } cases[] = {
+        {"00112233445566778899aabbccddeeff", "c0745e8c"},
+        {"000102030405060708090a0b0c0d0e0f1011121314151617", "a77dab42"},
+        {"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", "5e020dd5"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct kbs_buf key;
+        uint8_t got[4];
+
+        from_hex(&key, cases[i].key);
+        assert_int_equal(kbs_agree_kcv_cmac(kbs_buf_span(&key), got, &err), 0);
+        assert_hex(kbs_span(got, 4), cases[i].kcv);
+        assert_refused(kbs_agree_kcv_cmac(kbs_span_skip(kbs_buf_span(&key), 1), got, &err),
+                       KBS_INPUT);
+        kbs_buf_deinit(&key);
+    }
+}
+
 /* ---- Wycheproof ----------------------------------------------------------------------- */
 
 /* NULL, and the reason printed, when the file is not there; a file that is there must parse. */
@@ -761,6 +940,94 @@ static void wycheproof_ecdh_p384(void **state)
     json_decref(doc);
 }
 
+static bool check_oaep(const json_t *group, const json_t *test)
+{
+    struct kbs_agree_rsa *key = NULL;
+    struct kbs_secret *plain = NULL;
+    struct kbs_buf ct;
+    struct kbs_buf msg;
+    int rc;
+
+    assert_int_equal(
+        kbs_agree_rsa_from_pem(kbs_span_str(text_of(group, "privateKeyPem")), &key, &err), 0);
+    from_hex(&ct, text_of(test, "ct"));
+    from_hex(&msg, text_of(test, "msg"));
+    rc = kbs_agree_oaep_decrypt(key, KBS_TEE_ALG_RSA_OAEP_256, kbs_buf_span(&ct), &plain, &err);
+    /* With a label, which we do not have, it must not open. */
+    if (strcmp(text_of(test, "result"), "valid") == 0 && text_of(test, "label")[0] == '\0') {
+        assert_int_equal(rc, 0);
+        assert_int_equal(kbs_secret_len(plain), msg.len);
+        assert_memory_equal(kbs_secret_bytes(plain), msg.p, msg.len);
+    } else {
+        assert_refused(rc, KBS_UNPROCESSABLE);
+        assert_null(plain);
+    }
+    kbs_secret_free(plain);
+    kbs_buf_deinit(&msg);
+    kbs_buf_deinit(&ct);
+    kbs_agree_rsa_free(key);
+    return true;
+}
+
+static void wycheproof_oaep(void **state)
+{
+    json_t *doc = wycheproof("rsa_oaep_2048_sha256_mgf1sha256_test.json");
+
+    (void)state;
+    if (doc == NULL) {
+        skip();
+    }
+    assert_true(each_test(doc, 0, check_oaep) > 30);
+    json_decref(doc);
+}
+
+static bool check_gcm(const json_t *group, const json_t *test)
+{
+    bool valid = strcmp(text_of(test, "result"), "valid") == 0;
+    struct kbs_buf parts[6];
+    static const char *const members[6] = {"key", "iv", "aad", "msg", "ct", "tag"};
+    uint8_t out[TEXT_MAX];
+    uint8_t tag[KBS_GCM_TAG_BYTES];
+    struct kbs_span span[6];
+
+    if (json_integer_value(json_object_get(group, "ivSize")) != 96 ||
+        json_integer_value(json_object_get(group, "tagSize")) != 128) {
+        return false; /* JWE has no others */
+    }
+    for (size_t i = 0; i < 6; i++) {
+        from_hex(&parts[i], text_of(test, members[i]));
+        span[i] = kbs_buf_span(&parts[i]);
+    }
+    assert_int_equal(kbs_agree_gcm_open(span[0], span[1].p, span[2], span[4], span[5].p, out, &err),
+                     valid ? 0 : -1);
+    if (valid) {
+        assert_memory_equal(out, span[3].p, span[3].len);
+        assert_int_equal(kbs_agree_gcm_seal(span[0], span[1].p, span[2], span[3], out, tag, &err),
+                         0);
+        assert_memory_equal(out, span[4].p, span[4].len);
+        assert_memory_equal(tag, span[5].p, sizeof(tag));
+    } else {
+        assert_int_equal(err.category, KBS_UNPROCESSABLE);
+    }
+    err = KBS_ERROR_NONE;
+    for (size_t i = 0; i < 6; i++) {
+        kbs_buf_deinit(&parts[i]);
+    }
+    return true;
+}
+
+static void wycheproof_gcm(void **state)
+{
+    json_t *doc = wycheproof("aes_gcm_test.json");
+
+    (void)state;
+    if (doc == NULL) {
+        skip();
+    }
+    assert_true(each_test(doc, 256, check_gcm) > 50);
+    json_decref(doc);
+}
+
 /* Last, and a test because cmocka's exit status knows nothing of a failed teardown. */
 static void no_secret_is_left(void **state)
 {
@@ -783,10 +1050,18 @@ int main(void)
         cmocka_unit_test(wrap_lengths),
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(kcv),
+        cmocka_unit_test(kcv_by_cmac),
+        cmocka_unit_test(oaep_round_trips),
+        cmocka_unit_test(oaep_hashes_are_not_mixed),
+        cmocka_unit_test(rsa_pem_goes_round),
+        cmocka_unit_test(rsa_sizes_are_bounded),
+        cmocka_unit_test(gcm_refuses_what_was_changed),
         cmocka_unit_test(wycheproof_aes_wrap),
         cmocka_unit_test(wycheproof_hkdf),
         cmocka_unit_test(wycheproof_ecdh_p256),
         cmocka_unit_test(wycheproof_ecdh_p384),
+        cmocka_unit_test(wycheproof_oaep),
+        cmocka_unit_test(wycheproof_gcm),
         cmocka_unit_test(no_secret_is_left),
     };
 

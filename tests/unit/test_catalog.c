@@ -1,6 +1,6 @@
 /*
  * Names of key versions: the kid that is written is the one that kbs_kid_split() reads, up to the
- * longest.
+ * longest. And cards: a row takes its own and no other.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "catalog/key.h"
+#include "catalog/row.h"
 
 static void check_kid(const char *path, uint32_t version, const char *expected)
 {
@@ -51,11 +51,98 @@ static void test_longest_kid(void **state)
     check_kid(path, UINT32_MAX, NULL);
 }
 
+static struct kbs_key carded(uint8_t bytes[KBS_CARD_BYTES])
+{
+    struct kbs_key key = {.version = 3, .path = "a/b/c", .id = {7}};
+    struct kbs_card card = {.purpose = KBS_PURPOSE_RELEASE,
+                            .storage = KBS_STORAGE_WRAPPED,
+                            .alg = KBS_KEY_ALG_GENERIC,
+                            .floor = KBS_LOCALITY_TOKEN,
+                            .provenance = KBS_PROVENANCE_IMPORTED,
+                            .key_id = {7},
+                            .key_version = 3,
+                            .bytes = 48,
+                            .wrap_version = 2,
+                            .created_s = 5};
+
+    kbs_sha256(KBS_SPAN_LIT("a/b/c/v3"), card.kid);
+    kbs_card_body_put(&card, bytes);
+    memset(bytes + KBS_CARD_BODY_BYTES, 0xee, KBS_SHA256_BYTES);
+    return key;
+}
+
+static void test_card(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t bytes[KBS_CARD_BYTES];
+    struct kbs_key key = carded(bytes);
+    struct kbs_key other = key;
+
+    (void)state;
+    assert_int_equal(kbs_key_card(&key).len, 0);
+    assert_int_equal(kbs_key_take_card(&key, kbs_span(bytes, sizeof(bytes)), &err), 0);
+    assert_true(key.has_card);
+    assert_int_equal(key.card.bytes, 48);
+    assert_memory_equal(kbs_key_card(&key).p, bytes, sizeof(bytes));
+    other.version = 2;
+    assert_int_equal(kbs_key_take_card(&other, kbs_span(bytes, sizeof(bytes)), &err), -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    other = carded(bytes);
+    other.path[0] = 'A';
+    assert_int_equal(kbs_key_take_card(&other, kbs_span(bytes, sizeof(bytes)), &err), -1);
+    other = carded(bytes);
+    other.id[0] = 8;
+    assert_int_equal(kbs_key_take_card(&other, kbs_span(bytes, sizeof(bytes)), &err), -1);
+    other = carded(bytes);
+    assert_int_equal(kbs_key_take_card(&other, kbs_span(bytes, sizeof(bytes) - 1), &err), -1);
+    assert_false(other.has_card);
+}
+
+/* Every member of the row, the card and the policy change what is signed. */
+static void test_row_covers_everything(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t bytes[KBS_CARD_BYTES];
+    struct kbs_key key = carded(bytes);
+    struct kbs_key changed[10];
+    uint8_t digests[12][KBS_SHA256_BYTES];
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+
+    (void)state;
+    assert_int_equal(kbs_key_take_card(&key, kbs_span(bytes, sizeof(bytes)), &err), 0);
+    for (size_t i = 0; i < 10; i++) {
+        changed[i] = key;
+    }
+    changed[1].path[0] = 'b';
+    changed[2].version++;
+    changed[3].epoch++;
+    changed[4].id[0]++;
+    changed[5].state = KBS_KEY_STATE_DISABLED;
+    changed[6].kcv_mac = KBS_KCV_AES_CMAC;
+    changed[7].destroy_at_s++;
+    changed[8].request[31]++;
+    changed[9].card_bytes[KBS_CARD_BYTES - 1]++;
+    for (size_t i = 0; i < 12; i++) {
+        kbs_buf_clear(&content);
+        kbs_row_key_put(&content, i < 10 ? &changed[i] : &key,
+                        i == 10   ? KBS_SPAN_LIT("{}")
+                        : i == 11 ? KBS_SPAN_LIT("{} ")
+                                  : KBS_SPAN_EMPTY);
+        kbs_row_digest(kbs_buf_span(&content), digests[i]);
+        for (size_t j = 0; j < i; j++) {
+            assert_memory_not_equal(digests[i], digests[j], KBS_SHA256_BYTES);
+        }
+    }
+    kbs_buf_deinit(&content);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kid),
         cmocka_unit_test(test_longest_kid),
+        cmocka_unit_test(test_card),
+        cmocka_unit_test(test_row_covers_everything),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,7 @@ struct answer {
 };
 
 struct fixture {
-    struct kbs_agree_key *tee_key;
+    struct kbs_guest_key tee_key;
     struct kbs_guest_ask ask;
     uint8_t party_v[32];
     uint8_t key[64];
@@ -64,19 +64,21 @@ static void fixture_init(struct fixture *f, enum kbs_format format, enum kbs_cur
     f->ask.digest.len = 48;
     kbs_random(f->ask.digest.p, 48);
     kbs_party_v(kbs_digest_span(&f->ask.digest), f->ask.nonce, f->party_v);
-    assert_int_equal(kbs_agree_key_generate(curve, &f->tee_key, &f->err), 0);
+    assert_int_equal(kbs_guest_key_get(NULL, KBS_TEE_ALG_ECDH_ES_A256KW, kbs_curve_jose_name(curve),
+                                       &f->tee_key, &f->err),
+                     0);
 }
 
 static void fixture_deinit(struct fixture *f)
 {
-    (void)kbs_agree_key_free(f->tee_key);
+    kbs_guest_key_deinit(&f->tee_key);
 }
 
 static struct answer good_answer(const struct fixture *f)
 {
     return (struct answer){
         .format = f->ask.format,
-        .epk_curve = kbs_agree_key_public(f->tee_key)->curve,
+        .epk_curve = f->tee_key.public_key.ec.curve,
         .key_bytes = 32,
         .kid = KID,
         .party_u = KBS_SPAN_LIT(KID),
@@ -97,7 +99,7 @@ static void derive(const struct fixture *f, const struct answer *a,
     struct kbs_error err = KBS_ERROR_NONE;
     KBS_AUTO_SECRET z = NULL;
 
-    assert_int_equal(kbs_agree_ecdh(ephemeral, kbs_agree_key_public(f->tee_key), &z, &err), 0);
+    assert_int_equal(kbs_agree_ecdh(ephemeral, &f->tee_key.public_key.ec, &z, &err), 0);
     if (a->format == KBS_FORMAT_COSE) {
         kbs_cose_recipient_protected_put(&map, kbs_span_str(a->kid));
         kbs_cose_kdf_context_put(&info, a->party_u, a->party_v, kbs_buf_span(&map));
@@ -148,7 +150,7 @@ static void make_answer(const struct fixture *f, const struct answer *a, struct 
 
     assert_int_equal(kbs_agree_key_generate(a->epk_curve, &ephemeral, &err), 0);
     assert_int_equal(kbs_agree_key_generate(a->epk_curve, &other, &err), 0);
-    if (a->epk_curve == kbs_agree_key_public(f->tee_key)->curve) {
+    if (a->epk_curve == f->tee_key.public_key.ec.curve) {
         derive(f, a, ephemeral, &kek);
     } else {
         assert_int_equal(kbs_secret_new(32, &kek, &err), 0);
@@ -171,7 +173,7 @@ static void assert_opens(struct fixture *f, const struct answer *a)
     uint8_t kcv[4];
 
     make_answer(f, a, &text);
-    assert_int_equal(kbs_guest_open(&f->ask, f->tee_key, kbs_buf_span(&text), &o, &f->err), 0);
+    assert_int_equal(kbs_guest_open(&f->ask, &f->tee_key, kbs_buf_span(&text), &o, &f->err), 0);
     assert_true(kbs_secret_equal(kbs_secret_span(o.key), kbs_span(f->key, a->key_bytes)));
     assert_string_equal(o.kid, a->kid);
     kbs_agree_kcv(kbs_span(f->key, a->key_bytes), kcv);
@@ -185,7 +187,7 @@ static void assert_refused_text(struct fixture *f, struct kbs_span text, const c
     struct kbs_guest_opened o = {.version = 7};
     struct kbs_error err = KBS_ERROR_NONE;
 
-    if (kbs_guest_open(&f->ask, f->tee_key, text, &o, &err) != -1) {
+    if (kbs_guest_open(&f->ask, &f->tee_key, text, &o, &err) != -1) {
         fail_msg("%s: opened", what);
     }
     assert_null(o.key);
@@ -373,6 +375,46 @@ static void one_format_is_not_the_other(void **state)
     }
 }
 
+static struct kbs_span rsa_answer(struct fixture *f, enum kbs_tee_alg alg, size_t key_bytes,
+                                  const char *kid, struct kbs_buf *out)
+{
+    const struct kbs_tee_key to = {.alg = alg, .rsa = f->tee_key.public_key.rsa};
+    uint8_t encrypted[KBS_LIMIT_RSA_BYTES_MAX];
+    size_t len = 0;
+
+    kbs_buf_clear(out);
+    assert_int_equal(
+        kbs_agree_oaep_encrypt(&to, kbs_span(f->key, key_bytes), encrypted, &len, &f->err), 0);
+    kbs_jose_rsa_recipient_put(out, alg, kbs_span_str(kid), kbs_span(encrypted, len));
+    return kbs_buf_span(out);
+}
+
+static void an_answer_to_an_rsa_key_opens(void **state)
+{
+    const enum kbs_tee_alg algs[] = {KBS_TEE_ALG_RSA_OAEP_256, KBS_TEE_ALG_RSA_OAEP};
+    struct kbs_buf text = KBS_BUF(BYTES_MAX);
+    struct kbs_guest_opened o;
+    struct fixture f;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        fixture_init(&f, KBS_FORMAT_JOSE, KBS_CURVE_P256);
+        kbs_guest_key_deinit(&f.tee_key);
+        assert_int_equal(kbs_guest_key_get(NULL, algs[i], NULL, &f.tee_key, &f.err), 0);
+        assert_int_equal(
+            kbs_guest_open(&f.ask, &f.tee_key, rsa_answer(&f, algs[i], 64, KID, &text), &o, &f.err),
+            0);
+        assert_true(kbs_secret_equal(kbs_secret_span(o.key), kbs_span(f.key, 64)));
+        kbs_guest_opened_deinit(&o);
+        assert_refused_text(&f, rsa_answer(&f, algs[1 - i], 64, KID, &text), "the other hash");
+        assert_refused_text(&f, rsa_answer(&f, algs[i], 64, "default/disk/vm2/v3", &text),
+                            "another kid");
+        assert_refused_text(&f, rsa_answer(&f, algs[i], 20, KID, &text), "a key of 20 bytes");
+        fixture_deinit(&f);
+    }
+    kbs_buf_deinit(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +425,7 @@ int main(void)
         cmocka_unit_test(a_cose_salt_must_be_the_one_sent),
         cmocka_unit_test(no_single_byte_can_be_changed),
         cmocka_unit_test(one_format_is_not_the_other),
+        cmocka_unit_test(an_answer_to_an_rsa_key_opens),
     };
     return cmocka_run_group_tests(tests, set_up_group, NULL);
 }

@@ -21,6 +21,13 @@
 #define JWK_MEMBERS \
     "\"alg\":\"ECDH-ES+A256KW\",\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"" X "\",\"y\":\"" Y "\""
 #define JWK "{" JWK_MEMBERS "}"
+/* The RSA key of RFC 7517, appendix A.1. */
+#define N                                                                                        \
+    "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJE" \
+    "CPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2Q" \
+    "vzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6" \
+    "WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+#define RSA(alg, n, e) "{\"kty\":\"RSA\",\"alg\":\"" alg "\",\"n\":\"" n "\",\"e\":\"" e "\"}"
 #define EVIDENCE "{\"primary_evidence\":{},\"additional_evidence\":\"\"}"
 #define RUNTIME(jwk) "{\"nonce\":\"" NONCE "\",\"tee-pubkey\":" jwk "}"
 #define ATTESTATION(jwk) \
@@ -53,6 +60,40 @@ static void report_digest_vector(void **state)
                         "9e92a361ab2472c434652fed5887f16d");
     assert_int_equal(
         kbs_rcar_report_digest(KBS_HASH_NONE, &a.tee_key, a.nonce, a.additional, &d, &err), -1);
+    kbs_buf_deinit(&canonical);
+    kbs_buf_deinit(&hex);
+    kbs_rcar_attestation_deinit(&a);
+}
+
+/* The same for an RSA key: text and digest made with an independent implementation. */
+static void report_digest_rsa(void **state)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_buf canonical = KBS_BUF(4096);
+    struct kbs_buf hex = KBS_BUF(256);
+    struct kbs_digest d;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)state;
+    assert_int_equal(kbs_rcar_attestation_parse(
+                         text(ATTESTATION("{\"ext\":true,\"kty\":\"RSA\",\"alg\":\"RSA-OAEP-256\","
+                                          "\"n\":\"" N "\",\"e\":\"AQAB\"}")),
+                         &a, &err),
+                     0);
+    assert_int_equal(a.tee_key.alg, KBS_TEE_ALG_RSA_OAEP_256);
+    assert_int_equal(a.tee_key.rsa.n_len, 256);
+    kbs_rcar_runtime_data_put(&canonical, &a.tee_key, a.nonce, a.additional);
+    assert_string_equal(
+        kbs_buf_cstr(&canonical),
+        "{\"additional-evidence\":\"\",\"nonce\":\"" NONCE
+        "\",\"tee-pubkey\":{\"alg\":\"RSA-OAEP-256\",\"e\":\"AQAB\",\"kty\":\"RSA\","
+        "\"n\":\"" N "\"}}");
+    assert_int_equal(
+        kbs_rcar_report_digest(KBS_HASH_SHA384, &a.tee_key, a.nonce, a.additional, &d, &err), 0);
+    kbs_hex_put(&hex, kbs_digest_span(&d));
+    assert_string_equal(kbs_buf_cstr(&hex),
+                        "e371415b5cf63cdbc4bd7c66eb6d37afb73c320db16f1e7344364aba0aaaac5b"
+                        "22ff32aec1a28cb4d0abf2efb2476eae");
     kbs_buf_deinit(&canonical);
     kbs_buf_deinit(&hex);
     kbs_rcar_attestation_deinit(&a);
@@ -94,7 +135,7 @@ static void device_digest_vector(void **state)
  */
 static void runtime_data_is_canonical(void **state)
 {
-    struct kbs_ec_public key = {.curve = KBS_CURVE_P521};
+    struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = {.curve = KBS_CURVE_P521}};
     struct kbs_buf once = KBS_BUF(4096);
     struct kbs_buf twice = KBS_BUF(4096);
     KBS_AUTO_JSON v = NULL;
@@ -255,8 +296,26 @@ static const struct {
      "additional evidence is not supported yet"},
     {WITH_EVIDENCE("{\"primary_evidence\":{},\"additional_evidence\":\" \"}"), KBS_UNPROCESSABLE,
      NULL},
-    {ATTESTATION("{\"kty\":\"RSA\",\"alg\":\"RSA-OAEP-256\",\"n\":\"AQAB\",\"e\":\"AQAB\"}"),
-     KBS_UNPROCESSABLE, "RSA"},
+    {ATTESTATION(RSA("RSA-OAEP-256", N, "AQAB")), KBS_OK, NULL},
+    {ATTESTATION(RSA("RSA-OAEP", N, "Aw")), KBS_OK, NULL},
+    {ATTESTATION(RSA("RSA1_5", N, "AQAB")), KBS_UNPROCESSABLE, "RSA1_5 is not supported"},
+    {ATTESTATION(RSA("RSA-OAEP-512", N, "AQAB")), KBS_UNPROCESSABLE, "RSA-OAEP-256"},
+    {ATTESTATION(RSA("ECDH-ES+A256KW", N, "AQAB")), KBS_UNPROCESSABLE, "RSA-OAEP-256"},
+    {ATTESTATION(EC("RSA-OAEP-256", "P-256", X, Y)), KBS_UNPROCESSABLE, "ECDH-ES+A256KW"},
+    {ATTESTATION(RSA("RSA-OAEP-256", "AQAB", "AQAB")), KBS_UNPROCESSABLE, "2048 to 4096"},
+    {ATTESTATION(RSA("RSA-OAEP-256", N N N, "AQAB")), KBS_UNPROCESSABLE, "\"n\""},
+    {ATTESTATION(RSA("RSA-OAEP-256", N "=", "AQAB")), KBS_INPUT, "\"n\""},
+    {ATTESTATION(RSA("RSA-OAEP-256", "AA" N, "AQAB")), KBS_INPUT, "leading zeros"},
+    {ATTESTATION(RSA("RSA-OAEP-256", N, "")), KBS_INPUT, "\"e\""},
+    {ATTESTATION(RSA("RSA-OAEP-256", N, "AQ")), KBS_UNPROCESSABLE, "exponent"},
+    {ATTESTATION(RSA("RSA-OAEP-256", N, "AQAA")), KBS_UNPROCESSABLE, "exponent"},
+    {ATTESTATION("{\"kty\":\"RSA\",\"alg\":\"RSA-OAEP-256\",\"e\":\"AQAB\"}"), KBS_INPUT, "\"n\""},
+    {ATTESTATION("{\"d\":\"AA\",\"kty\":\"RSA\",\"alg\":\"RSA-OAEP-256\",\"n\":\"" N
+                 "\",\"e\":\"AQAB\"}"),
+     KBS_INPUT, "private"},
+    {ATTESTATION("{\"use\":\"sig\",\"kty\":\"RSA\",\"alg\":\"RSA-OAEP-256\",\"n\":\"" N
+                 "\",\"e\":\"AQAB\"}"),
+     KBS_INPUT, "use"},
     {ATTESTATION("{\"kty\":\"AKP\",\"alg\":\"ML-KEM-768+A192KW\",\"pub\":\"AA\"}"),
      KBS_UNPROCESSABLE, "EC"},
     {ATTESTATION("{\"kty\":\"OKP\",\"alg\":\"ECDH-ES+A256KW\",\"crv\":\"X25519\",\"x\":\"AA\"}"),
@@ -291,7 +350,8 @@ static void attestations(void **state)
         assert_true(ok == (a.root != NULL));
         if (ok) {
             assert_true(kbs_span_equal_str(a.nonce, NONCE));
-            assert_int_equal(a.tee_key.curve, KBS_CURVE_P256);
+            assert_true(a.tee_key.alg != KBS_TEE_ALG_ECDH_ES_A256KW ||
+                        a.tee_key.ec.curve == KBS_CURVE_P256);
             assert_non_null(a.primary_evidence);
         }
         kbs_rcar_attestation_deinit(&a);
@@ -302,6 +362,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(report_digest_vector),
+        cmocka_unit_test(report_digest_rsa),
         cmocka_unit_test(device_digest_vector),
         cmocka_unit_test(runtime_data_is_canonical),
         cmocka_unit_test(unknown_jwk_members_do_not_count),

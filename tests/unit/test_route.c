@@ -229,6 +229,12 @@ static void test_find(void **state)
     assert_int_equal(m.route, KBS_ROUTE_ADMIN_KEY_IMPORT);
     assert_int_equal(find(KBS_LISTENER_ADMIN, "GET", "/kbs/v0/admin/keys/a/b/c", &m), 0);
     assert_int_equal(m.route, KBS_ROUTE_ADMIN_KEY_SHOW);
+    assert_int_equal(find(KBS_LISTENER_ADMIN, "DELETE", "/kbs/v0/admin/keys/a/b/c", &m), 0);
+    assert_int_equal(m.route, KBS_ROUTE_ADMIN_KEY_DESTROY);
+    assert_string_equal(m.method, "DELETE");
+    assert_int_equal(find(KBS_LISTENER_ADMIN, "POST", "/kbs/v0/admin/wrapping-key", &m),
+                     KBS_HTTP_ROUTE_NO_METHOD);
+    assert_string_equal(m.allow, "GET, DELETE");
     assert_int_equal(find(KBS_LISTENER_GUEST, "GET", "/.well-known/jwks.json", &m), 0);
     assert_int_equal(m.route, KBS_ROUTE_JWKS);
 }
@@ -272,7 +278,7 @@ static void test_table(void **state)
             }
         }
     }
-    for (enum kbs_route r = KBS_ROUTE_ADMIN_NONCE; r <= KBS_ROUTE_ADMIN_IMPORT_KEY; r++) {
+    for (enum kbs_route r = KBS_ROUTE_ADMIN_NONCE; r < KBS_ROUTE_HEALTHZ; r++) {
         for (size_t i = 0; kbs_http_route_row(i, &row); i++) {
             assert_true(row.route != r || row.listeners == 1u << KBS_LISTENER_ADMIN);
         }

@@ -18,7 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/random.h"
+#include "catalog/row.h"
 #include "store/store.h"
 
 #define NOW INT64_C(1700000000)
@@ -97,15 +99,16 @@ static void attest(struct kbs_session *s, int64_t attested_s, int64_t expires_s)
     s->binding = KBS_BINDING_EVIDENCE;
     s->attested_s = attested_s;
     s->expires_s = expires_s;
-    s->tee_key.curve = KBS_CURVE_P256;
+    s->tee_key.alg = KBS_TEE_ALG_ECDH_ES_A256KW;
+    s->tee_key.ec.curve = KBS_CURVE_P256;
     for (size_t i = 0; i < 32; i++) {
         unsigned int x = 0;
         unsigned int y = 0;
 
         assert_int_equal(sscanf(gx + 2 * i, "%2x", &x), 1);
         assert_int_equal(sscanf(gy + 2 * i, "%2x", &y), 1);
-        s->tee_key.x[i] = (uint8_t)x;
-        s->tee_key.y[i] = (uint8_t)y;
+        s->tee_key.ec.x[i] = (uint8_t)x;
+        s->tee_key.ec.y[i] = (uint8_t)y;
     }
     s->report_digest.len = 48;
     memset(s->report_digest.p, 0x5a, 48);
@@ -113,33 +116,116 @@ static void attest(struct kbs_session *s, int64_t attested_s, int64_t expires_s)
     kbs_buf_put_str(&s->claims, "{\"iss\":\"x\"}");
 }
 
+/* Prints the card anew, after something in it was changed. */
+static void recard(struct kbs_key *k)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    char kid[KBS_LIMIT_KID_BYTES + 1];
+    uint8_t bytes[KBS_CARD_BYTES] = {0}; /* whose MAC nobody here can check */
+
+    memcpy(k->card.key_id, k->id, sizeof(k->id));
+    k->card.key_version = k->version;
+    kbs_sha256(kbs_span(kid, kbs_key_kid(k, kid)), k->card.kid);
+    if (k->card.storage == KBS_STORAGE_RESIDENT) {
+        kbs_cka_id(k->id, k->version, k->card.cka_id);
+        k->card.cka_id_len = KBS_CKA_ID_BYTES;
+    }
+    kbs_card_body_put(&k->card, bytes);
+    assert_int_equal(kbs_key_take_card(k, kbs_span(bytes, sizeof(bytes)), &err), 0);
+}
+
 static struct kbs_key new_key(const char *path, uint32_t version)
 {
     struct kbs_key k = {.version = version,
-                        .purpose = KBS_PURPOSE_RELEASE,
-                        .provenance = KBS_PROVENANCE_GENERATED,
-                        .floor = KBS_LOCALITY_TRANSPORT,
-                        .bytes = 32,
+                        .state = KBS_KEY_STATE_ENABLED,
+                        .kcv_mac = KBS_KCV_HMAC_SHA256,
                         .kcv = {1, 2, 3, 4},
-                        .created_s = NOW};
+                        .card = {.purpose = KBS_PURPOSE_RELEASE,
+                                 .storage = KBS_STORAGE_RESIDENT,
+                                 .alg = KBS_KEY_ALG_AES,
+                                 .floor = KBS_LOCALITY_TRANSPORT,
+                                 .provenance = KBS_PROVENANCE_GENERATED,
+                                 .bytes = 32,
+                                 .created_s = NOW}};
 
     kbs_random(k.id, sizeof(k.id));
     assert_true(kbs_span_to_cstr(kbs_span_str(path), k.path, sizeof(k.path)));
+    recard(&k);
     return k;
 }
 
-/* ---- schema ---- */
-
-/* A mutation of one row, with the next epoch. */
-static int key_insert(struct kbs_store *store, const struct kbs_key *key, struct kbs_span policy,
-                      struct kbs_error *err)
+static struct kbs_key wrapped_key(const char *path, uint32_t wrap_version)
 {
-    struct kbs_store_mutation m = {.key = key, .policy = policy};
+    struct kbs_key k = new_key(path, 1);
+
+    k.card.storage = KBS_STORAGE_WRAPPED;
+    k.card.wrap_version = wrap_version;
+    k.card.cka_id_len = 0;
+    memset(k.card.cka_id, 0, sizeof(k.card.cka_id));
+    k.blob_len = 40;
+    kbs_random(k.blob, k.blob_len);
+    kbs_sha256(kbs_key_blob(&k), k.card.blob);
+    recard(&k);
+    return k;
+}
+
+static struct kbs_key new_secret(const char *path, uint32_t version)
+{
+    struct kbs_key k = new_key(path, version);
+
+    k.kcv_mac = KBS_KCV_NONE;
+    memset(k.kcv, 0, sizeof(k.kcv));
+    k.card.purpose = KBS_PURPOSE_SEAL;
+    k.card.storage = KBS_STORAGE_SEALED;
+    k.card.alg = KBS_KEY_ALG_SECRET;
+    k.card.floor = KBS_LOCALITY_WORKER;
+    k.card.wrap_version = 1;
+    k.card.cka_id_len = 0;
+    memset(k.card.cka_id, 0, sizeof(k.card.cka_id));
+    recard(&k);
+    return k;
+}
+
+/* ---- mutations ---- */
+
+/* Rows with the next epoch, whose manifest must be what the store then has. */
+static int commit_rows(struct kbs_store *store, struct kbs_store_row *rows, size_t count,
+                       struct kbs_error *err)
+{
+    struct kbs_store_mutation m = {.rows = rows, .row_count = count, .erase = true};
+    uint8_t before[KBS_SHA256_BYTES];
+    uint8_t now[KBS_SHA256_BYTES];
+    int rc = 0;
 
     assert_int_equal(kbs_store_epoch_get(store, &m.epoch, err), 0);
+    memcpy(before, m.epoch.manifest, sizeof(before));
     m.from_epoch = m.epoch.epoch++;
-    return kbs_store_commit(store, &m, err);
+    for (size_t i = 0; i < count; i++) {
+        rows[i].key->epoch = m.epoch.epoch;
+        kbs_sha256(rows[i].request, rows[i].key->request);
+    }
+    kbs_store_rows_sort(rows, count);
+    assert_int_equal(kbs_store_manifest(store, &m, now, m.epoch.manifest, err), 0);
+    assert_memory_equal(now, before, sizeof(now));
+    rc = kbs_store_commit(store, &m, err);
+    if (rc == 0) {
+        struct kbs_error ignored = KBS_ERROR_NONE;
+
+        assert_int_equal(kbs_store_manifest(store, NULL, now, NULL, &ignored), 0);
+        assert_memory_equal(now, m.epoch.manifest, sizeof(now));
+    }
+    return rc;
 }
+
+static int key_insert(struct kbs_store *store, struct kbs_key *key, struct kbs_span policy,
+                      struct kbs_error *err)
+{
+    struct kbs_store_row row = {.key = key, .policy = policy, .fresh = true};
+
+    return commit_rows(store, &row, 1, err);
+}
+
+/* ---- schema ---- */
 
 static void test_migrate_twice(void **state)
 {
@@ -260,7 +346,7 @@ static void test_session_round_trip(void **state)
     assert_int_equal(got.binding, KBS_BINDING_EVIDENCE);
     assert_int_equal(got.attested_s, NOW + 2);
     assert_int_equal(got.expires_s, NOW + 302);
-    assert_true(kbs_ec_public_equal(&got.tee_key, &s.tee_key));
+    assert_true(kbs_tee_key_equal(&got.tee_key, &s.tee_key));
     assert_true(
         kbs_span_equal(kbs_digest_span(&got.report_digest), kbs_digest_span(&s.report_digest)));
     assert_true(kbs_span_equal(kbs_buf_span(&got.claims), kbs_buf_span(&s.claims)));
@@ -435,11 +521,13 @@ static void test_key_insert_and_get(void **state)
     assert_memory_equal(got.id, one.id, sizeof(one.id));
     assert_memory_equal(got.kcv, one.kcv, sizeof(one.kcv));
     assert_string_equal(got.path, one.path);
-    assert_int_equal(got.purpose, one.purpose);
-    assert_int_equal(got.provenance, one.provenance);
-    assert_int_equal(got.floor, one.floor);
-    assert_int_equal(got.bytes, one.bytes);
-    assert_int_equal(got.created_s, one.created_s);
+    assert_int_equal(got.state, KBS_KEY_STATE_ENABLED);
+    assert_int_equal(got.kcv_mac, one.kcv_mac);
+    assert_true(got.has_card);
+    assert_memory_equal(got.card_bytes, one.card_bytes, sizeof(one.card_bytes));
+    assert_int_equal(got.card.floor, one.card.floor);
+    assert_int_equal(got.card.bytes, one.card.bytes);
+    assert_int_equal(got.blob_len, 0);
     assert_true(kbs_span_equal_str(kbs_buf_span(&policy), "{\"p\":1}"));
 
     assert_int_equal(
@@ -462,6 +550,7 @@ static void test_key_conflict(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
 
     memcpy(same_id.id, one.id, sizeof(one.id));
+    recard(&same_id);
     assert_int_equal(key_insert(f->store, &one, KBS_SPAN_EMPTY, &err), 0);
     assert_int_equal(key_insert(f->store, &same_path, KBS_SPAN_EMPTY, &err), -1);
     assert_int_equal(err.category, KBS_CONFLICT);
@@ -473,10 +562,11 @@ static void test_key_conflict(void **state)
     assert_int_equal(got.version, UINT32_MAX);
 }
 
-static void count_each(void *ctx, const struct kbs_key *key)
+static void count_each(void *ctx, const struct kbs_key *key, struct kbs_span policy)
 {
     char *seen = ctx;
 
+    (void)policy;
     (void)snprintf(seen + strlen(seen), 64 - strlen(seen), "%s:%u ", key->path,
                    (unsigned int)key->version);
 }
@@ -495,19 +585,324 @@ static void test_key_list(void **state)
     assert_string_equal(seen, "a/a/a:2 a/a/a:10 b/b/b:1 ");
 }
 
+static void expect_malformed(struct fixture *f, const char *sql)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_key key;
+    char seen[64] = "";
+
+    tamper(f->path, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT * FROM key");
+    tamper(f->path, sql);
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 1, &key, NULL, &err), -1);
+    assert_int_equal(err.category, KBS_INTERNAL);
+    assert_int_equal(kbs_store_key_list(f->store, count_each, seen, &err), -1);
+    assert_int_equal(err.category, KBS_INTERNAL);
+    tamper(f->path, "DELETE FROM key; INSERT INTO key SELECT * FROM kept");
+}
+
 static void test_malformed_row(void **state)
 {
     struct fixture *f = *state;
     struct kbs_key key = new_key("a/b/c", 1);
+    struct kbs_key other = new_key("a/b/d", 1);
     struct kbs_error err = KBS_ERROR_NONE;
-    char seen[64] = "";
 
     assert_int_equal(key_insert(f->store, &key, KBS_SPAN_EMPTY, &err), 0);
-    tamper(f->path, "UPDATE key SET purpose = 77");
-    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 0, &key, NULL, &err), -1);
+    assert_int_equal(key_insert(f->store, &other, KBS_SPAN_EMPTY, &err), 0);
+    expect_malformed(f, "UPDATE key SET kcv_mac = 77 WHERE path = 'a/b/c'");
+    expect_malformed(f, "UPDATE key SET card = zeroblob(208) WHERE path = 'a/b/c'");
+    expect_malformed(f, "UPDATE key SET id = zeroblob(16) WHERE path = 'a/b/c'");
+    expect_malformed(f, "UPDATE key SET card = (SELECT card FROM key WHERE path = 'a/b/d')"
+                        " WHERE path = 'a/b/c'");
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 1, &key, NULL, &err), 0);
+}
+
+/* ---- the life of a key ---- */
+
+static int change(struct kbs_store *store, struct kbs_key *key, struct kbs_error *err)
+{
+    struct kbs_store_row row = {.key = key, .request = KBS_SPAN_LIT("the administrator's")};
+
+    return commit_rows(store, &row, 1, err);
+}
+
+static void test_states(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_key one = new_key("a/b/c", 1);
+    struct kbs_key two = new_key("a/b/c", 2);
+    struct kbs_key got;
+    struct kbs_buf request = KBS_BUF(64);
+    struct kbs_error err = KBS_ERROR_NONE;
+    int64_t due = 1;
+
+    assert_int_equal(key_insert(f->store, &one, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(key_insert(f->store, &two, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(kbs_store_key_next_due(f->store, &due, &err), 0);
+    assert_int_equal(due, 0);
+    two.state = KBS_KEY_STATE_PENDING;
+    two.destroy_at_s = NOW + 10;
+    assert_int_equal(change(f->store, &two, &err), 0);
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 0, &got, NULL, &err), 0);
+    assert_int_equal(got.version, 2); /* pending is still the latest */
+    assert_int_equal(got.state, KBS_KEY_STATE_PENDING);
+    assert_int_equal(kbs_store_key_next_due(f->store, &due, &err), 0);
+    assert_int_equal(due, NOW + 10);
+    assert_int_equal(kbs_store_key_due(f->store, NOW + 9, &got, NULL, NULL, &err), -1);
+    assert_int_equal(err.category, KBS_MISSING);
+    assert_int_equal(kbs_store_key_due(f->store, NOW + 10, &got, NULL, &request, &err), 0);
+    assert_string_equal(kbs_buf_cstr(&request), "the administrator's");
+    assert_memory_equal(got.request, two.request, sizeof(got.request));
+
+    two.state = KBS_KEY_STATE_DESTROYED;
+    assert_int_equal(change(f->store, &two, &err), 0);
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 0, &got, NULL, &err), 0);
+    assert_int_equal(got.version, 1); /* the highest that is not destroyed */
+    assert_int_equal(kbs_store_key_newest(f->store, KBS_SPAN_LIT("a/b/c"), &got, NULL, &err), 0);
+    assert_int_equal(got.version, 2);
+    assert_int_equal(kbs_store_key_next_due(f->store, &due, &err), 0);
+    assert_int_equal(due, 0);
+
+    got = new_key("a/b/c", 3); /* not there */
+    assert_int_equal(change(f->store, &got, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    two.kcv[0] ^= 1; /* immutable */
+    assert_int_equal(change(f->store, &two, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    kbs_buf_deinit(&request);
+}
+
+static void test_rows_out_of_order(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_key keys[] = {new_key("b/b/b", 1), new_key("a/a/a", 1)};
+    struct kbs_store_row rows[] = {{.key = &keys[0], .fresh = true},
+                                   {.key = &keys[1], .fresh = true}};
+    const struct kbs_store_mutation m = {.rows = rows, .row_count = 2};
+    uint8_t now[KBS_SHA256_BYTES];
+    uint8_t after[KBS_SHA256_BYTES];
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_store_manifest(f->store, &m, now, after, &err), -1);
     assert_int_equal(err.category, KBS_INTERNAL);
-    assert_int_equal(kbs_store_key_list(f->store, count_each, seen, &err), -1);
-    assert_int_equal(err.category, KBS_INTERNAL);
+}
+
+static void test_half_a_mutation(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_key there = new_key("b/b/b", 1);
+    struct kbs_key fresh = new_key("a/a/a", 1);
+    struct kbs_key again = new_key("b/b/b", 1);
+    struct kbs_store_row rows[] = {{.key = &fresh, .fresh = true}, {.key = &again, .fresh = true}};
+    struct kbs_key got;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(key_insert(f->store, &there, KBS_SPAN_EMPTY, &err), 0);
+    assert_int_equal(commit_rows(f->store, rows, 2, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/a/a"), 0, &got, NULL, &err), -1);
+    assert_int_equal(err.category, KBS_MISSING); /* none of it */
+}
+
+struct wrap_counts {
+    uint64_t of[4];
+};
+
+static void wrap_count(void *ctx, uint32_t version, uint64_t keys)
+{
+    struct wrap_counts *c = ctx;
+
+    assert_in_range(version, 1, 3);
+    c->of[version] = keys;
+}
+
+static void test_wrapped(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_key keys[] = {wrapped_key("a/a/a", 2), wrapped_key("a/a/b", 1),
+                             wrapped_key("a/a/c", 3), new_key("a/a/d", 1)};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_key got;
+    struct wrap_counts c = {.of = {0}};
+    char seen[64] = "";
+
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(key_insert(f->store, &keys[i], KBS_SPAN_EMPTY, &err), 0);
+    }
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/a/a"), 0, &got, NULL, &err), 0);
+    assert_true(kbs_span_equal(kbs_key_blob(&got), kbs_key_blob(&keys[0])));
+    assert_int_equal(kbs_store_key_wrapped(f->store, 3, 10, count_each, seen, &err), 0);
+    assert_string_equal(seen, "a/a/b:1 a/a/a:1 ");
+    assert_int_equal(kbs_store_key_wrapped(f->store, 3, 1, count_each, seen, &err), 0);
+    assert_string_equal(seen, "a/a/b:1 a/a/a:1 a/a/b:1 ");
+    assert_int_equal(kbs_store_key_wrap_count(f->store, wrap_count, &c, &err), 0);
+    assert_int_equal(c.of[1], 1);
+    assert_int_equal(c.of[2], 1);
+    assert_int_equal(c.of[3], 1);
+    keys[1].state = KBS_KEY_STATE_DESTROYED;
+    keys[1].blob_len = 0;
+    assert_int_equal(change(f->store, &keys[1], &err), 0);
+    c = (struct wrap_counts){.of = {0}};
+    assert_int_equal(kbs_store_key_wrap_count(f->store, wrap_count, &c, &err), 0);
+    assert_int_equal(c.of[1], 0);
+}
+
+/* How often bytes stand in a file. */
+static size_t count_in_file(const char *path, const void *p, size_t n)
+{
+    FILE *file = fopen(path, "re");
+    uint8_t *all = malloc(8u << 20);
+    size_t len = 0;
+    size_t found = 0;
+
+    assert_non_null(all);
+    if (file != NULL) {
+        len = fread(all, 1, 8u << 20, file);
+        (void)fclose(file);
+    }
+    for (const uint8_t *at = all; (at = memmem(at, len - (size_t)(at - all), p, n)) != NULL; at++) {
+        found++;
+    }
+    free(all);
+    return found;
+}
+
+/* A blob that was erased is in neither of the store's files. */
+static void test_erased(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_key key = wrapped_key("a/a/a", 1);
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t blob[40];
+    char wal[160];
+
+    (void)snprintf(wal, sizeof(wal), "%s-wal", f->path);
+    memcpy(blob, key.blob, sizeof(blob));
+    assert_int_equal(key_insert(f->store, &key, KBS_SPAN_EMPTY, &err), 0);
+    assert_true(
+        count_in_file(f->path, blob, sizeof(blob)) + count_in_file(wal, blob, sizeof(blob)) > 0);
+    key.state = KBS_KEY_STATE_DESTROYED;
+    key.blob_len = 0;
+    assert_int_equal(change(f->store, &key, &err), 0);
+    assert_int_equal(count_in_file(f->path, blob, sizeof(blob)), 0);
+    assert_int_equal(count_in_file(wal, blob, sizeof(blob)), 0);
+}
+
+static void test_secrets_are_counted(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_key secret = new_secret("a/b/c", 1);
+    struct kbs_key key = new_key("a/b/c", 1); /* the same name, in its own table */
+    struct kbs_store_row rows[] = {
+        {.key = &secret, .sealed = KBS_SPAN_LIT("sealed"), .fresh = true},
+        {.key = &key, .fresh = true}};
+    uint8_t now[KBS_SHA256_BYTES];
+    struct kbs_store_epoch epoch;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(commit_rows(f->store, rows, 2, &err), 0);
+    secret.state = KBS_KEY_STATE_DESTROYED;
+    assert_int_equal(change(f->store, &secret, &err), 0);
+    assert_int_equal(kbs_store_epoch_get(f->store, &epoch, &err), 0);
+    tamper(f->path, "DELETE FROM secret");
+    assert_int_equal(kbs_store_manifest(f->store, NULL, now, NULL, &err), 0);
+    assert_memory_not_equal(now, epoch.manifest, sizeof(now));
+}
+
+/* Not a test of speed: prints what a mutation's walk costs with many keys. */
+static void test_many_keys(void **state)
+{
+    enum {
+        MANY = 10000,
+        BATCH = 100
+    };
+    struct fixture *f = *state;
+    struct kbs_key *keys = calloc(MANY, sizeof(*keys));
+    struct kbs_store_row *rows = calloc(MANY, sizeof(*rows));
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint64_t start = 0;
+    char path[32];
+
+    assert_non_null(keys);
+    assert_non_null(rows);
+    for (size_t i = 0; i < MANY; i++) {
+        (void)snprintf(path, sizeof(path), "many/keys/%zu", i);
+        keys[i] = wrapped_key(path, 1);
+        rows[i] = (struct kbs_store_row){
+            .key = &keys[i], .policy = KBS_SPAN_LIT("{\"p\":1}"), .fresh = true};
+    }
+    assert_int_equal(commit_rows(f->store, rows, MANY, &err), 0);
+    for (size_t i = 0; i < MANY; i++) {
+        rows[i].fresh = false;
+    }
+    start = kbs_clock_mono_ns();
+    assert_int_equal(commit_rows(f->store, rows + 4000, BATCH, &err), 0);
+    print_message("%d of %d keys changed, chain walked twice: %u ms\n", BATCH, MANY,
+                  (unsigned int)((kbs_clock_mono_ns() - start) / KBS_NS_PER_MS));
+    free(keys);
+    free(rows);
+}
+
+/* ---- from schema 2 ---- */
+
+#define SCHEMA_2                                                                               \
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;" \
+    "INSERT INTO meta (name, value) VALUES ('schema', 2), ('sessions', 1);"                    \
+    "PRAGMA application_id = 1262637896;"                                                      \
+    "CREATE TABLE session (cookie_hash BLOB, expires_s INTEGER) STRICT;"                       \
+    "INSERT INTO session VALUES (x'00', 5);"                                                   \
+    "CREATE TABLE key (id BLOB NOT NULL, version INTEGER NOT NULL, path TEXT NOT NULL,"        \
+    " purpose INTEGER NOT NULL, provenance INTEGER NOT NULL, floor INTEGER NOT NULL,"          \
+    " bytes INTEGER NOT NULL, kcv BLOB NOT NULL, created_s INTEGER NOT NULL,"                  \
+    " policy TEXT NOT NULL, epoch INTEGER NOT NULL DEFAULT 0,"                                 \
+    " request TEXT NOT NULL DEFAULT '', signature BLOB NOT NULL DEFAULT x'',"                  \
+    " PRIMARY KEY (path, version), UNIQUE (id, version)) STRICT;"                              \
+    "INSERT INTO key VALUES (x'000102030405060708090a0b0c0d0e0f', 1, 'a/b/c', 1, 1, 2, 32,"    \
+    " x'01020304', 1700000000, '{}', 1, 'JWS', zeroblob(64));"                                 \
+    "CREATE TABLE admin (thumbprint TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT;"      \
+    "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL,"     \
+    " manifest BLOB NOT NULL, signature BLOB NOT NULL) STRICT;"                                \
+    "INSERT INTO epoch VALUES (1, 1, zeroblob(32), x'');"
+
+/* A row from before there were cards keeps the bytes that it was signed over. */
+static void test_migrate_cardless(void **state)
+{
+    /* layout 1, "key", "a/b/c", version 1, epoch 1, id, 1, 1, 2, 32, kcv, created, SHA-256("JWS"), "{}" */
+    static const uint8_t head[] = {
+        1,  0, 0, 0, 3, 'k', 'e', 'y', 0, 0, 0, 5, 'a', '/', 'b', '/', 'c',  0,    0,    0,  1,  0,
+        0,  0, 0, 0, 0, 0,   1,   0,   1, 2, 3, 4, 5,   6,   7,   8,   9,    10,   11,   12, 13, 14,
+        15, 1, 1, 2, 0, 0,   0,   32,  1, 2, 3, 4, 0,   0,   0,   0,   0x65, 0x53, 0xf1, 0};
+    struct fixture *f = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf expected = KBS_BUF(1024);
+    struct kbs_buf content = KBS_BUF(1024);
+    uint8_t request[KBS_SHA256_BYTES];
+    struct kbs_key got;
+    char path[160];
+
+    (void)snprintf(path, sizeof(path), "%s/old.db", f->dir);
+    tamper(path, SCHEMA_2);
+    assert_int_equal(kbs_store_migrate(path, &err), 0);
+    f->store = kbs_store_close(f->store);
+    assert_int_equal(kbs_store_open(path, &f->store, &err), 0);
+    assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 0, &got, NULL, &err), 0);
+    assert_false(got.has_card);
+    assert_int_equal(got.state, KBS_KEY_STATE_DISABLED);
+    assert_int_equal(got.card.floor, KBS_LOCALITY_TRANSPORT);
+    assert_int_equal(got.card.bytes, 32);
+    kbs_sha256(KBS_SPAN_LIT("JWS"), request);
+    kbs_buf_put(&expected, head, sizeof(head));
+    kbs_buf_put(&expected, request, sizeof(request));
+    kbs_buf_put(&expected, "\0\0\0\2{}", 6);
+    kbs_row_key_put(&content, &got, KBS_SPAN_LIT("{}"));
+    assert_int_equal(content.len, expected.len);
+    assert_memory_equal(content.p, expected.p, expected.len);
+    const struct kbs_store_row row = {.key = &got};
+    const struct kbs_store_mutation m = {
+        .rows = &row, .row_count = 1, .from_epoch = 1, .epoch = {.epoch = 2}};
+    assert_int_equal(kbs_store_commit(f->store, &m, &err), -1); /* and can only be rotated */
+    kbs_buf_deinit(&expected);
+    kbs_buf_deinit(&content);
 }
 
 /* ---- administrators ---- */
@@ -553,11 +948,28 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_migrate_twice),   CASE(test_migrate_killed),     CASE(test_migrate_side_by_side),
-        CASE(test_foreign_refused), CASE(test_session_round_trip), CASE(test_session_expiry),
-        CASE(test_session_limit),   CASE(test_attest_race),        CASE(test_key_insert_and_get),
-        CASE(test_key_conflict),    CASE(test_key_list),           CASE(test_malformed_row),
-        CASE(test_admin_sequence),  CASE(test_busy_is_bounded),
+        CASE(test_migrate_twice),
+        CASE(test_migrate_killed),
+        CASE(test_migrate_side_by_side),
+        CASE(test_foreign_refused),
+        CASE(test_session_round_trip),
+        CASE(test_session_expiry),
+        CASE(test_session_limit),
+        CASE(test_attest_race),
+        CASE(test_key_insert_and_get),
+        CASE(test_key_conflict),
+        CASE(test_key_list),
+        CASE(test_malformed_row),
+        CASE(test_admin_sequence),
+        CASE(test_busy_is_bounded),
+        CASE(test_states),
+        CASE(test_rows_out_of_order),
+        CASE(test_half_a_mutation),
+        CASE(test_wrapped),
+        CASE(test_erased),
+        CASE(test_secrets_are_counted),
+        CASE(test_many_keys),
+        CASE(test_migrate_cardless),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

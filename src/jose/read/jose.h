@@ -7,6 +7,7 @@
 #define KBS_JOSE_READ_JOSE_H
 
 #include "base/ec.h"
+#include "base/tee_key.h"
 #include "jose/read/json.h"
 
 /*
@@ -18,6 +19,14 @@
  */
 KBS_MUST_CHECK int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required,
                                     struct kbs_ec_public *ret, struct kbs_error *err);
+
+/*
+ * An RSA public JWK (RFC 7518 section 6.3.1): kty RSA, n and e without leading zeros, no private member,
+ * kbs_rsa_public_check(). `alg`, `use` and `key_ops`, when present, must fit alg_required: enc,
+ * encrypt or wrapKey. KBS_INPUT for shape, KBS_UNPROCESSABLE for a modulus or exponent that is not taken.
+ */
+KBS_MUST_CHECK int kbs_jose_rsa_jwk_get(const json_t *jwk, const char *alg_required,
+                                        struct kbs_rsa_public *ret, struct kbs_error *err);
 
 /*
  * One PEM SubjectPublicKeyInfo holding an EC key, and nothing but white space around it. KBS_INPUT
@@ -60,7 +69,7 @@ KBS_MUST_CHECK int kbs_jose_jws_verify_bytes(const struct kbs_jose_jws *jws,
                                              struct kbs_buf *ret_payload, struct kbs_error *err);
 
 /*
- * One recipient of a general JWE addressed to an HSM key: header{alg, epk, kid, apu, apv},
+ * One recipient of a general JWE: header{alg, epk, kid, apu, apv} (RSA: header{alg, kid}),
  * encrypted_key.
  */
 struct kbs_jose_recipient_in {
@@ -72,12 +81,12 @@ struct kbs_jose_recipient_in {
 };
 void kbs_jose_recipient_in_deinit(struct kbs_jose_recipient_in *r);
 /*
- * Reads one. alg must be ECDH-ES+A256KW; unknown members are KBS_INPUT. A kid over
+ * Reads one by that alg and no other; unknown members are KBS_INPUT. A kid over
  * KBS_LIMIT_KID_BYTES is KBS_INPUT. The kid is copied NUL-terminated. apu and apv are empty if
  * absent, at most KBS_LIMIT_KID_BYTES; encrypted_key is KBS_LIMIT_KEY_BYTES_MIN+8 to _MAX+8 bytes,
- * a multiple of 8. Nothing to free after a failure. KBS_UNPROCESSABLE for an epk off its curve.
+ * a multiple of 8 (RSA: a modulus' length). Nothing to free after a failure. KBS_UNPROCESSABLE for an epk off its curve.
  */
-KBS_MUST_CHECK int kbs_jose_recipient_get(const json_t *recipient,
+KBS_MUST_CHECK int kbs_jose_recipient_get(const json_t *recipient, enum kbs_tee_alg alg,
                                           struct kbs_jose_recipient_in *ret, struct kbs_error *err);
 
 #endif

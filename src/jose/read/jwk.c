@@ -1,5 +1,5 @@
 /*
- * Public EC keys from outside: JWKs and PEM.
+ * Public keys from outside: JWKs, EC and RSA, and PEM.
  *
  * A JWK is read member by member rather than handed to cjose, whose import takes wrong-sized
  * coordinates and says nothing about `alg`, `use` or a private member. What counts: kty, crv, x and
@@ -41,11 +41,27 @@ static int coordinate_get(const json_t *jwk, const char *name, enum kbs_curve cu
     return 0;
 }
 
+/* What may stand in `use` and `key_ops` of a key for an alg. */
+struct use {
+    const char *use;
+    const char *ops[2];
+};
+
+static struct use use_of(const char *alg)
+{
+    if (strcmp(alg, "ES256") == 0) {
+        return (struct use){"sig", {"verify", "verify"}};
+    }
+    if (strcmp(alg, KBS_JOSE_ECDH_ES_A256KW) == 0) {
+        return (struct use){"enc", {"deriveKey", "deriveBits"}};
+    }
+    return (struct use){"enc", {"wrapKey", "encrypt"}};
+}
+
 /* `use` and `key_ops` against what alg_required is for; absent members allow everything. */
 static int purpose_check(const json_t *jwk, const char *alg_required, struct kbs_error *err)
 {
-    bool signs = strcmp(alg_required, "ES256") == 0;
-    const char *op = signs ? "verify" : "deriveKey";
+    const struct use wanted = use_of(alg_required);
     const json_t *ops = json_object_get(jwk, "key_ops");
     struct kbs_span use;
     bool found = false;
@@ -53,7 +69,7 @@ static int purpose_check(const json_t *jwk, const char *alg_required, struct kbs
     if (kbs_json_opt_string(jwk, "use", &use, err) != 0) {
         return -1;
     }
-    if (use.len != 0 && !kbs_span_equal_str(use, signs ? "sig" : "enc")) {
+    if (use.len != 0 && !kbs_span_equal_str(use, wanted.use)) {
         return kbs_fail(err, KBS_INPUT, "JWK: \"use\" is not for %s", alg_required);
     }
     if (ops == NULL) {
@@ -62,7 +78,7 @@ static int purpose_check(const json_t *jwk, const char *alg_required, struct kbs
     for (size_t i = 0; i < json_array_size(ops); i++) {
         const json_t *v = json_array_get(ops, i);
         const char *s = json_is_string(v) ? json_string_value(v) : "";
-        found = found || strcmp(s, op) == 0 || (!signs && strcmp(s, "deriveBits") == 0);
+        found = found || strcmp(s, wanted.ops[0]) == 0 || strcmp(s, wanted.ops[1]) == 0;
     }
     if (!found) {
         return kbs_fail(err, KBS_INPUT, "JWK: \"key_ops\" is not for %s", alg_required);
@@ -86,29 +102,40 @@ static int alg_check(const json_t *jwk, const char *alg_required, struct kbs_err
     return 0;
 }
 
-int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required, struct kbs_ec_public *ret,
+/* kty, no private half, and what the key says that it is for. */
+static int jwk_check(const json_t *jwk, const char *kty_required, const char *alg_required,
                      struct kbs_error *err)
 {
-    struct kbs_ec_public key = {.curve = KBS_CURVE_NONE};
     struct kbs_span kty;
-    struct kbs_span crv;
 
-    *ret = key;
     if (!json_is_object(jwk)) {
         return kbs_fail(err, KBS_INPUT, "JWK: not an object");
     }
     if (kbs_json_get_string(jwk, "kty", &kty, err) != 0) {
         return -1;
     }
-    if (!kbs_span_equal_str(kty, "EC")) {
-        return kbs_fail(err, KBS_INPUT, "JWK: \"kty\" is not EC");
+    if (!kbs_span_equal_str(kty, kty_required)) {
+        return kbs_fail(err, KBS_INPUT, "JWK: \"kty\" is not %s", kty_required);
     }
-    if (json_object_get(jwk, "d") != NULL) {
+    if (json_object_get(jwk, "d") != NULL || json_object_get(jwk, "p") != NULL ||
+        json_object_get(jwk, "q") != NULL) {
         return kbs_fail(err, KBS_INPUT,
                         "JWK: a private key was sent: it must be considered disclosed");
     }
-    if (alg_check(jwk, alg_required, err) != 0 ||
-        (alg_required != NULL && purpose_check(jwk, alg_required, err) != 0) ||
+    if (alg_check(jwk, alg_required, err) != 0) {
+        return -1;
+    }
+    return alg_required != NULL ? purpose_check(jwk, alg_required, err) : 0;
+}
+
+int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required, struct kbs_ec_public *ret,
+                     struct kbs_error *err)
+{
+    struct kbs_ec_public key = {.curve = KBS_CURVE_NONE};
+    struct kbs_span crv;
+
+    *ret = key;
+    if (jwk_check(jwk, "EC", alg_required, err) != 0 ||
         kbs_json_get_string(jwk, "crv", &crv, err) != 0) {
         return -1;
     }
@@ -119,6 +146,53 @@ int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required, struct kbs_ec_
     if (coordinate_get(jwk, "x", key.curve, key.x, err) != 0 ||
         coordinate_get(jwk, "y", key.curve, key.y, err) != 0 ||
         kbs_ec_public_check(&key, err) != 0) {
+        return -1;
+    }
+    *ret = key;
+    return 0;
+}
+
+/*
+ * Base64urlUInt (RFC 7518 section 2): the fewest octets. A sender that pads gives its thumbprint, and
+ * the report data, another value than we would rebuild, so it is told.
+ */
+static int number_get(const json_t *jwk, const char *name, uint8_t *out, size_t max,
+                      size_t *ret_len, struct kbs_error *err)
+{
+    struct kbs_buf bytes = KBS_BUF(max);
+    struct kbs_span text;
+    int rc = 0;
+
+    if (kbs_json_get_string(jwk, name, &text, err) != 0) {
+        return -1;
+    }
+    if (text.len > max * 2) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "JWK: \"%s\" is longer than %zu bytes", name, max);
+    }
+    if (kbs_base64url_get(&bytes, text) != 0) {
+        rc = bytes.failed ? kbs_fail(err, KBS_UNPROCESSABLE, "JWK: \"%s\" is longer than %zu bytes",
+                                     name, max)
+                          : kbs_fail(err, KBS_INPUT, "JWK: \"%s\" is not base64url", name);
+    } else if (bytes.len == 0 || bytes.p[0] == 0) {
+        rc = kbs_fail(err, KBS_INPUT, "JWK: \"%s\" is empty or has leading zeros", name);
+    } else {
+        memcpy(out, bytes.p, bytes.len);
+        *ret_len = bytes.len;
+    }
+    kbs_buf_deinit(&bytes);
+    return rc;
+}
+
+int kbs_jose_rsa_jwk_get(const json_t *jwk, const char *alg_required, struct kbs_rsa_public *ret,
+                         struct kbs_error *err)
+{
+    struct kbs_rsa_public key = {.n_len = 0};
+
+    *ret = key;
+    if (jwk_check(jwk, "RSA", alg_required, err) != 0 ||
+        number_get(jwk, "n", key.n, sizeof(key.n), &key.n_len, err) != 0 ||
+        number_get(jwk, "e", key.e, sizeof(key.e), &key.e_len, err) != 0 ||
+        kbs_rsa_public_check(&key, err) != 0) {
         return -1;
     }
     *ret = key;

@@ -1,9 +1,8 @@
 /*
- * One recipient of a general JWE (RFC 7516 section 7.2.1) addressed to a key in the token: the form
- * in which administrators import keys. Only the public parts are read here; the token unwraps. The
- * shape is closed: every member is known, one algorithm is possible, and the wrapped key has a size
- * that some releasable key can have, so that what reaches the token is as small as its range of
- * meaning.
+ * One recipient of a general JWE (RFC 7516 section 7.2.1): the form in which administrators import
+ * keys and guests get them. Only the public parts are read here. The shape is closed: every member
+ * is known, one algorithm is possible, and the wrapped key has a size that some releasable key can
+ * have, so that what reaches the token is as small as its range of meaning.
  */
 #include "base/encoding.h"
 #include "jose/read/jose.h"
@@ -15,6 +14,7 @@
 
 static const char *const recipient_names[] = {"header", "encrypted_key", NULL};
 static const char *const header_names[] = {"alg", "apu", "apv", "epk", "kid", NULL};
+static const char *const rsa_header_names[] = {"alg", "kid", NULL};
 static const char *const epk_names[] = {"crv", "kty", "x", "y", NULL};
 
 void kbs_jose_recipient_in_deinit(struct kbs_jose_recipient_in *r)
@@ -43,26 +43,31 @@ static int bytes_get(const json_t *object, const char *name, struct kbs_buf *out
     return 0;
 }
 
-static int header_get(const json_t *header, struct kbs_jose_recipient_in *r, struct kbs_error *err)
+static int header_get(const json_t *header, enum kbs_tee_alg wanted,
+                      struct kbs_jose_recipient_in *r, struct kbs_error *err)
 {
+    bool ec = wanted == KBS_TEE_ALG_ECDH_ES_A256KW;
     struct kbs_span alg;
     struct kbs_span kid;
     json_t *epk;
 
-    if (kbs_json_only(header, header_names, err) != 0 ||
+    if (kbs_json_only(header, ec ? header_names : rsa_header_names, err) != 0 ||
         kbs_json_get_string(header, "alg", &alg, err) != 0 ||
-        kbs_json_get_string(header, "kid", &kid, err) != 0 ||
-        kbs_json_get_object(header, "epk", &epk, err) != 0) {
+        kbs_json_get_string(header, "kid", &kid, err) != 0) {
         return -1;
     }
-    if (!kbs_span_equal_str(alg, KBS_JOSE_ECDH_ES_A256KW)) {
-        return kbs_fail(err, KBS_INPUT, "recipient: \"alg\" is not " KBS_JOSE_ECDH_ES_A256KW);
+    if (!kbs_span_equal_str(alg, kbs_tee_alg_name(wanted))) {
+        return kbs_fail(err, KBS_INPUT, "recipient: \"alg\" is not %s", kbs_tee_alg_name(wanted));
     }
     if (kid.len == 0 || !kbs_span_to_cstr(kid, r->kid, sizeof(r->kid))) {
         return kbs_fail(err, KBS_INPUT, "recipient: \"kid\" is empty or longer than %d bytes",
                         KBS_LIMIT_KID_BYTES);
     }
-    if (kbs_json_only(epk, epk_names, err) != 0 || kbs_jose_jwk_get(epk, NULL, &r->epk, err) != 0 ||
+    if (!ec) {
+        return 0;
+    }
+    if (kbs_json_get_object(header, "epk", &epk, err) != 0 ||
+        kbs_json_only(epk, epk_names, err) != 0 || kbs_jose_jwk_get(epk, NULL, &r->epk, err) != 0 ||
         bytes_get(header, "apu", &r->apu, err) != 0 ||
         bytes_get(header, "apv", &r->apv, err) != 0) {
         return -1;
@@ -70,8 +75,25 @@ static int header_get(const json_t *header, struct kbs_jose_recipient_in *r, str
     return 0;
 }
 
-static int recipient_get(const json_t *recipient, struct kbs_jose_recipient_in *r,
-                         struct kbs_error *err)
+static int encrypted_key_check(enum kbs_tee_alg alg, size_t len, struct kbs_error *err)
+{
+    if (alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+        return len >= KBS_LIMIT_RSA_BYTES_MIN
+                   ? 0
+                   : kbs_fail(err, KBS_INPUT,
+                              "recipient: \"encrypted_key\" is shorter than %d bytes",
+                              KBS_LIMIT_RSA_BYTES_MIN);
+    }
+    if (len < WRAPPED_MIN_BYTES || len > WRAPPED_MAX_BYTES || len % 8 != 0) {
+        return kbs_fail(err, KBS_INPUT,
+                        "recipient: \"encrypted_key\" is not a wrapped key of %d to %d bytes",
+                        KBS_LIMIT_KEY_BYTES_MIN, KBS_LIMIT_KEY_BYTES_MAX);
+    }
+    return 0;
+}
+
+static int recipient_get(const json_t *recipient, enum kbs_tee_alg alg,
+                         struct kbs_jose_recipient_in *r, struct kbs_error *err)
 {
     json_t *header;
 
@@ -80,27 +102,22 @@ static int recipient_get(const json_t *recipient, struct kbs_jose_recipient_in *
     }
     if (kbs_json_only(recipient, recipient_names, err) != 0 ||
         kbs_json_get_object(recipient, "header", &header, err) != 0 ||
-        header_get(header, r, err) != 0 ||
+        header_get(header, alg, r, err) != 0 ||
         bytes_get(recipient, "encrypted_key", &r->encrypted_key, err) != 0) {
         return -1;
     }
-    if (r->encrypted_key.len < WRAPPED_MIN_BYTES || r->encrypted_key.len % 8 != 0) {
-        return kbs_fail(err, KBS_INPUT,
-                        "recipient: \"encrypted_key\" is not a wrapped key of %d to %d bytes",
-                        KBS_LIMIT_KEY_BYTES_MIN, KBS_LIMIT_KEY_BYTES_MAX);
-    }
-    return 0;
+    return encrypted_key_check(alg, r->encrypted_key.len, err);
 }
 
-int kbs_jose_recipient_get(const json_t *recipient, struct kbs_jose_recipient_in *ret,
-                           struct kbs_error *err)
+int kbs_jose_recipient_get(const json_t *recipient, enum kbs_tee_alg alg,
+                           struct kbs_jose_recipient_in *ret, struct kbs_error *err)
 {
     *ret = (struct kbs_jose_recipient_in){
         .apu = KBS_BUF(KBS_LIMIT_KID_BYTES),
         .apv = KBS_BUF(KBS_LIMIT_KID_BYTES),
-        .encrypted_key = KBS_BUF(WRAPPED_MAX_BYTES),
+        .encrypted_key = KBS_BUF(KBS_LIMIT_RSA_BYTES_MAX),
     };
-    if (recipient_get(recipient, ret, err) != 0) {
+    if (recipient_get(recipient, alg, ret, err) != 0) {
         kbs_jose_recipient_in_deinit(ret);
         return -1;
     }

@@ -17,9 +17,9 @@
 #include "base/encoding.h"
 
 /* Larger than any header we write: alg and typ are short, a kid is at most KBS_LIMIT_KID_BYTES. */
-#define JWS_HEADER_MAX_BYTES 2048
-/* {"crv":"P-521","kty":"EC","x":"...","y":"..."}: 2 x 88 characters and 36 of frame. */
-#define JWK_MAX_BYTES 256
+#define HEADER_MAX_BYTES 2048
+/* {"e":"...","kty":"RSA","n":"..."}: 683 characters for a modulus of 4096 bits. */
+#define JWK_MAX_BYTES 768
 #define THUMBPRINT_CHARS 43
 
 static void member_base64url(struct kbs_buf *out, const char *name, struct kbs_span value)
@@ -61,12 +61,25 @@ void kbs_jose_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key)
     kbs_buf_put_u8(out, '}');
 }
 
-void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key)
+static void members_e_kty_n(struct kbs_buf *out, const struct kbs_rsa_public *key)
 {
-    kbs_buf_put_str(out, "{\"alg\":\"" KBS_JOSE_ECDH_ES_A256KW "\",");
-    members_crv_kty(out, key);
+    member_base64url(out, "e", kbs_rsa_e(key));
+    kbs_buf_put_str(out, ",\"kty\":\"RSA\",");
+    member_base64url(out, "n", kbs_rsa_n(key));
+}
+
+void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_tee_key *key)
+{
+    kbs_buf_put_u8(out, '{');
+    member_string(out, "alg", kbs_tee_alg_name(key->alg));
     kbs_buf_put_u8(out, ',');
-    members_x_y(out, key);
+    if (key->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+        members_crv_kty(out, &key->ec);
+        kbs_buf_put_u8(out, ',');
+        members_x_y(out, &key->ec);
+    } else {
+        members_e_kty_n(out, &key->rsa);
+    }
     kbs_buf_put_u8(out, '}');
 }
 
@@ -84,21 +97,42 @@ void kbs_jose_sig_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key, 
     kbs_buf_put_u8(out, '}');
 }
 
-void kbs_jose_thumbprint(const struct kbs_ec_public *key, char ret[44])
+/* RFC 7638 hashes exactly the required members, sorted. */
+static void thumbprint_of(const struct kbs_buf *jwk, char ret[44])
 {
-    struct kbs_buf jwk = KBS_BUF(JWK_MAX_BYTES);
     struct kbs_buf text = KBS_BUF(THUMBPRINT_CHARS + 1);
     uint8_t digest[KBS_SHA256_BYTES];
 
-    /* RFC 7638 hashes exactly the required members, sorted: what kbs_jose_jwk_put() writes. */
-    kbs_jose_jwk_put(&jwk, key);
-    kbs_sha256(kbs_buf_span(&jwk), digest);
+    kbs_sha256(kbs_buf_span(jwk), digest);
     kbs_base64url_put(&text, kbs_span(digest, sizeof(digest)));
     /* Out of memory gives the empty text, which names no key, and never a digest of half a JWK. */
-    if (jwk.failed || text.failed || !kbs_span_to_cstr(kbs_buf_span(&text), ret, 44)) {
+    if (jwk->failed || text.failed || !kbs_span_to_cstr(kbs_buf_span(&text), ret, 44)) {
         ret[0] = '\0';
     }
     kbs_buf_deinit(&text);
+}
+
+void kbs_jose_thumbprint(const struct kbs_ec_public *key, char ret[44])
+{
+    struct kbs_buf jwk = KBS_BUF(JWK_MAX_BYTES);
+
+    kbs_jose_jwk_put(&jwk, key);
+    thumbprint_of(&jwk, ret);
+    kbs_buf_deinit(&jwk);
+}
+
+void kbs_jose_tee_thumbprint(const struct kbs_tee_key *key, char ret[44])
+{
+    struct kbs_buf jwk = KBS_BUF(JWK_MAX_BYTES);
+
+    if (key->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+        kbs_jose_jwk_put(&jwk, &key->ec);
+    } else {
+        kbs_buf_put_u8(&jwk, '{');
+        members_e_kty_n(&jwk, &key->rsa);
+        kbs_buf_put_u8(&jwk, '}');
+    }
+    thumbprint_of(&jwk, ret);
     kbs_buf_deinit(&jwk);
 }
 
@@ -140,10 +174,81 @@ void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient
     kbs_buf_put_u8(out, '}');
 }
 
+void kbs_jose_rsa_recipient_put(struct kbs_buf *out, enum kbs_tee_alg alg, struct kbs_span kid,
+                                struct kbs_span encrypted_key)
+{
+    kbs_buf_put_str(out, "{\"header\":{");
+    member_string(out, "alg", kbs_tee_alg_name(alg));
+    kbs_buf_put_str(out, ",\"kid\":\"");
+    kbs_buf_put_span(out, kid);
+    kbs_buf_put_str(out, "\"},");
+    member_base64url(out, "encrypted_key", encrypted_key);
+    kbs_buf_put_u8(out, '}');
+}
+
+/* The header as base64url text. Takes the header. */
+static void protected_put(struct kbs_buf *out, struct kbs_buf *header)
+{
+    if (header->failed) {
+        out->failed = true;
+    } else {
+        kbs_base64url_put(out, kbs_buf_span(header));
+    }
+    kbs_buf_deinit(header);
+}
+
+void kbs_jose_jwe_protected_put(struct kbs_buf *out, enum kbs_tee_alg alg,
+                                const struct kbs_ec_public *epk)
+{
+    struct kbs_buf header = KBS_BUF(HEADER_MAX_BYTES);
+
+    kbs_buf_put_u8(&header, '{');
+    member_string(&header, "alg", kbs_tee_alg_name(alg));
+    kbs_buf_put_str(&header, ",\"enc\":\"A256GCM\"");
+    if (epk != NULL) {
+        kbs_buf_put_str(&header, ",\"epk\":");
+        kbs_jose_jwk_put(&header, epk);
+    }
+    kbs_buf_put_u8(&header, '}');
+    protected_put(out, &header);
+}
+
+void kbs_jose_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
+                                 struct kbs_span kid, const char *seal_thumbprint)
+{
+    struct kbs_buf header = KBS_BUF(HEADER_MAX_BYTES);
+
+    kbs_buf_put_str(&header, "{\"alg\":\"" KBS_JOSE_ECDH_ES_A256KW "\",\"enc\":\"A256GCM\",");
+    member_base64url(&header, "apu", KBS_SPAN_LIT("kbs-seal-v1"));
+    kbs_buf_put_u8(&header, ',');
+    member_base64url(&header, "apv", kid);
+    kbs_buf_put_str(&header, ",\"epk\":");
+    kbs_jose_jwk_put(&header, epk);
+    kbs_buf_put_u8(&header, ',');
+    member_string(&header, "kid", seal_thumbprint);
+    kbs_buf_put_u8(&header, '}');
+    protected_put(out, &header);
+}
+
+void kbs_jose_jwe_put(struct kbs_buf *out, const struct kbs_jose_jwe *jwe)
+{
+    kbs_buf_put_str(out, "{\"protected\":\"");
+    kbs_buf_put_span(out, jwe->protected_text);
+    kbs_buf_put_str(out, "\",");
+    member_base64url(out, "encrypted_key", jwe->encrypted_key);
+    kbs_buf_put_u8(out, ',');
+    member_base64url(out, "iv", jwe->iv);
+    kbs_buf_put_u8(out, ',');
+    member_base64url(out, "ciphertext", jwe->ciphertext);
+    kbs_buf_put_u8(out, ',');
+    member_base64url(out, "tag", jwe->tag);
+    kbs_buf_put_u8(out, '}');
+}
+
 void kbs_jose_jws_input_put(struct kbs_buf *out, const char *alg, const char *kid, const char *typ,
                             struct kbs_span payload)
 {
-    struct kbs_buf header = KBS_BUF(JWS_HEADER_MAX_BYTES);
+    struct kbs_buf header = KBS_BUF(HEADER_MAX_BYTES);
 
     kbs_buf_put_u8(&header, '{');
     member_string(&header, "alg", alg);
@@ -152,14 +257,9 @@ void kbs_jose_jws_input_put(struct kbs_buf *out, const char *alg, const char *ki
     kbs_buf_put_u8(&header, ',');
     member_string(&header, "typ", typ);
     kbs_buf_put_u8(&header, '}');
-    if (header.failed) {
-        out->failed = true;
-    } else {
-        kbs_base64url_put(out, kbs_buf_span(&header));
-        kbs_buf_put_u8(out, '.');
-        kbs_base64url_put(out, payload);
-    }
-    kbs_buf_deinit(&header);
+    protected_put(out, &header);
+    kbs_buf_put_u8(out, '.');
+    kbs_base64url_put(out, payload);
 }
 
 void kbs_jose_jws_signature_put(struct kbs_buf *out, struct kbs_span signature)

@@ -1,0 +1,228 @@
+/*
+ * kbs-admin secret list, show and delete: what is known of secrets. No request gives a value back.
+ */
+#include "cli/admin_secret.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/terms.h"
+#include "cli/output.h"
+#include "cli/status.h"
+
+#define COLUMNS 4
+
+int kbs_admin_secret_target(const char *path, struct kbs_buf *out, struct kbs_error *err)
+{
+    kbs_buf_printf(out, "/kbs/v0/admin/secrets/%s", path);
+    return kbs_buf_check(out, "the request target", err);
+}
+
+static int secret_print(const json_t *secret, struct kbs_error *err)
+{
+    const json_t *policy = json_object_get(secret, "policy");
+    struct kbs_span path;
+    struct kbs_span state;
+    int64_t version;
+    int64_t bytes;
+    int64_t created;
+    char when[32];
+
+    if (kbs_json_get_string(secret, "path", &path, err) != 0 ||
+        kbs_json_get_string(secret, "state", &state, err) != 0 ||
+        kbs_json_get_integer(secret, "version", &version, err) != 0 ||
+        kbs_json_get_integer(secret, "bytes", &bytes, err) != 0 ||
+        kbs_json_get_integer(secret, "created", &created, err) != 0) {
+        return -1;
+    }
+    kbs_cli_field_text("path", path);
+    kbs_cli_field("version", "%lld", (long long)version);
+    kbs_cli_field_text("state", state);
+    kbs_cli_field("length", "%lld bytes", (long long)bytes);
+    kbs_admin_time(created, when, sizeof(when));
+    kbs_cli_field("created", "%s", when);
+    if (!json_is_object(policy)) {
+        kbs_cli_field("policy", "none: every release is denied");
+        return 0;
+    }
+    return kbs_cli_field_json("policy", policy, err);
+}
+
+int kbs_admin_secret_show(const struct kbs_admin_options *o, json_t *secret, struct kbs_error *err)
+{
+    return o->json ? kbs_cli_json(json_incref(secret), err) : secret_print(secret, err);
+}
+
+/* ---- list ---- */
+
+/* The texts of one row's numbers; the path borrows from the JSON tree. */
+struct row_texts {
+    char version[24];
+    char bytes[24];
+    char created[32];
+};
+
+static int fill_row(const json_t *secret, struct kbs_span row[COLUMNS], struct row_texts *texts,
+                    struct kbs_error *err)
+{
+    int64_t version;
+    int64_t bytes;
+    int64_t created;
+
+    if (kbs_json_get_string(secret, "path", &row[0], err) != 0 ||
+        kbs_json_get_integer(secret, "version", &version, err) != 0 ||
+        kbs_json_get_integer(secret, "bytes", &bytes, err) != 0 ||
+        kbs_json_get_integer(secret, "created", &created, err) != 0) {
+        return -1;
+    }
+    (void)snprintf(texts->version, sizeof(texts->version), "%lld", (long long)version);
+    (void)snprintf(texts->bytes, sizeof(texts->bytes), "%lld", (long long)bytes);
+    kbs_admin_time(created, texts->created, sizeof(texts->created));
+    row[1] = kbs_span_str(texts->version);
+    row[2] = kbs_span_str(texts->bytes);
+    row[3] = kbs_span_str(texts->created);
+    return 0;
+}
+
+static int list_print(const json_t *secrets, struct kbs_error *err)
+{
+    static const char *const titles[COLUMNS] = {"PATH", "VERSION", "BYTES", "CREATED"};
+    size_t n = json_array_size(secrets);
+    struct kbs_span *cells = NULL;
+    struct row_texts *texts = NULL;
+    int r = -1;
+
+    if (n > KBS_LIMIT_KEY_LIST_ITEMS) {
+        return kbs_fail(err, KBS_TOO_LARGE, "answer: more than %d secrets",
+                        KBS_LIMIT_KEY_LIST_ITEMS);
+    }
+    cells = calloc((n + 1) * COLUMNS, sizeof(*cells));
+    texts = calloc(n + 1, sizeof(*texts));
+    if (cells == NULL || texts == NULL) {
+        (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
+        goto out;
+    }
+    for (size_t c = 0; c < COLUMNS; c++) {
+        cells[c] = kbs_span_str(titles[c]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (fill_row(json_array_get(secrets, i), &cells[(i + 1) * COLUMNS], &texts[i], err) != 0) {
+            goto out;
+        }
+    }
+    kbs_cli_table(cells, n + 1, COLUMNS);
+    r = 0;
+out:
+    free(cells);
+    free(texts);
+    return r;
+}
+
+static int list(const struct kbs_admin_options *o, struct kbs_error *err)
+{
+    struct kbs_admin admin = {.signer = NULL};
+    KBS_AUTO_JSON answer = NULL;
+    int r = -1;
+
+    if (kbs_admin_open(o, &admin, err) == 0 &&
+        kbs_admin_call(&admin, "GET", "/kbs/v0/admin/secrets", KBS_SPAN_EMPTY, "secret list",
+                       &answer, err) == 0) {
+        const json_t *secrets = json_object_get(answer, "secrets");
+        if (!json_is_array(secrets)) {
+            (void)kbs_fail(err, KBS_INPUT, "answer: \"secrets\" is not a list");
+        } else {
+            r = o->json ? kbs_cli_json(json_incref(answer), err) : list_print(secrets, err);
+        }
+    }
+    kbs_admin_close(&admin);
+    return r;
+}
+
+int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv)
+{
+    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    const struct kbs_args args = {
+        .synopsis = "kbs-admin secret list [options]",
+        .about = "List the newest version of each secret. Values are never shown.",
+        .common = common,
+        .common_count = KBS_ADMIN_COMMON_ARGS,
+    };
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    kbs_admin_common_args(o, common);
+    int r = kbs_args_parse(&args, argc, argv, NULL);
+    if (r != 0) {
+        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    }
+    if (list(o, &err) != 0 || kbs_cli_flush(&err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    return KBS_CLI_OK;
+}
+
+/* ---- show, delete ---- */
+
+/* One request about a secret whose answer is shown. */
+static int ask(const struct kbs_admin_options *o, const char *method, const char *path,
+               struct kbs_error *err)
+{
+    struct kbs_admin_options options = *o;
+    struct kbs_buf target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
+    struct kbs_admin admin = {.signer = NULL};
+    KBS_AUTO_JSON answer = NULL;
+    int r = -1;
+
+    options.dry_run = o->dry_run && strcmp(method, "GET") != 0;
+    if (kbs_admin_secret_target(path, &target, err) == 0 && kbs_admin_open(o, &admin, err) == 0) {
+        const struct kbs_admin_key_request q = {
+            .method = method, .target = kbs_buf_cstr(&target), .path = path};
+        r = kbs_admin_send(&admin, &options, &q, &answer, err);
+    }
+    if (r == 0 && answer != NULL) {
+        r = kbs_admin_secret_show(o, answer, err);
+    }
+    kbs_admin_close(&admin);
+    kbs_buf_deinit(&target);
+    return r;
+}
+
+static int run(struct kbs_admin_options *o, int argc, char **argv, const char *method,
+               const char *synopsis, const char *about)
+{
+    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    const struct kbs_args args = {
+        .synopsis = synopsis,
+        .about = about,
+        .common = common,
+        .common_count = KBS_ADMIN_COMMON_ARGS,
+        .positionals_min = 1,
+        .positionals_max = 1,
+    };
+    struct kbs_error err = KBS_ERROR_NONE;
+    const char *path = NULL;
+
+    kbs_admin_common_args(o, common);
+    int r = kbs_args_parse(&args, argc, argv, &path);
+    if (r != 0) {
+        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    }
+    if (!kbs_key_path_valid(kbs_span_str(path))) {
+        return kbs_args_usage(&args, "not a path (repo/type/tag): %s", path);
+    }
+    if (ask(o, method, path, &err) != 0 || kbs_cli_flush(&err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    return KBS_CLI_OK;
+}
+
+int kbs_admin_cmd_secret_show(struct kbs_admin_options *o, int argc, char **argv)
+{
+    return run(o, argc, argv, "GET", "kbs-admin secret show PATH [options]",
+               "Show the newest version of a secret and its policy. The value is never shown.");
+}
+
+int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **argv)
+{
+    return run(o, argc, argv, "DELETE", "kbs-admin secret delete PATH [options]",
+               "Destroy all versions of a secret. Copies of the store (backups) keep them.");
+}

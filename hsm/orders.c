@@ -1,0 +1,246 @@
+/*
+ * A row per order: who may give it, what its deed says, what it does. Everything that an order can do
+ * to the token is reached from here, and nothing else.
+ *
+ * The release list is what a guest lane needs: to release a key or a secret that has a card, and to sign
+ * an attestation result. No order on it makes a card, so no guest lane decides what a key is for.
+ */
+#include "hsm/orders.h"
+
+#include "hsm/adopt.h"
+#include "hsm/caps.h"
+#include "hsm/keys.h"
+#include "hsm/life.h"
+#include "hsm/release.h"
+#include "hsm/secret.h"
+#include "hsm/service.h"
+
+/* ---- what deeds say ---- */
+
+/* What a card says, whether or not it is one of ours: a refused order is told as it was given. */
+static void deed_card(struct kbs_deed *deed, struct kbs_span bytes, bool has_kid)
+{
+    struct kbs_error ignored = KBS_ERROR_NONE;
+    struct kbs_card card;
+    struct kbs_span mac;
+
+    if (kbs_card_get(bytes, &card, &mac, &ignored) != 0) {
+        return;
+    }
+    memcpy(deed->cka_id, card.cka_id, card.cka_id_len);
+    deed->cka_id_len = card.cka_id_len;
+    if (!has_kid) {
+        memcpy(deed->kid_sha256, card.kid, sizeof(deed->kid_sha256));
+        deed->has_kid_sha256 = true;
+    }
+}
+
+/* A key to be made, which has no card yet. */
+static void deed_new_key(struct kbs_deed *deed, struct kbs_span kid, struct kbs_span key_id,
+                         uint32_t version, uint8_t storage)
+{
+    deed->kid = kid;
+    if (storage == KBS_STORAGE_RESIDENT && key_id.len == KBS_KEY_ID_BYTES) {
+        kbs_cka_id(key_id.p, version, deed->cka_id);
+        deed->cka_id_len = KBS_CKA_ID_BYTES;
+    }
+}
+
+static struct kbs_span deed_purpose(uint8_t purpose)
+{
+    return kbs_span_str(kbs_purpose_name((enum kbs_purpose)purpose));
+}
+
+static void describe_release(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->release.order;
+    deed->kid = o->release.kid;
+    deed_card(deed, o->release.card, true);
+}
+
+static void describe_open_secret(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->open_secret.order;
+    deed->kid = o->open_secret.kid;
+}
+
+static void describe_generate(const union kbs_order *o, struct kbs_deed *deed)
+{
+    const struct kbs_wire_generate *m = &o->generate;
+
+    deed->order = m->order;
+    if (m->purpose == KBS_PURPOSE_RELEASE) {
+        deed_new_key(deed, m->kid, m->key_id, m->key_version, m->storage);
+    } else {
+        deed->kid = deed_purpose(m->purpose);
+    }
+}
+
+static void describe_import(const union kbs_order *o, struct kbs_deed *deed)
+{
+    const struct kbs_wire_import *m = &o->import;
+
+    deed->order = m->order;
+    deed_new_key(deed, m->kid, m->key_id, m->key_version, m->storage);
+}
+
+static void describe_adopt(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->adopt.order;
+    deed->kid = o->adopt.kid; /* its CKA_ID is not known before the key is found */
+}
+
+static void describe_recard(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->recard.order;
+    deed_card(deed, o->recard.card, false);
+}
+
+static void describe_rewrap(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->rewrap_catalog.order;
+    deed_card(deed, o->rewrap_catalog.card, false);
+}
+
+static void describe_destroy(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->destroy.order;
+    if (o->destroy.purpose == KBS_PURPOSE_RELEASE) {
+        deed_card(deed, o->destroy.card, false);
+    } else {
+        deed->kid = deed_purpose(o->destroy.purpose);
+    }
+}
+
+static void describe_seal(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->seal.order;
+    deed->kid = o->seal.kid;
+}
+
+static void describe_sign_row(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->has_row = true;
+    kbs_sign_row_digest(o->sign_row.content, deed->row);
+}
+
+/* ---- what they do ---- */
+
+static int act_release(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                       struct kbs_error *err)
+{
+    return kbs_release(&w->token, &w->ladder, w->cards, &o->release, ret, err);
+}
+
+static int act_open_secret(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                           struct kbs_error *err)
+{
+    return kbs_secret_open(&w->token, &w->ladder, w->cards, &o->open_secret, ret, err);
+}
+
+static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                        struct kbs_error *err)
+{
+    return kbs_sign_ear(&w->signer, &w->token, &o->sign_ear, ret, err);
+}
+
+static int act_generate(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                        struct kbs_error *err)
+{
+    const struct kbs_wire_generate *m = &o->generate;
+
+    return m->purpose == KBS_PURPOSE_RELEASE
+               ? kbs_keys_generate(&w->token, m, ret, err)
+               : kbs_service_generate(&w->token, (enum kbs_purpose)m->purpose, m->key_version, ret,
+                                      err);
+}
+
+static int act_import(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    return kbs_keys_import(&w->token, &w->ladder, &o->import, ret, err);
+}
+
+static int act_adopt(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                     struct kbs_error *err)
+{
+    return kbs_adopt(&w->token, &w->ladder, &o->adopt, ret, err);
+}
+
+static int act_recard(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    return kbs_life_recard(&w->token, w->cards, &o->recard, ret, err);
+}
+
+static int act_rewrap(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    return kbs_life_rewrap(&w->token, w->cards, &o->rewrap_catalog, ret, err);
+}
+
+static int act_destroy(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                       struct kbs_error *err)
+{
+    (void)ret;
+    return kbs_life_destroy(&w->token, w->cards, &o->destroy, err);
+}
+
+static int act_seal(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                    struct kbs_error *err)
+{
+    return kbs_secret_seal(&w->token, &w->ladder, &o->seal, ret, err);
+}
+
+static int act_sign_row(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                        struct kbs_error *err)
+{
+    return kbs_sign_row(&w->row_signer, &w->token, &o->sign_row, ret, err);
+}
+
+static int act_sign_head(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                         struct kbs_error *err)
+{
+    return kbs_sign_head(&w->head_signer, &w->token, &o->sign_head, ret, err);
+}
+
+static int act_caps(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                    struct kbs_error *err)
+{
+    (void)o;
+    kbs_caps_put(&ret->body, &w->ladder);
+    kbs_caps_notes_put(&ret->body, &w->ladder, &w->token);
+    return kbs_buf_check(&ret->body, "the capabilities", err);
+}
+
+/*
+ * The operation lists. DESCRIBE is on both and answered by a message of its own. No deed: any number of
+ * tokens opens nothing, a deed would move the head that is being signed (one that is not the
+ * ledger's is found by its reader), capabilities are no secret.
+ */
+static const struct kbs_operation operations[] = {
+    {KBS_WIRE_RELEASE, true, "release", describe_release, act_release},
+    {KBS_WIRE_OPEN_SECRET, true, "open-secret", describe_open_secret, act_open_secret},
+    {KBS_WIRE_SIGN_EAR, true, NULL, NULL, act_sign_ear},
+    {KBS_WIRE_GENERATE, false, "generate", describe_generate, act_generate},
+    {KBS_WIRE_IMPORT, false, "import", describe_import, act_import},
+    {KBS_WIRE_ADOPT, false, "adopt", describe_adopt, act_adopt},
+    {KBS_WIRE_RECARD, false, "recard", describe_recard, act_recard},
+    {KBS_WIRE_REWRAP_CATALOG, false, "rewrap", describe_rewrap, act_rewrap},
+    {KBS_WIRE_DESTROY, false, "destroy", describe_destroy, act_destroy},
+    {KBS_WIRE_SEAL, false, "seal", describe_seal, act_seal},
+    {KBS_WIRE_SIGN_ROW, false, "sign-row", describe_sign_row, act_sign_row},
+    {KBS_WIRE_SIGN_HEAD, false, NULL, NULL, act_sign_head},
+    {KBS_WIRE_CAPS, false, NULL, NULL, act_caps},
+};
+
+const struct kbs_operation *kbs_operation_find(enum kbs_duty duty, enum kbs_wire_type type)
+{
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+        if (operations[i].type == type &&
+            (operations[i].on_release_list || duty == KBS_DUTY_ADMIN)) {
+            return &operations[i];
+        }
+    }
+    return NULL;
+}

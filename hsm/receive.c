@@ -1,0 +1,85 @@
+/*
+ * One road per purpose. What is addressed to a key of the service was wrapped under a key derived with
+ * apu "kbs-<purpose>-v1", and here the purpose that is looked up is the purpose that is derived with: a
+ * blob of another road derives another key and does not open, even if both roads had the same EC key.
+ * apv is the caller's, and names what the blob is for (a kid).
+ *
+ * Codes of a failed unwrap that may be about the bytes (classes BYTES and AMBIGUOUS of hsm/ckr.c) are
+ * settled by a self-test. Those that say that this folder asked for something the token does not do, or
+ * that the token is full or gone, never are.
+ */
+#include "hsm/receive.h"
+
+#include "hsm/ckr.h"
+#include "hsm/kcv.h"
+#include "hsm/service.h"
+#include "jose/write/jose.h"
+
+#define RECEIVE_INFO_MAX_BYTES 512u
+#define RECEIVE_APU_MAX_BYTES 64u
+
+int kbs_receive_epk(struct kbs_span x, struct kbs_span y, struct kbs_ec_public *ret,
+                    struct kbs_error *err)
+{
+    size_t len = kbs_curve_field_bytes(KBS_CURVE_P256);
+
+    if (x.len != len || y.len != len) {
+        return kbs_fail(err, KBS_INPUT, "epk is not a P-256 key");
+    }
+    ret->curve = KBS_CURVE_P256;
+    memcpy(ret->x, x.p, len);
+    memcpy(ret->y, y.p, len);
+    return kbs_ec_public_check(ret, err);
+}
+
+/* The KDF context of something addressed to a key of that purpose. */
+static void receive_info_put(struct kbs_buf *out, enum kbs_purpose purpose, struct kbs_span apv)
+{
+    struct kbs_buf apu = KBS_BUF(RECEIVE_APU_MAX_BYTES);
+
+    kbs_buf_printf(&apu, "kbs-%s-v1", kbs_purpose_name(purpose));
+    kbs_jose_other_info_put(out, kbs_buf_span(&apu), apv);
+    out->failed = out->failed || apu.failed;
+    kbs_buf_deinit(&apu);
+}
+
+int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
+                    enum kbs_purpose purpose, uint32_t version, const struct kbs_ec_public *epk,
+                    struct kbs_span apv, enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
+                    struct kbs_ladder_choice *used, struct kbs_error *err)
+{
+    static const uint8_t jose = KBS_FORMAT_JOSE;
+    const struct kbs_tee_key peer = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *epk};
+    struct kbs_buf info = KBS_BUF(RECEIVE_INFO_MAX_BYTES);
+    struct kbs_derive_input in = {.peer = epk, .usage = KBS_USAGE_UNWRAP};
+    struct kbs_ladder_choice choice;
+    int rc = -1;
+
+    receive_info_put(&info, purpose, apv);
+    in.info = kbs_buf_span(&info);
+    if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
+        kbs_ladder_choose(ladder, kbs_span(&jose, 1), &peer, KBS_LIMIT_KEY_BYTES_MIN, floor,
+                          &choice, err) == 0 &&
+        kbs_service_find(s->token, CKO_PRIVATE_KEY, purpose, version, &in.private_key, err) == 0) {
+        rc = choice.rung->derive[KBS_FORMAT_JOSE](s, &in, ret, err);
+    }
+    if (rc == 0 && used != NULL) {
+        *used = choice;
+    }
+    kbs_buf_deinit(&info);
+    return rc;
+}
+
+int kbs_receive_failed(struct kbs_token *t, const char *what, struct kbs_error *err)
+{
+    enum kbs_ckr_class class = kbs_ckr_class(err, t->quirk);
+    struct kbs_error selftest = KBS_ERROR_NONE;
+    CK_RV rv = kbs_ckr_of(err);
+
+    if ((class != KBS_CKR_BYTES && class != KBS_CKR_AMBIGUOUS) ||
+        kbs_token_selftest(t, &selftest) != 0) {
+        return -1; /* whoever serves looks once more whether the token is still there */
+    }
+    return kbs_error_set(err, KBS_UNPROCESSABLE, KBS_ORIGIN_CKR, (int64_t)rv, err->func, __LINE__,
+                         "%s does not open (%s)", what, kbs_ckr_name(rv));
+}

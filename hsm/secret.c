@@ -1,0 +1,322 @@
+/*
+ * The problem: a secret of any length, unlike a key, cannot be rewrapped inside a token: whoever
+ * re-encrypts it to a TEE has it in memory. The approach: it is ciphertext everywhere but here, and
+ * here for one operation. Only a token key opens it, by the roads that keys take: the
+ * key-encrypting key is derived in the token, the content key is unwrapped to a session object that
+ * can decrypt and do nothing else, and AES-GCM runs in the token. What comes out lies on the secure
+ * heap until the JWE is made, and is cleansed on every path.
+ *
+ * A token without AES-GCM gives the content key out instead, as the worker rung takes a key out:
+ * the secret itself is going to be here a moment later, so nothing is lost by it.
+ *
+ * What an administrator sent is opened once before it counts, plaintext included: a secret that
+ * does not open should fail while its owner is looking.
+ *
+ * The name of a secret (repo/type/tag/vN) is in the key derivation and in the AAD, its digest and
+ * the version of the seal key in its card, so the sealed form of one opens under no other name, and
+ * none that SEAL did not see.
+ */
+#include "hsm/secret.h"
+
+#include "hsm/ckr.h"
+#include "hsm/jwe.h"
+#include "hsm/receive.h"
+#include "hsm/service.h"
+#include "seal/seal.h"
+
+#define SECRET_AAD_MAX_BYTES 2048u
+
+/* AES-GCM decryption in the token. Some modules add to `flags`, so it begins as 0. */
+static bool secret_token_decrypts(const struct kbs_token *t)
+{
+    CK_MECHANISM_INFO info = {0, 0, 0};
+
+    return t->f->C_GetMechanismInfo(t->slot, CKM_AES_GCM, &info) == CKR_OK &&
+           (info.flags & CKF_DECRYPT) != 0;
+}
+
+/* The content key as a session object: to decrypt with, or to be given out. */
+static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
+                      const struct kbs_sealed *sealed, struct kbs_span kid, bool in_token,
+                      CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+{
+    struct kbs_template cek = {.n = 0};
+    CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
+
+    if (kbs_receive_kek(s, ladder, KBS_PURPOSE_SEAL, sealed->seal_version, &sealed->epk, kid,
+                        KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
+        return -1;
+    }
+    kbs_template_secret_key(&cek, CKK_AES, false, !in_token,
+                            in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
+    if (kbs_scratch_unwrap(s, kek, kbs_span(sealed->encrypted_key, sizeof(sealed->encrypted_key)),
+                           &cek, ret, err) != 0) {
+        return kbs_receive_failed(s->token, "the sealed secret's key", err);
+    }
+    return 0;
+}
+
+/* AES-GCM in the token; `out` has room for ciphertext and tag, because some tokens ask for it. */
+static int secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek,
+                          const struct kbs_sealed *sealed, struct kbs_span aad,
+                          struct kbs_secret *out, struct kbs_error *err)
+{
+    /* By position: the member names differ between the p11-kit versions of Debian 12 and 13. */
+    CK_GCM_PARAMS params = {kbs_p11_in(sealed->iv),
+                            sizeof(sealed->iv),
+                            8 * sizeof(sealed->iv),
+                            kbs_p11_in(aad.p),
+                            aad.len,
+                            8 * sizeof(sealed->tag)};
+    CK_MECHANISM mech = {CKM_AES_GCM, &params, sizeof(params)};
+    struct kbs_buf input = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES + sizeof(sealed->tag));
+    CK_ULONG len = kbs_secret_len(out);
+    const char *function = "C_DecryptInit";
+    CK_RV rv;
+
+    kbs_buf_put_span(&input, sealed->ciphertext);
+    kbs_buf_put(&input, sealed->tag, sizeof(sealed->tag));
+    if (kbs_buf_check(&input, "the ciphertext", err) != 0) {
+        kbs_buf_deinit(&input);
+        return -1;
+    }
+    rv = t->f->C_DecryptInit(t->session, &mech, cek);
+    if (rv == CKR_OK) {
+        function = "C_Decrypt";
+        rv = t->f->C_Decrypt(t->session, input.p, input.len, kbs_secret_bytes(out), &len);
+    }
+    kbs_buf_deinit(&input);
+    if (rv != CKR_OK) {
+        (void)kbs_ckr_fail(err, rv, function, __LINE__);
+        return kbs_receive_failed(t, "the sealed secret", err);
+    }
+    if (len != sealed->ciphertext.len) {
+        return kbs_fail(err, KBS_INTERNAL, "the token decrypted %zu bytes to %lu",
+                        sealed->ciphertext.len, len);
+    }
+    kbs_secret_truncate(out, len);
+    return 0;
+}
+
+/* The same by OpenSSL, with the content key in this process. */
+static int secret_decrypt_here(struct kbs_token *t, CK_OBJECT_HANDLE cek,
+                               const struct kbs_sealed *sealed, struct kbs_span aad,
+                               struct kbs_secret *out, struct kbs_error *err)
+{
+    KBS_AUTO_SECRET key = NULL;
+
+    if (kbs_worker_open(t, cek, &key, err) != 0 ||
+        kbs_agree_gcm_open(kbs_secret_span(key), sealed->iv, aad, sealed->ciphertext, sealed->tag,
+                           kbs_secret_bytes(out), err) != 0) {
+        return -1;
+    }
+    kbs_secret_truncate(out, sealed->ciphertext.len);
+    return 0;
+}
+
+/* Opens a sealed secret of that name onto the secure heap. Returns owned. */
+static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
+                       const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
+                       struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    KBS_AUTO_SECRET plain = NULL;
+    struct kbs_buf aad = KBS_BUF(SECRET_AAD_MAX_BYTES);
+    CK_OBJECT_HANDLE cek = CK_INVALID_HANDLE;
+    bool in_token = secret_token_decrypts(t);
+    int rc = -1;
+
+    kbs_seal_protected_put(&aad, &sealed->epk, kid, seal_key);
+    if (kbs_buf_check(&aad, "the protected header", err) == 0 &&
+        kbs_secret_new(sealed->ciphertext.len + sizeof(sealed->tag), &plain, err) == 0 &&
+        secret_cek(&scratch, ladder, sealed, kid, in_token, &cek, err) == 0) {
+        rc = in_token ? secret_decrypt(t, cek, sealed, kbs_buf_span(&aad), plain, err)
+                      : secret_decrypt_here(t, cek, sealed, kbs_buf_span(&aad), plain, err);
+    }
+    kbs_buf_deinit(&aad);
+    if (rc == 0) {
+        *ret = plain;
+        plain = NULL;
+    }
+    return rc;
+}
+
+/* The public half of a version of the seal key. */
+static int secret_seal_key(struct kbs_token *t, uint32_t version, struct kbs_ec_public *ret,
+                           struct kbs_error *err)
+{
+    struct kbs_buf point = KBS_BUF(KBS_EC_POINT_MAX_BYTES);
+    int rc = kbs_service_point(t, KBS_PURPOSE_SEAL, version, &point, err);
+
+    if (rc == 0 && point.len == 0) {
+        rc = kbs_fail(err, KBS_INTERNAL, "the token's seal key v%u is gone", (unsigned int)version);
+    } else if (rc == 0) {
+        rc = kbs_ec_point_get(KBS_CURVE_P256, kbs_buf_span(&point), ret, err);
+    }
+    kbs_buf_deinit(&point);
+    return rc;
+}
+
+/* ---- SEAL ---- */
+
+/* What names the secret and its terms. */
+static int secret_card_begin(const struct kbs_wire_seal *m, struct kbs_card *ret,
+                             struct kbs_error *err)
+{
+    struct kbs_span path;
+    uint32_t version = 0;
+
+    if (m->key_id.len != sizeof(ret->key_id) || m->policy.len != sizeof(ret->policy)) {
+        return kbs_fail(err, KBS_INPUT, "the secret's id or policy digest is malformed");
+    }
+    if (!kbs_kid_split(m->kid, &path, &version) || !kbs_key_path_valid(path) ||
+        version != m->key_version) {
+        return kbs_fail(err, KBS_INPUT,
+                        "the kid is not repo/type/tag/vN with the secret's version");
+    }
+    *ret = (struct kbs_card){.purpose = KBS_PURPOSE_SEAL,
+                             .storage = KBS_STORAGE_SEALED,
+                             .alg = KBS_KEY_ALG_SECRET,
+                             .floor = KBS_LOCALITY_WORKER,
+                             .provenance = KBS_PROVENANCE_IMPORTED,
+                             .key_version = version,
+                             .created_s = m->created};
+    memcpy(ret->key_id, m->key_id.p, sizeof(ret->key_id));
+    memcpy(ret->policy, m->policy.p, sizeof(ret->policy));
+    kbs_sha256(m->kid, ret->kid);
+    return 0;
+}
+
+/* The parts of a JWE that came decoded. */
+static int secret_parts_get(const struct kbs_wire_seal *m, struct kbs_sealed *ret,
+                            struct kbs_error *err)
+{
+    if (m->encrypted_key.len != sizeof(ret->encrypted_key) || m->iv.len != sizeof(ret->iv) ||
+        m->tag.len != sizeof(ret->tag) || m->ciphertext.len == 0 ||
+        m->ciphertext.len > KBS_LIMIT_SECRET_VALUE_BYTES) {
+        return kbs_fail(err, KBS_INPUT, "the parts of the sealed secret are not of their lengths");
+    }
+    memcpy(ret->encrypted_key, m->encrypted_key.p, sizeof(ret->encrypted_key));
+    memcpy(ret->iv, m->iv.p, sizeof(ret->iv));
+    memcpy(ret->tag, m->tag.p, sizeof(ret->tag));
+    ret->ciphertext = m->ciphertext;
+    return kbs_receive_epk(m->epk_x, m->epk_y, &ret->epk, err);
+}
+
+/* The secret in its sealed form, whichever way it came. */
+static int secret_take(const struct kbs_wire_seal *m, const struct kbs_ec_public *seal_key,
+                       struct kbs_sealed *ret, struct kbs_buf *ciphertext, struct kbs_error *err)
+{
+    bool jwe = m->epk_x.len + m->epk_y.len + m->encrypted_key.len + m->iv.len + m->ciphertext.len +
+                   m->tag.len >
+               0;
+
+    if (jwe == (m->plaintext.len > 0)) {
+        return kbs_fail(err, KBS_INPUT, "a secret comes as a JWE or as plaintext");
+    }
+    return jwe ? secret_parts_get(m, ret, err)
+               : kbs_seal(seal_key, m->kid, m->plaintext, ret, ciphertext, err);
+}
+
+/* Card and form at rest. */
+static int secret_print(struct kbs_token *t, struct kbs_card *card, const struct kbs_sealed *sealed,
+                        struct kbs_buf *out, struct kbs_error *err)
+{
+    struct kbs_buf at_rest = KBS_BUF(KBS_SEALED_MAX_BYTES);
+    uint8_t bytes[KBS_CARD_BYTES];
+    int rc;
+
+    kbs_sealed_put(&at_rest, sealed);
+    rc = kbs_buf_check(&at_rest, "the sealed secret", err);
+    if (rc == 0) {
+        card->bytes = (uint32_t)sealed->ciphertext.len;
+        card->wrap_version = sealed->seal_version;
+        kbs_sha256(kbs_buf_span(&at_rest), card->blob);
+        rc = kbs_card_make(t, card, bytes, err);
+    }
+    if (rc == 0) {
+        kbs_buf_put(out, bytes, sizeof(bytes));
+        kbs_buf_put_span(out, kbs_buf_span(&at_rest));
+        rc = kbs_buf_check(out, "the answer", err);
+    }
+    kbs_buf_deinit(&at_rest);
+    return rc;
+}
+
+int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
+                    const struct kbs_wire_seal *m, struct kbs_answer *ret, struct kbs_error *err)
+{
+    struct kbs_sealed sealed = {.seal_version = 0};
+    struct kbs_buf ciphertext = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES);
+    struct kbs_ec_public seal_key;
+    struct kbs_card card;
+    KBS_AUTO_SECRET plain = NULL;
+    int rc = -1;
+
+    if (secret_card_begin(m, &card, err) != 0 ||
+        kbs_service_newest(t, KBS_PURPOSE_SEAL, &sealed.seal_version, err) != 0) {
+        return -1;
+    }
+    if (sealed.seal_version == 0) {
+        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
+    }
+    if (secret_seal_key(t, sealed.seal_version, &seal_key, err) == 0 &&
+        secret_take(m, &seal_key, &sealed, &ciphertext, err) == 0 &&
+        secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) == 0) {
+        rc = secret_print(t, &card, &sealed, &ret->body, err);
+    }
+    kbs_cleanse(kbs_p11_in(m->plaintext.p), m->plaintext.len);
+    kbs_buf_deinit(&ciphertext);
+    return rc;
+}
+
+/* ---- OPEN_SECRET ---- */
+
+static int secret_tee_get(struct kbs_span bytes, struct kbs_tee_key *ret, struct kbs_error *err)
+{
+    return kbs_tee_key_get(bytes, ret, err) == 0 ? kbs_tee_key_check(ret, err) : -1;
+}
+
+/*
+ * The sealed form that the card is of. Its digest has been compared: what differs here was never
+ * SEAL's.
+ */
+static int secret_at_rest_get(const struct kbs_card *card, struct kbs_span bytes,
+                              struct kbs_sealed *ret, struct kbs_error *err)
+{
+    if (kbs_sealed_get(bytes, ret, err) != 0 || kbs_ec_public_check(&ret->epk, err) != 0) {
+        return -1;
+    }
+    if (ret->seal_version != card->wrap_version || ret->ciphertext.len != card->bytes) {
+        return kbs_fail(err, KBS_DENIED, "the sealed secret is not the card's");
+    }
+    if (card->floor > KBS_LOCALITY_WORKER) {
+        return kbs_fail(err, KBS_UNSUPPORTED, "a secret is opened in kbs-token, below its floor %s",
+                        kbs_locality_name(card->floor));
+    }
+    return 0;
+}
+
+int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
+                    const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
+                    struct kbs_error *err)
+{
+    struct kbs_ec_public seal_key;
+    struct kbs_sealed sealed;
+    struct kbs_tee_key tee;
+    struct kbs_card card;
+    KBS_AUTO_SECRET plain = NULL;
+
+    if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
+        secret_tee_get(m->tee_key, &tee, err) != 0 ||
+        secret_at_rest_get(&card, m->sealed, &sealed, err) != 0 ||
+        secret_seal_key(t, sealed.seal_version, &seal_key, err) != 0 ||
+        secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) != 0 ||
+        kbs_jwe_to_tee(&tee, kbs_secret_span(plain), &ret->body, err) != 0) {
+        return -1;
+    }
+    ret->rung = "worker";
+    ret->locality = KBS_LOCALITY_WORKER;
+    ret->format = KBS_FORMAT_JWE;
+    return kbs_buf_check(&ret->body, "the answer", err);
+}

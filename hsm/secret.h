@@ -1,0 +1,32 @@
+/*
+ * Sealed secrets (docs/protocol/sealed-secrets.md): SEAL takes one in, OPEN_SECRET hands one to a
+ * TEE.
+ */
+#ifndef KBS_HSM_SECRET_H
+#define KBS_HSM_SECRET_H
+
+#include "hsm/answer.h"
+#include "hsm/card.h"
+#include "hsm/ladder.h"
+#include "wire/message.h"
+
+/*
+ * SEAL. Opens what an administrator's client sealed once, to be sure that it opens, and answers its
+ * card and its form at rest; a plaintext is sealed here first, and the message's copy of it is
+ * wiped. KBS_INPUT for malformed fields, KBS_MISSING without a seal key, KBS_UNPROCESSABLE if it
+ * does not open under the newest one, KBS_UNSUPPORTED if the token has no way to.
+ */
+KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
+                                   const struct kbs_wire_seal *m, struct kbs_answer *ret,
+                                   struct kbs_error *err);
+
+/*
+ * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. Errors as
+ * kbs_card_check(), and KBS_UNPROCESSABLE for another sealed secret than the card's or a TEE key
+ * that is none.
+ */
+KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
+                                   struct kbs_cards *cards, const struct kbs_wire_open_secret *m,
+                                   struct kbs_answer *ret, struct kbs_error *err);
+
+#endif

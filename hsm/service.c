@@ -1,0 +1,331 @@
+/*
+ * Key ids of these keys are fixed, so every lane and every replica finds them without being told. What
+ * each may do stands in one table, and a key that can do anything else is not used, whoever made it.
+ *
+ * Versions: only the admin lane makes and destroys them, all lanes need them. A card or a sealed secret
+ * names its version, so its use is one look-up by CKA_ID, remembered. Which one is the newest is needed
+ * only to wrap, to seal and to describe, and is asked for by label each time: a C_FindObjects in
+ * orders that make keys anyway, and no lane can be behind. Rejected: probing versions upwards (old ones
+ * are destroyed, so there are gaps), remembering the newest.
+ *
+ * The newest version is never destroyed, so no version number is used twice.
+ */
+#include "hsm/service.h"
+
+#include "hsm/ckr.h"
+
+#define SERVICE_LABEL_BYTES 64u
+#define SERVICE_SECRET_BYTES 32u
+
+struct service_kind {
+    enum kbs_purpose purpose;
+    CK_KEY_TYPE type;
+    unsigned int usage; /* bits of enum kbs_usage */
+    bool has_versions;
+};
+
+static const struct service_kind service_kinds[] = {
+    {KBS_PURPOSE_IMPORT, CKK_EC, KBS_USAGE_DERIVE, false},
+    {KBS_PURPOSE_SIGN_TOKEN, CKK_EC, KBS_USAGE_SIGN, false},
+    {KBS_PURPOSE_SIGN_ROW, CKK_EC, KBS_USAGE_SIGN, false},
+    {KBS_PURPOSE_SIGN_HEAD, CKK_EC, KBS_USAGE_SIGN, false},
+    {KBS_PURPOSE_CARD, CKK_GENERIC_SECRET, KBS_USAGE_SIGN, false},
+    {KBS_PURPOSE_WRAP_CATALOG, CKK_AES, KBS_USAGE_WRAP | KBS_USAGE_UNWRAP, true},
+    {KBS_PURPOSE_SEAL, CKK_EC, KBS_USAGE_DERIVE, true},
+    {KBS_PURPOSE_NEK, CKK_EC, KBS_USAGE_DERIVE, false},
+    {KBS_PURPOSE_REQUEST, CKK_EC, KBS_USAGE_DERIVE, false},
+};
+
+static const struct service_kind *service_kind(enum kbs_purpose purpose)
+{
+    for (size_t i = 0; i < sizeof(service_kinds) / sizeof(service_kinds[0]); i++) {
+        if (service_kinds[i].purpose == purpose) {
+            return &service_kinds[i];
+        }
+    }
+    return NULL;
+}
+
+static CK_OBJECT_CLASS service_class(const struct service_kind *kind)
+{
+    return kind->type == CKK_EC ? CKO_PRIVATE_KEY : CKO_SECRET_KEY;
+}
+
+void kbs_service_cka_id(enum kbs_purpose purpose, uint32_t version, uint8_t ret[KBS_CKA_ID_BYTES])
+{
+    uint8_t id[KBS_KEY_ID_BYTES];
+
+    kbs_service_key_id(purpose, id);
+    kbs_cka_id(id, version, ret);
+}
+
+static struct kbs_span service_label(enum kbs_purpose purpose, char ret[SERVICE_LABEL_BYTES])
+{
+    struct kbs_buf text = KBS_BUF(SERVICE_LABEL_BYTES - 1);
+    struct kbs_span label;
+
+    kbs_buf_printf(&text, "kbs-hsm/%s", kbs_purpose_name(purpose));
+    (void)kbs_span_to_cstr(kbs_buf_span(&text), ret, SERVICE_LABEL_BYTES);
+    kbs_buf_deinit(&text);
+    label = kbs_span_str(ret);
+    return label;
+}
+
+/* What such a key is: the template that it is made by and compared with. For an EC pair,
+ * public_key too. */
+static void service_templates(const struct service_kind *kind, struct kbs_template *key,
+                              struct kbs_template *public_key)
+{
+    if (kind->type == CKK_EC) {
+        kbs_template_ec_pair(public_key, key, KBS_CURVE_P256, true, kind->usage);
+    } else {
+        kbs_template_secret_key(key, kind->type, true, false, kind->usage);
+        kbs_template_number(key, CKA_VALUE_LEN, SERVICE_SECRET_BYTES);
+    }
+}
+
+int kbs_service_find(struct kbs_token *t, CK_OBJECT_CLASS class, enum kbs_purpose purpose,
+                     uint32_t version, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+{
+    const struct service_kind *kind = service_kind(purpose);
+    struct kbs_template key = {.n = 0};
+    struct kbs_template public_key = {.n = 0};
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+    struct kbs_span id = kbs_span(cka_id, sizeof(cka_id));
+    bool is_new = false;
+
+    if (kind == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "the service has no key of that purpose");
+    }
+    kbs_service_cka_id(purpose, version, cka_id);
+    if (kbs_handles_get(t, class, id, ret, &is_new, err) != 0) {
+        return err->category == KBS_MISSING
+                   ? kbs_fail(err, KBS_MISSING, "the token has no %s key of version %u",
+                              kbs_purpose_name(purpose), version)
+                   : -1;
+    }
+    if (kbs_object_check_key(t, *ret, class, id, false, err) != 0) {
+        return -1;
+    }
+    service_templates(kind, &key, &public_key);
+    if (is_new && kbs_object_check_template(t, *ret, class == CKO_PUBLIC_KEY ? &public_key : &key,
+                                            err) != 0) {
+        kbs_handles_forget(t); /* or the next use would not look */
+        return -1;
+    }
+    return 0;
+}
+
+/* The version in a CKA_ID of that purpose, 0 if it is another's. */
+static uint32_t service_version(enum kbs_purpose purpose, const uint8_t *cka_id, size_t len)
+{
+    uint8_t wanted[KBS_CKA_ID_BYTES];
+    uint32_t version = 0;
+
+    if (len != KBS_CKA_ID_BYTES) {
+        return 0;
+    }
+    for (size_t i = KBS_KEY_ID_BYTES; i < KBS_CKA_ID_BYTES; i++) {
+        version = version << 8 | cka_id[i];
+    }
+    kbs_service_cka_id(purpose, version, wanted);
+    return memcmp(wanted, cka_id, sizeof(wanted)) == 0 ? version : 0;
+}
+
+int kbs_service_newest(const struct kbs_token *t, enum kbs_purpose purpose, uint32_t *ret,
+                       struct kbs_error *err)
+{
+    const struct service_kind *kind = service_kind(purpose);
+    struct kbs_template wanted = {.n = 0};
+    CK_OBJECT_HANDLE found[KBS_LIMIT_KEY_VERSIONS];
+    char label[SERVICE_LABEL_BYTES];
+    size_t n = 0;
+
+    *ret = 0;
+    if (kind == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "the service has no key of that purpose");
+    }
+    kbs_template_number(&wanted, CKA_CLASS, service_class(kind));
+    kbs_template_bool(&wanted, CKA_TOKEN, true);
+    kbs_template_bytes(&wanted, CKA_LABEL, service_label(purpose, label));
+    if (kbs_object_list(t, &wanted, found, KBS_LIMIT_KEY_VERSIONS, &n, err) != 0) {
+        return -1;
+    }
+    if (n == KBS_LIMIT_KEY_VERSIONS) {
+        return kbs_fail(err, KBS_INTERNAL, "the token has too many %s keys: destroy old ones",
+                        kbs_purpose_name(purpose));
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint8_t cka_id[KBS_CKA_ID_MAX_BYTES];
+        size_t len = 0;
+        uint32_t version;
+
+        if (kbs_object_cka_id(t, found[i], cka_id, &len, err) != 0) {
+            if (err->category != KBS_UNPROCESSABLE) {
+                return -1;
+            }
+            *err = KBS_ERROR_NONE; /* somebody else's object with our label */
+            continue;
+        }
+        version = service_version(purpose, cka_id, len);
+        *ret = version > *ret ? version : *ret;
+    }
+    return 0;
+}
+
+int kbs_service_point(struct kbs_token *t, enum kbs_purpose purpose, uint32_t version,
+                      struct kbs_buf *out, struct kbs_error *err)
+{
+    uint8_t bytes[KBS_EC_POINT_MAX_BYTES];
+    struct kbs_ec_public point;
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+
+    if (kbs_service_find(t, CKO_PUBLIC_KEY, purpose, version, &object, err) != 0) {
+        if (err->category != KBS_MISSING) {
+            return -1;
+        }
+        *err = KBS_ERROR_NONE;
+        return 0;
+    }
+    if (kbs_object_ec_point(t, object, KBS_CURVE_P256, &point, err) != 0) {
+        return -1;
+    }
+    kbs_buf_put(out, bytes, kbs_ec_point_put(&point, bytes));
+    return kbs_buf_check(out, "a public key", err);
+}
+
+static int service_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class,
+                                struct kbs_span cka_id, struct kbs_error *err)
+{
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+
+    if (kbs_object_find(t, class, cka_id, &object, err) == 0) {
+        return kbs_fail(err, KBS_CONFLICT, "the token has that key already");
+    }
+    if (err->category != KBS_MISSING) {
+        return -1;
+    }
+    *err = KBS_ERROR_NONE;
+    return 0;
+}
+
+static int service_generate_pair(struct kbs_token *t, const struct service_kind *kind,
+                                 struct kbs_span cka_id, struct kbs_answer *ret,
+                                 struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_template public_key = {.n = 0};
+    struct kbs_template private_key = {.n = 0};
+    char label_text[SERVICE_LABEL_BYTES];
+    struct kbs_span label = service_label(kind->purpose, label_text);
+    uint8_t bytes[KBS_EC_POINT_MAX_BYTES];
+    struct kbs_ec_public point;
+    CK_OBJECT_HANDLE public_object = CK_INVALID_HANDLE;
+    CK_OBJECT_HANDLE private_object = CK_INVALID_HANDLE;
+
+    /* Both halves: with a second public key of that id, neither pair could be found any more. */
+    if (service_check_absent(t, CKO_PRIVATE_KEY, cka_id, err) != 0 ||
+        service_check_absent(t, CKO_PUBLIC_KEY, cka_id, err) != 0) {
+        return -1;
+    }
+    service_templates(kind, &private_key, &public_key);
+    kbs_template_bytes(&public_key, CKA_ID, cka_id);
+    kbs_template_bytes(&public_key, CKA_LABEL, label);
+    kbs_template_bool(&private_key, CKA_MODIFIABLE, false);
+    kbs_template_bytes(&private_key, CKA_ID, cka_id);
+    kbs_template_bytes(&private_key, CKA_LABEL, label);
+    if (kbs_scratch_generate_ec(&scratch, &public_key, &private_key, &public_object,
+                                &private_object, err) != 0 ||
+        kbs_object_ec_point(t, public_object, KBS_CURVE_P256, &point, err) != 0 ||
+        kbs_ec_public_check(&point, err) != 0) {
+        return -1;
+    }
+    kbs_buf_put(&ret->body, bytes, kbs_ec_point_put(&point, bytes));
+    if (kbs_buf_check(&ret->body, "the public key", err) != 0) {
+        return -1;
+    }
+    kbs_scratch_keep(&scratch, public_object);
+    kbs_scratch_keep(&scratch, private_object);
+    return 0;
+}
+
+static int service_generate_secret(struct kbs_token *t, const struct service_kind *kind,
+                                   struct kbs_span cka_id, struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_template key = {.n = 0};
+    struct kbs_template unused = {.n = 0};
+    char label[SERVICE_LABEL_BYTES];
+    CK_MECHANISM_TYPE mechanism =
+        kind->type == CKK_AES ? CKM_AES_KEY_GEN : CKM_GENERIC_SECRET_KEY_GEN;
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+
+    if (service_check_absent(t, CKO_SECRET_KEY, cka_id, err) != 0) {
+        return -1;
+    }
+    service_templates(kind, &key, &unused);
+    kbs_template_bytes(&key, CKA_ID, cka_id);
+    kbs_template_bytes(&key, CKA_LABEL, service_label(kind->purpose, label));
+    kbs_template_bool(&key, CKA_MODIFIABLE, false); /* last: SoftHSM takes it at its word */
+    if (kbs_scratch_generate(&scratch, mechanism, &key, &object, err) != 0) {
+        return -1;
+    }
+    kbs_scratch_keep(&scratch, object);
+    return 0;
+}
+
+int kbs_service_generate(struct kbs_token *t, enum kbs_purpose purpose, uint32_t version,
+                         struct kbs_answer *ret, struct kbs_error *err)
+{
+    const struct service_kind *kind = service_kind(purpose);
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+    struct kbs_span id = kbs_span(cka_id, sizeof(cka_id));
+    uint32_t newest = 0;
+
+    if (kind == NULL || version == 0 || (!kind->has_versions && version != 1)) {
+        return kbs_fail(err, KBS_INPUT, "no key of that purpose and version can be generated");
+    }
+    if (kind->has_versions && kbs_service_newest(t, purpose, &newest, err) != 0) {
+        return -1;
+    }
+    if (kind->has_versions && version != newest + 1) {
+        return kbs_fail(err, KBS_CONFLICT, "the newest %s key has version %u",
+                        kbs_purpose_name(purpose), newest);
+    }
+    kbs_service_cka_id(purpose, version, cka_id);
+    return kind->type == CKK_EC ? service_generate_pair(t, kind, id, ret, err)
+                                : service_generate_secret(t, kind, id, err);
+}
+
+int kbs_service_destroy(struct kbs_token *t, enum kbs_purpose purpose, uint32_t version,
+                        struct kbs_error *err)
+{
+    const struct service_kind *kind = service_kind(purpose);
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+    CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+    uint32_t newest = 0;
+
+    if (kind == NULL || !kind->has_versions || version == 0) {
+        return kbs_fail(err, KBS_INPUT, "no key of that purpose and version can be destroyed");
+    }
+    if (kbs_service_newest(t, purpose, &newest, err) != 0) {
+        return -1;
+    }
+    if (version == newest) {
+        return kbs_fail(err, KBS_CONFLICT, "version %u is the newest %s key", version,
+                        kbs_purpose_name(purpose));
+    }
+    kbs_service_cka_id(purpose, version, cka_id);
+    if (kbs_object_find(t, service_class(kind), kbs_span(cka_id, sizeof(cka_id)), &object, err) !=
+            0 ||
+        kbs_object_destroy(t, object, err) != 0) {
+        return -1;
+    }
+    /* The public half is of no use alone; a token may have lost it before. */
+    if (kind->type == CKK_EC && kbs_object_find(t, CKO_PUBLIC_KEY, kbs_span(cka_id, sizeof(cka_id)),
+                                                &object, err) == 0) {
+        return kbs_object_destroy(t, object, err);
+    }
+    *err = KBS_ERROR_NONE;
+    return 0;
+}

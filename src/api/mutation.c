@@ -1,0 +1,161 @@
+/*
+ * Mutations: what every change of the catalog has in common.
+ *
+ * The problem: a mutation touches ledger, token and store, and a crash may come between any two; and
+ * it may change one row or a hundred. The approach, whatever the mutation: the intent is durable
+ * before the token is asked, the rows are written after the token has done its part, all of them and
+ * the epoch in one transaction, and the outcome is recorded last. A mutation that comes to nothing
+ * raises the epoch without rows, so that its outcome can be told. What a crash leaves open is closed
+ * by epoch.c.
+ *
+ * Rows are signed by the token one by one, each with the epoch of the mutation, and the epoch's own
+ * row over the chain of all of them. Before that the rows that are there must be those that the
+ * store's epoch was signed over: otherwise a change behind our back would be blessed by the next
+ * honest one.
+ */
+#include "api/context.h"
+
+#include "base/log.h"
+#include "base/random.h"
+#include "catalog/row.h"
+
+int kbs_mutation_begin(struct kbs_mutation *m, struct kbs_error *err)
+{
+    struct kbs_api *api = m->api;
+
+    if (!api->token.has_row) {
+        return kbs_fail(err, KBS_UNSUPPORTED, "the token has no sign-row key, see kbs-admin init");
+    }
+    /* Also closes what a crash left open, and makes sure that nothing foreign is counted in. */
+    if (kbs_epoch_check(api, err) != 0 || kbs_epoch_gate(api, err) != 0) {
+        return -1;
+    }
+    kbs_random(m->order, sizeof(m->order));
+    m->epoch = api->standing.store.epoch + 1;
+    return 0;
+}
+
+void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase, struct kbs_record *ret)
+{
+    kbs_record_init(ret, m->kind);
+    ret->phase = phase;
+    ret->epoch = phase != KBS_PHASE_NONE ? m->epoch : 0;
+    if (m->has_order) {
+        kbs_record_hex(ret, "order", kbs_span(m->order, sizeof(m->order)));
+    }
+    if (m->intent != 0) {
+        kbs_record_u64(ret, "intent", m->intent);
+    }
+    if (m->key != NULL) {
+        kbs_record_str(ret, "path", m->key->path);
+        kbs_record_u64(ret, "version", m->key->version);
+        kbs_record_hex(ret, "id", kbs_span(m->key->id, sizeof(m->key->id)));
+    } else {
+        kbs_record_u64(ret, "version", m->wrap_version);
+    }
+    if (m->admin != NULL) {
+        kbs_record_str(ret, "admin", m->admin->thumbprint);
+        kbs_record_u64(ret, "sequence", m->sequence);
+    }
+    kbs_record_str(ret, "token_serial", m->api->token.serial);
+}
+
+int kbs_mutation_intent(struct kbs_mutation *m, struct kbs_record *r, struct kbs_error *err)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    int rc = 0;
+
+    kbs_sha256(m->request, digest);
+    kbs_record_hex(r, "request", kbs_span(digest, sizeof(digest)));
+    if (m->call != NULL) {
+        kbs_record_text(r, "peer", m->call->req->peer);
+    }
+    rc = kbs_api_ledger_append(m->api, r, &m->intent, err);
+    kbs_record_deinit(r);
+    return rc;
+}
+
+int kbs_mutation_order(struct kbs_mutation *m, enum kbs_wire_type type, const void *order,
+                       struct kbs_wire_result *ret, struct kbs_error *err)
+{
+    return m->call != NULL ? kbs_token_order(m->call, type, order, ret, err)
+                           : kbs_token_ask(m->api, type, order, ret, err);
+}
+
+static int rows_sign(struct kbs_api *api, const struct kbs_store_row *rows, size_t count,
+                     struct kbs_error *err)
+{
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        kbs_buf_clear(&content);
+        kbs_row_key_put(&content, rows[i].key, rows[i].policy);
+        rc = kbs_buf_check(&content, "the row", err);
+        if (rc == 0) {
+            rc = kbs_row_sign(api, kbs_buf_span(&content), rows[i].key->signature, err);
+        }
+    }
+    kbs_buf_deinit(&content);
+    return rc;
+}
+
+int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_row *rows, size_t count,
+                        bool erase, struct kbs_error *err)
+{
+    struct kbs_store_mutation store = {.rows = rows,
+                                       .row_count = count,
+                                       .erase = erase,
+                                       .from_epoch = m->api->standing.store.epoch,
+                                       .epoch = m->api->standing.store};
+
+    store.epoch.epoch = m->epoch;
+    for (size_t i = 0; i < count; i++) {
+        rows[i].key->epoch = m->epoch;
+        kbs_sha256(rows[i].request, rows[i].key->request);
+    }
+    kbs_store_rows_sort(rows, count);
+    if (kbs_epoch_advance(m->api, &store, err) != 0 || rows_sign(m->api, rows, count, err) != 0) {
+        return -1;
+    }
+    return kbs_epoch_commit(m->api, &store, err);
+}
+
+int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r, struct kbs_error *err)
+{
+    int rc = kbs_api_ledger_append(m->api, r, NULL, err);
+
+    kbs_record_deinit(r);
+    if (rc == 0) {
+        kbs_head_sign(m->api);
+    }
+    return rc;
+}
+
+int kbs_mutation_failed(struct kbs_mutation *m, const char *outcome, struct kbs_error *err)
+{
+    struct kbs_error failed = KBS_ERROR_NONE;
+    enum kbs_phase phase = KBS_PHASE_NONE; /* leaves the epoch open */
+    struct kbs_record r;
+
+    if (m->api->must_exit == KBS_EXIT_OK && kbs_mutation_commit(m, NULL, 0, false, &failed) == 0) {
+        phase = KBS_PHASE_OUTCOME;
+    }
+    kbs_mutation_record(m, phase, &r);
+    kbs_record_str(&r, "outcome", outcome);
+    kbs_record_str(&r, "reason", err->detail);
+    if (kbs_api_ledger_append(m->api, &r, NULL, &failed) != 0) {
+        *err = failed;
+    }
+    kbs_record_deinit(&r);
+    kbs_head_sign(m->api);
+    return -1;
+}
+
+int kbs_mutation_refused(struct kbs_mutation *m, struct kbs_error *err)
+{
+    /* Out of step, or lost while it worked: nobody knows what the token has done. */
+    bool lost = m->api->must_exit != KBS_EXIT_OK || err->category == KBS_TOKEN_DOWN;
+
+    return kbs_mutation_failed(m, lost ? "unknown" : "failed", err);
+}

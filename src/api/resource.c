@@ -1,0 +1,39 @@
+/*
+ * Resources: what stock clients of the KBS protocol ask for. A JWE to the TEE key, its payload a
+ * secret or, if the path is a key's, the key.
+ *
+ * The road is that of key.c: session, row, policy, order, record. Nothing is said of a path before
+ * the session has attested: 401 for those that exist and those that do not, which is also what
+ * makes such clients attest. After that 403, 404 and 501 are told apart, because a guest that is
+ * told 401 for everything attests three times for a mistyped path. A key comes this way only if its
+ * floor allows the form.
+ */
+#include "api/context.h"
+
+static bool is_secret(struct kbs_call *call, struct kbs_span path)
+{
+    struct kbs_error ignored =
+        KBS_ERROR_NONE; /* the release reads it again, and says what is wrong */
+    struct kbs_key row;
+
+    return kbs_store_secret_newest(call->api->store, path, &row, NULL, NULL, &ignored) == 0 ||
+           ignored.category != KBS_MISSING;
+}
+
+int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
+{
+    static const char *const no_query[] = {NULL};
+    struct kbs_session session = KBS_SESSION_NULL;
+    struct kbs_release_want want = {
+        .session = &session, .formats = {KBS_FORMAT_JWE}, .format_count = 1};
+    int rc = -1;
+
+    if (kbs_session_attested(call, &session, err) == 0 &&
+        kbs_request_query_only(call->req, no_query, err) == 0 &&
+        kbs_request_path(call, &want.path, err) == 0) {
+        want.secret = is_secret(call, want.path);
+        rc = kbs_release_key(call, &want, err);
+    }
+    kbs_session_deinit(&session);
+    return rc;
+}

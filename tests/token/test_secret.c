@@ -1,0 +1,629 @@
+/*
+ * Sealed secrets in kbs-token, against real tokens (argument: softhsm or nss): what an
+ * administrator seals opens in the token and for the TEE that was ordered, and nothing else does:
+ * not one bit changed, not under another name, not with another card, not what was addressed by
+ * another road.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "harness.h"
+#include "jose/read/jose.h"
+#include "jose/read/jwe.h"
+#include "jose/write/jose.h"
+#include "seal/seal.h"
+
+#define PATH "shop/secret/db"
+#define CREATED 1790000000u
+
+/* Initialised once, with all service keys; never used by a test itself. */
+static struct token_dir template_dir;
+
+static const struct start_options admin_lane = {.duty = KBS_DUTY_ADMIN};
+static const struct start_options guest_lane = {.duty = KBS_DUTY_RELEASE};
+
+static uint8_t plain[KBS_LIMIT_SECRET_VALUE_BYTES];
+
+static void must(int rc, const struct kbs_error *err)
+{
+    if (rc != 0) {
+        fail_msg("%s", err->detail);
+    }
+}
+
+static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
+{
+    if (r->category != category) {
+        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
+                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
+    }
+    if (category != KBS_OK) {
+        assert_int_equal(r->body.len, 0);
+    }
+}
+
+static int group_setup(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct worker w;
+
+    (void)state;
+    assert_true(kbs_secret_heap_init(&err) >= 0);
+    kbs_random(plain, sizeof(plain));
+    dir_new(&template_dir);
+    worker_start(&w, &template_dir, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
+    order_service_keys(&w);
+    assert_int_equal(worker_stop(&w), 0);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    dir_remove(&template_dir);
+    return 0;
+}
+
+/* ---- a secret on its way ---- */
+
+/* One as a client sealed it, and what became of it. Owned by the test; large, so static. */
+struct secret {
+    char kid[64];
+    uint32_t version;
+    struct kbs_sealed sealed;
+    struct kbs_buf ciphertext;
+    struct kbs_buf made; /* card, then the form at rest */
+};
+
+static struct secret secret_new(const char *path, uint32_t version)
+{
+    struct secret s = {.version = version,
+                       .ciphertext = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES),
+                       .made = KBS_BUF(2 * KBS_LIMIT_SECRET_VALUE_BYTES)};
+
+    (void)snprintf(s.kid, sizeof(s.kid), "%s/v%u", path, version);
+    return s;
+}
+
+static void secret_deinit(struct secret *s)
+{
+    kbs_buf_deinit(&s->ciphertext);
+    kbs_buf_deinit(&s->made);
+}
+
+static struct kbs_ec_public seal_key(struct worker *w)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_ec_public key;
+
+    must(kbs_ec_point_get(KBS_CURVE_P256, worker_describe(w).seal_public, &key, &err), &err);
+    return key;
+}
+
+/* As kbs-admin seals. */
+static void secret_seal(struct worker *w, struct secret *s, size_t bytes)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_ec_public key = seal_key(w);
+
+    must(kbs_seal(&key, kbs_span_str(s->kid), kbs_span(plain, bytes), &s->sealed, &s->ciphertext,
+                  &err),
+         &err);
+}
+
+/* A well-formed order to change fields of. Borrows s. */
+static struct kbs_wire_seal seal_order(const struct secret *s)
+{
+    return (struct kbs_wire_seal){
+        .order = KBS_SPAN_LIT(ORDER),
+        .key_id = KBS_SPAN_LIT("0123456789abcdef"),
+        .key_version = s->version,
+        .kid = kbs_span_str(s->kid),
+        .policy = KBS_SPAN_LIT(POLICY),
+        .created = CREATED,
+        .epk_x = kbs_ec_x(&s->sealed.epk),
+        .epk_y = kbs_ec_y(&s->sealed.epk),
+        .encrypted_key = kbs_span(s->sealed.encrypted_key, sizeof(s->sealed.encrypted_key)),
+        .iv = kbs_span(s->sealed.iv, sizeof(s->sealed.iv)),
+        .ciphertext = s->sealed.ciphertext,
+        .tag = kbs_span(s->sealed.tag, sizeof(s->sealed.tag)),
+    };
+}
+
+static void secret_made(struct secret *s, const struct kbs_wire_result *r)
+{
+    assert_category(r, KBS_OK);
+    kbs_buf_clear(&s->made);
+    kbs_buf_put_span(&s->made, r->body);
+    assert_false(s->made.failed);
+}
+
+/* Sealed by the client, taken by the token. */
+static void secret_take(struct worker *w, struct secret *s, size_t bytes)
+{
+    struct kbs_wire_seal order;
+    struct kbs_wire_result r;
+
+    secret_seal(w, s, bytes);
+    order = seal_order(s);
+    r = worker_order(w, KBS_WIRE_SEAL, &order);
+    secret_made(s, &r);
+}
+
+static struct kbs_span secret_card(const struct secret *s)
+{
+    return kbs_span(s->made.p, KBS_CARD_BYTES);
+}
+
+static struct kbs_span secret_at_rest(const struct secret *s)
+{
+    return kbs_span_skip(kbs_buf_span(&s->made), KBS_CARD_BYTES);
+}
+
+/* ---- a TEE ---- */
+
+struct tee {
+    struct kbs_tee_key key;
+    struct kbs_agree_key *ec;
+    struct kbs_agree_rsa *rsa;
+    uint8_t bytes[KBS_TEE_KEY_MAX_BYTES];
+    size_t len;
+};
+
+static struct tee tee_new(enum kbs_tee_alg alg, enum kbs_curve curve)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct tee t = {.key = {.alg = alg}};
+
+    if (alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+        must(kbs_agree_key_generate(curve, &t.ec, &err), &err);
+        t.key.ec = *kbs_agree_key_public(t.ec);
+    } else {
+        must(kbs_agree_rsa_generate(2048, &t.rsa, &err), &err);
+        t.key.rsa = *kbs_agree_rsa_public(t.rsa);
+    }
+    t.len = kbs_tee_key_put(&t.key, t.bytes);
+    return t;
+}
+
+static void tee_deinit(struct tee *t)
+{
+    (void)kbs_agree_key_free(t->ec);
+    (void)kbs_agree_rsa_free(t->rsa);
+}
+
+static struct kbs_wire_open_secret open_order(const struct secret *s, const struct tee *t)
+{
+    return (struct kbs_wire_open_secret){.order = KBS_SPAN_LIT(ORDER),
+                                         .kid = kbs_span_str(s->kid),
+                                         .card = secret_card(s),
+                                         .sealed = secret_at_rest(s),
+                                         .tee_key = kbs_span(t->bytes, t->len)};
+}
+
+/* The JWE's content key, as RFC 7518 sections 4.3 and 4.6 have it. */
+static struct kbs_secret *tee_unwrap(const struct tee *t, const struct kbs_jose_jwe_in *in)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_buf info = KBS_BUF(128);
+    struct kbs_secret *cek = NULL;
+    KBS_AUTO_SECRET z = NULL;
+    KBS_AUTO_SECRET kek = NULL;
+
+    if (t->rsa != NULL) {
+        must(kbs_agree_oaep_decrypt(t->rsa, t->key.alg, kbs_buf_span(&in->encrypted_key), &cek,
+                                    &err),
+             &err);
+        return cek;
+    }
+    kbs_jose_other_info_put(&info, KBS_SPAN_EMPTY, KBS_SPAN_EMPTY);
+    must(kbs_agree_ecdh(t->ec, &in->epk, &z, &err), &err);
+    must(kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, &err), &err);
+    must(kbs_agree_unwrap(kbs_secret_span(kek), kbs_buf_span(&in->encrypted_key), &cek, &err),
+         &err);
+    kbs_buf_deinit(&info);
+    return cek;
+}
+
+/* The answer opens to the first `bytes` of `plain`. */
+static void assert_opens(const struct tee *t, const struct kbs_wire_result *r, size_t bytes)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_jose_jwe_in in;
+    KBS_AUTO_SECRET cek = NULL;
+    KBS_AUTO_SECRET opened = NULL;
+    KBS_AUTO_JSON v = NULL;
+
+    assert_category(r, KBS_OK);
+    assert_int_equal(r->format, KBS_FORMAT_JWE);
+    assert_int_equal(r->locality, KBS_LOCALITY_WORKER);
+    must(kbs_json_parse_object(r->body, "answer", &v, &err), &err);
+    must(kbs_jose_jwe_get(v, t->key.alg, &in, &err), &err);
+    cek = tee_unwrap(t, &in);
+    must(kbs_secret_new(in.ciphertext.len, &opened, &err), &err);
+    must(kbs_agree_gcm_open(kbs_secret_span(cek), in.iv, kbs_buf_span(&in.protected_text),
+                            kbs_buf_span(&in.ciphertext), in.tag, kbs_secret_bytes(opened), &err),
+         &err);
+    assert_true(kbs_secret_equal(kbs_secret_span(opened), kbs_span(plain, bytes)));
+    kbs_jose_jwe_in_deinit(&in);
+}
+
+static void assert_open_refused(struct worker *w, const struct kbs_wire_open_secret *order,
+                                enum kbs_category category)
+{
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_OPEN_SECRET, order);
+
+    assert_category(&r, category);
+}
+
+/* ---- the road ---- */
+
+static void test_sizes_and_tee_keys(void **state)
+{
+    static const size_t sizes[] = {1, 4096, KBS_LIMIT_SECRET_VALUE_BYTES};
+    struct tee tees[] = {
+        tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256),
+        tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P384),
+        tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P521),
+        tee_new(KBS_TEE_ALG_RSA_OAEP_256, KBS_CURVE_NONE),
+        tee_new(KBS_TEE_ALG_RSA_OAEP, KBS_CURVE_NONE),
+    };
+    struct token_dir d;
+    struct worker admin;
+    struct worker guest;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&admin, &d, &admin_lane);
+    worker_start(&guest, &d, &guest_lane);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct secret s = secret_new(PATH, (uint32_t)i + 1);
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_card card;
+        struct kbs_span mac;
+
+        secret_take(&admin, &s, sizes[i]);
+        must(kbs_card_get(secret_card(&s), &card, &mac, &err), &err);
+        assert_int_equal(card.purpose, KBS_PURPOSE_SEAL);
+        assert_int_equal(card.storage, KBS_STORAGE_SEALED);
+        assert_int_equal(card.bytes, sizes[i]);
+        assert_int_equal(card.wrap_version, 1);
+        assert_int_equal(card.created_s, CREATED);
+        assert_int_equal(secret_at_rest(&s).len, KBS_SEALED_HEAD_BYTES + sizes[i]);
+        for (size_t t = 0; t < sizeof(tees) / sizeof(tees[0]); t++) {
+            struct kbs_wire_open_secret order = open_order(&s, &tees[t]);
+            struct kbs_wire_result r = worker_order(&guest, KBS_WIRE_OPEN_SECRET, &order);
+
+            assert_opens(&tees[t], &r, sizes[i]);
+        }
+        secret_deinit(&s);
+    }
+    for (size_t t = 0; t < sizeof(tees) / sizeof(tees[0]); t++) {
+        tee_deinit(&tees[t]);
+    }
+    assert_int_equal(worker_stop(&guest), 0);
+    assert_int_equal(worker_stop(&admin), 0);
+    dir_remove(&d);
+}
+
+static void test_plaintext_is_sealed_here(void **state)
+{
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct secret s = secret_new(PATH, 1);
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_seal order = {.order = KBS_SPAN_LIT(ORDER),
+                                  .key_id = KBS_SPAN_LIT("0123456789abcdef"),
+                                  .key_version = 1,
+                                  .kid = kbs_span_str(s.kid),
+                                  .policy = KBS_SPAN_LIT(POLICY),
+                                  .created = CREATED,
+                                  .plaintext = kbs_span(plain, sizeof(plain))};
+    struct kbs_wire_open_secret open;
+    struct kbs_wire_result r;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    r = worker_order(&w, KBS_WIRE_SEAL, &order);
+    secret_made(&s, &r);
+    open = open_order(&s, &tee);
+    r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+    assert_opens(&tee, &r, sizeof(plain));
+    assert_int_equal(worker_stop(&w), 0);
+    tee_deinit(&tee);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
+/* ---- what does not open ---- */
+
+/* Changes one byte behind a field of the order for the time of one order. */
+static void seal_tampered(struct worker *w, const struct kbs_wire_seal *order, struct kbs_span part)
+{
+    struct kbs_wire_result r;
+
+    for (size_t i = 0; i < part.len; i += part.len / 3 + 1) {
+        ((uint8_t *)(uintptr_t)part.p)[i] ^= 0x10;
+        r = worker_order(w, KBS_WIRE_SEAL, order);
+        assert_category(&r, KBS_UNPROCESSABLE);
+        ((uint8_t *)(uintptr_t)part.p)[i] ^= 0x10;
+    }
+}
+
+static void test_every_part_of_a_jwe_counts(void **state)
+{
+    struct secret s = secret_new(PATH, 1);
+    struct kbs_wire_seal order;
+    struct kbs_wire_seal changed;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_seal(&w, &s, 100);
+    order = seal_order(&s);
+    seal_tampered(&w, &order, order.epk_x);
+    seal_tampered(&w, &order, order.epk_y);
+    seal_tampered(&w, &order, order.encrypted_key);
+    seal_tampered(&w, &order, order.iv);
+    seal_tampered(&w, &order, order.ciphertext);
+    seal_tampered(&w, &order, order.tag);
+    changed = order; /* another name */
+    changed.kid = KBS_SPAN_LIT(PATH "x/v1");
+    r = worker_order(&w, KBS_WIRE_SEAL, &changed);
+    assert_category(&r, KBS_UNPROCESSABLE);
+    changed = order; /* cut short */
+    changed.ciphertext.len--;
+    r = worker_order(&w, KBS_WIRE_SEAL, &changed);
+    assert_category(&r, KBS_UNPROCESSABLE);
+    r = worker_order(&w, KBS_WIRE_SEAL, &order); /* the detector, and the worker has lived on */
+    assert_category(&r, KBS_OK);
+    assert_int_equal(worker_stop(&w), 0);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
+static void test_malformed_orders(void **state)
+{
+    struct secret s = secret_new(PATH, 1);
+    struct kbs_wire_seal order;
+    struct kbs_wire_seal bad[9];
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_seal(&w, &s, 100);
+    order = seal_order(&s);
+    for (size_t i = 0; i < 9; i++) {
+        bad[i] = order;
+    }
+    bad[0].key_id.len--;
+    bad[1].policy.len--;
+    bad[2].kid = KBS_SPAN_LIT("not/a/kid");
+    bad[3].key_version = 2;
+    bad[4].plaintext = KBS_SPAN_LIT("both");
+    bad[5].encrypted_key.len -= 8;
+    bad[6].iv.len--;
+    bad[7].tag.len--;
+    bad[8].epk_x = bad[8].epk_y = bad[8].encrypted_key = bad[8].iv = bad[8].ciphertext =
+        bad[8].tag = KBS_SPAN_EMPTY; /* nothing */
+    for (size_t i = 0; i < 9; i++) {
+        r = worker_order(&w, KBS_WIRE_SEAL, &bad[i]);
+        if (r.category != KBS_INPUT) {
+            fail_msg("order %zu: %s", i, kbs_category_name((enum kbs_category)r.category));
+        }
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
+/* The same key, another road: what was addressed to be imported is no secret. */
+static void test_purpose_is_in_the_derivation(void **state)
+{
+    static const uint8_t cek[32] = {7};
+    static const char *const apus[] = {"kbs-import-v1", "kbs-seal-v1"};
+    struct secret s = secret_new(PATH, 1);
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (size_t i = 0; i < 2; i++) {
+        struct kbs_ec_public key = seal_key(&w);
+        struct sent sent = sent_make(worker_describe(&w).seal_public, apus[i], kbs_span_str(s.kid),
+                                     kbs_span(cek, sizeof(cek)));
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_buf aad = KBS_BUF(2048);
+        struct kbs_wire_seal order;
+        struct kbs_wire_result r;
+        uint8_t ciphertext[6];
+
+        kbs_seal_protected_put(&aad, &sent.epk, kbs_span_str(s.kid), &key);
+        must(kbs_agree_gcm_seal(kbs_span(cek, sizeof(cek)), s.sealed.iv, kbs_buf_span(&aad),
+                                KBS_SPAN_LIT("secret"), ciphertext, s.sealed.tag, &err),
+             &err);
+        s.sealed.epk = sent.epk;
+        memcpy(s.sealed.encrypted_key, sent.wrapped, sizeof(s.sealed.encrypted_key));
+        s.sealed.ciphertext = kbs_span(ciphertext, sizeof(ciphertext));
+        order = seal_order(&s);
+        r = worker_order(&w, KBS_WIRE_SEAL, &order);
+        assert_category(&r, i == 0 ? KBS_UNPROCESSABLE : KBS_OK);
+        kbs_buf_deinit(&aad);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
+static void test_nothing_opens_without_its_card(void **state)
+{
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct secret a = secret_new(PATH, 1);
+    struct secret b = secret_new(PATH "2", 1);
+    struct key_ref k = key_ref(1, 1);
+    struct kbs_wire_open_secret order;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_take(&w, &a, 100);
+    secret_take(&w, &b, 100);
+    r = order_generate(&w, &k, 32);
+    assert_category(&r, KBS_OK);
+
+    for (size_t i = 0; i < secret_at_rest(&a).len; i += 7) { /* the sealed form */
+        uint8_t *byte = a.made.p + KBS_CARD_BYTES + i;
+
+        *byte ^= 1;
+        order = open_order(&a, &tee);
+        assert_open_refused(&w, &order, KBS_DENIED);
+        *byte ^= 1;
+    }
+    for (size_t i = 12; i < KBS_CARD_BYTES; i += 13) { /* the card */
+        a.made.p[i] ^= 1;
+        order = open_order(&a, &tee);
+        r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &order);
+        assert_true(r.category == KBS_DENIED || r.category == KBS_INPUT);
+        a.made.p[i] ^= 1;
+    }
+    order = open_order(&a, &tee);
+    order.kid = kbs_span_str(b.kid); /* another name */
+    assert_open_refused(&w, &order, KBS_DENIED);
+    order = open_order(&a, &tee);
+    order.sealed = secret_at_rest(&b); /* another's value under this name */
+    assert_open_refused(&w, &order, KBS_DENIED);
+    order = open_order(&a, &tee);
+    order.kid = kbs_span_str(k.kid); /* a key's card */
+    order.card = kbs_span(k.card, sizeof(k.card));
+    assert_open_refused(&w, &order, KBS_DENIED);
+    order = open_order(&a, &tee);
+    order.tee_key.len--;
+    assert_open_refused(&w, &order, KBS_INPUT);
+    order = open_order(&a, &tee);
+    tee.bytes[10] ^= 1; /* off its curve */
+    assert_open_refused(&w, &order, KBS_UNPROCESSABLE);
+    tee.bytes[10] ^= 1;
+    r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &order); /* the detector */
+    assert_opens(&tee, &r, 100);
+    assert_int_equal(worker_stop(&w), 0);
+    tee_deinit(&tee);
+    secret_deinit(&a);
+    secret_deinit(&b);
+    dir_remove(&d);
+}
+
+/* A secret is released by its own order only. */
+static void test_a_secret_is_not_released_as_a_key(void **state)
+{
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct secret s = secret_new(PATH, 1);
+    struct key_ref k = key_ref(1, 1);
+    struct kbs_wire_release order;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_take(&w, &s, 40);
+    order = release_order(&k, &tee.key.ec, KBS_FORMAT_JWE);
+    order.kid = kbs_span_str(s.kid);
+    order.card = secret_card(&s);
+    order.blob = secret_at_rest(&s);
+    order.floor = KBS_LOCALITY_WORKER;
+    r = worker_order(&w, KBS_WIRE_RELEASE, &order);
+    assert_category(&r, KBS_DENIED);
+    assert_int_equal(worker_stop(&w), 0);
+    tee_deinit(&tee);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
+static void test_versions_of_the_seal_key(void **state)
+{
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct secret old = secret_new(PATH, 1);
+    struct secret late =
+        secret_new(PATH, 2); /* sealed to the first, sent after the second was made */
+    struct secret new = secret_new(PATH, 2);
+    struct kbs_wire_open_secret open;
+    struct kbs_wire_seal order;
+    struct kbs_wire_result r;
+    struct kbs_sealed at_rest;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_take(&w, &old, 10);
+    secret_seal(&w, &late, 10);
+    r = order_service_version(&w, KBS_PURPOSE_SEAL, 2);
+    assert_category(&r, KBS_OK);
+    assert_int_equal(worker_describe(&w).seal_version, 2);
+    order = seal_order(&late);
+    r = worker_order(&w, KBS_WIRE_SEAL, &order);
+    assert_category(&r, KBS_UNPROCESSABLE);
+
+    secret_take(&w, &new, 10);
+    must(kbs_sealed_get(secret_at_rest(&new), &at_rest, &err), &err);
+    assert_int_equal(at_rest.seal_version, 2);
+    open = open_order(&old, &tee);
+    r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+    assert_opens(&tee, &r, 10);
+
+    r = worker_order(&w, KBS_WIRE_DESTROY,
+                     &(struct kbs_wire_destroy){.order = KBS_SPAN_LIT(ORDER),
+                                                .purpose = KBS_PURPOSE_SEAL,
+                                                .key_version = 1});
+    assert_category(&r, KBS_OK);
+    assert_open_refused(&w, &open, KBS_INTERNAL);
+    open = open_order(&new, &tee);
+    r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+    assert_opens(&tee, &r, 10);
+    assert_int_equal(worker_stop(&w), 0);
+    tee_deinit(&tee);
+    secret_deinit(&old);
+    secret_deinit(&late);
+    secret_deinit(&new);
+    dir_remove(&d);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes_and_tee_keys),
+        cmocka_unit_test(test_plaintext_is_sealed_here),
+        cmocka_unit_test(test_every_part_of_a_jwe_counts),
+        cmocka_unit_test(test_malformed_orders),
+        cmocka_unit_test(test_purpose_is_in_the_derivation),
+        cmocka_unit_test(test_nothing_opens_without_its_card),
+        cmocka_unit_test(test_a_secret_is_not_released_as_a_key),
+        cmocka_unit_test(test_versions_of_the_seal_key),
+    };
+
+    if (argc != 2 || !harness_select(argv[1])) {
+        (void)fprintf(stderr, "skipped: the module of %s is not installed\n",
+                      argc > 1 ? argv[1] : "?");
+        return 77;
+    }
+    return cmocka_run_group_tests_name(argv[1], tests, group_setup, group_teardown);
+}
