@@ -116,7 +116,7 @@ struct import {
     bool rotate;
 };
 
-/* The wire kid that the key will have: version 1, or the one after the latest. */
+/* The wire kid that the key will have: version 1, or the one after the newest, destroyed or not. */
 static int next_kid(struct kbs_admin *a, const struct import *in, char kid[KBS_LIMIT_KID_BYTES + 1],
                     struct kbs_error *err)
 {
@@ -132,7 +132,7 @@ static int next_kid(struct kbs_admin *a, const struct import *in, char kid[KBS_L
                                err);
         }
         if (r == 0) {
-            r = kbs_json_get_integer(key, "version", &version, err);
+            r = kbs_json_get_integer(key, "newest", &version, err);
         }
     }
     kbs_buf_deinit(&target);

@@ -14,9 +14,8 @@
  *     within WINDOW records: the two come by different channels, and it died between them;
  *   - an order that could not be written, if a `release-failed` names it, with or without its deed;
  *   - an intent without outcome that a later `store-recovered` closed;
- *   - a key that the token says it no longer has, where it was told to destroy it: an earlier attempt
- *     died between token and store.
- * A deed that no order names is never tolerated.
+ *   - a key that the token says it no longer has, where it was told to destroy it: an earlier
+ * attempt died between token and store. A deed that no order names is never tolerated.
  *
  * Nothing here trusts a record beyond its shape: members that are missing are empty.
  */

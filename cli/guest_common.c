@@ -106,17 +106,17 @@ int kbs_guest_ask_from(const struct kbs_args *args, const char *path,
 static int show_json(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
                      struct kbs_error *err)
 {
-    struct kbs_buf kcv = KBS_BUF(16);
-    const char *text;
+    char kcv[2 * KBS_KCV_BYTES + 1];
+    char cmac[2 * KBS_KCV_BYTES + 1];
 
-    kbs_hex_put(&kcv, kbs_span(key->kcv, sizeof(key->kcv)));
-    text = kbs_buf_cstr(&kcv);
-    json_t *o =
-        json_pack("{s:s, s:s, s:I, s:s, s:I, s:s}", "path", ask->path, "kid", key->kid, "version",
-                  (json_int_t)key->version, "format", kbs_format_name(ask->format), "bytes",
-                  (json_int_t)kbs_secret_len(key->key), "kcv", text != NULL ? text : "");
-    kbs_buf_deinit(&kcv);
-    return kbs_cli_json(o, err);
+    kbs_hex_cstr(kbs_span(key->kcv, sizeof(key->kcv)), kcv, sizeof(kcv));
+    kbs_hex_cstr(kbs_span(key->kcv_cmac, sizeof(key->kcv_cmac)), cmac, sizeof(cmac));
+    return kbs_cli_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:s*}", "path", ask->path, "kid",
+                                  key->kid, "version", (json_int_t)key->version, "format",
+                                  kbs_format_name(ask->format), "bytes",
+                                  (json_int_t)kbs_secret_len(key->key), "kcv", kcv, "kcv_cmac",
+                                  key->has_cmac ? cmac : NULL),
+                        err);
 }
 
 int kbs_guest_show(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
@@ -139,7 +139,10 @@ int kbs_guest_show(const struct kbs_guest_ask *ask, const struct kbs_guest_opene
         kbs_cli_field("kid", "%s", key->kid);
         kbs_cli_field("format", "%s", kbs_format_name(ask->format));
         kbs_cli_field("key length", "%zu bytes", kbs_secret_len(key->key));
-        kbs_cli_field_kcv(key->kcv);
+        kbs_cli_field_kcv("key check value", key->kcv);
+        if (key->has_cmac) {
+            kbs_cli_field_kcv("by AES-CMAC", key->kcv_cmac);
+        }
     }
     return kbs_cli_flush(&err) != 0 ? kbs_cli_fail(&err) : KBS_CLI_OK;
 }

@@ -186,7 +186,8 @@ static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_guest_k
         return -1;
     }
     kbs_agree_kcv(kbs_secret_span(ret->key), ret->kcv);
-    return 0;
+    ret->has_cmac = kbs_secret_len(ret->key) == 16 || kbs_secret_len(ret->key) == 24;
+    return ret->has_cmac ? kbs_agree_kcv_cmac(kbs_secret_span(ret->key), ret->kcv_cmac, err) : 0;
 }
 
 static int open_jose(const struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,

@@ -27,8 +27,10 @@ struct kbs_guest_ask {
 struct kbs_guest_opened {
     char kid[KBS_LIMIT_KID_BYTES + 1];
     uint32_t version;
-    struct kbs_secret *key; /* owned: kbs_guest_opened_deinit() */
-    uint8_t kcv[KBS_KCV_BYTES];
+    struct kbs_secret *key;          /* owned: kbs_guest_opened_deinit() */
+    uint8_t kcv[KBS_KCV_BYTES];      /* by HMAC-SHA-256 */
+    bool has_cmac;                   /* keys that a token may have no HMAC for */
+    uint8_t kcv_cmac[KBS_KCV_BYTES]; /* by AES-CMAC */
 };
 void kbs_guest_opened_deinit(struct kbs_guest_opened *o);
 

@@ -81,9 +81,9 @@ void kbs_cli_field_text(const char *label, struct kbs_span value)
     (void)putchar('\n');
 }
 
-void kbs_cli_field_kcv(const uint8_t kcv[4])
+void kbs_cli_field_kcv(const char *label, const uint8_t kcv[4])
 {
-    kbs_cli_field("key check value", "%02x%02x%02x%02x", (unsigned int)kcv[0], (unsigned int)kcv[1],
+    kbs_cli_field(label, "%02x%02x%02x%02x", (unsigned int)kcv[0], (unsigned int)kcv[1],
                   (unsigned int)kcv[2], (unsigned int)kcv[3]);
 }
 

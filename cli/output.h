@@ -22,7 +22,7 @@ void kbs_cli_field(const char *label, const char *format, ...) KBS_PRINTF(2, 3);
 /* The same for outside text of any kind. */
 void kbs_cli_field_text(const char *label, struct kbs_span value);
 /* The same for eight hex digits of a key check value. */
-void kbs_cli_field_kcv(const uint8_t kcv[4]);
+void kbs_cli_field_kcv(const char *label, const uint8_t kcv[4]);
 
 /* The label on a line of its own, then indented JSON. `value` is borrowed. */
 KBS_MUST_CHECK int kbs_cli_field_json(const char *label, const json_t *value,

@@ -1,11 +1,12 @@
 /*
- * Somebody else made this key, so nothing about it is as this folder makes keys. What a release needs is
- * required; what only weakens the key (other usages, a past in which it could be read) is told to the
- * administrator, who may have reasons.
+ * Somebody else made this key, so nothing about it is as this folder makes keys. What a release
+ * needs is required; what only weakens the key (other usages, a past in which it could be read) is
+ * told to the administrator, who may have reasons.
  *
- * What it can do is found out by doing: it is released, by the best rung first, to an EC key made here for
- * that. The result is not opened, so the key's value is not in this process; that the token wraps what
- * it holds is shown by the check value, which is computed on a copy that was wrapped and unwrapped.
+ * What it can do is found out by doing: it is released, by the best rung first, to an EC key made
+ * here for that. The result is not opened, so the key's value is not in this process; that the
+ * token wraps what it holds is shown by the check value, which is computed on a copy that was
+ * wrapped and unwrapped.
  *
  * The object stays as it is: no attribute of it is changed. Its CKA_ID is how it is found again, so
  * that must be its own.
@@ -29,7 +30,8 @@ static P11KitUri *adopt_uri_parse(struct kbs_span text, struct kbs_error *err)
     int rc;
 
     if (!kbs_span_to_cstr(text, uri_text, sizeof(uri_text))) {
-        (void)kbs_fail(err, KBS_INPUT, "the key's URI is longer than %u bytes", ADOPT_URI_BYTES - 1);
+        (void)kbs_fail(err, KBS_INPUT, "the key's URI is longer than %u bytes",
+                       ADOPT_URI_BYTES - 1);
         return NULL;
     }
     uri = p11_kit_uri_new();
@@ -253,8 +255,10 @@ static void adopt_note(const struct kbs_token *t, CK_OBJECT_HANDLE key, struct k
     kbs_buf_deinit(&text);
 }
 
-/* One try of the ladder on the key: 0 and filled in, 1 if there is no rung of that locality or it fails,
- * or -1. */
+/*
+ * One try of the ladder on the key: 0 and filled in, 1 if there is no rung of that locality or it
+ * fails, or -1.
+ */
 static int adopt_try(struct kbs_token *t, const struct kbs_ladder *ladder, CK_OBJECT_HANDLE key,
                      size_t key_bytes, uint8_t format, enum kbs_locality locality,
                      const struct kbs_tee_key *tee, struct kbs_answer *ret, struct kbs_error *err)
@@ -309,8 +313,9 @@ static int adopt_best(struct kbs_token *t, const struct kbs_ladder *ladder, CK_O
         return kbs_fail(err, KBS_UNPROCESSABLE, "no rung of this token releases that key");
     }
     if (rc == 0 && ret->locality < card->floor) {
-        return kbs_fail(err, KBS_UNSUPPORTED, "the key's best rung is %s at locality %s, below its floor",
-                        ret->rung, kbs_locality_name(ret->locality));
+        return kbs_fail(err, KBS_UNSUPPORTED,
+                        "the key's best rung is %s at locality %s, below its floor", ret->rung,
+                        kbs_locality_name(ret->locality));
     }
     return rc;
 }

@@ -9,9 +9,9 @@
 #define KBS_ANSWER_BODY_MAX_BYTES (2u * KBS_LIMIT_SECRET_VALUE_BYTES - 4096u)
 
 struct kbs_answer {
-    const char *rung;           /* static, "" where no rung was used */
-    enum kbs_locality locality; /* of that rung */
-    enum kbs_format format;     /* of a release */
+    const char *rung;                        /* static, "" where no rung was used */
+    enum kbs_locality locality;              /* of that rung */
+    enum kbs_format format;                  /* of a release */
     char note[KBS_LIMIT_ERROR_DETAIL_BYTES]; /* for a person, beside a success; may be empty */
     struct kbs_buf body;                     /* owned by whoever made the answer */
 };

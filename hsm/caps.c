@@ -1,7 +1,7 @@
 /*
- * The advice is static text by rung and CK_RV: what a code means is a matter of the call that gave it,
- * and an operator has the vendor's manual, not PKCS#11's. A row without a CK_RV is for any failure of
- * that rung. The first row that fits a failed cell is given, once.
+ * The advice is static text by rung and CK_RV: what a code means is a matter of the call that gave
+ * it, and an operator has the vendor's manual, not PKCS#11's. A row without a CK_RV is for any
+ * failure of that rung. The first row that fits a failed cell is given, once.
  */
 #include "hsm/caps.h"
 
@@ -20,7 +20,7 @@ static const struct caps_advice caps_advice[] = {
     {"COSE-HKDF", "C_DeriveKey", CKR_MECHANISM_INVALID,
      "COSE-HKDF: the token has no HKDF_DERIVE; COSE is made by transport, or clients ask for JOSE"},
     {"JOSE-KDF", "C_DeriveKey", CKR_MECHANISM_PARAM_INVALID,
-     "JOSE-KDF: ECDH1_DERIVE is there without the KDF of SP 800-56C; JOSE-chain does the same in steps"},
+     "JOSE-KDF: ECDH1_DERIVE lacks the KDF of SP 800-56C; JOSE-chain does the same in steps"},
     {"JOSE-KDF", "C_DeriveKey", CKR_MECHANISM_INVALID,
      "JOSE-KDF: the token does not take that KDF (or no ECDH1_DERIVE); JOSE-chain does the same in "
      "steps"},
@@ -40,18 +40,18 @@ static const struct caps_advice caps_advice[] = {
     {"RSA-OAEP", "C_WrapKey", CAPS_ANY_RV,
      "RSA-OAEP: OAEP with SHA-1 is refused, which is no loss: clients should say RSA-OAEP-256"},
     {"GCM-wrap", "C_WrapKey", CAPS_ANY_RV,
-     "GCM-wrap: keys do not wrap by AES-GCM; clients that know only flattened JWEs are served for keys "
-     "with floor `worker`"},
+     "GCM-wrap: keys do not wrap by AES-GCM; clients that know only flattened JWEs are served for "
+     "keys with floor `worker`"},
     {"transport", "C_CreateObject", CAPS_ANY_RV,
      "transport: C_CreateObject refused, import of plain keys is forbidden (FIPS level 3); "
      "transport-unwrap is used"},
     {"transport", "C_DigestKey", CAPS_ANY_RV,
      "transport: C_DigestKey refused, so a shared secret cannot be hashed in the token"},
     {"transport-unwrap", "C_UnwrapKey", CAPS_ANY_RV,
-     "transport-unwrap: a key that is RSA-OAEP-encrypted to the token's session pair does not unwrap"},
+     "transport-unwrap: a key that is encrypted to the token's RSA session pair does not unwrap"},
     {"worker", NULL, CAPS_ANY_RV,
-     "worker: no one-use wrapping key comes in, or AES Key Wrap is missing: sealed secrets and floor "
-     "`worker` cannot be served"},
+     "worker: no one-use wrapping key comes in, or AES Key Wrap is missing: floor `worker` is not "
+     "served"},
 };
 
 static const char *caps_result_name(enum kbs_probe_result v)
@@ -134,7 +134,7 @@ static bool caps_any_padded(const struct kbs_ladder *ladder)
 void kbs_caps_notes_put(struct kbs_buf *out, const struct kbs_ladder *ladder,
                         const struct kbs_token *t)
 {
-    for (size_t i = 0; i < KBS_QUIRK_NOTES_MAX && t->quirk->notes[i] != NULL; i++) {
+    for (size_t i = 0; t->quirk->notes[i] != NULL; i++) {
         kbs_buf_printf(out, "# %s\n", t->quirk->notes[i]);
     }
     for (size_t i = 0; i < sizeof(caps_advice) / sizeof(caps_advice[0]); i++) {

@@ -3,7 +3,8 @@
  *
  * A line a cell, its columns separated by tabs: rung, format, TEE key, bytes of the released key,
  * result ("passed", "failed", "padded", "skipped"), locality, function, CK_RV. The last two are "-"
- * where there is nothing to say; the last is a few words where no call failed. Notes for the operator follow, one a line, each beginning with "# ".
+ * where there is nothing to say; the last is a few words where no call failed. Notes for the
+ * operator follow, one a line, each beginning with "# ".
  */
 #ifndef KBS_HSM_CAPS_H
 #define KBS_HSM_CAPS_H

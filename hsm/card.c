@@ -1,7 +1,7 @@
 /*
- * A card is only as good as the key behind its MAC: 32 bytes in the token, which can sign and nothing
- * else. Verification signs again and compares here, in constant time, because C_Verify would need one
- * more usage flag and gives nothing for it.
+ * A card is only as good as the key behind its MAC: 32 bytes in the token, which can sign and
+ * nothing else. Verification signs again and compares here, in constant time, because C_Verify
+ * would need one more usage flag and gives nothing for it.
  *
  * A card that was checked once is remembered by the digest of all its bytes, so that a warm release
  * costs no HMAC in the token. What it says is compared with the order at every use; only the MAC is

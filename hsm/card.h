@@ -1,6 +1,6 @@
 /*
- * Key cards in the token (docs/protocol/key-cards.md): made and checked with the token-held card key.
- * Layout: wire/card.h.
+ * Key cards in the token (docs/protocol/key-cards.md): made and checked with the token-held card
+ * key. Layout: wire/card.h.
  */
 #ifndef KBS_HSM_CARD_H
 #define KBS_HSM_CARD_H
@@ -21,8 +21,8 @@ KBS_MUST_CHECK int kbs_card_make(struct kbs_token *t, const struct kbs_card *car
                                  uint8_t out[KBS_CARD_BYTES], struct kbs_error *err);
 
 /*
- * Reads a card and checks its MAC, nothing else: for orders that change a card. KBS_INPUT if it is no
- * card, KBS_DENIED if this token did not make it, KBS_UNSUPPORTED if the token has no card key.
+ * Reads a card and checks its MAC, nothing else: for orders that change a card. KBS_INPUT if it is
+ * no card, KBS_DENIED if this token did not make it, KBS_UNSUPPORTED if the token has no card key.
  */
 KBS_MUST_CHECK int kbs_card_open(struct kbs_token *t, struct kbs_cards *cards,
                                  struct kbs_span bytes, struct kbs_card *ret,
@@ -34,8 +34,8 @@ KBS_MUST_CHECK int kbs_card_open_for(struct kbs_token *t, struct kbs_cards *card
                                      struct kbs_card *ret, struct kbs_error *err);
 
 /*
- * What a use of a key needs: kbs_card_open_for(), and that the card names this kid and this blob (the
- * wrapped key or sealed secret; empty for a resident key). KBS_DENIED if it does not.
+ * What a use of a key needs: kbs_card_open_for(), and that the card names this kid and this blob
+ * (the wrapped key or sealed secret; empty for a resident key). KBS_DENIED if it does not.
  */
 KBS_MUST_CHECK int kbs_card_check(struct kbs_token *t, struct kbs_cards *cards,
                                   struct kbs_span bytes, struct kbs_span kid,

@@ -1,10 +1,10 @@
 /*
- * Any number of keys fits into the store; the token holds only what they are wrapped under. A blob is
- * bound to its key, purpose and floor by the key's card (hsm/card.c), which is checked before a blob
- * comes here; AES Key Wrap's own integrity check then finds a blob of another wrapping key.
+ * Any number of keys fits into the store; the token holds only what they are wrapped under. A blob
+ * is bound to its key, purpose and floor by the key's card (hsm/card.c), which is checked before a
+ * blob comes here; AES Key Wrap's own integrity check then finds a blob of another wrapping key.
  *
- * The unwrapped key lives as a session object for one order. It must be extractable, or it could not
- * be wrapped to a TEE key; nothing else is allowed to it.
+ * The unwrapped key lives as a session object for one order. It must be extractable, or it could
+ * not be wrapped to a TEE key; nothing else is allowed to it.
  */
 #include "hsm/catalog.h"
 

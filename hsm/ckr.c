@@ -1,15 +1,15 @@
 /*
- * Every failure gets exactly one class here, and every class one action, so that no call site invents
- * its own recovery: a caller's bad blob must never restart a worker, and a dead device must never be
- * blamed on a caller.
+ * Every failure gets exactly one class here, and every class one action, so that no call site
+ * invents its own recovery: a caller's bad blob must never restart a worker, and a dead device must
+ * never be blamed on a caller.
  *
  * A CK_RV has one meaning by the standard (ckr_rows), with exceptions by function and by token
- * (ckr_rules, first match wins). Tokens disagree about the vague codes: SoftHSM says GENERAL_ERROR for a
- * garbled blob, others for a lost device. Those are AMBIGUOUS, and a self-test settles them; so are codes
- * that no row has. C_Login is stricter: an answer that nobody can read may have cost a try of the PIN,
- * and a worker that is replaced would try again, and again, until the token locks. There is no class
- * that logs in again: the PIN is cleansed after the first login, and a new login has to be granted by
- * kbsd (one at a time per token), so a worker that was logged out is replaced.
+ * (ckr_rules, first match wins). Tokens disagree about the vague codes: SoftHSM says GENERAL_ERROR
+ * for a garbled blob, others for a lost device. Those are AMBIGUOUS, and a self-test settles them;
+ * so are codes that no row has. C_Login is stricter: an answer that nobody can read may have cost a
+ * try of the PIN, and a worker that is replaced would try again, and again, until the token locks.
+ * There is no class that logs in again: the PIN is cleansed after the first login, and a new login
+ * has to be granted by kbsd (one at a time per token), so a worker that was logged out is replaced.
  *
  * Rejected: re-initialising the module in place. Vendors' modules are known to recover only with a
  * new process, and a new process is what kbsd makes anyway.
@@ -179,9 +179,9 @@ static bool ckr_rule_fits(const struct ckr_rule *rule, const char *function, CK_
     bool fits_rv = rule->rv == rv ||
                    (rule->rv == CKR_ANY_VENDOR && (rv & CKR_VENDOR_DEFINED) != 0) ||
                    (rule->rv == CKR_ANY_UNLISTED && ckr_find(rv) == NULL);
-    bool fits_token = rule->token == NULL ||
-                      (token != NULL &&
-                       strncmp(token->manufacturer, rule->token, strlen(rule->token)) == 0);
+    bool fits_token =
+        rule->token == NULL ||
+        (token != NULL && strncmp(token->manufacturer, rule->token, strlen(rule->token)) == 0);
 
     return fits_rv && fits_token && strcmp(rule->function, function) == 0;
 }

@@ -1,6 +1,6 @@
 /*
- * What a failed PKCS#11 call means for us: the one table that says who is at fault and what to do, by
- * function, CK_RV and token (PKCS#11 2.40 base specification, section 5.1).
+ * What a failed PKCS#11 call means for us: the one table that says who is at fault and what to do,
+ * by function, CK_RV and token (PKCS#11 2.40 base specification, section 5.1).
  */
 #ifndef KBS_HSM_CKR_H
 #define KBS_HSM_CKR_H

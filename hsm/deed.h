@@ -13,8 +13,8 @@
 struct kbs_deed {
     const char *op; /* static; NULL: an operation without weight, which leaves no deed */
     struct kbs_span order;
-    struct kbs_span kid;     /* of the key; of a service's key its purpose */
-    uint8_t kid_sha256[32];  /* in its place, for orders that carry a card and no kid */
+    struct kbs_span kid;    /* of the key; of a service's key its purpose */
+    uint8_t kid_sha256[32]; /* in its place, for orders that carry a card and no kid */
     bool has_kid_sha256;
     uint8_t cka_id[KBS_CKA_ID_MAX_BYTES]; /* of a resident key */
     size_t cka_id_len;                    /* 0: none, or not known */

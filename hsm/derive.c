@@ -3,15 +3,16 @@
  * concatenation:
  *
  *   COSE-HKDF   HKDF_DERIVE does extract and expand at once.
- *   JOSE-KDF    the KDF that PKCS#11 3.0 took from SP 800-56C is SHA-256(00000001 || Z || OtherInfo),
- *               which is the Concat KDF of JOSE when its shared data is JOSE's OtherInfo. Luna has a
+ *   JOSE-KDF    the KDF that PKCS#11 3.0 took from SP 800-56C: SHA-256(00000001 || Z || shared
+ *               data) is JOSE's Concat KDF when the shared data is JOSE's OtherInfo. Luna has a
  *               number of its own for it (quirks.c). CKD_SHA256_KDF is another one (X9.63).
  *   JOSE-chain  the same digest from older parts: CONCATENATE_DATA_AND_BASE,
  *               CONCATENATE_BASE_AND_DATA, SHA256_KEY_DERIVATION, every step from key object to key
  *               object.
  *
  * Where there is none of these, see transport.c. Elsewhere Z is derived by CKD_NULL with its full
- * length: tokens disagree on which end to cut. Every object is read back when it is made (object.c).
+ * length: tokens disagree on which end to cut. Every object is read back when it is made
+ * (object.c).
  */
 #include "hsm/derive.h"
 
@@ -72,8 +73,9 @@ int kbs_derive_jose_kdf(struct kbs_scratch *s, const struct kbs_derive_input *in
                         CK_OBJECT_HANDLE *ret, struct kbs_error *err)
 {
     uint8_t point[KBS_EC_POINT_MAX_BYTES];
+    CK_ULONG own = s->token->quirk->concat_kdf;
     /* By position, as above. */
-    CK_ECDH1_DERIVE_PARAMS params = {s->token->quirk->concat_kdf, in->info.len,
+    CK_ECDH1_DERIVE_PARAMS params = {own != 0 ? own : CKD_SHA256_KDF_SP800, in->info.len,
                                      kbs_p11_in(in->info.p), kbs_ec_point_put(in->peer, point),
                                      point};
     CK_MECHANISM mech = {CKM_ECDH1_DERIVE, &params, sizeof(params)};

@@ -1,6 +1,7 @@
 /*
  * Wrapping keys by ECDH: one function per rung and format, used by the sending side (fresh
- * ephemeral key, TEE's public key) and the receiving side (a key of the service, sender's epk) alike.
+ * ephemeral key, TEE's public key) and the receiving side (a key of the service, sender's epk)
+ * alike.
  */
 #ifndef KBS_HSM_DERIVE_H
 #define KBS_HSM_DERIVE_H

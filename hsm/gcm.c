@@ -1,12 +1,12 @@
 /*
- * GCM-wrap: a flattened JWE whose payload is the released key, without the key leaving the token. The
- * content key is a fresh session key; it goes to the TEE by a rung that passed for TEE keys of that
- * kind, and then wraps the released key by CKM_AES_GCM, which makes exactly what JWE's A256GCM wants:
- * ciphertext and tag over the key's bytes, the header as additional data.
+ * GCM-wrap: a flattened JWE whose payload is the released key, without the key leaving the token.
+ * The content key is a fresh session key; it goes to the TEE by a rung that passed for TEE keys of
+ * that kind, and then wraps the released key by CKM_AES_GCM, which makes exactly what JWE's A256GCM
+ * wants: ciphertext and tag over the key's bytes, the header as additional data.
  *
- * The content key must be extractable (it goes to the TEE) and able to wrap, the one key here that is
- * both. It lives for this one operation and never encrypts anything else, so the random iv cannot
- * repeat under it.
+ * The content key must be extractable (it goes to the TEE) and able to wrap, the one key here that
+ * is both. It lives for this one operation and never encrypts anything else, so the random iv
+ * cannot repeat under it.
  */
 #include "base/random.h"
 #include "hsm/jwe.h"

@@ -1,9 +1,10 @@
 /*
- * What is sealed here is in this process already: an ordinary secret that was opened for its release,
- * or a key whose floor is `worker`. So the token would add nothing, and OpenSSL makes the JWE.
+ * What is sealed here is in this process already: an ordinary secret that was opened for its
+ * release, or a key whose floor is `worker`. So the token would add nothing, and OpenSSL makes the
+ * JWE.
  *
- * The ephemeral key and the content key are fresh each time, so the iv could be constant; it is random
- * all the same. apu and apv are empty: today's guests know neither.
+ * The ephemeral key and the content key are fresh each time, so the iv could be constant; it is
+ * random all the same. apu and apv are empty: today's guests know neither.
  */
 #include "hsm/jwe.h"
 

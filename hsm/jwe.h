@@ -12,9 +12,9 @@ void kbs_jwe_protected_put(struct kbs_buf *out, enum kbs_tee_alg alg,
                            const struct kbs_recipient *r);
 
 /*
- * Encrypts `plain` with a fresh content key, and that to the TEE key, by OpenSSL. Fills epk, wrapped, iv
- * and tag of *ret; `ciphertext` has room for plain.len bytes. The TEE key is validated. Errors:
- * KBS_UNPROCESSABLE for a TEE key that is none.
+ * Encrypts `plain` with a fresh content key, and that to the TEE key, by OpenSSL. Fills epk,
+ * wrapped, iv and tag of *ret; `ciphertext` has room for plain.len bytes. The TEE key is validated.
+ * Errors: KBS_UNPROCESSABLE for a TEE key that is none.
  */
 KBS_MUST_CHECK int kbs_jwe_seal(const struct kbs_tee_key *tee, struct kbs_span plain,
                                 struct kbs_recipient *ret, uint8_t *ciphertext,

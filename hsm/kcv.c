@@ -1,11 +1,11 @@
 /*
  * A key that may only be wrapped cannot compute a MAC, and CKA_CHECK_VALUE is missing in NSS. So a
- * copy is made in the token: wrapped under a throw-away AES key and unwrapped as a generic secret that
- * can only sign. Both tokens do it; the copy is sensitive and gone when the function returns.
+ * copy is made in the token: wrapped under a throw-away AES key and unwrapped as a generic secret
+ * that can only sign. Both tokens do it; the copy is sensitive and gone when the function returns.
  *
  * HMAC-SHA-256 where the token has it for that length, so that one key has one check value nearly
- * everywhere; AES-CMAC for the two short lengths elsewhere (lengths under 32 are 16 and 24, which are
- * AES's own). Which one it was is told with the value.
+ * everywhere; AES-CMAC for the two short lengths elsewhere (lengths under 32 are 16 and 24, which
+ * are AES's own). Which one it was is told with the value.
  *
  * Rejected: C_CopyObject (attributes of a key that is not modifiable), encrypting a zero block
  * (would need CKA_ENCRYPT on the released key).
@@ -91,7 +91,9 @@ int kbs_kcv(struct kbs_token *t, CK_OBJECT_HANDLE key, uint8_t ret[KBS_KCV_BYTES
     return kcv_of_copy(t, key, 0, CKK_GENERIC_SECRET, CKM_SHA256_HMAC, ret, err);
 }
 
-/* SoftHSM wants HMAC keys of at least the digest's size, FIPS modules may have rules of their own. */
+/*
+ * SoftHSM wants HMAC keys of at least the digest's size, FIPS modules may have rules of their own.
+ */
 static bool kcv_is_too_short(const struct kbs_token *t, const struct kbs_error *err)
 {
     return strcmp(err->func, "C_SignInit") == 0 && kbs_ckr_class(err, t->quirk) == KBS_CKR_REQUEST;

@@ -5,8 +5,8 @@
 #include "hsm/object.h"
 
 /*
- * The check value by HMAC-SHA-256 of an extractable key; the key itself does not leave the token. Any
- * token computes it for keys of 32 bytes and more.
+ * The check value by HMAC-SHA-256 of an extractable key; the key itself does not leave the token.
+ * Any token computes it for keys of 32 bytes and more.
  */
 KBS_MUST_CHECK int kbs_kcv(struct kbs_token *t, CK_OBJECT_HANDLE key, uint8_t ret[KBS_KCV_BYTES],
                            struct kbs_error *err);

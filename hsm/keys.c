@@ -3,16 +3,17 @@
  * Every other usage is denied at birth, MODIFIABLE=0 keeps it so (SoftHSM; NSS stores the flag and
  * does not mind it), and what the token made of the template is read back before the key counts.
  *
- * Resident or wrapped is only where the value is kept. A resident key is a token object, and belongs
- * to a scratch like any session object until the last check has passed: a failure half-way leaves
- * nothing behind. A wrapped key is a session object from the start; its blob is opened once more
- * before it is answered, because the store will hold the only copy.
+ * Resident or wrapped is only where the value is kept. A resident key is a token object, and
+ * belongs to a scratch like any session object until the last check has passed: a failure half-way
+ * leaves nothing behind. A wrapped key is a session object from the start; its blob is opened once
+ * more before it is answered, because the store will hold the only copy.
  *
  * CKA_ID is the name of a resident key; that two are never made with the same is checked here and
- * holds because only the one admin lane makes keys. What a key is for is said by its card, made last.
+ * holds because only the one admin lane makes keys. What a key is for is said by its card, made
+ * last.
  *
- * An import names its kid in the KDF (apv), so a blob cannot be moved to another name or version, and
- * its purpose in apu (hsm/receive.c).
+ * An import names its kid in the KDF (apv), so a blob cannot be moved to another name or version,
+ * and its purpose in apu (hsm/receive.c).
  */
 #include "hsm/keys.h"
 
@@ -209,10 +210,9 @@ int kbs_keys_generate(struct kbs_token *t, const struct kbs_wire_generate *m,
     card.provenance = KBS_PROVENANCE_GENERATED;
     keys_template(&template, &card, m->kid);
     kbs_template_number(&template, CKA_VALUE_LEN, card.bytes);
-    if (kbs_scratch_generate(&scratch,
-                             card.alg == KBS_KEY_ALG_AES ? CKM_AES_KEY_GEN
-                                                         : CKM_GENERIC_SECRET_KEY_GEN,
-                             &template, &key, err) != 0 ||
+    if (kbs_scratch_generate(
+            &scratch, card.alg == KBS_KEY_ALG_AES ? CKM_AES_KEY_GEN : CKM_GENERIC_SECRET_KEY_GEN,
+            &template, &key, err) != 0 ||
         keys_finish(t, key, &card, ret, err) != 0) {
         return -1;
     }

@@ -8,19 +8,19 @@
 #include "wire/message.h"
 
 /*
- * GENERATE of purpose release: a key of alg and key_bytes, extractable by wrap, good for nothing else,
- * kept as `storage` says; answer: KBS_MADE. KBS_CONFLICT if the token has a key of that id, KBS_INPUT
- * for malformed fields, KBS_UNSUPPORTED if the token has no card key or, for a wrapped key, no
- * wrap-catalog key.
+ * GENERATE of purpose release: a key of alg and key_bytes, extractable by wrap, good for nothing
+ * else, kept as `storage` says; answer: KBS_MADE. KBS_CONFLICT if the token has a key of that id,
+ * KBS_INPUT for malformed fields, KBS_UNSUPPORTED if the token has no card key or, for a wrapped
+ * key, no wrap-catalog key.
  */
 KBS_MUST_CHECK int kbs_keys_generate(struct kbs_token *t, const struct kbs_wire_generate *m,
                                      struct kbs_answer *ret, struct kbs_error *err);
 
 /*
- * IMPORT. Opens an ECDH-ES+A256KW blob addressed to the import key, in the token, on no rung below the
- * key's floor, straight to a key like those of GENERATE; answer: KBS_MADE, rung and locality of the
- * opening. Errors as GENERATE, and KBS_UNPROCESSABLE if the blob does not open or epk is off its curve,
- * KBS_MISSING without an import key, KBS_UNSUPPORTED if no rung reaches the floor.
+ * IMPORT. Opens an ECDH-ES+A256KW blob addressed to the import key, in the token, on no rung below
+ * the key's floor, straight to a key like those of GENERATE; answer: KBS_MADE, rung and locality of
+ * the opening. Errors as GENERATE, and KBS_UNPROCESSABLE if the blob does not open or epk is off
+ * its curve, KBS_MISSING without an import key, KBS_UNSUPPORTED if no rung reaches the floor.
  */
 KBS_MUST_CHECK int kbs_keys_import(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    const struct kbs_wire_import *m, struct kbs_answer *ret,
@@ -40,8 +40,8 @@ struct kbs_keys_order {
 };
 
 /*
- * Checks them and fills in what they say of a card of purpose release: key id and version, kid, floor,
- * flags, policy, created. KBS_INPUT.
+ * Checks them and fills in what they say of a card of purpose release: key id and version, kid,
+ * floor, flags, policy, created. KBS_INPUT.
  */
 KBS_MUST_CHECK int kbs_keys_card_begin(const struct kbs_keys_order *o, struct kbs_card *ret,
                                        struct kbs_error *err);
@@ -51,8 +51,8 @@ KBS_MUST_CHECK int kbs_keys_card_terms(uint8_t floor, uint8_t flags, struct kbs_
                                        struct kbs_card *card, struct kbs_error *err);
 
 /*
- * Wraps a session key under the newest wrap-catalog key and opens the blob again, to be sure that what
- * is stored is what was made; fills in the card's blob and wrap_version.
+ * Wraps a session key under the newest wrap-catalog key and opens the blob again, to be sure that
+ * what is stored is what was made; fills in the card's blob and wrap_version.
  */
 KBS_MUST_CHECK int kbs_keys_store_wrapped(struct kbs_token *t, CK_OBJECT_HANDLE key,
                                           const uint8_t kcv[KBS_KCV_BYTES], struct kbs_card *card,

@@ -1,7 +1,7 @@
 /*
  * The choice is policy of one line: the highest locality first, within it the client's order of
- * formats, never below the key's floor. Rejected: the client's order first, which would let a guest's
- * preference for COSE cost a locality that JOSE has.
+ * formats, never below the key's floor. Rejected: the client's order first, which would let a
+ * guest's preference for COSE cost a locality that JOSE has.
  *
  * An answer of "unsupported" is read by somebody who has to do something about it, so it says what
  * would have been needed and what the token reaches instead.

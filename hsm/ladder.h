@@ -28,7 +28,7 @@ enum kbs_probe_result {
     KBS_PROBE_NONE = 0, /* the rung is not for that */
     KBS_PROBE_SKIPPED,  /* not tried: `function` says why */
     KBS_PROBE_FAILED,
-    KBS_PROBE_PADDED, /* the token lengthened a key of 20 bytes: its receiver would get another key */
+    KBS_PROBE_PADDED, /* a key of 20 bytes came out longer: its receiver would get another key */
     KBS_PROBE_PASSED
 };
 
@@ -45,14 +45,14 @@ struct kbs_ladder {
 };
 
 /*
- * Does every rung once, per format and kind of TEE key, on a throw-away session key to a software TEE
- * key, and opens the result with OpenSSL. A rung that fails is noted, which is no error; -1 when the
- * device is gone, or when a limit was met (KBS_BUSY), for that says nothing about the rung. Leaves
- * t->transport as the rungs need it.
+ * Does every rung once, per format and kind of TEE key, on a throw-away session key to a software
+ * TEE key, and opens the result with OpenSSL. A rung that fails is noted, which is no error; -1
+ * when the device is gone, or when a limit was met (KBS_BUSY), for that says nothing about the
+ * rung. Leaves t->transport as the rungs need it.
  *
- * `all` is for people who want to see what a token does, not for a service: also tries what cannot be
- * needed on this token and costs time (transport-unwrap where plain import works), and goes on after
- * errors, so that -1 means that not even a throw-away key could be made.
+ * `all` is for people who want to see what a token does, not for a service: also tries what cannot
+ * be needed on this token and costs time (transport-unwrap where plain import works), and goes on
+ * after errors, so that -1 means that not even a throw-away key could be made.
  */
 KBS_MUST_CHECK int kbs_ladder_probe(struct kbs_ladder *ladder, struct kbs_token *t, bool all,
                                     struct kbs_error *err);
@@ -68,8 +68,8 @@ enum kbs_tee_alg kbs_tee_kind_alg(enum kbs_tee_kind kind);
 /*
  * The rung that passed with the highest locality at or above `floor`; among those, for the first of
  * `formats` (enum kbs_format, one byte each, most wanted first). tee: its alg and its curve or size
- * are looked at. key_bytes: of the key to be released, 0 if not known. KBS_UNSUPPORTED, naming what is
- * missing, if there is none; KBS_INPUT for a format that is not in the enum.
+ * are looked at. key_bytes: of the key to be released, 0 if not known. KBS_UNSUPPORTED, naming what
+ * is missing, if there is none; KBS_INPUT for a format that is not in the enum.
  */
 KBS_MUST_CHECK int kbs_ladder_choose(const struct kbs_ladder *ladder, struct kbs_span formats,
                                      const struct kbs_tee_key *tee, size_t key_bytes,

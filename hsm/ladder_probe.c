@@ -1,16 +1,16 @@
 /*
- * Mechanism lists lie in both directions: NSS does not name the concatenations that it does, SoftHSM
- * adds its flags to whatever the caller's struct held. So each rung is done once at start, with the
- * very function that serves releases and with inputs as long as they can get, and its result is opened
- * by OpenSSL: a rung that passes makes what a guest can open.
+ * Mechanism lists lie in both directions: NSS does not name the concatenations that it does,
+ * SoftHSM adds its flags to whatever the caller's struct held. So each rung is done once at start,
+ * with the very function that serves releases and with inputs as long as they can get, and its
+ * result is opened by OpenSSL: a rung that passes makes what a guest can open.
  *
- * The key has 32 bytes; once per rung, format and kind of algorithm one of 20 is tried too, which AES
- * Key Wrap does not define and tokens treat differently. Of that one only the length is compared: not
- * every token computes a check value of it.
+ * The key has 32 bytes; once per rung, format and kind of algorithm one of 20 is tried too, which
+ * AES Key Wrap does not define and tokens treat differently. Of that one only the length is
+ * compared: not every token computes a check value of it.
  *
- * Rejected: probing on first use. A start that takes some 100 ms longer and says what the token can do
- * is worth more than the first guest's latency. Rejected too: RSA keys of two primes, which would take
- * most of that time; the token cannot tell.
+ * Rejected: probing on first use. A start that takes some 100 ms longer and says what the token can
+ * do is worth more than the first guest's latency. Rejected too: RSA keys of two primes, which
+ * would take most of that time; the token cannot tell.
  */
 #include "agree/agree.h"
 #include "base/random.h"

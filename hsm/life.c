@@ -1,10 +1,10 @@
 /*
  * These orders begin with a card that this token made, and change one thing about it. They are the
- * admin lane's alone. They name no kid: the kid stands in the card, and whoever signs the row that the
- * new card goes into (SIGN_ROW) has it.
+ * admin lane's alone. They name no kid: the kid stands in the card, and whoever signs the row that
+ * the new card goes into (SIGN_ROW) has it.
  *
- * Destroying is told truthfully: MISSING is not success. A wrapped key has no object; it ends with its
- * blob, and for good with the wrapping key that it stood under.
+ * Destroying is told truthfully: MISSING is not success. A wrapped key has no object; it ends with
+ * its blob, and for good with the wrapping key that it stood under.
  */
 #include "hsm/life.h"
 

@@ -8,7 +8,8 @@
 
 /*
  * RECARD. The card again with another floor, flags and policy; answer: the new card. Errors as
- * kbs_card_open(), KBS_INPUT for malformed fields and for a sealed secret's floor other than worker.
+ * kbs_card_open(), KBS_INPUT for malformed fields and for a sealed secret's floor other than
+ * worker.
  */
 KBS_MUST_CHECK int kbs_life_recard(struct kbs_token *t, struct kbs_cards *cards,
                                    const struct kbs_wire_recard *m, struct kbs_answer *ret,
@@ -16,8 +17,8 @@ KBS_MUST_CHECK int kbs_life_recard(struct kbs_token *t, struct kbs_cards *cards,
 
 /*
  * REWRAP_CATALOG. A wrapped key under the newest wrap-catalog key; answer: KBS_MADE, with the check
- * value of the key that was unwrapped. Errors as kbs_card_check(), KBS_MISSING if the wrapping key of
- * the card is gone.
+ * value of the key that was unwrapped. Errors as kbs_card_check(), KBS_MISSING if the wrapping key
+ * of the card is gone.
  */
 KBS_MUST_CHECK int kbs_life_rewrap(struct kbs_token *t, struct kbs_cards *cards,
                                    const struct kbs_wire_rewrap_catalog *m, struct kbs_answer *ret,

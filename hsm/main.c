@@ -366,8 +366,9 @@ int main(int argc, char **argv)
     }
     setup.init_token = argc == 2 && strcmp(argv[1], "--init-token") == 0;
     if (argc > 1 && !setup.init_token) {
-        kbs_log(KBS_LOG_ERROR, "usage",
-                "expected=\"kbs-token [--init-token], started by kbsd or kbs-admin, or kbs-token --probe\"");
+        kbs_log(
+            KBS_LOG_ERROR, "usage",
+            "expected=\"kbs-token [--init-token], started by kbsd or kbs-admin, or kbs-token --probe\"");
         return KBS_EXIT_CONFIG;
     }
     status = main_run(&setup, &worker);

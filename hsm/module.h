@@ -29,8 +29,8 @@ struct kbs_token {
     char serial[17];
     const struct kbs_quirk *quirk; /* static */
     struct kbs_transport_pair transport;
-    struct kbs_handles *handles;   /* owned; what hsm/object.c remembers of token objects */
-    uint64_t objects_made;         /* session and token objects, ever */
+    struct kbs_handles *handles; /* owned; what hsm/object.c remembers of token objects */
+    uint64_t objects_made;       /* session and token objects, ever */
     /* session objects that outlived their scope: the worker must end */
     unsigned int destroy_failures;
 };

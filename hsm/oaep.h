@@ -1,4 +1,7 @@
-/* The parameters of RSA-OAEP as JOSE has it (RFC 7518 section 4.3): MGF1 of the same hash, no label. */
+/*
+ * The parameters of RSA-OAEP as JOSE has it (RFC 7518 section 4.3): MGF1 of the same hash, no
+ * label.
+ */
 #ifndef KBS_HSM_OAEP_H
 #define KBS_HSM_OAEP_H
 

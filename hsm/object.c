@@ -1,16 +1,17 @@
 /*
  * Objects are where tokens differ most quietly: SoftHSM lets a key do everything that the template
  * does not forbid, NSS makes keys extractable and readable by default, openCryptoki ignores
- * CKA_SENSITIVE in C_UnwrapKey until it is set once more. So every template here names every flag, and
- * what a token made of a template is read back in the one place where objects are made.
+ * CKA_SENSITIVE in C_UnwrapKey until it is set once more. So every template here names every flag,
+ * and what a token made of a template is read back in the one place where objects are made.
  *
  * A session object that stays behind costs memory, slows every later call (SoftHSM) and is key
  * material; so objects are only made through a scratch, whose scope ends them. That is the one
  * clean-up idiom here.
  *
  * Handles are remembered across operations: after a destroy elsewhere tokens answer HANDLE_INVALID.
- * But a token is free to use a number again, so a remembered handle is a hint, and CKA_ID is read back
- * before a key is wrapped. That costs some microseconds; C_FindObjects costs up to milliseconds.
+ * But a token is free to use a number again, so a remembered handle is a hint, and CKA_ID is read
+ * back before a key is wrapped. That costs some microseconds; C_FindObjects costs up to
+ * milliseconds.
  */
 #include "hsm/object.h"
 
@@ -381,8 +382,8 @@ int kbs_object_check_secret(const struct kbs_token *t, CK_OBJECT_HANDLE object, 
     return 0;
 }
 
-/* What is read back of a template, and when. */
-static bool object_is_checked(const CK_ATTRIBUTE *a, bool token)
+/* What is read back of a template. strict: of a secret that outlives the order, see object.h. */
+static bool object_is_checked(const CK_ATTRIBUTE *a, bool strict)
 {
     switch (a->type) {
     case CKA_CLASS:
@@ -399,10 +400,25 @@ static bool object_is_checked(const CK_ATTRIBUTE *a, bool token)
     case CKA_WRAP:
     case CKA_UNWRAP:
     case CKA_DERIVE:
-        return token;
+        return strict;
     default:
         return false;
     }
+}
+
+static bool object_is_strict(const struct kbs_template *wanted)
+{
+    bool token = false;
+    bool public_key = false;
+
+    for (CK_ULONG i = 0; i < wanted->n; i++) {
+        const CK_ATTRIBUTE *a = &wanted->a[i];
+
+        token = token || (a->type == CKA_TOKEN && *(const CK_BBOOL *)a->pValue != CK_FALSE);
+        public_key = public_key || (a->type == CKA_CLASS &&
+                                    *(const CK_OBJECT_CLASS *)a->pValue == CKO_PUBLIC_KEY);
+    }
+    return token && !public_key;
 }
 
 /* "CKA_SENSITIVE" and its like, for the person who reads the refusal. */
@@ -439,20 +455,15 @@ static int object_read_template(const struct kbs_token *t, CK_OBJECT_HANDLE obje
                                 struct kbs_error *err)
 {
     static const CK_ULONG unavailable = (CK_ULONG)-1;
-    bool token = false;
+    bool strict = object_is_strict(wanted);
     CK_RV rv;
 
-    for (CK_ULONG i = 0; i < wanted->n; i++) {
-        if (wanted->a[i].type == CKA_TOKEN) {
-            token = *(const CK_BBOOL *)wanted->a[i].pValue != CK_FALSE;
-        }
-    }
     ret->n = 0;
     for (CK_ULONG i = 0; i < wanted->n; i++) {
-        if (object_is_checked(&wanted->a[i], token)) {
+        if (object_is_checked(&wanted->a[i], strict)) {
             ret->numbers[ret->n] = 0;
-            ret->a[ret->n] = (CK_ATTRIBUTE){wanted->a[i].type, &ret->numbers[ret->n],
-                                            wanted->a[i].ulValueLen};
+            ret->a[ret->n] =
+                (CK_ATTRIBUTE){wanted->a[i].type, &ret->numbers[ret->n], wanted->a[i].ulValueLen};
             ret->n++;
         }
     }
@@ -662,7 +673,7 @@ void kbs_handles_forget(struct kbs_token *t)
 static struct handle_entry *handles_place(struct kbs_handles *h, CK_OBJECT_CLASS class,
                                           struct kbs_span cka_id)
 {
-    uint32_t hash = 2166136261u ^ (uint32_t)class;
+    uint32_t hash = 2166136261u ^ (uint32_t) class;
 
     for (size_t i = 0; i < cka_id.len; i++) {
         hash = (hash ^ cka_id.p[i]) * 16777619u;

@@ -57,8 +57,8 @@ void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *
  * of scope, on every path; kbs_scratch_keep() is how a new token object survives success. An object
  * that cannot be destroyed is counted in token->destroy_failures.
  *
- * What is made through it is read back (kbs_object_check_template()): no caller can forget to, and no
- * key is used that is not what its template says.
+ * What is made through it is read back (kbs_object_check_template()): no caller can forget to, and
+ * no key is used that is not what its template says.
  */
 #define KBS_SCRATCH_MAX 16u
 struct kbs_scratch {
@@ -73,10 +73,11 @@ void kbs_scratch_deinit(struct kbs_scratch *s);
 KBS_MUST_CHECK int kbs_scratch_generate(struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism,
                                         struct kbs_template *key, CK_OBJECT_HANDLE *ret,
                                         struct kbs_error *err);
-KBS_MUST_CHECK int kbs_scratch_generate_pair(
-    struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism, struct kbs_template *public_key,
-    struct kbs_template *private_key, CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private,
-    struct kbs_error *err);
+KBS_MUST_CHECK int kbs_scratch_generate_pair(struct kbs_scratch *s, CK_MECHANISM_TYPE mechanism,
+                                             struct kbs_template *public_key,
+                                             struct kbs_template *private_key,
+                                             CK_OBJECT_HANDLE *ret_public,
+                                             CK_OBJECT_HANDLE *ret_private, struct kbs_error *err);
 KBS_MUST_CHECK int kbs_scratch_generate_ec(struct kbs_scratch *s, struct kbs_template *public_key,
                                            struct kbs_template *private_key,
                                            CK_OBJECT_HANDLE *ret_public,
@@ -110,8 +111,8 @@ KBS_MUST_CHECK int kbs_object_wrap_by(const struct kbs_token *t, CK_MECHANISM *m
                                       struct kbs_error *err);
 
 /*
- * The token object of that class and CKA_ID (1 to KBS_CKA_ID_MAX_BYTES). KBS_MISSING if there is none,
- * KBS_INTERNAL if there are more.
+ * The token object of that class and CKA_ID (1 to KBS_CKA_ID_MAX_BYTES). KBS_MISSING if there is
+ * none, KBS_INTERNAL if there are more.
  */
 KBS_MUST_CHECK int kbs_object_find(const struct kbs_token *t, CK_OBJECT_CLASS class,
                                    struct kbs_span cka_id, CK_OBJECT_HANDLE *ret,
@@ -124,10 +125,10 @@ KBS_MUST_CHECK int kbs_object_list(const struct kbs_token *t, struct kbs_templat
 
 /*
  * Fails closed (KBS_INTERNAL) unless the object is what its template asked for: class, key type,
- * TOKEN, SENSITIVE, EXTRACTABLE, the length where the token tells it, and for token objects PRIVATE
- * and every usage flag. A session key that may do more than it was meant to dies with its operation;
- * a token object does not. Where a token made a key readable against the template, CKA_SENSITIVE
- * is set and looked at again before that is an error.
+ * TOKEN, SENSITIVE, EXTRACTABLE, the length where the token tells it, and for secret and private
+ * token objects PRIVATE and every usage flag: a session key that may do more than it was meant to
+ * dies with its operation, a token object does not. Where a token made a key readable against the
+ * template, CKA_SENSITIVE is set and looked at again before that is an error.
  */
 KBS_MUST_CHECK int kbs_object_check_template(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                                              const struct kbs_template *wanted,
@@ -173,10 +174,10 @@ KBS_MUST_CHECK int kbs_object_destroy(struct kbs_token *t, CK_OBJECT_HANDLE obje
                                       struct kbs_error *err);
 
 /*
- * Handles of token objects by class and CKA_ID: a bounded, direct-mapped table in struct kbs_token; a
- * clash forgets the older entry. *ret_new says that the handle was looked up just now, so that the
- * caller can look closer at what it found. A remembered handle may be stale: whoever uses it sees
- * KBS_CKR_STALE, forgets all handles and begins again.
+ * Handles of token objects by class and CKA_ID: a bounded, direct-mapped table in struct kbs_token;
+ * a clash forgets the older entry. *ret_new says that the handle was looked up just now, so that
+ * the caller can look closer at what it found. A remembered handle may be stale: whoever uses it
+ * sees KBS_CKR_STALE, forgets all handles and begins again.
  */
 KBS_MUST_CHECK int kbs_handles_get(struct kbs_token *t, CK_OBJECT_CLASS class,
                                    struct kbs_span cka_id, CK_OBJECT_HANDLE *ret, bool *ret_new,

@@ -1,9 +1,10 @@
 /*
- * A row per order: who may give it, what its deed says, what it does. Everything that an order can do
- * to the token is reached from here, and nothing else.
+ * A row per order: who may give it, what its deed says, what it does. Everything that an order can
+ * do to the token is reached from here, and nothing else.
  *
- * The release list is what a guest lane needs: to release a key or a secret that has a card, and to sign
- * an attestation result. No order on it makes a card, so no guest lane decides what a key is for.
+ * The release list is what a guest lane needs: to release a key or a secret that has a card, and to
+ * sign an attestation result. No order on it makes a card, so no guest lane decides what a key is
+ * for.
  */
 #include "hsm/orders.h"
 
@@ -214,9 +215,9 @@ static int act_caps(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
 }
 
 /*
- * The operation lists. DESCRIBE is on both and answered by a message of its own. No deed: any number of
- * tokens opens nothing, a deed would move the head that is being signed (one that is not the
- * ledger's is found by its reader), capabilities are no secret.
+ * The operation lists. DESCRIBE is on both and answered by a message of its own. No deed: any
+ * number of tokens opens nothing, a deed would move the head that is being signed (one that is not
+ * the ledger's is found by its reader), capabilities are no secret.
  */
 static const struct kbs_operation operations[] = {
     {KBS_WIRE_RELEASE, true, "release", describe_release, act_release},

@@ -1,7 +1,8 @@
 /*
- * An operator with a token that nobody here has seen runs this and sends what it prints: the token's
- * names, the matrix, and notes. It makes session objects only, needs none of the service's keys and no
- * kbsd, and prints nothing that is secret. That a rung fails is what it is for, so it exits 0 then.
+ * An operator with a token that nobody here has seen runs this and sends what it prints: the
+ * token's names, the matrix, and notes. It makes session objects only, needs none of the service's
+ * keys and no kbsd, and prints nothing that is secret. That a rung fails is what it is for, so it
+ * exits 0 then.
  */
 #include "hsm/probe.h"
 
@@ -25,8 +26,8 @@
 static const char probe_usage[] =
     "usage: kbs-token --probe --module PATH --uri URI [--pin-file FILE] [--init-args TEXT]\n"
     "                 [--env NAME=VALUE]...\n"
-    "Does every way of releasing a key once on throw-away session keys and prints which of them this\n"
-    "token can do. The PIN comes from FILE or from standard input. Nothing secret is printed.\n";
+    "Does every way of releasing a key once, on throw-away session keys, and prints which of them\n"
+    "this token can do. The PIN comes from FILE or from standard input. No secret is printed.\n";
 
 struct probe_options {
     const char *module;
@@ -77,7 +78,7 @@ static int probe_options_get(int argc, char **argv, struct probe_options *ret,
             ret->pin_file = optarg;
             break;
         case 'i':
-            ret->init_args = optarg;
+            ret->init_args = optarg[0] != '\0' ? optarg : NULL; /* some modules refuse "" */
             break;
         case 'e':
             if (probe_env(optarg, err) != 0) {

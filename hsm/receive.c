@@ -1,12 +1,12 @@
 /*
- * One road per purpose. What is addressed to a key of the service was wrapped under a key derived with
- * apu "kbs-<purpose>-v1", and here the purpose that is looked up is the purpose that is derived with: a
- * blob of another road derives another key and does not open, even if both roads had the same EC key.
- * apv is the caller's, and names what the blob is for (a kid).
+ * One road per purpose. What is addressed to a key of the service was wrapped under a key derived
+ * with apu "kbs-<purpose>-v1", and here the purpose that is looked up is the purpose that is
+ * derived with: a blob of another road derives another key and does not open, even if both roads
+ * had the same EC key. apv is the caller's, and names what the blob is for (a kid).
  *
- * Codes of a failed unwrap that may be about the bytes (classes BYTES and AMBIGUOUS of hsm/ckr.c) are
- * settled by a self-test. Those that say that this folder asked for something the token does not do, or
- * that the token is full or gone, never are.
+ * Codes of a failed unwrap that may be about the bytes (classes BYTES and AMBIGUOUS of hsm/ckr.c)
+ * are settled by a self-test. Those that say that this folder asked for something the token does
+ * not do, or that the token is full or gone, never are.
  */
 #include "hsm/receive.h"
 

@@ -1,6 +1,7 @@
 /*
  * Receiving: the unwrapping key of something addressed to one of the service's EC keys by
- * ECDH-ES+A256KW (RFC 7518 section 4.6). Imports, sealed secrets, and what other roads there will be.
+ * ECDH-ES+A256KW (RFC 7518 section 4.6). Imports, sealed secrets, and what other roads there will
+ * be.
  */
 #ifndef KBS_HSM_RECEIVE_H
 #define KBS_HSM_RECEIVE_H
@@ -13,11 +14,11 @@ KBS_MUST_CHECK int kbs_receive_epk(struct kbs_span x, struct kbs_span y, struct 
                                    struct kbs_error *err);
 
 /*
- * Derives the sender's wrapping key as a session object of the scratch, good for UNWRAP only, by the
- * best JOSE rung that passed and is at or above `floor`: from the service's EC key of that purpose and
- * version, epk (checked by the caller), apu "kbs-<purpose>-v1", which no caller can choose, and apv.
- * `used` (may be NULL) says which rung it was. KBS_MISSING if the token has no such key,
- * KBS_UNSUPPORTED if no rung reaches the floor.
+ * Derives the sender's wrapping key as a session object of the scratch, good for UNWRAP only, by
+ * the best JOSE rung that passed and is at or above `floor`: from the service's EC key of that
+ * purpose and version, epk (checked by the caller), apu "kbs-<purpose>-v1", which no caller can
+ * choose, and apv. `used` (may be NULL) says which rung it was. KBS_MISSING if the token has no
+ * such key, KBS_UNSUPPORTED if no rung reaches the floor.
  */
 KBS_MUST_CHECK int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
                                    enum kbs_purpose purpose, uint32_t version,
@@ -26,9 +27,10 @@ KBS_MUST_CHECK int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladde
                                    struct kbs_ladder_choice *used, struct kbs_error *err);
 
 /*
- * After C_UnwrapKey failed on bytes that came from outside. Tokens answer a garbled blob with anything
- * (hsm/ckr.c); if the answer may be about the bytes, and the token still works right after, it was the
- * bytes: KBS_UNPROCESSABLE, naming `what` ("the wrapped key"). Else *err stays as it is. Returns -1.
+ * After C_UnwrapKey failed on bytes that came from outside. Tokens answer a garbled blob with
+ * anything (hsm/ckr.c); if the answer may be about the bytes, and the token still works right
+ * after, it was the bytes: KBS_UNPROCESSABLE, naming `what` ("the wrapped key"). Else *err stays as
+ * it is. Returns -1.
  */
 int kbs_receive_failed(struct kbs_token *t, const char *what, struct kbs_error *err);
 

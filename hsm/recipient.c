@@ -1,11 +1,11 @@
 /*
  * EC: ephemeral key, wrapping key, wrap. RSA: the TEE's key as a session object, wrap. Then print.
- * Nothing is parsed, and nothing but the ephemeral public key and the wrapped blob leaves the token (in
- * the transport rungs: the one-use wrapping key, see transport.c).
+ * Nothing is parsed, and nothing but the ephemeral public key and the wrapped blob leaves the token
+ * (in the transport rungs: the one-use wrapping key, see transport.c).
  *
  * The ephemeral key is fresh per release and made in the token on every rung, so that the transport
- * rungs expose no more than the wrapping key. A pool of pre-made keys would halve the latency in NSS;
- * it is left out until someone needs it.
+ * rungs expose no more than the wrapping key. A pool of pre-made keys would halve the latency in
+ * NSS; it is left out until someone needs it.
  */
 #include "hsm/recipient.h"
 

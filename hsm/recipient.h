@@ -1,6 +1,6 @@
 /*
- * A recipient: one token key wrapped to one TEE key, by one rung. What a release does and what a probe
- * of a rung does are the same functions.
+ * A recipient: one token key wrapped to one TEE key, by one rung. What a release does and what a
+ * probe of a rung does are the same functions.
  */
 #ifndef KBS_HSM_RECIPIENT_H
 #define KBS_HSM_RECIPIENT_H
@@ -30,8 +30,8 @@ struct kbs_recipient {
 };
 
 /*
- * Wraps `key` to an EC key: ephemeral pair in the token, wrapping key by `derive`, AES Key Wrap. All
- * session objects are gone when it returns.
+ * Wraps `key` to an EC key: ephemeral pair in the token, wrapping key by `derive`, AES Key Wrap.
+ * All session objects are gone when it returns.
  */
 KBS_MUST_CHECK int kbs_recipient_ec(struct kbs_token *t, kbs_derive_fn *derive,
                                     const struct kbs_recipient_order *order, CK_OBJECT_HANDLE key,

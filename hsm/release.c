@@ -3,8 +3,8 @@
  * because a judge that runs an attacker's code may still order releases, but must not reach the
  * token with anything that is not a well-formed release.
  *
- * Which key, how strong a rung, and under what name are the card's to say, not the order's: the order
- * must name the card's kid and can only raise its floor.
+ * Which key, how strong a rung, and under what name are the card's to say, not the order's: the
+ * order must name the card's kid and can only raise its floor.
  *
  * A warm release of a resident key makes no C_FindObjects and no HMAC; one of a wrapped key one
  * C_UnwrapKey more.

@@ -1,10 +1,10 @@
 /*
- * The table of rungs. A rung is a claim about what crosses the PKCS#11 interface, so the order is by
- * that first; within it COSE before JOSE does not matter (formats are the client's choice), but the
- * one-call KDF comes before the chain that does the same in four.
+ * The table of rungs. A rung is a claim about what crosses the PKCS#11 interface, so the order is
+ * by that first; within it COSE before JOSE does not matter (formats are the client's choice), but
+ * the one-call KDF comes before the chain that does the same in four.
  *
  *   COSE-HKDF, JOSE-KDF, JOSE-chain   the key to an EC key; derive.c
- *   RSA-OAEP-256, RSA-OAEP            the key to an RSA key; the second only if the TEE asks for SHA-1
+ *   RSA-OAEP-256, RSA-OAEP            the key to an RSA key; SHA-1 only if the TEE asks for it
  *   GCM-wrap                          a JWE whose payload is the key, made in the token; gcm.c
  *   transport, transport-unwrap       the wrapping key passes through this process; transport.c
  *   worker                            the key itself does; worker.c

@@ -40,9 +40,9 @@ extern const struct kbs_rung kbs_rungs[KBS_RUNG_COUNT];
 bool kbs_rung_makes(const struct kbs_rung *rung, enum kbs_format format, enum kbs_tee_alg alg);
 
 /*
- * Releases `key` by the chosen rung and appends the finished answer. order->format is ignored for the
- * choice's. key_bytes: the length that the key must have, 0 if that is not known; KBS_INTERNAL if the
- * token wrapped another length.
+ * Releases `key` by the chosen rung and appends the finished answer. order->format is ignored for
+ * the choice's. key_bytes: the length that the key must have, 0 if that is not known; KBS_INTERNAL
+ * if the token wrapped another length.
  */
 KBS_MUST_CHECK int kbs_rung_release(struct kbs_token *t, const struct kbs_ladder_choice *choice,
                                     const struct kbs_recipient_order *order, CK_OBJECT_HANDLE key,

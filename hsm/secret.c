@@ -56,10 +56,8 @@ static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
     return 0;
 }
 
-/* AES-GCM in the token; `out` has room for ciphertext and tag, because some tokens ask for it. */
-static int secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek,
-                          const struct kbs_sealed *sealed, struct kbs_span aad,
-                          struct kbs_secret *out, struct kbs_error *err)
+int kbs_secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek, const struct kbs_sealed *sealed,
+                       struct kbs_span aad, struct kbs_secret *out, struct kbs_error *err)
 {
     /* By position: the member names differ between the p11-kit versions of Debian 12 and 13. */
     CK_GCM_PARAMS params = {kbs_p11_in(sealed->iv),
@@ -130,7 +128,7 @@ static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
     if (kbs_buf_check(&aad, "the protected header", err) == 0 &&
         kbs_secret_new(sealed->ciphertext.len + sizeof(sealed->tag), &plain, err) == 0 &&
         secret_cek(&scratch, ladder, sealed, kid, in_token, &cek, err) == 0) {
-        rc = in_token ? secret_decrypt(t, cek, sealed, kbs_buf_span(&aad), plain, err)
+        rc = in_token ? kbs_secret_decrypt(t, cek, sealed, kbs_buf_span(&aad), plain, err)
                       : secret_decrypt_here(t, cek, sealed, kbs_buf_span(&aad), plain, err);
     }
     kbs_buf_deinit(&aad);

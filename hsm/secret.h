@@ -8,6 +8,7 @@
 #include "hsm/answer.h"
 #include "hsm/card.h"
 #include "hsm/ladder.h"
+#include "seal/seal.h"
 #include "wire/message.h"
 
 /*
@@ -28,5 +29,14 @@ KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder 
 KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    struct kbs_cards *cards, const struct kbs_wire_open_secret *m,
                                    struct kbs_answer *ret, struct kbs_error *err);
+
+/*
+ * The content of a sealed secret by AES-GCM in the token, under a session key that can decrypt. `out` has
+ * the length of ciphertext and tag, because some tokens ask for it, and then that of the content.
+ * KBS_UNPROCESSABLE if the tag does not match.
+ */
+KBS_MUST_CHECK int kbs_secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek,
+                                      const struct kbs_sealed *sealed, struct kbs_span aad,
+                                      struct kbs_secret *out, struct kbs_error *err);
 
 #endif

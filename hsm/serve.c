@@ -1,23 +1,24 @@
 /*
- * One order at a time from the judge, as a closed list per duty (hsm/orders.c); anything else on either
- * channel means that the peer is compromised, and the worker ends. So does the worker whose token is
- * gone: it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
+ * One order at a time from the judge, as a closed list per duty (hsm/orders.c); anything else on
+ * either channel means that the peer is compromised, and the worker ends. So does the worker whose
+ * token is gone: it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the
+ * lane.
  *
  * An operation of weight leaves a deed in the ledger, sent before its RESULT (hsm/deed.c), and does
  * not begin while the last deed is not durable.
  *
  * What a failed PKCS#11 call means is hsm/ckr.c's to say. A handle that went stale (the key was
- * destroyed, or made anew, by another lane) empties what is remembered, and the order is done once more;
- * no order changes anything before it can no longer fail. An error that may be the device's or the
- * order's (GENERAL_ERROR) is settled by a self-test: if the token still works, the order failed and the
- * lane lives on. Otherwise one guest could have lanes restarted at will.
+ * destroyed, or made anew, by another lane) empties what is remembered, and the order is done once
+ * more; no order changes anything before it can no longer fail. An error that may be the device's
+ * or the order's (GENERAL_ERROR) is settled by a self-test: if the token still works, the order
+ * failed and the lane lives on. Otherwise one guest could have lanes restarted at will.
  *
  * An order whose deadline has passed is not begun: whoever asked has given up, and a token call
  * cannot be cancelled. A call that hangs is kbsd's and the judge's business; nothing inside this
  * process can stop it.
  *
- * A token that leaks what its destroyed session objects held (quirk) would eat the machine's memory in
- * days. The worker counts objects and ends between two orders, as if drained.
+ * A token that leaks what its destroyed session objects held (quirk) would eat the machine's memory
+ * in days. The worker counts objects and ends between two orders, as if drained.
  */
 #include "hsm/serve.h"
 
@@ -209,9 +210,8 @@ static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32
         kbs_service_point(t, KBS_PURPOSE_SIGN_HEAD, 1, &p->head, err) != 0) {
         return -1;
     }
-    return seal_version == 0
-               ? 0
-               : kbs_service_point(t, KBS_PURPOSE_SEAL, seal_version, &p->seal, err);
+    return seal_version == 0 ? 0
+                             : kbs_service_point(t, KBS_PURPOSE_SEAL, seal_version, &p->seal, err);
 }
 
 static void serve_points_deinit(struct serve_points *p)

@@ -1,12 +1,13 @@
 /*
- * Key ids of these keys are fixed, so every lane and every replica finds them without being told. What
- * each may do stands in one table, and a key that can do anything else is not used, whoever made it.
+ * Key ids of these keys are fixed, so every lane and every replica finds them without being told.
+ * What each may do stands in one table, and a key that can do anything else is not used, whoever
+ * made it.
  *
- * Versions: only the admin lane makes and destroys them, all lanes need them. A card or a sealed secret
- * names its version, so its use is one look-up by CKA_ID, remembered. Which one is the newest is needed
- * only to wrap, to seal and to describe, and is asked for by label each time: a C_FindObjects in
- * orders that make keys anyway, and no lane can be behind. Rejected: probing versions upwards (old ones
- * are destroyed, so there are gaps), remembering the newest.
+ * Versions: only the admin lane makes and destroys them, all lanes need them. A card or a sealed
+ * secret names its version, so its use is one look-up by CKA_ID, remembered. Which one is the
+ * newest is needed only to wrap, to seal and to describe, and is asked for by label each time: a
+ * C_FindObjects in orders that make keys anyway, and no lane can be behind. Rejected: probing
+ * versions upwards (old ones are destroyed, so there are gaps), remembering the newest.
  *
  * The newest version is never destroyed, so no version number is used twice.
  */
@@ -322,8 +323,8 @@ int kbs_service_destroy(struct kbs_token *t, enum kbs_purpose purpose, uint32_t 
         return -1;
     }
     /* The public half is of no use alone; a token may have lost it before. */
-    if (kind->type == CKK_EC && kbs_object_find(t, CKO_PUBLIC_KEY, kbs_span(cka_id, sizeof(cka_id)),
-                                                &object, err) == 0) {
+    if (kind->type == CKK_EC &&
+        kbs_object_find(t, CKO_PUBLIC_KEY, kbs_span(cka_id, sizeof(cka_id)), &object, err) == 0) {
         return kbs_object_destroy(t, object, err);
     }
     *err = KBS_ERROR_NONE;

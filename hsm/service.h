@@ -12,9 +12,9 @@
 void kbs_service_cka_id(enum kbs_purpose purpose, uint32_t version, uint8_t ret[KBS_CKA_ID_BYTES]);
 
 /*
- * The object of that class: the secret key, or one half of the EC pair. Remembered, so that a warm use
- * makes no C_FindObjects; a secret or private key is checked against its template when it is found.
- * KBS_MISSING if there is none.
+ * The object of that class: the secret key, or one half of the EC pair. Remembered, so that a warm
+ * use makes no C_FindObjects; a secret or private key is checked against its template when it is
+ * found. KBS_MISSING if there is none.
  */
 KBS_MUST_CHECK int kbs_service_find(struct kbs_token *t, CK_OBJECT_CLASS class,
                                     enum kbs_purpose purpose, uint32_t version,
@@ -31,16 +31,16 @@ KBS_MUST_CHECK int kbs_service_point(struct kbs_token *t, enum kbs_purpose purpo
 
 /*
  * GENERATE of a purpose other than release; the answer is the uncompressed point of an EC pair and
- * empty for a secret key. KBS_INPUT for a purpose or version that cannot be, KBS_CONFLICT if the key
- * exists or the version does not follow the newest one.
+ * empty for a secret key. KBS_INPUT for a purpose or version that cannot be, KBS_CONFLICT if the
+ * key exists or the version does not follow the newest one.
  */
 KBS_MUST_CHECK int kbs_service_generate(struct kbs_token *t, enum kbs_purpose purpose,
                                         uint32_t version, struct kbs_answer *ret,
                                         struct kbs_error *err);
 
 /*
- * DESTROY of one version of wrap-catalog or seal. KBS_INPUT for other purposes, KBS_CONFLICT for the
- * newest version, KBS_MISSING if it is gone already.
+ * DESTROY of one version of wrap-catalog or seal. KBS_INPUT for other purposes, KBS_CONFLICT for
+ * the newest version, KBS_MISSING if it is gone already.
  */
 KBS_MUST_CHECK int kbs_service_destroy(struct kbs_token *t, enum kbs_purpose purpose,
                                        uint32_t version, struct kbs_error *err);

@@ -1,15 +1,16 @@
 /*
- * A token without a KDF of JOSE's or COSE's kind can still hash a key without showing it: C_DigestKey.
+ * A token without a KDF of JOSE's or COSE's kind can still hash a key without showing it:
+ * C_DigestKey.
  *
  *   JOSE  SHA-256(00000001 || Z || OtherInfo) is the wrapping key.
- *   COSE  the extract step is HMAC(salt, Z) = SHA-256(salt^opad || SHA-256(salt^ipad || Z)); the inner
- *         digest is made over Z in the token, outer digest and expand step here.
+ *   COSE  the extract step is HMAC(salt, Z) = SHA-256(salt^opad || SHA-256(salt^ipad || Z)); the
+ *         inner digest is made over Z in the token, outer digest and expand step here.
  *
  * Then the wrapping key goes back in as a sensitive object, which wraps in the token. It is in our
  * memory, on the secure heap, for one operation. Two ways in: C_CreateObject, and where a policy
- * forbids importing keys in the clear (FIPS 140 level 3), RSA-OAEP to a session pair of the token's and
- * C_UnwrapKey. The pair is made once per worker, for RSA keys take long to make, and only where it is
- * needed; the token holds its private half, which can do nothing but unwrap.
+ * forbids importing keys in the clear (FIPS 140 level 3), RSA-OAEP to a session pair of the token's
+ * and C_UnwrapKey. The pair is made once per worker, for RSA keys take long to make, and only where
+ * it is needed; the token holds its private half, which can do nothing but unwrap.
  *
  * Rejected: reading Z out (what pkcs11-provider does), and ECDH in OpenSSL with the same import
  * (faster in SoftHSM, but then Z is here as well).

@@ -1,13 +1,16 @@
 /*
- * The transport rungs: the one-use wrapping key passes through this process, because the token has no
- * KDF that JOSE or COSE could use. The shared secret and the released key stay in the token.
+ * The transport rungs: the one-use wrapping key passes through this process, because the token has
+ * no KDF that JOSE or COSE could use. The shared secret and the released key stay in the token.
  */
 #ifndef KBS_HSM_TRANSPORT_H
 #define KBS_HSM_TRANSPORT_H
 
 #include "hsm/derive.h"
 
-/* ECDH in the token, Z digested there by C_DigestKey, the wrapping key brought in by C_CreateObject. */
+/*
+ * ECDH in the token, Z digested there by C_DigestKey, the wrapping key brought in by
+ * C_CreateObject.
+ */
 kbs_derive_fn kbs_derive_jose_transport;
 kbs_derive_fn kbs_derive_cose_transport;
 /* The same, brought in by C_UnwrapKey under the token's transport pair. */
@@ -22,8 +25,8 @@ KBS_MUST_CHECK int kbs_transport_pair_make(struct kbs_token *t, struct kbs_error
 void kbs_transport_pair_destroy(struct kbs_token *t);
 
 /*
- * Brings a one-use AES key of KBS_DERIVE_KEK_BYTES into the token, by the way that start found to work
- * (t->transport.needed): a session object, sensitive, not extractable, good for `usage` only.
+ * Brings a one-use AES key of KBS_DERIVE_KEK_BYTES into the token, by the way that start found to
+ * work (t->transport.needed): a session object, sensitive, not extractable, good for `usage` only.
  */
 KBS_MUST_CHECK int kbs_transport_import(struct kbs_scratch *s, const struct kbs_secret *value,
                                         unsigned int usage, CK_OBJECT_HANDLE *ret,

@@ -1,7 +1,7 @@
 /*
  * The worker rung: a flattened JWE whose payload is the released key, made here. For tokens without
- * GCM-wrap and guests that know nothing else, and only for keys whose floor is `worker`: their owner
- * has accepted that the key is in this process, on the secure heap, for one operation.
+ * GCM-wrap and guests that know nothing else, and only for keys whose floor is `worker`: their
+ * owner has accepted that the key is in this process, on the secure heap, for one operation.
  *
  * PKCS#11 shows a sensitive key to nobody, but it wraps it under a key whose value we know.
  */

@@ -3,6 +3,7 @@ kbs_target_defaults(memscan)
 set_target_properties(memscan PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 
 kbs_pytest(system_release PATH system/test_release.py LABELS system)
+kbs_pytest(system_life PATH system/test_life.py LABELS system TIMEOUT 600)
 kbs_pytest(system_secrets PATH system/test_secrets.py LABELS system)
 kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)
 kbs_pytest(system_proxy PATH system/test_proxy.py LABELS system)

@@ -16,7 +16,7 @@ foreach(token IN ITEMS softhsm nss)
         LABELS token
         TIMEOUT 300
         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-secret-${token} kbs-token)
+    add_dependencies(token-secret-${token} kbs-token token_more)
 endforeach()
 
 # A module that can more, or less, than the real one behind it; and the ladder, with and without it.
@@ -32,7 +32,7 @@ foreach(token IN ITEMS softhsm nss)
         LABELS token
         TIMEOUT 300
         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-ladder-${token} token_more)
+    add_dependencies(token-ladder-${token} token_more kbs-token)
 endforeach()
 
 # The orders of a key's life, in both storages.
@@ -46,6 +46,15 @@ foreach(token IN ITEMS softhsm nss)
         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
     add_dependencies(token-custody-${token} kbs-token)
 endforeach()
+
+# Public vectors, in software and through kbs-token's code on each token; prints a table of what was decided.
+kbs_test(token_vectors
+    SOURCES token/test_vectors.c token/vectors_software.c token/vectors_token.c token/harness.c
+    LINKS kbs_hsm kbs_cli kbs_jose_read kbs_cose_read
+    LABELS token
+    TIMEOUT 300
+    ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+target_compile_definitions(token_vectors PRIVATE KBS_VECTORS_DIR="${KBS_VECTORS_DIR}")
 
 # The same worker behind a module that fails and lies on demand.
 add_library(token_fault MODULE token/fault.c)

@@ -1,8 +1,9 @@
 /*
  * AES-256-GCM for JWE content (RFC 7518 section 5.3): a 96-bit iv, a 128-bit tag.
  *
- * Content may be longer than a secret can be (131072 bytes), so these work on the caller's memory. What
- * was decrypted before the tag was found wrong is cleansed: nothing unauthenticated is handed out.
+ * Content may be longer than a secret can be (131072 bytes), so these work on the caller's memory.
+ * What was decrypted before the tag was found wrong is cleansed: nothing unauthenticated is handed
+ * out.
  */
 #define OPENSSL_NO_DEPRECATED
 #include "agree/agree.h"

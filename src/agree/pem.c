@@ -1,7 +1,7 @@
 /*
- * Private keys on their way in and out. On the way out they go through the secure memory BIO. On the
- * way in PEM is decoded in OpenSSL's ordinary buffers, which it cleanses: only the command-line tools
- * and tests read keys from files, the service never does.
+ * Private keys on their way in and out. On the way out they go through the secure memory BIO. On
+ * the way in PEM is decoded in OpenSSL's ordinary buffers, which it cleanses: only the command-line
+ * tools and tests read keys from files, the service never does.
  */
 #define OPENSSL_NO_DEPRECATED
 #include "agree/pem.h"

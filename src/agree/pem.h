@@ -6,7 +6,9 @@
 
 #include "base/secret.h"
 
-/* KBS_INTERNAL while there is no secure heap: OpenSSL would silently use ordinary memory instead. */
+/*
+ * KBS_INTERNAL while there is no secure heap: OpenSSL would silently use ordinary memory instead.
+ */
 KBS_MUST_CHECK int kbs_agree_heap_check(struct kbs_error *err);
 
 /* Returns owned (EVP_PKEY_free()), of any type. KBS_INPUT if it is no unencrypted private key. */

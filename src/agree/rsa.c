@@ -1,10 +1,10 @@
 /*
  * RSA private keys, and RSA-OAEP as JOSE uses it: MGF1 with the same hash, no label.
  *
- * A public key comes as modulus and exponent and is checked by kbs_rsa_public_check() before OpenSSL
- * sees it. A private key from outside is bounded in size before it is checked: proving the primes of
- * an oversized key would take minutes. PKCS#1 v1.5 encryption is not here: its padding errors are an
- * oracle. OAEP's are one too if told apart, so opening has a single answer.
+ * A public key comes as modulus and exponent and is checked by kbs_rsa_public_check() before
+ * OpenSSL sees it. A private key from outside is bounded in size before it is checked: proving the
+ * primes of an oversized key would take minutes. PKCS#1 v1.5 encryption is not here: its padding
+ * errors are an oracle. OAEP's are one too if told apart, so opening has a single answer.
  *
  * Invariant: a struct kbs_agree_rsa holds a consistent pair that kbs_rsa_public_check() accepts.
  */

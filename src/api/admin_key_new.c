@@ -3,12 +3,12 @@
  *
  * The problem: a crash may come between token, store and ledger (mutation.c). Here the token acts
  * before the row is written, so a key without a row (an orphan: it can never be released, since
- * release starts at the catalog and its card) always has an intent that names its id and token, and an
- * outcome that says so, or none at all if we died there. A row without a key cannot come to be.
+ * release starts at the catalog and its card) always has an intent that names its id and token, and
+ * an outcome that says so, or none at all if we died there. A row without a key cannot come to be.
  *
- * The four differ in what is asked of the token and where the terms come from; the rest is one road:
- * parse, begin, look at what there is, intent, order, row, outcome. Every request is verified as
- * signed before anything in it is parsed (admin_auth.c).
+ * The four differ in what is asked of the token and where the terms come from; the rest is one
+ * road: parse, begin, look at what there is, intent, order, row, outcome. Every request is verified
+ * as signed before anything in it is parsed (admin_auth.c).
  */
 #include "api/context.h"
 
@@ -123,7 +123,8 @@ static int terms_get(const json_t *body, struct new_key *k, struct kbs_error *er
 
 /* ---- what there is ---- */
 
-/* Terms of the version that the next one follows: the latest, or the last one if all are destroyed. */
+/* Terms of the version that the next one follows: the latest, or the last one if all are destroyed.
+ */
 static int terms_of_latest(struct new_key *k, struct kbs_error *err)
 {
     struct kbs_store *store = k->m.api->store;

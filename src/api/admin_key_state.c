@@ -1,15 +1,16 @@
 /*
- * What happens to a key version after it came to be: policy and floor, disabled, enabled, destroyed.
+ * What happens to a key version after it came to be: policy and floor, disabled, enabled,
+ * destroyed.
  *
- * The problem: destroying a key cannot be undone, so it is announced first, and the row that says when
- * is the administrator's word: signed with his request beside it, so that the lane can carry it out
- * later without him (due.c), and nobody else's row can make it do that. The approach: every change
- * begins with the row as it was verified (row.c), changes it as a whole and signs it anew.
+ * The problem: destroying a key cannot be undone, so it is announced first, and the row that says
+ * when is the administrator's word: signed with his request beside it, so that the lane can carry
+ * it out later without him (due.c), and nobody else's row can make it do that. The approach: every
+ * change begins with the row as it was verified (row.c), changes it as a whole and signs it anew.
  *
- * Destruction asks the token first and writes the row afterwards. If we die in between, the row still
- * says when, and the next attempt finds that the token has no such key any more, which is as good.
- * What becomes of a wrapped key is told honestly: its blob leaves the row, but copies of the store
- * keep theirs, until the wrapping key that they stand under is destroyed.
+ * Destruction asks the token first and writes the row afterwards. If we die in between, the row
+ * still says when, and the next attempt finds that the token has no such key any more, which is as
+ * good. What becomes of a wrapped key is told honestly: its blob leaves the row, but copies of the
+ * store keep theirs, until the wrapping key that they stand under is destroyed.
  */
 #include "api/context.h"
 
@@ -157,6 +158,9 @@ int kbs_api_admin_key_policy(struct kbs_call *call, struct kbs_error *err)
         rc = json_object_size(c.body) != 0
                  ? change_begin(&c, path, version, err)
                  : kbs_fail(err, KBS_INPUT, "'policy' or 'floor' must be there");
+    }
+    if (rc == 0 && c.key.state == KBS_KEY_STATE_PENDING) { /* its row holds who said so */
+        rc = kbs_fail(err, KBS_CONFLICT, "the key will be destroyed: undo that first");
     }
     if (rc == 0) {
         floor = c.key.card.floor;

@@ -41,11 +41,11 @@ void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key)
     kbs_buf_printf(out, ",\"created\":%llu", (unsigned long long)c->created_s);
 }
 
-static void list_each(void *ctx, const struct kbs_key *key, struct kbs_span policy)
+static void list_each(void *ctx, const struct kbs_key *key, const struct kbs_store_texts *texts)
 {
     struct kbs_buf *out = ctx;
 
-    (void)policy;
+    (void)texts;
     if (out->failed) {
         return;
     }

@@ -124,11 +124,11 @@ int kbs_api_admin_seal_key(struct kbs_call *call, struct kbs_error *err)
     return 0;
 }
 
-static void list_each(void *ctx, const struct kbs_key *row, struct kbs_span policy)
+static void list_each(void *ctx, const struct kbs_key *row, const struct kbs_store_texts *texts)
 {
     struct kbs_buf *out = ctx;
 
-    (void)policy;
+    (void)texts;
     if (out->failed) {
         return;
     }
@@ -180,7 +180,7 @@ int kbs_api_admin_secret_show(struct kbs_call *call, struct kbs_error *err)
 
 /* ---- what there is ---- */
 
-static void live_each(void *ctx, const struct kbs_key *row, struct kbs_span policy)
+static void live_each(void *ctx, const struct kbs_key *row, const struct kbs_store_texts *texts)
 {
     struct live_list *list = ctx;
 
@@ -189,7 +189,7 @@ static void live_each(void *ctx, const struct kbs_key *row, struct kbs_span poli
         return;
     }
     list->v[list->count].key = *row;
-    kbs_buf_put_span(&list->v[list->count].policy, policy);
+    kbs_buf_put_span(&list->v[list->count].policy, texts->policy);
     list->count++;
 }
 

@@ -1,9 +1,9 @@
 /*
  * What the token is and can do: its import key, and the matrix of what its probe found.
  *
- * The matrix comes as lines of text (hsm/caps.h), made by the token worker for people; here it becomes
- * JSON, each column a string of its own. A line that does not have its columns is an error of the
- * worker, not something to be passed on.
+ * The matrix comes as lines of text (hsm/caps.h), made by the token worker for people; here it
+ * becomes JSON, each column a string of its own. A line that does not have its columns is an error
+ * of the worker, not something to be passed on.
  */
 #include "api/context.h"
 

@@ -5,8 +5,8 @@
  * be interrupted anywhere. The approach: batches. A batch is one mutation: every key of it is
  * unwrapped and wrapped again in the token, all rows are signed, and one transaction puts them in
  * place; until then nothing has changed. What is left for the next batch is seen from the rows'
- * cards, so there is no state to resume from. A key whose check value is not the one that its row was
- * signed with fails the whole batch and is named: something is wrong that a person should see.
+ * cards, so there is no state to resume from. A key whose check value is not the one that its row
+ * was signed with fails the whole batch and is named: something is wrong that a person should see.
  *
  * Each of a batch's orders has a record of its own (`order`), sent before the token is asked and
  * awaited after, as a release's.
@@ -176,13 +176,22 @@ int kbs_api_admin_wrapping_destroy(struct kbs_call *call, struct kbs_error *err)
 
 /* ---- rewrap ---- */
 
+/*
+ * A key of a batch. Its row keeps the request that it has: who may destroy a key, and when, was
+ * said there, and a rewrap changes nothing of it.
+ */
+struct wrapped {
+    struct kbs_key key;
+    struct kbs_buf policy;
+    struct kbs_buf request;
+};
+
 struct batch {
     struct kbs_mutation m;
     unsigned int limit;
     bool dry_run;
-    uint64_t older; /* keys under older versions, before */
-    struct kbs_key *keys;
-    struct kbs_buf *policies;
+    uint64_t older;          /* keys under older versions, before */
+    struct wrapped *wrapped; /* owned, and so are the rows */
     struct kbs_store_row *rows;
     size_t count;
     bool failed; /* memory ran out while it was gathered */
@@ -218,15 +227,19 @@ static int batch_parse(struct kbs_call *call, struct batch *b, struct kbs_error 
     return 0;
 }
 
-static void batch_each(void *ctx, const struct kbs_key *key, struct kbs_span policy)
+static void batch_each(void *ctx, const struct kbs_key *key, const struct kbs_store_texts *texts)
 {
     struct batch *b = ctx;
 
     if (b->count < b->limit) {
-        b->keys[b->count] = *key;
-        b->policies[b->count] = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
-        kbs_buf_put_span(&b->policies[b->count], policy);
-        b->failed = b->failed || b->policies[b->count].failed;
+        struct wrapped *w = &b->wrapped[b->count];
+
+        w->key = *key;
+        w->policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
+        w->request = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
+        kbs_buf_put_span(&w->policy, texts->policy);
+        kbs_buf_put_span(&w->request, texts->request);
+        b->failed = b->failed || w->policy.failed || w->request.failed;
         b->count++;
     }
 }
@@ -237,10 +250,9 @@ static int batch_gather(struct batch *b, struct kbs_error *err)
     struct kbs_store *store = b->m.api->store;
     struct counts c = {.version = b->m.wrap_version};
 
-    b->keys = calloc(b->limit, sizeof(*b->keys));
-    b->policies = calloc(b->limit, sizeof(*b->policies));
+    b->wrapped = calloc(b->limit, sizeof(*b->wrapped));
     b->rows = calloc(b->limit, sizeof(*b->rows));
-    if (b->keys == NULL || b->policies == NULL || b->rows == NULL) {
+    if (b->wrapped == NULL || b->rows == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
     if (kbs_store_key_wrap_count(store, count_each, &c, err) != 0 ||
@@ -254,10 +266,10 @@ static int batch_gather(struct batch *b, struct kbs_error *err)
 static void batch_deinit(struct batch *b)
 {
     for (size_t i = 0; i < b->count; i++) {
-        kbs_buf_deinit(&b->policies[i]);
+        kbs_buf_deinit(&b->wrapped[i].policy);
+        kbs_buf_deinit(&b->wrapped[i].request);
     }
-    free(b->keys);
-    free(b->policies);
+    free(b->wrapped);
     free(b->rows);
 }
 
@@ -316,9 +328,10 @@ static int rewrap_one(struct batch *b, size_t i, struct kbs_error *err)
 {
     struct kbs_wire_result result = {.category = KBS_OK};
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
-    struct kbs_key *key = &b->keys[i];
+    struct wrapped *w = &b->wrapped[i];
+    struct kbs_key *key = &w->key;
 
-    if (kbs_row_check(b->m.api, key, kbs_buf_span(&b->policies[i]), err) != 0) {
+    if (kbs_row_check(b->m.api, key, kbs_buf_span(&w->policy), err) != 0) {
         return -1;
     }
     kbs_random(order, sizeof(order));
@@ -329,7 +342,7 @@ static int rewrap_one(struct batch *b, size_t i, struct kbs_error *err)
                         (unsigned int)key->version, cause.detail);
     }
     b->rows[i] = (struct kbs_store_row){
-        .key = key, .policy = kbs_buf_span(&b->policies[i]), .request = b->m.request};
+        .key = key, .policy = kbs_buf_span(&w->policy), .request = kbs_buf_span(&w->request)};
     return rewrap_take(key, result.body, b->m.wrap_version, err);
 }
 

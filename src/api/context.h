@@ -271,8 +271,9 @@ struct kbs_mutation {
 };
 
 /*
- * The store is the ledger's, a mutation that a crash left open is closed, epoch and order are chosen. Whatever
- * the mutation depends on is read after this. KBS_UNSUPPORTED without a sign-row key, KBS_BUSY.
+ * The store is the ledger's, a mutation that a crash left open is closed, epoch and order are
+ * chosen. Whatever the mutation depends on is read after this. KBS_UNSUPPORTED without a sign-row
+ * key, KBS_BUSY.
  */
 KBS_MUST_CHECK int kbs_mutation_begin(struct kbs_mutation *m, struct kbs_error *err);
 /* What every record of it begins with. The caller adds to it. */
@@ -299,8 +300,8 @@ int kbs_mutation_refused(struct kbs_mutation *m, struct kbs_error *err);
 /* ---- made.c ---- */
 
 /*
- * Takes KBS_MADE into a row whose `card` says what was ordered (alg none, bytes 0: whatever it is): check value,
- * card, blob. KBS_INTERNAL if the token made something else.
+ * Takes KBS_MADE into a row whose `card` says what was ordered (alg none, bytes 0: whatever it is):
+ * check value, card, blob. KBS_INTERNAL if the token made something else.
  */
 KBS_MUST_CHECK int kbs_made_take(struct kbs_span body, struct kbs_key *key, struct kbs_error *err);
 /* The same for a card alone. */
@@ -322,8 +323,8 @@ KBS_MUST_CHECK int kbs_key_terms_policy(const json_t *body, struct kbs_buf *poli
 /* ---- admin_key_state.c ---- */
 
 /*
- * Destroys a key whose row was read and verified after kbs_mutation_begin(): from intent to outcome.
- * key->state and blob are changed; `gone` is what the answer says.
+ * Destroys a key whose row was read and verified after kbs_mutation_begin(): from intent to
+ * outcome. key->state and blob are changed; `gone` is what the answer says.
  */
 KBS_MUST_CHECK int kbs_key_destroy(struct kbs_mutation *m, struct kbs_key *key,
                                    struct kbs_span policy, struct kbs_error *err);
@@ -354,8 +355,9 @@ struct kbs_release_want {
     struct kbs_span salt;
 };
 /*
- * Releases a key or secret: store and row verified, policy asked, order recorded, token asked; the answer is the call's.
- * KBS_MISSING if there is no such key, or it is destroyed; KBS_DENIED with the reason.
+ * Releases a key or secret: store and row verified, policy asked, order recorded, token asked; the
+ * answer is the call's. KBS_MISSING if there is no such key, or it is destroyed; KBS_DENIED with
+ * the reason.
  */
 KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
                                    struct kbs_error *err);

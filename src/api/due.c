@@ -2,13 +2,13 @@
  * Keys that were to be destroyed by now.
  *
  * The problem: an administrator said a week ago that a key shall go today, and may not be here. The
- * approach: the admin lane's judge looks at its start, after every change, and wakes up when the time
- * has come. Its authority is that request, which stands in the row and is what the row was signed
- * with: a row that was not signed as it is destroys nothing. Each destruction is a mutation of its own,
- * with intent, epoch and outcome.
+ * approach: the admin lane's judge looks at its start, after every change, and wakes up when the
+ * time has come. Its authority is that request, which stands in the row and is what the row was
+ * signed with: a row that was not signed as it is destroys nothing. Each destruction is a mutation
+ * of its own, with intent, epoch and outcome.
  *
- * A failure is logged and tried again after KBS_LIMIT_DESTROY_RETRY_MS: the store may be stale, or the
- * token read-only, and requests must not starve for it.
+ * A failure is logged and tried again after KBS_LIMIT_DESTROY_RETRY_MS: the store may be stale, or
+ * the token read-only, and requests must not starve for it.
  */
 #include "api/context.h"
 

@@ -1,10 +1,10 @@
 /*
  * What the token says that it made.
  *
- * The problem: the judge of the admin lane writes down what a key is, and from then on every release
- * believes the row. The approach: KBS_MADE is taken apart strictly, and the card in it must say what
- * was ordered, field by field; a token that made something else made an orphan. The card's MAC is
- * kbs-token's own affair.
+ * The problem: the judge of the admin lane writes down what a key is, and from then on every
+ * release believes the row. The approach: KBS_MADE is taken apart strictly, and the card in it must
+ * say what was ordered, field by field; a token that made something else made an orphan. The card's
+ * MAC is kbs-token's own affair.
  */
 #include "api/context.h"
 

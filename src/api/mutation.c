@@ -1,12 +1,12 @@
 /*
  * Mutations: what every change of the catalog has in common.
  *
- * The problem: a mutation touches ledger, token and store, and a crash may come between any two; and
- * it may change one row or a hundred. The approach, whatever the mutation: the intent is durable
- * before the token is asked, the rows are written after the token has done its part, all of them and
- * the epoch in one transaction, and the outcome is recorded last. A mutation that comes to nothing
- * raises the epoch without rows, so that its outcome can be told. What a crash leaves open is closed
- * by epoch.c.
+ * The problem: a mutation touches ledger, token and store, and a crash may come between any two;
+ * and it may change one row or a hundred. The approach, whatever the mutation: the intent is
+ * durable before the token is asked, the rows are written after the token has done its part, all of
+ * them and the epoch in one transaction, and the outcome is recorded last. A mutation that comes to
+ * nothing raises the epoch without rows, so that its outcome can be told. What a crash leaves open
+ * is closed by epoch.c.
  *
  * Rows are signed by the token one by one, each with the epoch of the mutation, and the epoch's own
  * row over the chain of all of them. Before that the rows that are there must be those that the

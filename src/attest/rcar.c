@@ -155,8 +155,8 @@ static int tee_rsa_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_ke
 }
 
 /*
- * What a typed parse would refuse is KBS_INPUT; a key of a kind, curve, size or alg we do not wrap to
- * is KBS_UNPROCESSABLE, as is a point off its curve.
+ * What a typed parse would refuse is KBS_INPUT; a key of a kind, curve, size or alg we do not wrap
+ * to is KBS_UNPROCESSABLE, as is a point off its curve.
  */
 static int tee_key_get(const json_t *jwk, struct kbs_tee_key *ret, struct kbs_error *err)
 {

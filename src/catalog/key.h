@@ -1,7 +1,7 @@
 /*
- * The catalog's row: what is known of a version of a key or secret. What its card says (wire/card.h)
- * is said there and nowhere else: purpose, class, alg, floor, provenance, length, wrapping key. Never
- * key material in the clear.
+ * The catalog's row: what is known of a version of a key or secret. What its card says
+ * (wire/card.h) is said there and nowhere else: purpose, class, alg, floor, provenance, length,
+ * wrapping key. Never key material in the clear.
  */
 #ifndef KBS_CATALOG_KEY_H
 #define KBS_CATALOG_KEY_H
@@ -21,8 +21,8 @@ struct kbs_key {
     uint8_t kcv[KBS_KCV_BYTES];
     int64_t destroy_at_s; /* Unix time; 0 for never */
     /*
-     * A row from before there were cards has none: `card` then holds what the row itself said, and the
-     * key is never released.
+     * A row from before there were cards has none: `card` then holds what the row itself said, and
+     * the key is never released.
      */
     bool has_card;
     struct kbs_card card;
@@ -38,8 +38,8 @@ struct kbs_key {
 size_t kbs_key_kid(const struct kbs_key *key, char out[KBS_LIMIT_KID_BYTES + 1]);
 
 /*
- * Gives a row its card. KBS_INPUT if it is malformed or not the card of this key: another id, version
- * or kid. Says nothing about its MAC, which only kbs-token can check.
+ * Gives a row its card. KBS_INPUT if it is malformed or not the card of this key: another id,
+ * version or kid. Says nothing about its MAC, which only kbs-token can check.
  */
 KBS_MUST_CHECK int kbs_key_take_card(struct kbs_key *key, struct kbs_span card,
                                      struct kbs_error *err);

@@ -12,8 +12,8 @@
 #define KBS_ROW_MAX_BYTES (KBS_LIMIT_POLICY_BYTES + 1024u)
 
 /*
- * A version of a key or secret (its storage says which) with its policy's text, empty for none. Layout 2; a
- * row without card stays in the layout that it was signed in, 1.
+ * A version of a key or secret (its storage says which) with its policy's text, empty for none.
+ * Layout 2; a row without card stays in the layout that it was signed in, 1.
  */
 void kbs_row_key_put(struct kbs_buf *out, const struct kbs_key *key, struct kbs_span policy);
 /* The store's epoch, with the manifest of all rows at that epoch. */
@@ -24,8 +24,8 @@ void kbs_row_epoch_put(struct kbs_buf *out, uint64_t epoch,
 void kbs_row_digest(struct kbs_span content, uint8_t ret[KBS_SHA256_BYTES]);
 
 /*
- * The manifest is a chain over the rows' digests: the keys' in the order (epoch, path, version), then
- * the secrets' likewise. It begins as zeros.
+ * The manifest is a chain over the rows' digests: the keys' in the order (epoch, path, version),
+ * then the secrets' likewise. It begins as zeros.
  */
 void kbs_row_manifest_add(uint8_t manifest[KBS_SHA256_BYTES],
                           const uint8_t row_digest[KBS_SHA256_BYTES]);

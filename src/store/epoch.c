@@ -3,13 +3,13 @@
  *
  * The problem: a store that was put back to an earlier day has nothing wrong in any of its rows.
  * The approach: every mutation raises a number that the ledger also knows (DESIGN 6), in the same
- * transaction as its rows, and the row of that number is signed together with a chain over all rows.
- * So an older file has an older number, and a newer number cannot be put into it.
+ * transaction as its rows, and the row of that number is signed together with a chain over all
+ * rows. So an older file has an older number, and a newer number cannot be put into it.
  *
  * A mutation may change many rows, and a changed row moves to the end of the chain, where its epoch
- * belongs: so the chain after a mutation is computed in one walk over the rows there are, which also
- * gives the chain as it is. A mutation that begins on rows which are not those of its epoch is found
- * out by its caller before anything is signed (src/api/epoch.c).
+ * belongs: so the chain after a mutation is computed in one walk over the rows there are, which
+ * also gives the chain as it is. A mutation that begins on rows which are not those of its epoch is
+ * found out by its caller before anything is signed (src/api/epoch.c).
  *
  * Versions of keys are immutable but for their state, policy, card and blob.
  */
@@ -114,8 +114,8 @@ static int epoch_set(struct kbs_store *s, const struct kbs_store_mutation *m, st
 
 /*
  * The transaction is durable whatever becomes of this: frames in the WAL that still hold what was
- * erased go into the file, where secure_delete has overwritten it, and the WAL is cut off. A reader in
- * another process can keep a frame alive for a moment; the next one that erases finds it gone.
+ * erased go into the file, where secure_delete has overwritten it, and the WAL is cut off. A reader
+ * in another process can keep a frame alive for a moment; the next one that erases finds it gone.
  */
 static void wal_truncate(struct kbs_store *s)
 {

@@ -4,8 +4,8 @@
  * The problem: what a row says decides what leaves the token, so a row that is not one we wrote
  * must not be half understood. The approach: every member is checked on the way out against the
  * terms' ranges and against the row's card, and a row that fails is an internal error, not a guess.
- * Whether the row is the administrators' is its reader's question (catalog/row.h). Rows are made and
- * changed in epoch.c.
+ * Whether the row is the administrators' is its reader's question (catalog/row.h). Rows are made
+ * and changed in epoch.c.
  */
 #include "store/sql.h"
 
@@ -173,7 +173,10 @@ int kbs_sql_key_each(struct kbs_store *s, enum kbs_sql q, kbs_store_key_each *ea
             rc = kbs_fail(err, KBS_INTERNAL, "store: malformed key row");
             break;
         }
-        each(ctx, &key, kbs_sql_column_bytes(s, q, KBS_SQL_KEY_POLICY));
+        const struct kbs_store_texts texts = {
+            .policy = kbs_sql_column_bytes(s, q, KBS_SQL_KEY_POLICY),
+            .request = kbs_sql_column_bytes(s, q, KBS_SQL_KEY_REQUEST)};
+        each(ctx, &key, &texts);
     }
     kbs_sql_reset(s, q);
     return rc;

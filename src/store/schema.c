@@ -83,8 +83,8 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     "INSERT INTO epoch (one, epoch, manifest, signature) VALUES (1, 0, zeroblob(32), x'');",
 
     /*
-     * Key cards. What a card says (offsets: wire/card.h) has no column of its own; the five columns at
-     * the end are those of rows without a card, which were signed over them. Such a row is never
+     * Key cards. What a card says (offsets: wire/card.h) has no column of its own; the five columns
+     * at the end are those of rows without a card, which were signed over them. Such a row is never
      * released and so is shown as disabled. Blobs come last: what walks over all rows does not read
      * them. TEE keys may be RSA; sessions that are open begin again.
      */

@@ -22,8 +22,8 @@
  * another's 30 µs write would stall for up to 0.7 s. Ours sleeps 100 µs each time, up to
  * KBS_LIMIT_STORE_BUSY_MS in one call, after which the request is answered with 503.
  *
- * The durable connection overwrites what it deletes (secure_delete): a wrapped key that was destroyed
- * does not stay in a free page. kbs_store_commit() then also empties the WAL.
+ * The durable connection overwrites what it deletes (secure_delete): a wrapped key that was
+ * destroyed does not stay in a free page. kbs_store_commit() then also empties the WAL.
  *
  * Invariants: statements are prepared once and reset after each use; write transactions begin
  * IMMEDIATE; the two connections are never inside a transaction at the same time (one process would

@@ -97,18 +97,18 @@ struct kbs_store_mutation {
 void kbs_store_rows_sort(struct kbs_store_row *rows, size_t count);
 
 /*
- * The chain over all rows (catalog/row.h): as they are now, and as they will be after `m`, whose rows
- * have an epoch above all others; both from one state of the store. m may be NULL, and then so may
- * ret_after.
+ * The chain over all rows (catalog/row.h): as they are now, and as they will be after `m`, whose
+ * rows have an epoch above all others; both from one state of the store. m may be NULL, and then so
+ * may ret_after.
  */
 KBS_MUST_CHECK int kbs_store_manifest(struct kbs_store *s, const struct kbs_store_mutation *m,
                                       uint8_t ret_now[KBS_SHA256_BYTES],
                                       uint8_t ret_after[KBS_SHA256_BYTES], struct kbs_error *err);
 
 /*
- * Rows and epoch in one durable transaction. KBS_CONFLICT if a fresh row's path and version, or id and
- * version, exist, if a row to be changed does not, or if the store is not at from_epoch. Only state,
- * policy, card, blob and what signs them can be changed.
+ * Rows and epoch in one durable transaction. KBS_CONFLICT if a fresh row's path and version, or id
+ * and version, exist, if a row to be changed does not, or if the store is not at from_epoch. Only
+ * state, policy, card, blob and what signs them can be changed.
  */
 KBS_MUST_CHECK int kbs_store_commit(struct kbs_store *s, const struct kbs_store_mutation *m,
                                     struct kbs_error *err);
@@ -130,12 +130,19 @@ KBS_MUST_CHECK int kbs_store_key_due(struct kbs_store *s, int64_t now_s, struct 
 KBS_MUST_CHECK int kbs_store_key_next_due(struct kbs_store *s, int64_t *ret_s,
                                           struct kbs_error *err);
 
-/* key and policy are borrowed until the call returns. */
-typedef void kbs_store_key_each(void *ctx, const struct kbs_key *key, struct kbs_span policy);
+/* The texts of a row that are not in struct kbs_key. */
+struct kbs_store_texts {
+    struct kbs_span policy;
+    struct kbs_span request;
+};
+/* Both are borrowed until the call returns. */
+typedef void kbs_store_key_each(void *ctx, const struct kbs_key *key,
+                                const struct kbs_store_texts *texts);
 /* Calls `each` for every key version, by path and version, at most KBS_LIMIT_KEY_LIST_ITEMS. */
 KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
                                       struct kbs_error *err);
-/* At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first. */
+/* At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first.
+ */
 KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
                                          kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);

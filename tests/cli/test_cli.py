@@ -241,7 +241,7 @@ def test_import_of_a_next_version(admin):
     key = os.urandom(16)
     mac = CMAC(AES(key))
     mac.update(b"kbs-kcv")
-    admin.answers["/kbs/v0/admin/keys/a/b/c"] = (200, JSON, {**KEY, "version": 7, "policy": None})
+    admin.answers["/kbs/v0/admin/keys/a/b/c"] = (200, JSON, {**KEY, "version": 6, "newest": 7, "policy": None})
     admin.answers["/kbs/v0/admin/keys/a/b/c/import"] = (
         200, JSON, {**KEY, "kcv": mac.finalize()[:4].hex(), "kcv_mac": "AES-CMAC"})
     done = admin.run("key", "import", "a/b/c", "--rotate", "--class", "wrapped", "--key-file", "-", stdin=None,

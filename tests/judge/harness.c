@@ -176,6 +176,8 @@ static void token_describe(struct judge *j, uint64_t id)
     }
     key_point(j->import, import);
     d.import_public = kbs_span(import, sizeof(import));
+    d.seal_public = d.import_public; /* nothing is opened here */
+    d.seal_version = 1;
     key_point(j->row, row);
     d.row_public = kbs_span(row, sizeof(row));
     key_point(j->head, head);
@@ -335,6 +337,40 @@ static void order_rewrap(struct judge *j, uint8_t *out, size_t size, struct kbs_
     kbs_buf_deinit(&made);
 }
 
+/* What a secret's card says. */
+static void secret_card(struct kbs_key *key, uint32_t bytes)
+{
+    key->kcv_mac = KBS_KCV_NONE;
+    memset(key->kcv, 0, sizeof(key->kcv));
+    key->blob_len = 0;
+    key->card.purpose = KBS_PURPOSE_SEAL;
+    key->card.storage = KBS_STORAGE_SEALED;
+    key->card.alg = KBS_KEY_ALG_SECRET;
+    key->card.floor = KBS_LOCALITY_WORKER;
+    key->card.provenance = KBS_PROVENANCE_IMPORTED;
+    key->card.bytes = bytes;
+    key->card.wrap_version = 1;
+}
+
+static void order_seal(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    const struct kbs_wire_seal *m = &j->seal;
+    struct kbs_key key = ordered_key(j, m->kid, m->key_id, 0, KBS_LOCALITY_WORKER, m->policy,
+                                     m->created, KBS_PROVENANCE_IMPORTED);
+    struct kbs_buf body = KBS_BUF(size);
+
+    secret_card(&key, (uint32_t)(m->plaintext.len + m->ciphertext.len));
+    judge_recard(&key);
+    kbs_sha256(KBS_SPAN_LIT(JUDGE_SEALED), key.card.blob);
+    key.card.blob[0] ^= j->token_mood == TOKEN_DISOBEYS ? 1 : 0;
+    card_put(&key);
+    kbs_buf_put_span(&body, kbs_key_card(&key));
+    kbs_buf_put_str(&body, JUDGE_SEALED);
+    memcpy(out, body.p, body.len);
+    r->body = kbs_span(out, body.len);
+    kbs_buf_deinit(&body);
+}
+
 /* The orders that have an id, and what each is decoded into. */
 static void *order_slot(struct judge *j, enum kbs_wire_type type)
 {
@@ -353,6 +389,10 @@ static void *order_slot(struct judge *j, enum kbs_wire_type type)
         return &j->rewrap;
     case KBS_WIRE_DESTROY:
         return &j->destroy;
+    case KBS_WIRE_SEAL:
+        return &j->seal;
+    case KBS_WIRE_OPEN_SECRET:
+        return &j->open_secret;
     default:
         return NULL;
     }
@@ -375,6 +415,13 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
             j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
         r->format = j->release.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+    } else if (type == KBS_WIRE_OPEN_SECRET) {
+        r->rung = KBS_SPAN_LIT("worker");
+        r->locality = KBS_LOCALITY_WORKER;
+        r->format = j->token_mood == TOKEN_DISOBEYS ? KBS_FORMAT_JOSE : KBS_FORMAT_JWE;
+        r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+    } else if (type == KBS_WIRE_SEAL) {
+        order_seal(j, out, size, r);
     } else if (type == KBS_WIRE_GENERATE) {
         order_generate(j, out, size, r);
     } else if (type == KBS_WIRE_IMPORT) {
@@ -538,6 +585,11 @@ static void ledger_serve(struct judge *j)
         return;
     }
     assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_APPEND, &append, &err), 0);
+    if (j->ledger_mood == LEDGER_DIES && --j->dies_at == 0) {
+        kbs_io_close(&j->ledger);
+        kbs_channel_msg_deinit(&m);
+        return;
+    }
     if (j->ledger_mood != LEDGER_FULL) {
         ledger_write(j, &append);
         j->records++;
@@ -657,6 +709,7 @@ static void send_config(struct judge *j)
     struct kbs_buf keys_buf = KBS_BUF(4096);
     struct kbs_wire_list_builder keys = {.buf = &keys_buf};
     struct kbs_wire_config_judge config = {.duty = (uint8_t)j->duty,
+                                           .production = j->production ? 1 : 0,
                                            .allow_sample = j->allow_sample ? 1 : 0,
                                            .store_path = kbs_span_str(j->store_path),
                                            .issuer = KBS_SPAN_LIT(JUDGE_ISSUER),
@@ -729,7 +782,7 @@ int judge_wait(struct judge *j)
     return WEXITSTATUS(status);
 }
 
-static int setup(void **state, enum kbs_duty duty, bool allow_sample)
+static int setup(void **state, enum kbs_duty duty, bool allow_sample, bool production)
 {
     struct judge *j = calloc(1, sizeof(*j));
     struct kbs_error err = KBS_ERROR_NONE;
@@ -738,6 +791,7 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample)
     j->control = j->front = j->token = j->ledger = -1;
     j->duty = duty;
     j->allow_sample = allow_sample;
+    j->production = production;
     j->order_msg = KBS_CHANNEL_MSG;
     j->other_msg = KBS_CHANNEL_MSG;
     j->sign = key_new("P-256");
@@ -758,17 +812,17 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample)
 
 int judge_setup_release(void **state)
 {
-    return setup(state, KBS_DUTY_RELEASE, true);
+    return setup(state, KBS_DUTY_RELEASE, true, false);
 }
 
 int judge_setup_no_sample(void **state)
 {
-    return setup(state, KBS_DUTY_RELEASE, false);
+    return setup(state, KBS_DUTY_RELEASE, false, false);
 }
 
 int judge_setup_admin(void **state)
 {
-    return setup(state, KBS_DUTY_ADMIN, false);
+    return setup(state, KBS_DUTY_ADMIN, false, false);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -777,6 +831,11 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     (void)type;
     (void)ftw;
     return remove(path);
+}
+
+int judge_setup_production(void **state)
+{
+    return setup(state, KBS_DUTY_ADMIN, false, true);
 }
 
 int judge_teardown(void **state)
@@ -902,7 +961,10 @@ void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy)
 {
     struct kbs_store *store = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_store_row row = {.key = key, .policy = kbs_span_str(policy), .fresh = true};
+    struct kbs_store_row row = {.key = key,
+                                .policy = kbs_span_str(policy),
+                                .sealed = KBS_SPAN_LIT(JUDGE_SEALED), /* of secrets only */
+                                .fresh = true};
     struct kbs_store_mutation m = {.rows = &row, .row_count = 1};
     struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
     uint8_t now[KBS_SHA256_BYTES];
@@ -924,6 +986,14 @@ void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy)
     assert_int_equal(kbs_store_commit(store, &m, &err), 0);
     j->epoch = m.epoch.epoch;
     assert_null(kbs_store_close(store));
+}
+
+void judge_add_secret(struct judge *j, const char *path, uint32_t version, const char *policy)
+{
+    struct kbs_key key = judge_new_key(path, version, 0);
+
+    secret_card(&key, 5);
+    judge_put_key(j, &key, policy);
 }
 
 void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy)

@@ -25,6 +25,7 @@
 #define JUDGE_ISSUER "kbs-test"
 #define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
 #define JUDGE_KCV "\x0a\x0b\x0c\x0d"
+#define JUDGE_SEALED "what the token keeps of a secret"
 
 enum token_mood {
     TOKEN_OBEYS,
@@ -40,7 +41,8 @@ enum ledger_mood {
     LEDGER_SILENT,   /* takes records and says nothing */
     LEDGER_HANGS_UP, /* closes instead of acknowledging */
     LEDGER_BREAKS,   /* acknowledges, then is gone at the second record */
-    LEDGER_FULL      /* acknowledges nothing as durable */
+    LEDGER_DIES, /* is gone before it has written the record with number `dies_at` from then on */
+    LEDGER_FULL  /* acknowledges nothing as durable */
 };
 
 struct judge {
@@ -54,6 +56,7 @@ struct judge {
     int ledger;
     enum kbs_duty duty;
     bool allow_sample;
+    bool production;
     EVP_PKEY *sign; /* the token's keys */
     EVP_PKEY *import;
     EVP_PKEY *row;
@@ -67,6 +70,7 @@ struct judge {
     enum kbs_category refuse_category;
     const char *refuse_detail;
     enum ledger_mood ledger_mood;
+    unsigned int dies_at; /* counted down */
     /* what the peers saw */
     struct kbs_channel_msg order_msg; /* the last order, which the structs below borrow */
     struct kbs_channel_msg other_msg; /* any other message of the judge to its token */
@@ -77,6 +81,8 @@ struct judge {
     struct kbs_wire_recard recard;
     struct kbs_wire_rewrap_catalog rewrap;
     struct kbs_wire_destroy destroy;
+    struct kbs_wire_seal seal;
+    struct kbs_wire_open_secret open_secret;
     const char *other_key; /* path */
     uint32_t wrap_version; /* of the token's newest wrapping key */
     unsigned int orders;   /* with an order id: RELEASE, GENERATE, IMPORT, ... */
@@ -114,6 +120,7 @@ struct reply {
 int judge_setup_release(void **state);
 int judge_setup_admin(void **state);
 int judge_setup_no_sample(void **state);
+int judge_setup_production(void **state); /* of the admin lane */
 int judge_teardown(void **state);
 
 /* Starts (again) the judge of a fixture, up to READY. */
@@ -141,6 +148,8 @@ struct kbs_key judge_new_key(const char *path, uint32_t version, uint32_t wrap_v
 void judge_recard(struct kbs_key *key);
 /* Puts a row into the catalog, signed and counted. policy: NULL for none. */
 void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy);
+/* Puts a secret into the store likewise; its sealed form is JUDGE_SEALED. */
+void judge_add_secret(struct judge *j, const char *path, uint32_t version, const char *policy);
 /* Both, for a resident key that is enabled. */
 void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy);
 

@@ -563,6 +563,8 @@ static void test_states(void **state)
     expect_signed(j, ask_destroy(NULL), 200, "\"state\":\"pending-destruction\"");
     ledger_expect(j, "from=enabled state=pending-destruction destroy_at=");
     expect_state(j, enable, "enable", 409, "pending-destruction");
+    expect_signed(j, ask_key(KBS_ROUTE_ADMIN_KEY_POLICY, KEY "/policy", "{\"floor\":\"token\"}"),
+                  409, "undo that first");
     expect_state(j, undo, "undo", 200, "\"state\":\"disabled\"");
     assert_int_equal(j->orders, orders); /* the token has no part in it */
 
@@ -595,6 +597,48 @@ static void test_destroy_refused(void **state)
     expect_signed(j, ask_list(), 200, "\"state\":\"enabled\"");
     j->refuse_category = KBS_MISSING; /* as after a crash between token and store */
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
+}
+
+/* ---- the wrapping key ---- */
+
+#define WRAPPING "/kbs/v0/admin/wrapping-key"
+
+static void expect_wrapping(struct judge *j, const char *text)
+{
+    expect_signed(
+        j,
+        (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_SHOW, .method = "GET", .target = WRAPPING},
+        200, text);
+}
+
+static void wrapping_rotate(struct judge *j)
+{
+    expect_signed(
+        j, (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_ROTATE, .target = WRAPPING "/rotate"},
+        200, NULL);
+}
+
+static void expect_rewrap(struct judge *j, const char *body, unsigned int status, const char *text)
+{
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_REWRAP,
+                               .target = WRAPPING "/rewrap",
+                               .content_type = "application/json",
+                               .body = body},
+                  status, text);
+}
+
+static void expect_wrapping_destroy(struct judge *j, const char *version, unsigned int status,
+                                    const char *text)
+{
+    char target[128];
+    struct ask ask = {.route = KBS_ROUTE_ADMIN_WRAPPING_DESTROY,
+                      .method = "DELETE",
+                      .target = target,
+                      .query = {"version", version}};
+
+    (void)snprintf(target, sizeof(target), WRAPPING "?version=%s", version);
+    expect_signed(j, ask, status, text);
 }
 
 /* Serves the judge until the ledger has that text. */
@@ -640,6 +684,26 @@ static void test_destroyed_at_start(void **state)
     expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
 }
 
+/* What was said with a DELETE holds when the key has moved to another wrapping key since. */
+static void test_due_after_rewrap(void **state)
+{
+    struct judge *j = *state;
+    char request[80];
+    const char *at = NULL;
+
+    wrapping_rotate(j);
+    create_wrapped(j, "repo/type/tag");
+    wrapping_rotate(j);
+    expect_signed(j, ask_destroy("{\"after_s\":2}"), 200, NULL);
+    at = strstr(j->ledger_text, "destroy_at=");
+    assert_non_null(at);
+    (void)snprintf(request, sizeof(request), "%.72s", strstr(at, "request="));
+    expect_rewrap(j, "{}", 200, "\"rewrapped\":1");
+    ledger_forget(j);
+    ledger_await(j, "outcome=done gone=with wrapping key 2");
+    ledger_expect(j, request);
+}
+
 /* A row that says so, and that no administrator signed. */
 static void test_not_destroyed(void **state)
 {
@@ -653,48 +717,6 @@ static void test_not_destroyed(void **state)
     judge_serve(j, 300);
     assert_int_equal(j->orders, orders);
     ledger_expect_not(j, "key-destroy");
-}
-
-/* ---- the wrapping key ---- */
-
-#define WRAPPING "/kbs/v0/admin/wrapping-key"
-
-static void expect_wrapping(struct judge *j, const char *text)
-{
-    expect_signed(
-        j,
-        (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_SHOW, .method = "GET", .target = WRAPPING},
-        200, text);
-}
-
-static void wrapping_rotate(struct judge *j)
-{
-    expect_signed(
-        j, (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_ROTATE, .target = WRAPPING "/rotate"},
-        200, NULL);
-}
-
-static void expect_rewrap(struct judge *j, const char *body, unsigned int status, const char *text)
-{
-    expect_signed(j,
-                  (struct ask){.route = KBS_ROUTE_ADMIN_WRAPPING_REWRAP,
-                               .target = WRAPPING "/rewrap",
-                               .content_type = "application/json",
-                               .body = body},
-                  status, text);
-}
-
-static void expect_wrapping_destroy(struct judge *j, const char *version, unsigned int status,
-                                    const char *text)
-{
-    char target[128];
-    struct ask ask = {.route = KBS_ROUTE_ADMIN_WRAPPING_DESTROY,
-                      .method = "DELETE",
-                      .target = target,
-                      .query = {"version", version}};
-
-    (void)snprintf(target, sizeof(target), WRAPPING "?version=%s", version);
-    expect_signed(j, ask, status, text);
 }
 
 static void test_rewrap(void **state)
@@ -794,6 +816,68 @@ static void test_rewrap_token_lost(void **state)
     expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
 }
 
+/* ---- crashes: the ledger ends where the judge would have died ---- */
+
+/* The ledger is gone at that record from now on; then a new judge starts. */
+static void crash_at(struct judge *j, struct ask ask, unsigned int record)
+{
+    j->ledger_mood = LEDGER_DIES;
+    j->dies_at = record;
+    expect_signed(j, ask, 503, NULL);
+    assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
+    j->ledger_mood = LEDGER_WRITES;
+    judge_start(j);
+}
+
+static void test_crash_before_outcome(void **state)
+{
+    struct judge *j = *state;
+
+    create(j);
+    crash_at(j, ask_key(KBS_ROUTE_ADMIN_KEY_DISABLE, KEY "/disable", NULL), 2);
+    ledger_expect(j, "store-recovered phase=outcome epoch=2 outcome=committed");
+    expect_signed(j, ask_list(), 200, "\"state\":\"disabled\"");
+    expect_state(j, KBS_ROUTE_ADMIN_KEY_ENABLE, "enable", 200, "\"enabled\"");
+}
+
+static void test_crash_in_batch(void **state)
+{
+    const struct ask rewrap = {.route = KBS_ROUTE_ADMIN_WRAPPING_REWRAP,
+                               .target = WRAPPING "/rewrap"};
+    struct judge *j = *state;
+
+    wrapping_rotate(j);
+    create_wrapped(j, "a/a/a");
+    create_wrapped(j, "a/a/b");
+    wrapping_rotate(j);
+    crash_at(j, rewrap, 3); /* after the first key */
+    ledger_expect(j, "store-recovered phase=outcome epoch=5 outcome=never");
+    expect_wrapping(j, "\"keys\":{\"1\":2}}");
+    crash_at(j, rewrap, 4); /* when all is committed */
+    ledger_expect(j, "store-recovered phase=outcome epoch=6 outcome=committed");
+    expect_wrapping(j, "\"keys\":{\"2\":2}}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2}");
+}
+
+static void test_crash_in_destruction(void **state)
+{
+    struct judge *j = *state;
+
+    create(j);
+    expect_signed(j, ask_destroy("{\"after_s\":100}"), 200, NULL);
+    j->token_mood = TOKEN_HANGS_UP; /* the key is gone or not: nobody knows */
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 503, NULL);
+    assert_int_equal(judge_wait(j), KBS_EXIT_STUCK);
+    j->token_mood = TOKEN_OBEYS;
+    judge_start(j);
+    ledger_expect(j, "outcome=never");
+    expect_signed(j, ask_list(), 200, "\"state\":\"pending-destruction\"");
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_MISSING;
+    j->refuse_detail = "no such object";
+    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
+}
+
 /* A foreign change of the rows is not blessed by the next honest mutation. */
 static void test_foreign_change(void **state)
 {
@@ -806,7 +890,8 @@ static void test_foreign_change(void **state)
                   503, "no key is served");
 }
 
-/* A row that an administrator accepted with the store, and that is not signed, is not signed now. */
+/* A row that an administrator accepted with the store, and that is not signed, is not signed now.
+ */
 static void test_foreign_row_accepted(void **state)
 {
     struct judge *j = *state;
@@ -1005,10 +1090,114 @@ static void test_routes_of_the_duty(void **state)
     judge_expect(j, &nonce, 404, NULL);
 }
 
+/* ---- secrets ---- */
+
+#define SECRET "/kbs/v0/admin/secrets/repo/type/tag"
+#define PLAINTEXT "{\"plaintext\":\"aGVsbG8\",\"policy\":" POLICY "}"
+
+static struct ask ask_secret(enum kbs_route route, const char *method, const char *body)
+{
+    return (struct ask){.route = route,
+                        .method = method,
+                        .target = SECRET,
+                        .params = {"repo", "type", "tag"},
+                        .content_type = body != NULL ? "application/json" : NULL,
+                        .body = body};
+}
+
+static struct ask ask_secret_set(const char *body)
+{
+    return ask_secret(KBS_ROUTE_ADMIN_SECRET_SET, "POST", body);
+}
+
+static struct ask ask_secret_list(void)
+{
+    return (struct ask){
+        .route = KBS_ROUTE_ADMIN_SECRET_LIST, .method = "GET", .target = "/kbs/v0/admin/secrets"};
+}
+
+static void test_secrets(void **state)
+{
+    struct judge *j = *state;
+    struct ask show = ask_secret(KBS_ROUTE_ADMIN_SECRET_SHOW, "GET", NULL);
+    struct ask delete = ask_secret(KBS_ROUTE_ADMIN_SECRET_DELETE, "DELETE", NULL);
+
+    expect_signed(j, show, 404, NULL);
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"version\":1,");
+    assert_true(kbs_span_equal_str(j->seal.plaintext, "hello"));
+    assert_int_equal(j->seal.ciphertext.len, 0);
+    ledger_expect(j, "form=plaintext");
+    ledger_expect(j, "outcome=done");
+    expect_signed(j, ask_secret_set("{\"plaintext\":\"aGVsbG8\"}"), 200, "\"version\":2,");
+    expect_signed(j, show, 200, "\"claim\":\"kbs.tee\""); /* the policy that it had */
+    expect_signed(j, ask_secret_list(), 200, "\"version\":2,");
+    expect_signed(j, ask_create(CREATE), 409, "a secret has this path");
+    expect_signed(j, delete, 200, "\"state\":\"destroyed\"");
+    ledger_expect(j, "secret-delete");
+    expect_signed(j, ask_secret_list(), 200, "{\"secrets\":[]}");
+    expect_signed(j, delete, 404, NULL);
+    expect_signed(j, ask_secret_set("{\"plaintext\":\"aGVsbG8\"}"), 200, "\"policy\":null");
+    assert_int_equal(j->orders, 3);
+}
+
+static void test_secret_refusals(void **state)
+{
+    static const char *const bad[] = {
+        "{}",
+        "{\"plaintext\":\"\"}",
+        "{\"plaintext\":\"aGVsbG8=\"}",
+        "{\"plaintext\":7}",
+        "{\"plaintext\":\"aGVsbG8\",\"jwe\":{}}",
+        "{\"plaintext\":\"aGVsbG8\",\"floor\":\"token\"}",
+        "{\"jwe\":{}}",
+        "{\"plaintext\":\"aGVsbG8\",\"policy\":{\"version\":\"9\"}}",
+    };
+    struct judge *j = *state;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        expect_signed(j, ask_secret_set(bad[i]), 400, NULL);
+    }
+    assert_int_equal(j->orders, 0);
+    judge_add_key(j, "repo/type/tag", 1, NULL);
+    expect_signed(j, ask_secret_set(PLAINTEXT), 409, "a key has this path");
+    assert_int_equal(j->orders, 0);
+}
+
+/* The token does not do it, or does something else: there is no secret, and the ledger says so. */
+static void test_secret_token_fails(void **state)
+{
+    struct judge *j = *state;
+
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_UNPROCESSABLE;
+    j->refuse_detail = "the sealed secret does not open";
+    expect_signed(j, ask_secret_set(PLAINTEXT), 422, "does not open");
+    ledger_expect(j, "outcome=failed");
+    j->token_mood = TOKEN_DISOBEYS;
+    expect_signed(j, ask_secret_set(PLAINTEXT), 500, NULL);
+    ledger_expect(j, "does not describe the secret");
+    j->token_mood = TOKEN_OBEYS;
+    expect_signed(j, ask_secret_list(), 200, "{\"secrets\":[]}");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"version\":1,");
+}
+
+static void test_secret_in_production(void **state)
+{
+    struct judge *j = *state;
+
+    expect_signed(j, ask_secret_set(PLAINTEXT), 403, "sealed by the client");
+    assert_int_equal(j->orders, 0);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, judge_setup_admin, judge_teardown)
     const struct CMUnitTest tests[] = {
+        CASE(test_secrets),
+        CASE(test_secret_refusals),
+        CASE(test_secret_token_fails),
+        cmocka_unit_test_setup_teardown(test_secret_in_production, judge_setup_production,
+                                        judge_teardown),
         CASE(test_create_list_show),
         CASE(test_create_refusals),
         CASE(test_queries_unknown),
@@ -1028,11 +1217,15 @@ int main(void)
         CASE(test_destroy_refused),
         CASE(test_destroyed_when_due),
         CASE(test_destroyed_at_start),
+        CASE(test_due_after_rewrap),
         CASE(test_not_destroyed),
         CASE(test_rewrap),
         CASE(test_rewrap_other_key),
         CASE(test_destroy_wrapped),
         CASE(test_rewrap_token_lost),
+        CASE(test_crash_before_outcome),
+        CASE(test_crash_in_batch),
+        CASE(test_crash_in_destruction),
         CASE(test_foreign_change),
         CASE(test_foreign_row_accepted),
         CASE(test_caps),

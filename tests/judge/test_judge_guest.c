@@ -856,7 +856,8 @@ static void test_release_cardless(void **state)
     struct guest g = {.key = NULL};
     struct ask ask = ask_key("one");
 
-    /* A row of schema 2, its signature good: a state nobody can make any more, so the row is tampered with. */
+    /* A row of schema 2, its signature good: a state nobody can make any more, so the row is
+     * tampered with. */
     add_keys(j);
     guest_attest(j, &g);
     ask.cookie = g.cookie;
@@ -1144,6 +1145,85 @@ static void test_refusals_are_sampled(void **state)
     guest_free(&g);
 }
 
+/* ---- resources ---- */
+
+static struct ask ask_resource(const char *tag)
+{
+    return (struct ask){.route = KBS_ROUTE_RESOURCE,
+                        .method = "GET",
+                        .target = "/kbs/v0/resource/default/disk/one",
+                        .params = {"default", "disk", tag}};
+}
+
+static void test_resource(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_resource("secret");
+    struct reply *r = calloc(1, sizeof(*r));
+
+    assert_non_null(r);
+    add_keys(j);
+    judge_add_secret(j, "default/disk/secret", 1, REFUSE);
+    judge_add_secret(j, "default/disk/secret", 2, ALLOW); /* the newest counts */
+    judge_add_secret(j, "default/disk/closed", 1, NULL);
+    judge_expect(j, &ask, 401, "/errors/TokenNotFound");
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    judge_ask(j, &ask, r);
+    assert_int_equal(r->status, 200);
+    assert_string_equal(r->type, "application/json");
+    assert_string_equal(r->body, JUDGE_TOKEN_BODY);
+    assert_true(kbs_span_equal_str(j->open_secret.kid, "default/disk/secret/v2"));
+    assert_true(kbs_span_equal_str(j->open_secret.sealed, JUDGE_SEALED));
+    ledger_expect(j, "class=sealed");
+    ledger_expect(j, "wrap_locality=worker");
+    ask = ask_resource("one"); /* a key, in the form of a resource */
+    ask.cookie = g.cookie;
+    judge_ask(j, &ask, r);
+    assert_int_equal(r->status, 200);
+    assert_int_equal(j->release.formats.len, 1);
+    assert_int_equal(j->release.formats.p[0], KBS_FORMAT_JWE);
+    assert_int_equal(j->orders, 2);
+    free(r);
+    guest_free(&g);
+}
+
+static void test_resource_refusals(void **state)
+{
+    static const struct {
+        const char *tag;
+        unsigned int status;
+    } cases[] = {{"closed", 403}, {"refused", 403}, {"none-such", 404}, {"..", 400}};
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask;
+
+    add_keys(j);
+    judge_add_secret(j, "default/disk/secret", 1, ALLOW);
+    judge_add_secret(j, "default/disk/closed", 1, NULL);
+    guest_attest(j, &g);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ask = ask_resource(cases[i].tag);
+        ask.cookie = g.cookie;
+        judge_expect(j, &ask, cases[i].status, NULL);
+    }
+    ask = ask_resource("secret");
+    ask.cookie = g.cookie;
+    ask.query[0] = "version";
+    ask.query[1] = "1";
+    judge_expect(j, &ask, 400, NULL);
+    assert_int_equal(j->orders, 0);
+    ask.query[0] = ask.query[1] = NULL;
+    j->token_mood = TOKEN_DISOBEYS;
+    judge_expect(j, &ask, 500, NULL);
+    ledger_expect(j, "release-failed");
+    j->token_mood = TOKEN_OBEYS;
+    judge_tamper(j, "UPDATE secret SET policy = ' ' || policy");
+    judge_expect(j, &ask, 500, NULL); /* not as it was signed */
+    guest_free(&g);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, judge_setup_release, judge_teardown)
@@ -1155,6 +1235,8 @@ int main(void)
         CASE(test_attest_other_key),
         CASE(test_attest_token_fails),
         CASE(test_release),
+        CASE(test_resource),
+        CASE(test_resource_refusals),
         CASE(test_release_nonce_salt_context),
         CASE(test_release_accept),
         CASE(test_release_unattested),

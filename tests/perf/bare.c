@@ -6,7 +6,7 @@
  *   bare MS      the PKCS#11 calls that make a release at this token's rung, and nothing else:
  *                key pair, its point, ECDH, the KDF's calls, wrap, destroys. Templates and KDF
  *                input are made once. What hsm/ reads back for caution is not among them.
- *   rung MS      kbs_recipient_make(): the same by the function that serves releases
+ *   rung MS      kbs_recipient_ec(): the same by the function that serves releases
  *   release MS   kbs_release(): that, with the order's validation, the look-up and the printing
  *   channel MS   RELEASE orders to kbs-token over its judge channel, one in flight
  *
@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #include "hsm/release.h"
+#include "hsm/transport.h"
 #include "tests/token/harness.h"
 
 #define KEK_BYTES 32u
@@ -41,10 +42,12 @@ struct bench {
     struct kbs_agree_key *tee;
     struct key_ref key;
     struct kbs_wire_release order;
+    struct kbs_tee_key tee_public;
     struct kbs_recipient_order recipient;
+    kbs_derive_fn *derive;
     CK_OBJECT_HANDLE key_object;
     struct kbs_ladder ladder;
-    struct kbs_handle_cache *cache;
+    struct kbs_cards *cards;
     struct kbs_buf info;
     uint8_t peer[KBS_EC_POINT_MAX_BYTES];
     size_t peer_len;
@@ -193,8 +196,8 @@ static void once_rung(struct bench *b, struct templates *t, struct kbs_recipient
     struct kbs_error err = KBS_ERROR_NONE;
 
     (void)t;
-    must_not_fail(kbs_recipient_make(&b->token, &b->recipient, b->key_object, ret, &err), &err,
-                  "the rung");
+    must_not_fail(kbs_recipient_ec(&b->token, b->derive, &b->recipient, b->key_object, ret, &err),
+                  &err, "the rung");
 }
 
 static void once_release(struct bench *b, struct templates *t, struct kbs_recipient *ret)
@@ -204,7 +207,7 @@ static void once_release(struct bench *b, struct templates *t, struct kbs_recipi
 
     (void)t;
     (void)ret;
-    must_not_fail(kbs_release(&b->token, &b->ladder, b->cache, &b->order, &answer, &err), &err,
+    must_not_fail(kbs_release(&b->token, &b->ladder, b->cards, &b->order, &answer, &err), &err,
                   "kbs_release()");
     kbs_buf_deinit(&answer.body);
 }
@@ -302,15 +305,14 @@ static void bench_start(struct bench *b)
 
     dir_new(&b->dir);
     worker_start(&b->worker, &b->dir, &options);
-    (void)order_service_key(&b->worker, KBS_PURPOSE_SIGN_TOKEN);
-    (void)order_service_key(&b->worker, KBS_PURPOSE_IMPORT);
+    order_service_keys(&b->worker);
     b->key = key_ref(1, 1);
     made = order_generate(&b->worker, &b->key, KEY_BYTES);
-    if (made.category != KBS_OK || made.body.len != sizeof(b->kcv)) {
+    if (made.category != KBS_OK) {
         fprintf(stderr, "perf_bare: the key to release could not be made\n");
         exit(1);
     }
-    memcpy(b->kcv, made.body.p, sizeof(b->kcv));
+    memcpy(b->kcv, b->key.kcv, sizeof(b->kcv));
     (void)worker_stop(&b->worker);
     options = (struct start_options){.duty = KBS_DUTY_RELEASE};
     worker_start(&b->worker, &b->dir, &options);
@@ -324,28 +326,31 @@ static void bench_init(struct bench *b)
     bench_start(b);
     inside_open(&b->token, &b->dir);
     kbs_cka_id(b->key.id, b->key.version, cka_id);
-    must_not_fail(kbs_object_find(&b->token, CKO_SECRET_KEY, cka_id, &b->key_object, &err), &err,
-                  "find");
+    must_not_fail(kbs_object_find(&b->token, CKO_SECRET_KEY, kbs_span(cka_id, sizeof(cka_id)),
+                                  &b->key_object, &err),
+                  &err, "find");
     must_not_fail(kbs_agree_key_generate(KBS_CURVE_P256, &b->tee, &err), &err, "TEE key");
     b->order = release_order(&b->key, kbs_agree_key_public(b->tee), KBS_FORMAT_JOSE);
+    b->derive = by_digest() ? kbs_derive_jose_transport : kbs_derive_jose_chain;
+    b->tee_public.alg = KBS_TEE_ALG_ECDH_ES_A256KW;
+    b->tee_public.ec = *kbs_agree_key_public(b->tee);
     b->recipient = (struct kbs_recipient_order){
         .format = KBS_FORMAT_JOSE,
-        .derive = by_digest() ? kbs_derive_jose_transport : kbs_derive_jose_chain,
-        .tee = kbs_agree_key_public(b->tee),
+        .tee = &b->tee_public,
         .kid = b->order.kid,
         .party_u = b->order.kid,
         .party_v = b->order.party_v,
     };
-    must_not_fail(kbs_handle_cache_new(&b->cache, &err), &err, "cache");
-    must_not_fail(kbs_ladder_probe(&b->ladder, &b->token, &err), &err, "ladder");
+    must_not_fail(kbs_cards_new(&b->cards, &err), &err, "cards");
+    must_not_fail(kbs_ladder_probe(&b->ladder, &b->token, false, &err), &err, "ladder");
     b->info = KBS_BUF(2048);
     kbs_recipient_info_put(&b->info, &b->recipient);
-    b->peer_len = kbs_ec_point_put(b->recipient.tee, b->peer);
+    b->peer_len = kbs_ec_point_put(&b->tee_public.ec, b->peer);
 }
 
 static void bench_deinit(struct bench *b)
 {
-    b->cache = kbs_handle_cache_free(b->cache);
+    b->cards = kbs_cards_free(b->cards);
     kbs_token_close(&b->token);
     (void)worker_stop(&b->worker);
     (void)kbs_agree_key_free(b->tee);

@@ -1,4 +1,4 @@
-"""Sealed secrets, end to end: sealed by the client, opened by an attested guest the way stock clients open resources."""
+"""Sealed secrets, end to end: sealed by the client, opened by a guest the way stock clients open resources."""
 import base64
 import hashlib
 import json

@@ -14,7 +14,7 @@
 
 #define PIN "471100-geheim"
 #define SO_PIN "so-815-geheim"
-#define ORDER "sixteen bytes id" /* of an order */
+#define ORDER "sixteen bytes id"                  /* of an order */
 #define POLICY "sha-256 of the key's policy: 32b" /* as an order carries it */
 #define SALT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -111,8 +111,10 @@ struct kbs_wire_result order_service_version(struct worker *w, enum kbs_purpose 
                                              uint32_t version);
 /* All of the service's keys, version 1, as kbs-admin init orders them. */
 void order_service_keys(struct worker *w);
-/* A well-formed release order to change fields of; formats: one format byte. Borrows k, and a copy of tee
- * that lives for the next eight of these. */
+/*
+ * A well-formed release order to change fields of; formats: one format byte. Borrows k, and a copy
+ * of tee that lives for the next eight of these.
+ */
 struct kbs_wire_release release_order(const struct key_ref *k, const struct kbs_ec_public *tee,
                                       enum kbs_format format);
 

@@ -1,14 +1,15 @@
 /*
- * A PKCS#11 module that can more, or less, than the real one behind it (KBS_MORE_MODULE): what tokens do
- * that are in no package. KBS_MORE names what is changed, any of:
+ * A PKCS#11 module that can more, or less, than the real one behind it (KBS_MORE_MODULE): what
+ * tokens do that are in no package. KBS_MORE names what is changed, any of:
  *
  *   kdf       ECDH1_DERIVE with CKD_SHA256_KDF_SP800, as openCryptoki and kryoptic have it
  *   gcm       C_WrapKey by CKM_AES_GCM, as openCryptoki and several HSMs have it
  *   noimport  no C_CreateObject of secret keys, as under FIPS 140 level 3
  *   nocreate  no C_CreateObject at all
+ *   nodecrypt no AES-GCM for data, as on a token that only wraps
  *
- * The KDF is built from the real token's concatenations (NSS has them). For the GCM wrap both keys are
- * wrapped under a key that is known here, and the rest is OpenSSL: a test module may know them.
+ * The KDF is built from the real token's concatenations (NSS has them). For the GCM wrap both keys
+ * are wrapped under a key that is known here, and the rest is OpenSSL: a test module may know them.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -199,6 +200,21 @@ static CK_RV more_create(CK_SESSION_HANDLE s, CK_ATTRIBUTE_PTR a, CK_ULONG n,
     return real.C_CreateObject(s, a, n, ret);
 }
 
+/* ---- nodecrypt ---- */
+
+static CK_RV more_mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
+                                 CK_MECHANISM_INFO_PTR info)
+{
+    return more_has("nodecrypt") && type == CKM_AES_GCM ? CKR_MECHANISM_INVALID
+                                                        : real.C_GetMechanismInfo(slot, type, info);
+}
+
+static CK_RV more_decrypt_init(CK_SESSION_HANDLE s, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+{
+    return more_has("nodecrypt") && m->mechanism == CKM_AES_GCM ? CKR_MECHANISM_INVALID
+                                                                : real.C_DecryptInit(s, m, key);
+}
+
 CK_RV __attribute__((visibility("default"))) C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR ret)
 {
     const char *path = getenv("KBS_MORE_MODULE");
@@ -218,6 +234,8 @@ CK_RV __attribute__((visibility("default"))) C_GetFunctionList(CK_FUNCTION_LIST_
     more.C_DeriveKey = more_derive;
     more.C_WrapKey = more_wrap;
     more.C_CreateObject = more_create;
+    more.C_GetMechanismInfo = more_mechanism_info;
+    more.C_DecryptInit = more_decrypt_init;
     *ret = &more;
     return CKR_OK;
 }

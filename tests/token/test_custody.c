@@ -1,6 +1,6 @@
 /*
- * Custody: the orders of a key's life, in both storages, against real tokens (argument: softhsm or nss).
- * What each order does, what each refuses, and that a blob of one road opens on no other.
+ * Custody: the orders of a key's life, in both storages, against real tokens (argument: softhsm or
+ * nss). What each order does, what each refuses, and that a blob of one road opens on no other.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -834,8 +834,8 @@ static const enum kbs_purpose roads[ROADS] = {KBS_PURPOSE_IMPORT, KBS_PURPOSE_SE
                                               KBS_PURPOSE_REQUEST, KBS_PURPOSE_WRAP_CATALOG};
 
 /* Does the blob open on a road? By the very functions that orders use. */
-static bool road_opens(struct kbs_token *t, const struct kbs_ladder *ladder,
-                       enum kbs_purpose road, const struct sent *blob, struct kbs_span kid)
+static bool road_opens(struct kbs_token *t, const struct kbs_ladder *ladder, enum kbs_purpose road,
+                       const struct sent *blob, struct kbs_span kid)
 {
     KBS_AUTO_SCRATCH scratch = {.token = t};
     struct kbs_template key = {.n = 0};
@@ -871,10 +871,9 @@ static struct sent road_blob(struct kbs_token *t, enum kbs_purpose to, enum kbs_
     struct sent s;
 
     (void)snprintf(apu, sizeof(apu), "kbs-%s-v1", kbs_purpose_name(as));
-    assert_int_equal(
-        kbs_service_point(t, to == KBS_PURPOSE_WRAP_CATALOG ? KBS_PURPOSE_IMPORT : to, 1, &point,
-                          &err),
-        0);
+    assert_int_equal(kbs_service_point(t, to == KBS_PURPOSE_WRAP_CATALOG ? KBS_PURPOSE_IMPORT : to,
+                                       1, &point, &err),
+                     0);
     s = sent_make(kbs_buf_span(&point), apu, kid, kbs_span(key, sizeof(key)));
     kbs_buf_deinit(&point);
     if (to == KBS_PURPOSE_WRAP_CATALOG) {
@@ -886,8 +885,8 @@ static struct sent road_blob(struct kbs_token *t, enum kbs_purpose to, enum kbs_
         kbs_template_secret_key(&made, CKK_AES, false, true, KBS_USAGE_NONE);
         kbs_template_number(&made, CKA_VALUE_LEN, 32);
         assert_int_equal(kbs_scratch_generate(&scratch, CKM_AES_KEY_GEN, &made, &object, &err), 0);
-        assert_int_equal(
-            kbs_catalog_wrap(t, object, 32, s.wrapped, &s.wrapped_len, &version, &err), 0);
+        assert_int_equal(kbs_catalog_wrap(t, object, 32, s.wrapped, &s.wrapped_len, &version, &err),
+                         0);
     }
     return s;
 }
@@ -1056,14 +1055,14 @@ static void test_card_latency(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_generate),       cmocka_unit_test(test_import),
-        cmocka_unit_test(test_card_flips),     cmocka_unit_test(test_card_swaps),
-        cmocka_unit_test(test_card_purposes),  cmocka_unit_test(test_floors),
-        cmocka_unit_test(test_recard),         cmocka_unit_test(test_rewrap),
-        cmocka_unit_test(test_seal_versions),  cmocka_unit_test(test_destroy),
-        cmocka_unit_test(test_adopt),          cmocka_unit_test(test_adopt_refusals),
-        cmocka_unit_test(test_roads),          cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_recycled),       cmocka_unit_test(test_card_latency),
+        cmocka_unit_test(test_generate),      cmocka_unit_test(test_import),
+        cmocka_unit_test(test_card_flips),    cmocka_unit_test(test_card_swaps),
+        cmocka_unit_test(test_card_purposes), cmocka_unit_test(test_floors),
+        cmocka_unit_test(test_recard),        cmocka_unit_test(test_rewrap),
+        cmocka_unit_test(test_seal_versions), cmocka_unit_test(test_destroy),
+        cmocka_unit_test(test_adopt),         cmocka_unit_test(test_adopt_refusals),
+        cmocka_unit_test(test_roads),         cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_recycled),      cmocka_unit_test(test_card_latency),
     };
 
     if (argc < 2 || !harness_select(argv[1])) {

@@ -147,7 +147,8 @@ static void test_orders_appear(void **state)
     hostile_start(&w, &d);
     audit_start(&a);
     audit_take(&a, &w);
-    struct kbs_wire_release order = release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_release order =
+        release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_OK);
     }
@@ -176,7 +177,8 @@ static void test_death_hides_nothing(void **state)
     hostile_start(&w, &d);
     audit_start(&a);
     audit_take(&a, &w);
-    struct kbs_wire_release order = release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_release order =
+        release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
     assert_int_equal(kill(a.pid, SIGSTOP), 0); /* it is busy with the disk, say */
     assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_OK);
     assert_int_equal(kill(w.pid, SIGKILL), 0);
@@ -241,7 +243,8 @@ static void test_full_ledger(void **state)
     (void)state;
     assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &tee, &err), 0);
     hostile_start(&w, &d);
-    struct kbs_wire_release order = release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    struct kbs_wire_release order =
+        release_order(&made_key, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
     w.ledger_full = true;
     assert_int_equal(worker_order(&w, KBS_WIRE_RELEASE, &order).category, KBS_OK);
     assert_non_null(strstr(w.last_deed, "op=release outcome=done"));

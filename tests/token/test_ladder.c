@@ -1,17 +1,19 @@
 /*
  * The ladder on real tokens: every rung that a token passes makes what OpenSSL opens, read from the
- * printed answer as a guest would; the choice keeps to floor, formats, TEE key and key length; and what
- * cannot be done is refused by name. Rungs that no packaged token has run behind more.c.
+ * printed answer as a guest would; the choice keeps to floor, formats, TEE key and key length; and
+ * what cannot be done is refused by name. Rungs that no packaged token has run behind more.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
 #include "base/encoding.h"
+#include "base/io.h"
 #include "base/random.h"
 #include "cose/read/cose.h"
 #include "cose/write/cose.h"
@@ -595,6 +597,70 @@ static void jwe_in_software(void **state)
     }
 }
 
+/* ---- what is known by name ---- */
+
+/* A class is claimed only for names that are known; Luna's KDF number is for Luna alone. */
+static void quirks_go_by_name(void **state)
+{
+    const struct kbs_quirk *luna = kbs_quirk_find("SafeNet", "LunaSA 7.8.4");
+    const struct kbs_quirk *unknown = kbs_quirk_find("Luna", "SafeNet");
+
+    (void)state;
+    assert_int_equal(token.quirk->class, KBS_TOKEN_CLASS_SOFTWARE);
+    assert_int_equal(token.quirk->so_pin_empty, kind->nss);
+    assert_int_equal(token.quirk->concat_kdf, 0);
+    assert_int_equal(luna->class, KBS_TOKEN_CLASS_HARDWARE);
+    assert_int_equal(luna->concat_kdf, 0x80000014UL);
+    assert_int_equal(unknown->class, KBS_TOKEN_CLASS_UNKNOWN);
+    assert_int_equal(unknown->concat_kdf, 0);
+    assert_non_null(unknown->notes[0]);
+    assert_ptr_equal(kbs_quirk_find("", ""), unknown);
+}
+
+/* ---- the program ---- */
+
+/* Runs kbs-token --probe on the token; its exit status, and what it printed. */
+static int run_probe(const char *pin_file, struct kbs_buf *out)
+{
+    char command[2048];
+    char chunk[4096];
+    const char *bin = getenv("KBS_BIN_DIR");
+    FILE *f;
+    size_t n;
+    int status;
+
+    (void)snprintf(command, sizeof(command),
+                   "%s/kbs-token --probe --module %s --uri '%s' --pin-file %s --init-args \"%s\" "
+                   "--env KBS_TEST=1 2>&1",
+                   bin, module_path, dir.uri, pin_file, dir.init_args);
+    f = popen(command, "re");
+    assert_non_null(f);
+    while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0) {
+        kbs_buf_put(out, chunk, n);
+    }
+    status = pclose(f);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void the_program_prints_the_matrix(void **state)
+{
+    char path[300];
+    struct kbs_buf out = KBS_BUF(65536);
+
+    (void)state;
+    (void)snprintf(path, sizeof(path), "%s/pin", dir.path);
+    assert_int_equal(kbs_io_write_file(path, kbs_span_str(PIN "\n"), 0600, false, &err), 0);
+    assert_int_equal(run_probe(path, &out), 0);
+    assert_non_null(strstr(kbs_buf_cstr(&out), "class\tsoftware\n"));
+    assert_non_null(strstr(kbs_buf_cstr(&out), "worker\tjwe\tP-256\t32\tpassed\tworker\t-\t-\n"));
+    assert_null(strstr(kbs_buf_cstr(&out), PIN));
+    kbs_buf_clear(&out);
+    assert_int_equal(run_probe("/nowhere", &out), 1);
+    assert_non_null(strstr(kbs_buf_cstr(&out), "the PIN file cannot be opened"));
+    kbs_buf_deinit(&out);
+}
+
 /* ---- behind more.c ---- */
 
 static void more_open(const char *what)
@@ -728,6 +794,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(malformed_orders_are_refused),
         cmocka_unit_test(another_length_is_noticed),
         cmocka_unit_test(jwe_in_software),
+        cmocka_unit_test(quirks_go_by_name),
+        cmocka_unit_test(the_program_prints_the_matrix),
         cmocka_unit_test(import_forbidden),
         cmocka_unit_test(nothing_comes_in),
         cmocka_unit_test(the_whole_ladder),

@@ -4,13 +4,16 @@
  * not one bit changed, not under another name, not with another card, not what was addressed by
  * another road.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/io.h"
 #include "base/random.h"
 #include "harness.h"
 #include "jose/read/jose.h"
@@ -607,6 +610,118 @@ static void test_versions_of_the_seal_key(void **state)
     dir_remove(&d);
 }
 
+/* A token that has no AES-GCM: the content key comes out instead, and the rest is the same. */
+static void test_without_gcm_in_the_token(void **state)
+{
+    char module[512];
+    const struct start_options lane = {.duty = KBS_DUTY_ADMIN, .module = module};
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct secret s = secret_new(PATH, 1);
+    struct kbs_wire_open_secret open;
+    struct kbs_wire_seal order;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    (void)snprintf(module, sizeof(module), "%s/tests/bin/libtoken_more.so",
+                   getenv("KBS_BUILD_DIR"));
+    assert_int_equal(setenv("KBS_MORE_MODULE", module_path, 1), 0);
+    assert_int_equal(setenv("KBS_MORE", "nodecrypt", 1), 0);
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &lane);
+    secret_take(&w, &s, sizeof(plain));
+    open = open_order(&s, &tee);
+    r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+    assert_opens(&tee, &r, sizeof(plain));
+    order = seal_order(&s);
+    seal_tampered(&w, &order, order.tag);
+    seal_tampered(&w, &order, order.encrypted_key);
+    assert_int_equal(worker_stop(&w), 0);
+    (void)unsetenv("KBS_MORE");
+    (void)unsetenv("KBS_MORE_MODULE");
+    tee_deinit(&tee);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
+/* True if the needle lies in writable memory of a process. */
+static bool is_in_memory(pid_t pid, struct kbs_span needle)
+{
+    char path[64];
+    char line[512];
+    bool found = false;
+    FILE *maps;
+    int mem;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+    mem = open(path, O_RDONLY | O_CLOEXEC);
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    maps = fopen(path, "re");
+    while (mem >= 0 && maps != NULL && !found && fgets(line, sizeof(line), maps) != NULL) {
+        unsigned long start = 0;
+        unsigned long end = 0;
+        char mode[5] = "";
+        uint8_t *bytes;
+        ssize_t n;
+
+        if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) != 3 || mode[1] != 'w' ||
+            end - start > 1ul << 28) {
+            continue; /* constants, and the sanitizers' shadow */
+        }
+        bytes = malloc(end - start);
+        assert_non_null(bytes);
+        n = pread(mem, bytes, end - start, (off_t)start);
+        found = n > 0 && memmem(bytes, (size_t)n, needle.p, needle.len) != NULL;
+        free(bytes);
+    }
+    if (maps == NULL || mem < 0) {
+        print_message("the memory of another process cannot be read here: not looked at\n");
+    }
+    if (maps != NULL) {
+        (void)fclose(maps);
+    }
+    kbs_io_close(&mem);
+    return found;
+}
+
+/* After a secret was sealed, both ways, and opened, no part of it is in the memory of kbs-token. */
+static void test_nothing_in_memory(void **state)
+{
+    static const size_t places[] = {0, 4096, sizeof(plain) - 32};
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct secret s = secret_new(PATH, 1);
+    struct kbs_wire_open_secret open;
+    struct kbs_wire_seal order;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_take(&w, &s, sizeof(plain));
+    open = open_order(&s, &tee);
+    r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+    assert_opens(&tee, &r, sizeof(plain));
+    order = (struct kbs_wire_seal){.order = KBS_SPAN_LIT(ORDER),
+                                   .key_id = KBS_SPAN_LIT("0123456789abcdef"),
+                                   .key_version = 1,
+                                   .kid = kbs_span_str(s.kid),
+                                   .policy = KBS_SPAN_LIT(POLICY),
+                                   .plaintext = kbs_span(plain, sizeof(plain))};
+    r = worker_order(&w, KBS_WIRE_SEAL, &order);
+    assert_category(&r, KBS_OK);
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        assert_false(is_in_memory(w.pid, kbs_span(plain + places[i], 32)));
+    }
+    assert_true(is_in_memory(getpid(), kbs_span(plain, 32))); /* the detector */
+    assert_int_equal(worker_stop(&w), 0);
+    tee_deinit(&tee);
+    secret_deinit(&s);
+    dir_remove(&d);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -618,6 +733,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_nothing_opens_without_its_card),
         cmocka_unit_test(test_a_secret_is_not_released_as_a_key),
         cmocka_unit_test(test_versions_of_the_seal_key),
+        cmocka_unit_test(test_without_gcm_in_the_token),
+        cmocka_unit_test(test_nothing_in_memory),
     };
 
     if (argc != 2 || !harness_select(argv[1])) {

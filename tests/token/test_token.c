@@ -986,7 +986,8 @@ static void assert_secret(struct kbs_token *t, CK_OBJECT_CLASS class, const uint
     uint8_t value[128] = {0};
     CK_ATTRIBUTE a = {CKA_VALUE, value, sizeof(value)};
 
-    assert_int_equal(kbs_object_find(t, class, kbs_span(cka_id, KBS_CKA_ID_BYTES), &object, &err), 0);
+    assert_int_equal(kbs_object_find(t, class, kbs_span(cka_id, KBS_CKA_ID_BYTES), &object, &err),
+                     0);
     assert_int_equal(t->f->C_GetAttributeValue(t->session, object, &a, 1), CKR_ATTRIBUTE_SENSITIVE);
     for (size_t i = 0; i < sizeof(value); i++) {
         assert_int_equal(value[i], 0);
@@ -1074,9 +1075,8 @@ static void test_half_a_service_pair(void **state)
     dir_copy(&template_dir, &d);
     inside_open(&t, &d);
     kbs_service_cka_id(KBS_PURPOSE_IMPORT, 1, cka_id);
-    assert_int_equal(kbs_object_find(&t, CKO_PRIVATE_KEY, kbs_span(cka_id, sizeof(cka_id)), &object,
-                                     &err),
-                     0);
+    assert_int_equal(
+        kbs_object_find(&t, CKO_PRIVATE_KEY, kbs_span(cka_id, sizeof(cka_id)), &object, &err), 0);
     assert_int_equal(t.f->C_DestroyObject(t.session, object), CKR_OK);
     before = count_objects(&t, true);
     assert_int_equal(kbs_service_generate(&t, KBS_PURPOSE_IMPORT, 1, &answer, &err), -1);
@@ -1203,9 +1203,9 @@ static void test_read_back_fails_closed(void **state)
         assert_int_equal(kbs_scratch_create(&scratch, &good, &object, &err), 0);
         assert_int_equal(kbs_object_check_key(&t, object, CKO_SECRET_KEY, cka_id, true, &err), 0);
         assert_int_equal(kbs_object_check_secret(&t, object, false, &err), -1);
-        assert_int_equal(kbs_object_check_key(&t, object, CKO_SECRET_KEY,
-                                              KBS_SPAN_LIT("another"), true, &err),
-                         -1);
+        assert_int_equal(
+            kbs_object_check_key(&t, object, CKO_SECRET_KEY, KBS_SPAN_LIT("another"), true, &err),
+            -1);
         assert_int_equal(kbs_ckr_class(&err, t.quirk), KBS_CKR_STALE);
     }
     kbs_token_close(&t);

@@ -1,6 +1,6 @@
 /*
- * What `kbs-admin audit verify` finds in a ledger: orders, deeds and what came of them, for every kind
- * of mutation. Ledgers are made here, chained as kbs-audit does it.
+ * What `kbs-admin audit verify` finds in a ledger: orders, deeds and what came of them, for every
+ * kind of mutation. Ledgers are made here, chained as kbs-audit does it.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/encoding.h"
+#include "front/metrics.h"
 #include "http/route.h"
 
 /*
@@ -266,6 +267,7 @@ static void test_table(void **state)
 
         fill(row.path, path);
         assert_in_range(row.route, 1, 255);
+        assert_true(i + 1 < KBS_METRICS_ROUTES); /* each is counted under its own name */
         assert_int_equal(seen[row.route]++, 0);
         assert_string_equal(kbs_http_route_name(row.route), row.name);
         assert_true(row.body_max <= KBS_LIMIT_HTTP_BODY_BYTES);

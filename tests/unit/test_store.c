@@ -562,11 +562,11 @@ static void test_key_conflict(void **state)
     assert_int_equal(got.version, UINT32_MAX);
 }
 
-static void count_each(void *ctx, const struct kbs_key *key, struct kbs_span policy)
+static void count_each(void *ctx, const struct kbs_key *key, const struct kbs_store_texts *texts)
 {
     char *seen = ctx;
 
-    (void)policy;
+    (void)texts;
     (void)snprintf(seen + strlen(seen), 64 - strlen(seen), "%s:%u ", key->path,
                    (unsigned int)key->version);
 }
@@ -867,7 +867,8 @@ static void test_many_keys(void **state)
 /* A row from before there were cards keeps the bytes that it was signed over. */
 static void test_migrate_cardless(void **state)
 {
-    /* layout 1, "key", "a/b/c", version 1, epoch 1, id, 1, 1, 2, 32, kcv, created, SHA-256("JWS"), "{}" */
+    /* layout 1, "key", "a/b/c", version 1, epoch 1, id, 1, 1, 2, 32, kcv, created, SHA-256("JWS"),
+     * "{}" */
     static const uint8_t head[] = {
         1,  0, 0, 0, 3, 'k', 'e', 'y', 0, 0, 0, 5, 'a', '/', 'b', '/', 'c',  0,    0,    0,  1,  0,
         0,  0, 0, 0, 0, 0,   1,   0,   1, 2, 3, 4, 5,   6,   7,   8,   9,    10,   11,   12, 13, 14,

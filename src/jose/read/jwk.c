@@ -153,8 +153,8 @@ int kbs_jose_jwk_get(const json_t *jwk, const char *alg_required, struct kbs_ec_
 }
 
 /*
- * Base64urlUInt (RFC 7518 section 2): the fewest octets. A sender that pads gives its thumbprint, and
- * the report data, another value than we would rebuild, so it is told.
+ * Base64urlUInt (RFC 7518 section 2): the fewest octets. A sender that pads gives its thumbprint,
+ * and the report data, another value than we would rebuild, so it is told.
  */
 static int number_get(const json_t *jwk, const char *name, uint8_t *out, size_t max,
                       size_t *ret_len, struct kbs_error *err)

@@ -15,7 +15,8 @@
 /* The public JWK {"crv","kty","x","y"}, sorted (RFC 7517, RFC 7518 section 6.2.1). */
 void kbs_jose_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key);
 /*
- * A TEE key as KBS clients send it, members sorted: EC {"alg","crv","kty","x","y"}, RSA {"alg","e","kty","n"}.
+ * A TEE key as KBS clients send it, members sorted: EC {"alg","crv","kty","x","y"}, RSA
+ * {"alg","e","kty","n"}.
  */
 void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_tee_key *key);
 /* A JWK for a JWKS: {"alg","crv","kid","kty","use","x","y"} with use "sig". */
@@ -48,14 +49,15 @@ struct kbs_jose_recipient {
 void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient *r);
 
 /*
- * The same by RSA-OAEP or RSA-OAEP-256: {"header":{"alg","kid"},"encrypted_key"}. An RSA recipient has no party info.
+ * The same by RSA-OAEP or RSA-OAEP-256: {"header":{"alg","kid"},"encrypted_key"}. An RSA recipient
+ * has no party info.
  */
 void kbs_jose_rsa_recipient_put(struct kbs_buf *out, enum kbs_tee_alg alg, struct kbs_span kid,
                                 struct kbs_span encrypted_key);
 
 /*
- * A flattened JWE (RFC 7516 section 7.2.2) to a TEE key, in two steps, because the content is encrypted between
- * them: the protected header as base64url text, which is the AAD, then
+ * A flattened JWE (RFC 7516 section 7.2.2) to a TEE key, in two steps, because the content is
+ * encrypted between them: the protected header as base64url text, which is the AAD, then
  * {"protected","encrypted_key","iv","ciphertext","tag"}. epk: for ECDH-ES+A256KW, NULL for RSA.
  */
 void kbs_jose_jwe_protected_put(struct kbs_buf *out, enum kbs_tee_alg alg,
