@@ -281,7 +281,8 @@ static void forget_staged(struct kbs_ledger *l)
 static int cut_back(struct kbs_ledger *l, struct kbs_error *err)
 {
     if (ftruncate(l->fd, (off_t)l->durable_bytes) != 0) {
-        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: cannot cut the unfinished end off");
+        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: cannot cut the unfinished end off: %s",
+                              strerror(errno));
     }
     l->dirty = false;
     return 0;
@@ -471,12 +472,12 @@ static int write_group(struct kbs_ledger *l, struct kbs_error *err)
         l->dirty = true;
         ssize_t n = write(l->fd, l->staged.p + done, l->staged.len - done);
         if (n < 0 && errno != EINTR) {
-            return kbs_fail_errno(err, KBS_INTERNAL, "ledger: write");
+            return kbs_fail_errno(err, KBS_INTERNAL, "ledger: write: %s", strerror(errno));
         }
         done += n > 0 ? (size_t)n : 0;
     }
     if (fdatasync(l->fd) != 0) {
-        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: fdatasync");
+        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: fdatasync: %s", strerror(errno));
     }
     return 0;
 }
