@@ -1,6 +1,8 @@
-add_executable(memscan system/memscan.c)
-kbs_target_defaults(memscan)
-set_target_properties(memscan PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+foreach(name IN ITEMS memscan pipeline)
+    add_executable(${name} system/${name}.c)
+    kbs_target_defaults(${name})
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+endforeach()
 
 kbs_pytest(system_release PATH system/test_release.py LABELS system)
 kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)
