@@ -167,6 +167,7 @@ static int judge_request(struct judge *j)
 
     if (rc == KBS_CHANNEL_EOF) {
         kbs_log(KBS_LOG_INFO, "front_gone", "lane=%u", (unsigned int)j->config.lane);
+        kbs_api_leave(j->api); /* a front that is drained goes first */
         return KBS_EXIT_FAILURE;
     }
     if (rc == 0) {
@@ -218,8 +219,11 @@ static int judge_control(struct judge *j)
     }
     if (readable_now(j->front)) {
         rc = judge_request(j);
-        return rc == JUDGE_GO_ON ? KBS_EXIT_OK : rc;
+        if (rc != JUDGE_GO_ON) {
+            return rc;
+        }
     }
+    kbs_api_leave(j->api);
     return KBS_EXIT_OK;
 }
 

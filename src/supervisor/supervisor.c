@@ -45,8 +45,8 @@
 enum phase {
     PHASE_MIGRATE,
     PHASE_RUN,
-    PHASE_DRAIN_FRONTS,
-    PHASE_DRAIN_LANES,
+    PHASE_DRAIN_GUESTS,
+    PHASE_DRAIN_ADMINS, /* after the guests: the admin lane signs the ledger's last head */
     PHASE_DRAIN_AUDIT,
     PHASE_END
 };
@@ -145,9 +145,9 @@ static void unit_end(struct supervisor *s, struct kbsd_unit *u, enum kbsd_cause 
 
 static void drain(struct supervisor *s, int status)
 {
-    if (s->phase < PHASE_DRAIN_FRONTS) {
+    if (s->phase < PHASE_DRAIN_GUESTS) {
         s->status = status;
-        s->phase = PHASE_DRAIN_FRONTS;
+        s->phase = PHASE_DRAIN_GUESTS;
         kbs_log(KBS_LOG_INFO, "drain", "status=%d", status);
         kbsd_notify("STOPPING=1\n");
         child_end(&s->migrate, KBSD_CAUSE_FAILURE);
@@ -606,30 +606,55 @@ static void child_drain(struct kbsd_child *c)
     }
 }
 
-/* Drains one kind of unit; true when none of it is left. */
-static bool drain_kind(struct supervisor *s, enum kbsd_unit_kind kind)
+/*
+ * Drains a unit: of a lane first the judge, which may still need its token worker. True when it has
+ * nothing left to do or to record; a worker that is logging in has not, and is waited for
+ * elsewhere.
+ */
+static bool drain_unit(struct kbsd_unit *u)
+{
+    bool quiet = true;
+    for (size_t i = 0; i < u->n_children && quiet; i++) {
+        child_drain(&u->children[i]);
+        quiet = u->children[i].state == KBSD_GONE || u->children[i].state == KBSD_LOGIN;
+    }
+    return quiet;
+}
+
+/* Drains a front, then its lanes. */
+static bool drain_side(struct supervisor *s, enum kbs_listener listener)
+{
+    bool front_gone = drain_unit(front_of(s, listener));
+    bool quiet = front_gone;
+    for (size_t i = 0; i < s->n_units && front_gone; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        if (u->kind == KBSD_UNIT_LANE && u->listener == listener) {
+            quiet = drain_unit(u) && quiet;
+        }
+    }
+    return quiet;
+}
+
+static bool lanes_gone(const struct supervisor *s)
 {
     bool gone = true;
     for (size_t i = 0; i < s->n_units; i++) {
-        struct kbsd_unit *u = &s->units[i];
-        for (size_t k = 0; u->kind == kind && k < u->n_children; k++) {
-            child_drain(&u->children[k]);
-            gone = gone && u->children[k].state == KBSD_GONE;
-        }
+        gone =
+            gone && (s->units[i].kind != KBSD_UNIT_LANE || kbsd_unit_all(&s->units[i], KBSD_GONE));
     }
     return gone;
 }
 
 static void advance_drain(struct supervisor *s)
 {
-    if (s->phase == PHASE_DRAIN_FRONTS && s->migrate.state == KBSD_GONE &&
-        drain_kind(s, KBSD_UNIT_FRONT)) {
-        s->phase = PHASE_DRAIN_LANES;
+    if (s->phase == PHASE_DRAIN_GUESTS && s->migrate.state == KBSD_GONE &&
+        drain_side(s, KBS_LISTENER_GUEST)) {
+        s->phase = PHASE_DRAIN_ADMINS;
     }
-    if (s->phase == PHASE_DRAIN_LANES && drain_kind(s, KBSD_UNIT_LANE)) {
+    if (s->phase == PHASE_DRAIN_ADMINS && drain_side(s, KBS_LISTENER_ADMIN) && lanes_gone(s)) {
         s->phase = PHASE_DRAIN_AUDIT;
     }
-    if (s->phase == PHASE_DRAIN_AUDIT && drain_kind(s, KBSD_UNIT_AUDIT)) {
+    if (s->phase == PHASE_DRAIN_AUDIT && drain_unit(audit_of(s))) {
         s->phase = PHASE_END;
     }
 }

@@ -330,6 +330,21 @@ static void serve_until(struct judge *j, int fd)
     }
 }
 
+void judge_serve(struct judge *j, unsigned int messages)
+{
+    for (; messages > 0; messages--) {
+        struct pollfd fds[] = {{.fd = j->ledger, .events = POLLIN},
+                               {.fd = j->token, .events = POLLIN}};
+
+        assert_true(poll(fds, 2, WAIT_MS) > 0);
+        if (fds[0].revents != 0) {
+            ledger_serve(j);
+        } else {
+            token_serve(j);
+        }
+    }
+}
+
 void ledger_forget(struct judge *j)
 {
     j->ledger_text[0] = '\0';

@@ -117,6 +117,9 @@ void judge_start_fails(struct judge *j, int status);
 /* Waits for it to end; returns its exit status. */
 int judge_wait(struct judge *j);
 
+/* Serves that many messages to token and ledger: what the judge does without being asked. */
+void judge_serve(struct judge *j, unsigned int messages);
+
 void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret);
 /* Asks and expects that status and, unless NULL, that text in the body. */
 void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, const char *text);

@@ -498,6 +498,45 @@ static void test_routes_of_the_duty(void **state)
     judge_expect(j, &nonce, 404, NULL);
 }
 
+/* ---- the end ---- */
+
+/* The last head of a drain, however its beginning is noticed; and none if there is nothing new. */
+static void test_a_head_before_the_end(void **state)
+{
+    struct judge *j = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct ask ask = ask_create(CREATE);
+
+    expect_signed(j, ask, 200, NULL);
+    assert_int_equal(j->heads, 1);
+    judge_expect(j, &ask, 401, NULL); /* admin-denied: something after that head */
+    assert_int_equal(
+        kbs_channel_send(j->control, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
+    judge_serve(j, 3); /* HEAD_WANT, SIGN_HEAD, APPEND */
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    assert_int_equal(j->heads, 2);
+
+    judge_start(j);
+    judge_expect(j, &ask, 401, NULL);
+    kbs_io_close(&j->front);
+    judge_serve(j, 3);
+    assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
+    assert_int_equal(j->heads, 3);
+}
+
+static void test_no_head_of_nothing(void **state)
+{
+    struct judge *j = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    expect_signed(j, ask_create(CREATE), 200, NULL);
+    assert_int_equal(
+        kbs_channel_send(j->control, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
+    judge_serve(j, 1); /* HEAD_WANT: it is that of the last head */
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    assert_int_equal(j->heads, 1);
+}
+
 /* ---- a store that is not the newest ---- */
 
 #define STORE "/kbs/v0/admin/store"
@@ -641,6 +680,8 @@ int main(void)
         CASE(test_signature_sequence),
         CASE(test_denied_records_are_bounded),
         CASE(test_routes_of_the_duty),
+        CASE(test_a_head_before_the_end),
+        CASE(test_no_head_of_nothing),
         CASE(test_store_show),
         CASE(test_store_accept),
         CASE(test_store_accept_refusals),

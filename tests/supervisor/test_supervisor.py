@@ -463,7 +463,7 @@ def test_worker_is_not_killed_while_it_logs_in(service):
     os.kill(judge.pid, signal.SIGKILL)
     service.until_log(f"event=role-died .*child={judge.pid}")
     service.process.send_signal(signal.SIGTERM)
-    # Everything else is drained; this one is waited for, undisturbed.
+    # Everything else is drained, judges and administrators included; this one is waited for, undisturbed.
     service.until(lambda: not any(r.alive for r in service.roles
                                   if r is not token and r.name in ("kbs-judge", "kbs-token", "kbs-front")), "others")
     assert token.alive and token.got == ["got LOGIN_GRANT"]
@@ -478,16 +478,18 @@ def test_drain_order(service):
 
     def obey(role, event):
         if event == "got DRAIN":
-            gone.append((role.name, role))
+            gone.append(role)
         service.works(role, event)
 
     service.obey = obey
     service.start().serving()
     assert service.stop() == 0
-    names = [name for name, _ in gone]
-    assert names[:2] == ["kbs-front"] * 2
-    assert sorted(names[2:8]) == ["kbs-judge"] * 3 + ["kbs-token"] * 3
-    assert names[8:] == ["kbs-audit"]
+    names = [role.name for role in gone]
+    # The guests, each lane's judge before its token worker, then the administrators, then the ledger.
+    assert names[0] == "kbs-front" and sorted(names[1:5]) == ["kbs-judge"] * 2 + ["kbs-token"] * 2
+    for lane in "01":
+        assert [role.name for role in gone[1:5] if role.lane == lane] == ["kbs-judge", "kbs-token"]
+    assert names[5:] == ["kbs-front", "kbs-judge", "kbs-token", "kbs-audit"]
     # Nobody saw the end of its channel instead, and nobody had to be killed.
     assert not [e for e in service.events if e[1] == "got EOF"]
     assert not service.grep("event=role-overdue")
@@ -505,10 +507,11 @@ def test_drain_waits_for_fronts(service):
     service.obey = obey
     service.start().serving()
     service.process.send_signal(signal.SIGTERM)
-    service.until(lambda: len(fronts) == 2, "both fronts are asked")
-    fronts[0].tell("exit 0")
-    service.until_log(rf"event=role-died .*child={fronts[0].pid}")
+    service.until(lambda: len(fronts) == 1, "the guests' front is asked")
     assert all("got DRAIN" not in r.got for r in service.roles if r not in fronts)
+    fronts[0].tell("exit 0")
+    service.until(lambda: len(fronts) == 2, "and then the administrators'")
+    assert all("got DRAIN" not in r.got for r in service.roles if r.admin and r not in fronts)
     fronts[1].tell("exit 0")
     assert service.ended() == 0
 
