@@ -265,7 +265,7 @@ static void ledger_head(struct judge *j, uint64_t id)
 {
     static const uint8_t hash[KBS_SHA256_BYTES] = {1};
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_wire_head head = {.seq = j->records + 1,
+    struct kbs_wire_head head = {.seq = j->records,
                                  .hash = kbs_span(hash, sizeof(hash)),
                                  .epoch = j->epoch,
                                  .outcome = j->epoch_open ? 0 : 1};
