@@ -71,6 +71,18 @@ static void key_put(struct kbs_buf *out, const struct kbs_key *key)
     kbs_buf_put_u8(out, '}');
 }
 
+/* What verifying the row takes beside what is shown (docs/protocol/store-rows.md). */
+static void row_put(struct kbs_buf *out, const struct kbs_key *key)
+{
+    kbs_buf_put_str(out, "{\"id\":\"");
+    kbs_hex_put(out, kbs_span(key->id, sizeof(key->id)));
+    kbs_buf_printf(out, "\",\"epoch\":%llu,\"request\":\"", (unsigned long long)key->epoch);
+    kbs_hex_put(out, kbs_span(key->request, sizeof(key->request)));
+    kbs_buf_put_str(out, "\",\"signature\":\"");
+    kbs_base64url_put(out, kbs_span(key->signature, sizeof(key->signature)));
+    kbs_buf_put_str(out, "\"}");
+}
+
 static void list_each(void *ctx, const struct kbs_key *key)
 {
     struct kbs_buf *out = ctx;
@@ -122,6 +134,8 @@ int kbs_api_admin_key_show(struct kbs_call *call, struct kbs_error *err)
         key_put_open(out, &key);
         kbs_buf_put_str(out, ",\"policy\":");
         kbs_buf_put_span(out, policy.len != 0 ? kbs_buf_span(&policy) : KBS_SPAN_LIT("null"));
+        kbs_buf_put_str(out, ",\"row\":");
+        row_put(out, &key);
         kbs_buf_put_u8(out, '}');
     }
     kbs_buf_deinit(&policy);

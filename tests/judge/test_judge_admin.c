@@ -143,7 +143,7 @@ static void test_create_list_show(void **state)
                   ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"),
                   200, "\"bytes\":32,\"floor\":\"transport\"");
     expect_signed(j, ask_list(), 200, "},{\"path\":\"repo/type/z\"");
-    expect_signed(j, show, 200, "\"policy\":" POLICY "}");
+    expect_signed(j, show, 200, "\"policy\":" POLICY ",\"row\":{\"id\":\"");
     show.target = KEYS "/repo/type/z";
     show.params[2] = "z";
     show.query[0] = NULL;

@@ -176,6 +176,39 @@ def test_a_restored_store(soft, tmp_path):
     assert "accepted a store of epoch 1" in texts(said["notes"])
 
 
+def test_what_an_administrator_is_shown_is_signed(soft):
+    """With the row key of the profile: no judge is believed."""
+    soft.generate(KEY)
+    soft.import_key("default/disk/mine", os.urandom(32), "--floor", "transport")
+    for path in (KEY, "default/disk/mine"):
+        assert soft.admin_json("key", "show", path)["verified"] is True
+        assert "signed as shown" in soft.admin("key", "show", path).stdout
+    db = sqlite3.connect(soft.store_path, timeout=30)
+    for change in ("policy = ''", "floor = 1", "created_s = created_s + 1", "epoch = 2", "kcv = x'00000000'",
+                   "signature = (SELECT signature FROM key WHERE path = 'default/disk/mine')"):
+        before = db.execute("SELECT policy, floor, created_s, epoch, kcv, signature FROM key WHERE path = ?",
+                            (KEY,)).fetchone()
+        db.execute(f"UPDATE key SET {change} WHERE path = ?", (KEY,))
+        db.commit()
+        done = soft.admin("key", "show", KEY, check=False)
+        assert done.returncode != 0 and "not signed as it is shown" in done.stderr and done.stdout == "", change
+        db.execute("UPDATE key SET policy = ?, floor = ?, created_s = ?, epoch = ?, kcv = ?, signature = ? "
+                   "WHERE path = ?", (*before, KEY))
+        db.commit()
+    db.close()
+    assert soft.admin_json("key", "show", KEY)["verified"] is True
+    # Another key than the pinned one, and none.
+    profile = soft.folder / "admin" / "profile.json"
+    text = profile.read_text()
+    profile.write_text(text.replace("row.pub.pem", "head.pub.pem"))
+    assert "not signed as it is shown" in soft.admin("key", "show", KEY, check=False).stderr
+    pins = json.loads(text)
+    del pins["row_key"]
+    profile.write_text(json.dumps(pins))
+    assert soft.admin_json("key", "show", KEY)["verified"] is False
+    assert "not verified" in soft.admin("key", "show", KEY).stdout
+
+
 def test_an_edited_store(soft):
     soft.generate(KEY)
     soft.generate("default/disk/strict", policy=False)
