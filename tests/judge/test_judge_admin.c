@@ -147,7 +147,7 @@ static void test_create_list_show(void **state)
     show.target = KEYS "/repo/type/z";
     show.params[2] = "z";
     show.query[0] = NULL;
-    expect_signed(j, show, 200, "\"policy\":null}");
+    expect_signed(j, show, 200, "\"policy\":null,\"row\":{\"id\":\"");
     show.target = KEYS "/repo/type/y";
     show.params[2] = "y";
     expect_signed(j, show, 404, NULL);
