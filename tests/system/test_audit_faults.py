@@ -1,7 +1,8 @@
 """A disk that fails at the n-th write, sync or cut of the ledger, for every n of a whole day in a service's life.
 
-A day is: start, make a key, attest, release, make another key, release, drain. For n = 1, 2, ... (every third one with sanitizers) and for EIO and ENOSPC,
-call n and all that follow fail (faulty_disk.c), until the day passes unscathed. What must hold each time:
+A day is: start, make a key, attest, release, make another key, release, drain. For n = 1, 2, ... (every third one with
+sanitizers) and for EIO and ENOSPC, call n and all that follow fail (faulty_disk.c), until the day passes unscathed. What
+must hold each time:
   - no release is answered 200 whose order and deed are not in what was synced by then;
   - /readyz is 503 while it lasts, and the log says why;
   - when the disk works again the service does, and no process was started anew;
