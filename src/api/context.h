@@ -129,7 +129,8 @@ kbs_handler kbs_api_admin_store_accept;
 KBS_MUST_CHECK int kbs_token_describe(struct kbs_api *api, struct kbs_error *err);
 
 /*
- * Gives the token an order and waits KBS_LIMIT_TOKEN_OP_MS. 0 if it was carried out: *ret borrows
+ * Gives the token an order and waits: KBS_LIMIT_TOKEN_OP_MS for the operation, and
+ * KBS_LIMIT_AUDIT_ACK_MS, which the worker may spend on its deed. 0 if it was carried out: *ret borrows
  * api until the next order. -1 with the token's category and detail if it was refused, or with
  * KBS_TOKEN_DOWN or KBS_DEADLINE and api->must_exit set if the channel can no longer be trusted to
  * be in step.
@@ -149,6 +150,7 @@ struct kbs_record {
     const char *kind;
     enum kbs_phase phase; /* of a mutation, with its epoch; NONE and 0 else */
     uint64_t epoch;
+    bool later; /* may share the sync of a later record: await it when that one is durable */
     struct kbs_buf buf;
     struct kbs_wire_list_builder list;
 };

@@ -2,10 +2,10 @@
  * Records to kbs-audit.
  *
  * The problem: what was decided must be on the disk before its answer leaves, and an fsync costs as
- * much as a release. The approach: two phases. A record is sent before the token is asked, and its
- * acknowledgement is awaited after the token has answered, so that disk and token work at the same
- * time. One record is in flight at a time (docs/protocol/role-channels.md), and its ACK carries its
- * id.
+ * much as a release. The approach: two phases. An order is sent before the token is asked, marked
+ * `later`, and its acknowledgement is awaited after the token has answered: the token's own deed is
+ * durable by then, and one sync has carried both. One record is in flight at a time
+ * (docs/protocol/role-channels.md), and its ACK carries its id.
  *
  * A ledger that cannot be written says so (ACK with number 0): the request is answered with 503 and
  * the judge lives on. One that does not acknowledge at all ends the judge: the answer is 503, what
@@ -25,6 +25,7 @@ void kbs_record_init(struct kbs_record *r, const char *kind)
     r->kind = kind;
     r->phase = KBS_PHASE_NONE;
     r->epoch = 0;
+    r->later = false;
     r->buf = KBS_BUF(KBS_LIMIT_AUDIT_RECORD_BYTES);
     r->list = (struct kbs_wire_list_builder){.buf = &r->buf, .count = 0};
 }
@@ -85,6 +86,7 @@ int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r, struct
     struct kbs_wire_append append = {.kind = kbs_span_str(r->kind),
                                      .phase = (uint8_t)r->phase,
                                      .epoch = r->epoch,
+                                     .later = r->later ? 1 : 0,
                                      .fields = kbs_wire_list_done(&r->list)};
 
     if (kbs_buf_check(&r->buf, "audit record", err) != 0) {
