@@ -42,20 +42,9 @@ static int deeds_append(struct kbs_deeds *d, struct kbs_error *err)
     const struct kbs_wire_append append = {
         .kind = DEED_KIND, .fields = {.count = d->count, .encoded = kbs_buf_span(&d->fields)}};
     struct kbs_wire_ack ack = {.seq = 0};
-    uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS);
-    int rc = kbs_channel_send(d->fd, KBS_WIRE_APPEND, ++d->last_id, &append, -1, deadline, err);
 
-    if (rc == 0) {
-        rc = kbs_channel_recv(d->fd, &d->answer, deadline, err);
-    }
-    if (rc == KBS_CHANNEL_EOF) {
-        rc = kbs_fail(err, KBS_INTERNAL, "kbs-audit is gone");
-    } else if (rc == 0 && d->answer.frame.id != d->last_id) {
-        rc = kbs_fail(err, KBS_INPUT, "an ACK of another deed");
-    } else if (rc == 0) {
-        rc = kbs_channel_msg_decode(&d->answer, KBS_WIRE_ACK, &ack, err);
-    }
-    if (rc != 0) {
+    if (kbs_channel_call(d->fd, KBS_WIRE_APPEND, &append, KBS_WIRE_ACK, &ack, &d->answer,
+                         kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err) != 0) {
         return deeds_lost(err);
     }
     d->refused = ack.seq == 0;

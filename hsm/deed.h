@@ -23,8 +23,7 @@ struct kbs_deed {
 
 /* The channel to kbs-audit. At most one deed is not durable. */
 struct kbs_deeds {
-    int fd; /* borrowed; -1 with --init-token: no ledger, no deeds */
-    uint64_t last_id;
+    int fd;                /* borrowed; -1 with --init-token: no ledger, no deeds */
     bool refused;          /* the last deed could not be written */
     struct kbs_buf fields; /* the last deed, until it is durable */
     uint16_t count;

@@ -346,7 +346,7 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
 /* One message from the judge. 0, KBS_CHANNEL_EOF, or -1. */
 static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct kbs_error *err)
 {
-    int rc = kbs_channel_recv(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
+    int rc = kbs_channel_recv_turn(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     const struct operation *operation;
 
     if (rc != 0) {

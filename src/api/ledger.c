@@ -20,6 +20,8 @@
 #include "base/encoding.h"
 #include "base/log.h"
 
+#define RECORD_BYTES 1000u /* more than most records have: one allocation */
+
 void kbs_record_init(struct kbs_record *r, const char *kind)
 {
     r->kind = kind;
@@ -27,6 +29,7 @@ void kbs_record_init(struct kbs_record *r, const char *kind)
     r->epoch = 0;
     r->later = false;
     r->buf = KBS_BUF(KBS_LIMIT_AUDIT_RECORD_BYTES);
+    (void)kbs_buf_reserve(&r->buf, RECORD_BYTES);
     r->list = (struct kbs_wire_list_builder){.buf = &r->buf, .count = 0};
 }
 
@@ -104,7 +107,8 @@ int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq, struct kbs_erro
 {
     struct kbs_api_ledger *l = &api->ledger;
     struct kbs_wire_ack ack = {.seq = 0};
-    int rc = kbs_channel_recv(l->fd, &l->answer, kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err);
+    int rc =
+        kbs_channel_recv_turn(l->fd, &l->answer, kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err);
 
     if (rc == KBS_CHANNEL_EOF) {
         rc = kbs_fail(err, KBS_BUSY, "kbs-audit is gone");
