@@ -174,23 +174,34 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
         path.len, "time", (json_int_t)call->now_s);
 }
 
+static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *err)
+{
+    return kbs_json_parse_object(text, "claims", ret, err);
+}
+
 static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
 {
-    KBS_AUTO_JSON input = NULL;
+    struct kbs_parsed *claims = &call->api->claims[r->session.sid[0] & (KBS_API_PARSED - 1)];
+    struct kbs_parsed *policies = &call->api->policies[r->key.id[0] & (KBS_API_PARSED - 1)];
+    const json_t *policy = NULL;
+    const json_t *input = NULL;
     KBS_AUTO_JSON kbs = NULL;
 
     if (r->key.purpose != KBS_PURPOSE_RELEASE) {
         return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not release",
                         kbs_purpose_name(r->key.purpose));
     }
-    if (kbs_json_parse_object(kbs_buf_span(&r->session.claims), "claims", &input, err) != 0) {
+    if (kbs_parsed_get(claims, kbs_buf_span(&r->session.claims), claims_parse, &input, err) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
+    }
+    if (kbs_parsed_get(policies, kbs_buf_span(&r->policy), kbs_policy_load, &policy, err) != 0) {
+        return -1;
     }
     kbs = release_kbs_claims(call, r);
     if (kbs == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the kbs claims cannot be built");
     }
-    return kbs_policy_decide(kbs_buf_span(&r->policy), input, kbs, err);
+    return kbs_policy_decide_loaded(policy, input, kbs, err);
 }
 
 /* The token did what it was told to, as far as can be told without reading the key's wrapping. */
