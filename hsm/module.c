@@ -309,8 +309,7 @@ static int module_provision_slot(struct kbs_token *t, P11KitUri *uri, struct kbs
         module_take_info(t, *ret_slot, &info);
         *ret_so = t->quirk->so_pin_empty ? MODULE_SO_EMPTY : MODULE_SO_THEIRS;
     }
-    if (matches == 0 ||
-        ((info.flags & CKF_TOKEN_INITIALIZED) == 0 && *ret_so != MODULE_SO_EMPTY)) {
+    if (matches == 0 || ((info.flags & CKF_TOKEN_INITIALIZED) == 0 && *ret_so != MODULE_SO_EMPTY)) {
         *ret_so = MODULE_SO_OURS;
         return module_token_new(t, uri, so_pin, ret_slot, err);
     }

@@ -130,7 +130,8 @@ void kbs_handle_cache_clear(struct kbs_handle_cache *c);
 
 /*
  * The release key of that CKA_ID, checked as by kbs_object_check_release_key(), and its length in
- * bytes (0 where the token does not tell). Without C_FindObjects when the cache knows it.
+ * bytes (0 where the token does not tell). Without C_FindObjects when the cache knows it, and
+ * without a second check where no handle is used twice.
  */
 KBS_MUST_CHECK int kbs_handle_cache_get(struct kbs_handle_cache *c, const struct kbs_token *t,
                                         const uint8_t cka_id[KBS_CKA_ID_BYTES],

@@ -9,12 +9,13 @@
 #include "hsm/quirks.h"
 
 static const struct kbs_quirk quirks[] = {
-    {"SoftHSM project", "SoftHSM", KBS_TOKEN_CLASS_SOFTWARE, false},
+    /* Handles are counted up, and one whose object is gone stays invalid. */
+    {"SoftHSM project", "SoftHSM", KBS_TOKEN_CLASS_SOFTWARE, false, true},
     /* An empty key database takes the first PIN from a security officer who logs in without one. */
-    {"Mozilla Foundation", "NSS", KBS_TOKEN_CLASS_SOFTWARE, true},
+    {"Mozilla Foundation", "NSS", KBS_TOKEN_CLASS_SOFTWARE, true, false},
 };
 
-static const struct kbs_quirk quirk_unknown = {"", "", KBS_TOKEN_CLASS_UNKNOWN, false};
+static const struct kbs_quirk quirk_unknown = {"", "", KBS_TOKEN_CLASS_UNKNOWN, false, false};
 
 const struct kbs_quirk *kbs_quirk_find(const char *manufacturer, const char *model)
 {

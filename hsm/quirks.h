@@ -9,7 +9,8 @@ struct kbs_quirk {
     const char *manufacturer;   /* how CK_TOKEN_INFO.manufacturerID begins */
     const char *model;          /* how CK_TOKEN_INFO.model begins */
     enum kbs_token_class class; /* never from probing: a software token may pass every rung */
-    bool so_pin_empty; /* a fresh token is initialised with the empty security officer PIN */
+    bool so_pin_empty;       /* a fresh token is initialised with the empty security officer PIN */
+    bool handles_are_unique; /* no process gets the same object handle twice */
 };
 
 /* The row for a token; a row of class unknown and no quirks for tokens that are not in the table.

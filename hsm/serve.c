@@ -3,8 +3,8 @@
  * means that the peer is compromised, and the worker ends. So does the worker whose token is gone:
  * it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the lane.
  *
- * An operation of weight leaves a deed in the ledger, sent before its RESULT (hsm/deed.c), and does
- * not begin while the last deed is not durable.
+ * An operation of weight leaves a deed in the ledger, durable before its RESULT (hsm/deed.c), and
+ * does not begin while the last deed is not durable.
  *
  * An error that may be the device's or the order's (GENERAL_ERROR) is settled by a self-test: if
  * the token still works, the order failed and the lane lives on. Otherwise one guest could have
@@ -222,9 +222,11 @@ static int serve_deed(struct kbs_worker *w, const struct kbs_deed *deed,
     const struct kbs_deed_outcome outcome = {.category = failure->category,
                                              .rung = answer->rung,
                                              .locality = answer->locality,
+                                             .format = answer->format,
+                                             .token_class = w->token.quirk->class,
                                              .serial = w->token.serial};
 
-    return kbs_deeds_send(&w->deeds, deed, &outcome, err);
+    return kbs_deeds_record(&w->deeds, deed, &outcome, err);
 }
 
 static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
@@ -261,8 +263,8 @@ static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
         failure.category = KBS_TOKEN_DOWN;
     }
     if (serve_deed(w, &deed, &answer, &failure, &deed_err) != 0) {
-        fatal = true;
-        failure = deed_err;
+        fatal = fatal || deed_err.category == KBS_TOKEN_DOWN;
+        failure = deed_err; /* what was made is not answered */
     }
     if (failure.category >= KBS_BUSY) {
         kbs_log_error("order-failed", &failure);
@@ -344,7 +346,7 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
 /* One message from the judge. 0, KBS_CHANNEL_EOF, or -1. */
 static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct kbs_error *err)
 {
-    int rc = kbs_channel_recv(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
+    int rc = kbs_channel_recv_turn(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     const struct operation *operation;
 
     if (rc != 0) {
@@ -392,7 +394,7 @@ int kbs_serve(struct kbs_worker *w, struct kbs_error *err)
         } else if (fds[0].revents != 0) {
             rc = serve_control(w, &m, err);
         } else if (fds[2].revents != 0) {
-            rc = kbs_deeds_read(&w->deeds, err);
+            rc = kbs_deeds_lost(err);
         } else {
             rc = serve_judge(w, &m, err);
         }

@@ -289,8 +289,10 @@ static int new_key_make(struct kbs_call *call, struct new_key *k, enum kbs_wire_
         return -1;
     }
     if (kbs_token_order(call, type, order, &result, err) != 0) {
-        /* Out of step, or lost while it worked: nobody knows whether the token has made it. */
-        bool lost = call->api->must_exit != KBS_EXIT_OK || err->category == KBS_TOKEN_DOWN;
+        /* Out of step, lost while it worked, or without a ledger for its deed: nobody knows whether
+         * the token has made it. */
+        bool lost = call->api->must_exit != KBS_EXIT_OK || err->category == KBS_TOKEN_DOWN ||
+                    err->category == KBS_BUSY;
 
         return new_key_failed(call, k, lost ? "unknown" : "failed", err);
     }

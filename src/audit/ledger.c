@@ -431,26 +431,28 @@ int kbs_ledger_stage_phase(struct kbs_ledger *l, struct kbs_span kind, enum kbs_
     if (check_fields(fields, n, err) != 0) {
         return -1;
     }
-    struct kbs_buf json = KBS_BUF(KBS_LEDGER_LINE_BYTES - HEX_BYTES - 2);
-    put_json(&json, l->staged_seq + 1, kind, phase, epoch, fields, n);
-    int rc = kbs_buf_check(&json, "a ledger record", err);
-    if (rc == 0 && l->staged.len + HEX_BYTES + 2 + json.len > STAGE_BYTES) {
-        rc = kbs_fail(err, KBS_TOO_LARGE, "ledger: too many records at once");
-    }
-    if (rc == 0) {
-        chain(l->staged_head, kbs_buf_span(&json), hash);
-        hex(hash, text);
-        kbs_buf_put(&l->staged, text, HEX_BYTES);
-        kbs_buf_put_u8(&l->staged, ' ');
-        kbs_buf_put_span(&l->staged, kbs_buf_span(&json));
+    /* The line is written in its place, its hash last. */
+    size_t start = l->staged.len;
+    if (kbs_buf_reserve(&l->staged, HEX_BYTES + 1) != NULL) {
+        kbs_buf_commit(&l->staged, HEX_BYTES + 1);
+        put_json(&l->staged, l->staged_seq + 1, kind, phase, epoch, fields, n);
         kbs_buf_put_u8(&l->staged, '\n');
-        memcpy(l->staged_head, hash, sizeof(hash));
-        *ret_seq = ++l->staged_seq;
-        epoch_advance(phase, epoch, &l->staged_epoch, &l->staged_outcome);
-        /* Out of memory in the middle of a line fails the buffer, and with it the whole commit. */
     }
-    kbs_buf_deinit(&json);
-    return rc;
+    if (l->staged.failed || l->staged.len - start > KBS_LEDGER_LINE_BYTES) {
+        l->staged.len = start;
+        l->staged.failed = false; /* the lines before it are whole */
+        return kbs_fail(err, KBS_TOO_LARGE, "ledger: too many records at once, or one too long");
+    }
+    uint8_t *line = l->staged.p + start;
+    chain(l->staged_head,
+          kbs_span(line + HEX_BYTES + 1, l->staged.len - start - (HEX_BYTES + 1) - 1), hash);
+    hex(hash, text);
+    memcpy(line, text, HEX_BYTES);
+    line[HEX_BYTES] = ' ';
+    memcpy(l->staged_head, hash, sizeof(hash));
+    *ret_seq = ++l->staged_seq;
+    epoch_advance(phase, epoch, &l->staged_epoch, &l->staged_outcome);
+    return 0;
 }
 
 static int write_group(struct kbs_ledger *l, struct kbs_error *err)

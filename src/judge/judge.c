@@ -163,7 +163,8 @@ static int judge_request(struct judge *j)
     struct kbs_wire_response response;
     enum kbs_exit status = KBS_EXIT_OK;
     uint64_t id = 0;
-    int rc = kbs_channel_recv(j->front, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
+    int rc =
+        kbs_channel_recv_turn(j->front, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
 
     if (rc == KBS_CHANNEL_EOF) {
         kbs_log(KBS_LOG_INFO, "front_gone", "lane=%u", (unsigned int)j->config.lane);

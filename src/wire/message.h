@@ -76,9 +76,11 @@ struct kbs_wire_list {
 
 /*
  * kbs-judge, kbs-token -> kbs-audit; fields: names and values in turn; phase: enum kbs_phase, with the epoch
- * of the mutation (0 for NONE). Answered by ACK: its number once it is durable, 0 if it could not be written.
+ * of the mutation (0 for NONE); later: 1 if nobody waits for it yet, so that it may share the sync of a
+ * later record. Answered by ACK: its number once it is durable, 0 if it could not be written.
  */
-#define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, LIST, fields)
+#define KBS_WIRE_APPEND_FIELDS(F, m) \
+    F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, U8, later) F(m, LIST, fields)
 #define KBS_WIRE_ACK_FIELDS(F, m) F(m, U64, seq)
 /*
  * kbs-audit -> kbs-judge, answer to HEAD_WANT: number and hash (32 bytes) of the newest durable record, the

@@ -294,13 +294,14 @@ static void ledger_serve(struct judge *j)
         return;
     }
     assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_APPEND, &append, &err), 0);
+    /* Only an order may wait for company: everything else is awaited at once. */
+    assert_int_equal(append.later, kbs_span_equal_str(append.kind, "release") ? 1 : 0);
     if (j->ledger_mood != LEDGER_FULL) {
         ledger_write(j, &append);
         j->records++;
     }
     ack.seq = j->ledger_mood == LEDGER_FULL ? 0 : j->records;
-    if (j->ledger_mood == LEDGER_HANGS_UP ||
-        (j->ledger_mood == LEDGER_BREAKS && j->records % 2 == 0)) {
+    if (j->ledger_mood == LEDGER_HANGS_UP) {
         kbs_io_close(&j->ledger);
     } else if (j->ledger_mood != LEDGER_SILENT) {
         assert_int_equal(kbs_channel_send(j->ledger, KBS_WIRE_ACK, m.frame.id, &ack, -1,

@@ -38,7 +38,6 @@ enum ledger_mood {
     LEDGER_WRITES,
     LEDGER_SILENT,   /* takes records and says nothing */
     LEDGER_HANGS_UP, /* closes instead of acknowledging */
-    LEDGER_BREAKS,   /* acknowledges, then is gone at the second record */
     LEDGER_FULL      /* acknowledges nothing as durable */
 };
 

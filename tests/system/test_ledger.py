@@ -97,17 +97,20 @@ def test_a_sound_ledger(used):
     assert status == 1 and "not signed by the pinned head key" in texts(said["findings"])
 
 
-@pytest.mark.parametrize("kind,expected", [
-    ("deed", "the token says nothing"),
-    ("release", "has no beginning"),
-    ("both", "a deed without an order"),
+@pytest.mark.parametrize("kind,gone,expected", [
+    ("release", {("release", None)}, "a deed without an order"),
+    ("key-generate", {("key-generate", "intent"), ("key-generate", "outcome")}, "a deed without an order"),
+    ("key-generate", {("key-generate", "intent")}, "has no beginning"),
+    ("key-generate", {("deed", None)}, "the token says nothing"),
 ])
-def test_records_that_are_taken_out(used, tmp_path, kind, expected):
+def test_records_that_are_taken_out(used, tmp_path, kind, gone, expected):
     lines = used.ledger_path.read_bytes().splitlines()
-    first = next(r for r in used.ledger() if r["kind"] == "release")
-    gone = {"deed": ("deed",), "release": ("release",), "both": ("release", "released")}[kind]
-    kept = [line for line in lines
-            if not (json.loads(line[65:]).get("order") == first["order"] and json.loads(line[65:])["kind"] in gone)]
+    order = used.records(kind)[0]["order"]
+
+    def is_gone(line):
+        record = json.loads(line[65:])
+        return record.get("order") == order and (record["kind"], record.get("phase")) in gone
+    kept = [line for line in lines if not is_gone(line)]
     assert len(kept) == len(lines) - len(gone)
     plain = tmp_path / "plain.log"
     plain.write_bytes(b"\n".join(kept) + b"\n")

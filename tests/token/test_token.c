@@ -1200,6 +1200,37 @@ static void test_read_back_fails_closed(void **state)
     dir_remove(&d);
 }
 
+/* What the quirk table says of handles, which spares the check of a cached one. */
+static void test_handles_are_unique(void **state)
+{
+    struct token_dir d;
+    struct kbs_token t;
+    struct kbs_error err = KBS_ERROR_NONE;
+    CK_OBJECT_HANDLE last = CK_INVALID_HANDLE;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    inside_open(&t, &d);
+    if (!t.quirk->handles_are_unique) {
+        kbs_token_close(&t);
+        dir_remove(&d);
+        skip();
+    }
+    for (int i = 0; i < 200; i++) { /* session and token objects in turn, each destroyed at once */
+        KBS_AUTO_SCRATCH scratch = {.token = &t};
+        struct kbs_template key = {.n = 0};
+        CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
+
+        kbs_template_secret_key(&key, CKK_AES, i % 2 == 0, true, KBS_USAGE_NONE);
+        kbs_template_number(&key, CKA_VALUE_LEN, 32);
+        assert_int_equal(kbs_scratch_generate(&scratch, CKM_AES_KEY_GEN, &key, &object, &err), 0);
+        assert_true(object > last);
+        last = object;
+    }
+    kbs_token_close(&t);
+    dir_remove(&d);
+}
+
 static void test_ckr_classes(void **state)
 {
     (void)state;
@@ -1289,6 +1320,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_attributes),
         cmocka_unit_test(test_no_session_object_stays),
         cmocka_unit_test(test_read_back_fails_closed),
+        cmocka_unit_test(test_handles_are_unique),
         cmocka_unit_test(test_latency),
     };
 
