@@ -13,13 +13,13 @@ kbs_escape_executable(kbs-front-hostile
     LINKS kbs_front_core -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-judge-hostile
     SOURCES ${kbs_src}/judge/main.c ${kbs_src}/judge/judge.c ${kbs_hostile}
-    LINKS kbs_base kbs_confine kbs_wire kbs_channel kbs_store kbs_api -Wl,--wrap=kbs_confine)
+    LINKS kbs_base kbs_role kbs_confine kbs_wire kbs_channel kbs_store kbs_api -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-token-hostile
     SOURCES ${CMAKE_SOURCE_DIR}/hsm/main.c ${kbs_hostile}
     LINKS kbs_hsm -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-audit-hostile
     SOURCES ${kbs_src}/audit/main.c ${kbs_hostile}
-    LINKS kbs_ledger kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+    LINKS kbs_ledger kbs_role kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbsd-escape SOURCES escape/times.c LINKS kbs_supervisor)
 kbs_escape_executable(nowalls SOURCES escape/nowalls.c LINKS kbs_dep_seccomp)
 

@@ -27,6 +27,7 @@
 struct fake {
     int test; /* SOCK_SEQPACKET to the test */
     char role[32];
+    bool migrate; /* the configuration was to migrate the store */
     char report[1024];
     size_t len;
 };
@@ -140,7 +141,7 @@ static void configure(struct fake *f)
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_error err = KBS_ERROR_NONE;
     bool first = true;
-    for (;;) {
+    while (!f->migrate) {
         struct kbs_wire_attach attach;
         if (kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(WAIT_MS), &err) != 0) {
             _exit(96);
@@ -155,6 +156,8 @@ static void configure(struct fake *f)
             add_number(f, first ? " attach=" : ",", attach.what);
             add_number(f, ".", attach.index);
             first = false;
+        } else if (m.frame.type == KBS_WIRE_MIGRATE) {
+            f->migrate = true;
         } else {
             describe_config(f, &m);
         }
@@ -242,17 +245,16 @@ static void serve(struct fake *f)
 
 int main(int argc, char **argv, char **environment)
 {
+    (void)argc;
+    (void)argv;
     struct fake f = {.test = -1};
     struct fake seen = {.test = -1};
     sigset_t blocked;
     list_descriptors(&seen);
-    bool migrate = argc > 1 && strcmp(argv[1], "--migrate") == 0;
-    if (!migrate) {
-        configure(&seen);
-    }
+    configure(&seen);
     connect_test(&f);
     add(&f, "start role=");
-    add(&f, migrate ? "migrate" : f.role);
+    add(&f, seen.migrate ? "migrate" : f.role);
     add(&f, seen.report);
     add_number(&f, " env=", environment[0] != NULL);
     (void)sigprocmask(SIG_BLOCK, NULL, &blocked);
@@ -260,7 +262,7 @@ int main(int argc, char **argv, char **environment)
     add_number(&f, " pipe_ignored=", signal(SIGPIPE, SIG_DFL) == SIG_IGN);
     add_number(&f, " pid=", (long)getpid());
     report(&f);
-    if (migrate) {
+    if (seen.migrate) {
         char order[32] = "";
         (void)!recv(f.test, order, sizeof(order) - 1, 0);
         obey(&f, order);

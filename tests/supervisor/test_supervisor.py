@@ -240,7 +240,7 @@ def test_start_order_and_announcement(service):
 def test_descriptors_environment_and_signals_of_roles(service):
     service.start().serving()
     for role in service.roles:
-        assert role.facts["fds"] == ("0,1,2" if role.name == "migrate" else "0,1,2,3"), role
+        assert role.facts["fds"] == "0,1,2,3", role
         assert (role.facts["in"], role.facts["out"]) == ("/dev/null", "/dev/null"), role
         assert role.facts["env"] == "0", role
         assert role.facts["blocked"] == "0", role
