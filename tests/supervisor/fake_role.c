@@ -7,7 +7,9 @@
  * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null
  * attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
  *          "got EOF"
- * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn"
+ * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn" "slip"
+ *
+ * As a unit (kbsd --units) it begins and ends as real roles do.
  */
 #include <dirent.h>
 #include <poll.h>
@@ -21,6 +23,8 @@
 
 #include "base/process.h"
 #include "channel/channel.h"
+#include "confine/leash.h"
+#include "role/role.h"
 
 #define WAIT_MS 60000
 
@@ -28,6 +32,7 @@ struct fake {
     int test; /* SOCK_SEQPACKET to the test */
     char role[32];
     bool migrate; /* the configuration was to migrate the store */
+    bool unit;    /* started by a service manager */
     char report[1024];
     size_t len;
 };
@@ -198,7 +203,7 @@ static void obey(struct fake *f, const char *order)
     if (strcmp(order, "want") == 0) {
         tell(KBS_WIRE_LOGIN_WANT, NULL);
     } else if (strcmp(order, "ready") == 0) {
-        struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("fake")};
+        struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("fake"), .pid = (uint32_t)getpid()};
         tell(KBS_WIRE_READY, &ready);
     } else if (sscanf(order, "done %d %d", &a, &b) == 2) {
         struct kbs_wire_login_done done = {.ok = (uint8_t)a, .pin_error = (uint8_t)b};
@@ -213,7 +218,11 @@ static void obey(struct fake *f, const char *order)
     } else if (strcmp(order, "close") == 0) {
         (void)close(KBS_FD_CONTROL);
     } else if (sscanf(order, "exit %d", &a) == 1) {
-        _exit(a);
+        _exit(f->unit ? kbs_role_end(a) : a);
+    } else if (strcmp(order, "slip") == 0) {
+        (void)close(KBS_FD_LEASH); /* as an attacker would; seccomp's answer is death */
+        add(f, "got away");
+        report(f);
     }
 }
 
@@ -250,13 +259,19 @@ int main(int argc, char **argv, char **environment)
     struct fake f = {.test = -1};
     struct fake seen = {.test = -1};
     sigset_t blocked;
+    struct kbs_error err = KBS_ERROR_NONE;
+    f.unit = getenv("LISTEN_PID") != NULL;
+    if (f.unit && kbs_role_begin(&err) != 0) {
+        return kbs_role_end(93);
+    }
     list_descriptors(&seen);
     configure(&seen);
     connect_test(&f);
     add(&f, "start role=");
     add(&f, seen.migrate ? "migrate" : f.role);
     add(&f, seen.report);
-    add_number(&f, " env=", environment[0] != NULL);
+    add_number(&f,
+               " env=", f.unit ? environ != NULL && environ[0] != NULL : environment[0] != NULL);
     (void)sigprocmask(SIG_BLOCK, NULL, &blocked);
     add_number(&f, " blocked=", sigismember(&blocked, SIGTERM) == 1);
     add_number(&f, " pipe_ignored=", signal(SIGPIPE, SIG_DFL) == SIG_IGN);
