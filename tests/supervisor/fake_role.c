@@ -7,17 +7,20 @@
  * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null
  * attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
  *          "got EOF"
- * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn" "slip"
+ * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn" "slip HOW"
  *
  * As a unit (kbsd --units) it begins and ends as real roles do.
  */
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -196,6 +199,31 @@ static void tell(enum kbs_wire_type type, const void *msg)
     (void)!kbs_channel_send(KBS_FD_CONTROL, type, 0, msg, -1, kbs_deadline_in_ms(WAIT_MS), &err);
 }
 
+/* What an attacker would try; seccomp's answer is death. */
+static void slip(int how)
+{
+    const int fds[] = {KBS_FD_LEASH, KBS_FD_CONTROL};
+    for (size_t i = 0; i < 2; i++) {
+        switch (how) {
+        case 0:
+            (void)close(fds[i]);
+            break;
+        case 1: /* the kernel looks at the lower half of the argument only */
+            (void)syscall(SYS_close, (1L << 32) | fds[i]);
+            break;
+        case 2:
+            (void)shutdown(fds[i], SHUT_RDWR);
+            break;
+        case 3:
+            (void)fcntl(fds[i], F_SETFL, 0);
+            break;
+        default:
+            (void)ioctl(fds[i], FIOASYNC, &(int){0});
+            break;
+        }
+    }
+}
+
 static void obey(struct fake *f, const char *order)
 {
     int a = 0;
@@ -219,8 +247,8 @@ static void obey(struct fake *f, const char *order)
         (void)close(KBS_FD_CONTROL);
     } else if (sscanf(order, "exit %d", &a) == 1) {
         _exit(f->unit ? kbs_role_end(a) : a);
-    } else if (strcmp(order, "slip") == 0) {
-        (void)close(KBS_FD_LEASH); /* as an attacker would; seccomp's answer is death */
+    } else if (sscanf(order, "slip %d", &a) == 1) {
+        slip(a);
         add(f, "got away");
         report(f);
     }

@@ -594,8 +594,7 @@ def test_a_unit_that_cannot_be_started_is_tried_again(service):
 @units
 def test_a_unit_cannot_slip_its_leash(service):
     service.start().serving()
-    judge = service.find("kbs-judge", lane=0)[0]
-    for order in ("slip", "close"):
+    for order in (*(f"slip {how}" for how in range(5)), "close"):
         judge = service.find("kbs-judge", lane=0)[0]
         judge.tell(order)
         service.serving_without(judge)
