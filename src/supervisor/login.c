@@ -1,9 +1,12 @@
 /*
  * SoftHSM processes that initialise and log in at the same time race for the token's files, and a
- * wrong PIN that is tried again locks it. So workers ask, and are granted the login one by one;
- * while one has it we hold the flock on token.lock beside the PIN file, so that `kbs-admin init` and
- * other instances keep out as well. After one PIN error nobody logs in again in the life of this
- * process.
+ * wrong PIN that is tried again may lock it. So workers ask, and are granted the login one by one.
+ *
+ * Invariants
+ *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the
+ *     flock on token.lock beside the PIN file, so that `kbs-admin init` and other instances keep out
+ *     as well.
+ *   - After one PIN error nobody logs in again in the life of this process.
  */
 #include "supervisor/login.h"
 

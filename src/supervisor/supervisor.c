@@ -5,16 +5,13 @@
  * decision, and it sees a consistent picture.
  *
  * Invariants
- *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the
- *     flock on token.lock beside the PIN file, so `kbs-admin init` and other instances keep out as
- *     well.
- *   - A worker in that state is neither signalled nor cut off before KBS_LIMIT_TOKEN_LOGIN_MS has
- *     passed: SoftHSM destroys its token when it is killed there.
- *   - After one PIN error nobody logs in again in the life of this process. The next attempt may
- *     lock the PIN.
+ *   - A token worker between LOGIN_GRANT and LOGIN_DONE (login.c) is neither signalled nor cut off
+ *     before KBS_LIMIT_TOKEN_LOGIN_MS has passed: SoftHSM destroys its token when it is killed there.
+ *   - After one PIN error no lane starts that has not logged in.
  *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's
  *     death those that were attached to it, because their channels died.
- *   - A death is handled after everything the dead role had said.
+ *   - A death is handled after everything the dead role had said. How it is learnt, child.c decides:
+ *     by SIGCHLD, or because the control channel hung up.
  */
 #include "supervisor/supervisor.h"
 
