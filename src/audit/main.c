@@ -39,9 +39,9 @@
 #include "audit/ledger.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "base/process.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
+#include "role/role.h"
 
 #define CONTROL_MS 5000
 #define FIELDS_MAX (KBS_LIMIT_WIRE_LIST_ITEMS / 2)
@@ -554,7 +554,7 @@ static int serve(struct audit *a, struct kbs_error *err)
 
 static int run(struct audit *a, struct kbs_error *err)
 {
-    struct kbs_wire_ready ready = {.detail = KBS_SPAN_EMPTY};
+    struct kbs_wire_ready ready = {.detail = KBS_SPAN_EMPTY, .pid = (uint32_t)getpid()};
     struct kbs_confine_plan plan = {.role = KBS_CONFINE_AUDIT};
     if (configure(a, &plan.production, err) != 0) {
         return KBS_EXIT_FAILURE;
@@ -579,10 +579,10 @@ int main(int argc, char **argv)
     }
     struct kbs_error err = KBS_ERROR_NONE;
     struct audit *a = calloc(1, sizeof(*a));
-    if (a == NULL || kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {
+    if (a == NULL || kbs_role_begin(&err) != 0) {
         kbs_log_error("start-failed", &err);
         free(a);
-        return KBS_EXIT_FAILURE;
+        return kbs_role_end(kbs_exit_of(&err));
     }
     /* A file size limit is a full disk like any other: an error of write(2), not a death. */
     (void)signal(SIGXFSZ, SIG_IGN);
@@ -600,5 +600,5 @@ int main(int argc, char **argv)
     kbs_ledger_deinit(&a->ledger);
     kbs_io_close(&a->ledger_fd);
     free(a);
-    return status;
+    return kbs_role_end(status);
 }

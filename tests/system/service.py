@@ -57,9 +57,9 @@ class Service:
     def add_plain_listener(self, address="127.0.0.1:0"):
         self.edit_config(r"^plain_sockets = .*$", f'plain_sockets = ["{address}"]')
 
-    def start(self, ready=True):
+    def start(self, ready=True, options=()):
         self.log = open(self.folder / "kbsd.log", "ab")
-        self.process = subprocess.Popen([BIN / "kbsd", "-c", self.folder / "kbs.toml", "--announce", self.announce],
+        self.process = subprocess.Popen([BIN / "kbsd", "-c", self.folder / "kbs.toml", "--announce", self.announce, *options],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         if ready:
             wait_until(self.is_ready, START_S, "service ready:\n" + self.log_text())

@@ -390,22 +390,7 @@ static void test_order_without_deed_after_a_crash(void **state)
     put(b, INTENT("1", ID_A, "one"));
     put(b, OUTCOME("1", ID_A, "done"));
     put(b, "\"kind\":\"open\",\"cut_bytes\":\"17\"");
-    expect_note(b, "kbs-audit ended right after");
-    expect_note(b, "was cut off before this one");
-}
-
-/* A restart long after explains nothing. */
-static void test_order_without_deed_long_before_a_crash(void **state)
-{
-    struct book *b = *state;
-
-    put(b, INTENT("1", ID_A, "one"));
-    put(b, OUTCOME("1", ID_A, "done"));
-    for (int i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
-        put(b, ATTEST);
-    }
-    put(b, "\"kind\":\"open\"");
-    expect_finding(b, 2, "the token says nothing");
+    expect_finding(b, 2, "the token says nothing"); /* the deed is durable before the outcome */
 }
 
 static void test_deed_for_another_key(void **state)
@@ -445,7 +430,7 @@ static void test_carried_out_and_said_to_have_failed(void **state)
     put(b, RELEASE(ID_A, FIRST));
     put(b, DEED("release", "done", ID_A, FIRST));
     put(b, "\"kind\":\"release-failed\",\"order\":\"" ID_A "\"");
-    expect_note(b, "was carried out by the token and ended as release-failed");
+    expect_note(b, "could not be recorded, or its answer was dropped");
 }
 
 static void test_second_order(void **state)
@@ -465,7 +450,7 @@ static void test_second_deed(void **state)
     put(b, RELEASE(ID_A, FIRST));
     put(b, DEED("release", "done", ID_A, FIRST));
     put(b, DEED("release", "done", ID_A, FIRST));
-    expect_finding(b, 3, "has a second deed, the first in line 2");
+    expect_finding(b, 3, "a deed without an order");
 }
 
 static void test_end_without_beginning(void **state)
@@ -579,7 +564,6 @@ int main(void)
         CASE(test_deed_for_an_order_that_could_not_be_written),
         CASE(test_order_without_deed),
         CASE(test_order_without_deed_after_a_crash),
-        CASE(test_order_without_deed_long_before_a_crash),
         CASE(test_deed_for_another_key),
         CASE(test_deed_of_another_operation),
         CASE(test_the_token_says_otherwise),
