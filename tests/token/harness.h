@@ -27,6 +27,8 @@ struct token_kind {
     const char *jose_rung;
     const char *cose_rung;
     const char *manufacturer;
+    enum kbs_token_class class;
+    unsigned int rungs; /* that pass */
 };
 extern const struct token_kind *kind;
 extern const char *module_path;
