@@ -5,3 +5,16 @@ kbs_target_defaults(kbs_mock_p11)
 target_link_libraries(kbs_mock_p11 PRIVATE kbs_dep_p11kit OpenSSL::Crypto)
 set_target_properties(kbs_mock_p11 PROPERTIES
     OUTPUT_NAME kbs-mock-p11 LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+
+# Every way in which a token can fail, against a real kbs-token: ci/faults runs all of it, the suites the quick part.
+add_executable(mock_campaign mock/campaign.c token/harness.c)
+kbs_target_defaults(mock_campaign)
+target_link_libraries(mock_campaign PRIVATE kbs_hsm kbs_jose_read kbs_cose_read kbs_dep_cmocka)
+set_target_properties(mock_campaign PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+add_dependencies(mock_campaign kbs-token kbs_mock_p11)
+add_test(NAME mock-campaign COMMAND mock_campaign --quick)
+kbs_test_properties(mock-campaign token 600 ASAN_OPTIONS=detect_leaks=0)
+
+# The latch of a refused PIN, by its source: it is not wired into kbsd by this file.
+kbs_test(unit_pin_latch SOURCES unit/test_pin_latch.c ../src/supervisor/pin_latch.c LINKS kbs_base LABELS unit)
+kbs_pytest(system_stuck PATH mock/test_stuck.py LABELS system TIMEOUT 300)

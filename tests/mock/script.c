@@ -10,7 +10,7 @@
  *   ACTION    rv CKR_DEVICE_ERROR (or 0x30), delay MS, hang, exit, vanish, garble, wrong-length
  *
  * Calls, orders carried out and wrong PINs are counted in the file `calls`, mapped by all processes
- * of the token: its records describe themselves (struct shared), and tests read them.
+ * of the token: its records describe themselves (struct mock_calls), and tests read them.
  *
  * The module runs behind seccomp and Landlock like any other: no call is used here that kbs-token
  * may not make.
@@ -24,9 +24,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "mock.h"
 
-#define ORDERS_MAX 16u
 #define SCRIPT_BYTES 4096u
 
 enum when {
@@ -52,27 +52,15 @@ struct order {
     unsigned long value; /* CK_RV, or milliseconds */
 };
 
-struct record {
-    char name[32];
-    uint64_t calls;
-    uint64_t faults; /* orders carried out */
-};
-
-/* The file `calls`: 8 bytes each, then a record per function. */
-struct shared {
-    uint64_t vanished;         /* the id of the script that said so */
-    uint64_t wrong_pins;       /* C_Login, C_SetPIN */
-    uint64_t hits[ORDERS_MAX]; /* of a line: script id in the upper half, times it was met below */
-    struct record functions[MOCK_FUNCTION_COUNT];
-};
+_Static_assert(MOCK_CALLS_FUNCTIONS == MOCK_FUNCTION_COUNT, "calls.h has a record for each");
 
 static struct {
     char path[4096];
-    struct shared *shared;
+    struct mock_calls *shared;
     struct stat seen; /* of the script as it was read; all zero: there was none */
     uint32_t id;
     size_t n;
-    struct order orders[ORDERS_MAX];
+    struct order orders[MOCK_ORDERS_MAX];
 } script;
 
 static const char *const names[MOCK_FUNCTION_COUNT] = {
@@ -198,8 +186,8 @@ bool mock_script_open(const char *folder)
     if (fd < 0) {
         return false;
     }
-    if (ftruncate(fd, (off_t)sizeof(struct shared)) == 0) { /* grows it; what is there stays */
-        p = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (ftruncate(fd, (off_t)sizeof(struct mock_calls)) == 0) { /* grows it; what is there stays */
+        p = mmap(NULL, sizeof(struct mock_calls), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     }
     (void)close(fd);
     if (p == MAP_FAILED) {
@@ -215,7 +203,7 @@ bool mock_script_open(const char *folder)
 void mock_script_close(void)
 {
     if (script.shared != NULL) {
-        (void)munmap(script.shared, sizeof(struct shared));
+        (void)munmap(script.shared, sizeof(struct mock_calls));
     }
     memset(&script, 0, sizeof(script));
 }
@@ -323,7 +311,7 @@ static void script_read(const struct stat *st)
     script.id = id | 1; /* never 0, which the counters begin with */
     for (char *line = strtok_r(text, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
-        if (line[0] == '#' || script.n == ORDERS_MAX) {
+        if (line[0] == '#' || script.n == MOCK_ORDERS_MAX) {
             continue;
         }
         if (parse_order(line, &script.orders[script.n])) {
@@ -411,7 +399,7 @@ static void carry_out(const struct order *o, struct mock_call *c)
 
 void mock_script_apply(struct mock_call *c, uint32_t latency_ms)
 {
-    struct record *record;
+    struct mock_calls_record *record;
 
     if (script.shared == NULL) {
         return;

@@ -40,7 +40,8 @@ static const struct token_kind kinds[] = {
      "transport",
      "SoftHSM project",
      KBS_TOKEN_CLASS_SOFTWARE,
-     1},
+     1,
+     false},
     {"nss",
      {"/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/aarch64-linux-gnu/libsoftokn3.so",
       "/usr/lib64/libsoftokn3.so"},
@@ -51,7 +52,8 @@ static const struct token_kind kinds[] = {
      "COSE-HKDF",
      "Mozilla Foundation",
      KBS_TOKEN_CLASS_SOFTWARE,
-     3},
+     3,
+     false},
     /* tests/mock: configured like SoftHSM, does everything, and is of no class that is known. */
     {"mock",
      {"tests/bin/libkbs-mock-p11.so"},
@@ -62,7 +64,8 @@ static const struct token_kind kinds[] = {
      "COSE-HKDF",
      "kbs-hsm",
      KBS_TOKEN_CLASS_UNKNOWN,
-     3},
+     3,
+     true},
 };
 const struct token_kind *kind;
 const char *module_path;
