@@ -47,6 +47,8 @@ class Service:
         self.token = token
         self.process = None
         self.kbsd = [BIN / "kbsd"]
+        self.configuration = "kbs.toml"
+        self.log_name = "kbsd.log"
         run(BIN / "kbs-admin", "init", self.folder, *token_options(token), "--listen", "127.0.0.1:0",
             "--admin-listen", "127.0.0.1:0", "--lanes", lanes)
         self.ca = self.folder / "tls" / "cert.pem"
@@ -66,8 +68,8 @@ class Service:
         self.edit_config(r"^plain_sockets = .*$", f'plain_sockets = ["{address}"]')
 
     def start(self, ready=True):
-        self.log = open(self.folder / "kbsd.log", "ab")
-        self.process = subprocess.Popen([*self.kbsd, "-c", self.folder / "kbs.toml", "--announce", self.announce],
+        self.log = open(self.folder / self.log_name, "ab")
+        self.process = subprocess.Popen([*self.kbsd, "-c", self.folder / self.configuration, "--announce", self.announce],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         if ready:
             wait_until(self.is_ready, START_S, "service ready:\n" + self.log_text())
@@ -105,7 +107,7 @@ class Service:
         return self.state()["admin"][0]
 
     def log_text(self):
-        return (self.folder / "kbsd.log").read_text()
+        return (self.folder / self.log_name).read_text()
 
     def stop(self):
         if self.process is None:
