@@ -35,3 +35,7 @@ foreach(token IN ITEMS mock nss softhsm)
 endforeach()
 add_test(NAME stress-kills COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/mock/stress.py" kills 12)
 kbs_test_properties(stress-kills system 300)
+
+# The mock itself, against published vectors and other software.
+kbs_test(mock SOURCES mock/test_mock.c LINKS kbs_hsm LABELS token TIMEOUT 120 ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+add_dependencies(mock kbs_mock_p11)

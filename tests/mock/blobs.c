@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "../token/harness.h"
 #include "base/random.h"
 #include "jose/write/jose.h"
+#include "tests/token/harness.h"
 
 #define GOOD_EVERY 100u
 

@@ -7,7 +7,7 @@
  *
  *   campaign [--quick]     prints what was done, exits 1 on any mismatch
  *
- * Also held: no answer takes longer than a second, no worker dies but by its own decision, one login
+ * Also held: no answer takes longer than half its deadline, no worker dies but by its own decision, one login
  * per worker, an order that failed leaves nothing that is in the way of its repetition, and every
  * answer that says OK is right: what was released opens to the key by its check value, what was
  * signed verifies.
@@ -25,7 +25,6 @@
 
 #include <cmocka.h>
 
-#include "../token/harness.h"
 #include "base/digest.h"
 #include "base/encoding.h"
 #include "base/io.h"
@@ -33,8 +32,9 @@
 #include "calls.h"
 #include "hsm/ckr.h"
 #include "jose/write/jose.h"
+#include "tests/token/harness.h"
 
-#define ANSWER_LIMIT_MS 1000u
+#define ANSWER_LIMIT_MS 5000u /* half the deadline of a token call, on a machine that is busy */
 #define WARM_VERSION 1u
 
 enum mode {
@@ -572,7 +572,7 @@ static void run_case(struct lane *l, enum order order, size_t function, CK_RV rv
     count(rv, &o);
     wanted = expected(order, name, rv, mode, &o);
     if (wanted == NULL && o.ms > ANSWER_LIMIT_MS) {
-        wanted = "an answer within a second";
+        wanted = "an answer in time";
     }
     if (wanted == NULL &&
         !check_after(l, &a, &r, o.category, strcmp(name, "C_DestroyObject") == 0)) {

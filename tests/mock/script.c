@@ -224,15 +224,17 @@ static bool parse_code(const char *word, unsigned long *ret)
     return end != word && *end == '\0';
 }
 
+/* Leaves *ret alone unless the word is a number. */
 static bool parse_number(const char *word, unsigned long *ret)
 {
     char *end = NULL;
+    unsigned long n = word != NULL ? strtoul(word, &end, 10) : 0;
 
-    if (word == NULL) {
+    if (word == NULL || end == word || *end != '\0') {
         return false;
     }
-    *ret = strtoul(word, &end, 10);
-    return end != word && *end == '\0';
+    *ret = n;
+    return true;
 }
 
 /* WHEN, if it is there. *word is then the next word. */
