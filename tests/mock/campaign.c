@@ -447,6 +447,48 @@ static enum kbs_ckr_class class_of(CK_RV rv)
     return rv == LIE_OF_LENGTH ? KBS_CKR_OK : kbs_ckr_class(rv);
 }
 
+/* What the class of a code asks for. NULL, or what should have been. */
+static const char *expected_of_class(enum kbs_ckr_class class, enum order order,
+                                     const char *function, CK_RV rv, enum mode mode,
+                                     const struct outcome *o)
+{
+    bool release = order == RELEASE_JOSE || order == RELEASE_COSE || order == RELEASE_COLD;
+    bool alive = !o->ended;
+
+    switch (class) {
+    case KBS_CKR_OK:
+        break;
+    case KBS_CKR_REQUEST:
+        if (rv == CKR_KEY_SIZE_RANGE && strcmp(function, "C_SignInit") == 0 &&
+            o->category == KBS_UNSUPPORTED && alive) {
+            return NULL;
+        }
+        return o->category == KBS_INTERNAL && alive ? NULL : "INTERNAL, and the lane lives";
+    case KBS_CKR_STALE:
+        if (rv == CKR_BUFFER_TOO_SMALL && o->category == KBS_INTERNAL && alive) {
+            return NULL; /* it was another object's attributes */
+        }
+        if (release && mode != ALWAYS) {
+            return o->category == KBS_OK && alive && o->looked_again ? NULL : "OK after a new look";
+        }
+        return o->category == KBS_INTERNAL && alive ? NULL : "INTERNAL, and the lane lives";
+    case KBS_CKR_AMBIGUOUS:
+        if (mode == ALWAYS && is_in_selftest(function)) {
+            return o->category == KBS_TOKEN_DOWN && !alive ? NULL : "an end: the self-test fails";
+        }
+        return o->category == KBS_INTERNAL && alive ? NULL : "INTERNAL after a self-test";
+    case KBS_CKR_CAPACITY:
+        return o->category == KBS_BUSY && alive ? NULL : "BUSY, and the lane lives";
+    case KBS_CKR_LOGGED_OUT:
+    case KBS_CKR_DEVICE:
+    case KBS_CKR_OPERATOR:
+        return o->category == KBS_TOKEN_DOWN && !alive && o->status == KBS_EXIT_FAILURE
+                   ? NULL
+                   : "TOKEN_DOWN, and the worker ends";
+    }
+    return "a code that has a class";
+}
+
 /* NULL, or what should have been. */
 static const char *expected(enum order order, const char *function, CK_RV rv, enum mode mode,
                             const struct outcome *o)
@@ -487,38 +529,7 @@ static const char *expected(enum order order, const char *function, CK_RV rv, en
                    ? NULL
                    : "nothing said of the blob";
     }
-    switch (class) {
-    case KBS_CKR_OK:
-        break;
-    case KBS_CKR_REQUEST:
-        if (rv == CKR_KEY_SIZE_RANGE && strcmp(function, "C_SignInit") == 0 &&
-            o->category == KBS_UNSUPPORTED && alive) {
-            return NULL;
-        }
-        return o->category == KBS_INTERNAL && alive ? NULL : "INTERNAL, and the lane lives";
-    case KBS_CKR_STALE:
-        if (rv == CKR_BUFFER_TOO_SMALL && o->category == KBS_INTERNAL && alive) {
-            return NULL; /* it was another object's attributes */
-        }
-        if (release && mode != ALWAYS) {
-            return o->category == KBS_OK && alive && o->looked_again ? NULL : "OK after a new look";
-        }
-        return o->category == KBS_INTERNAL && alive ? NULL : "INTERNAL, and the lane lives";
-    case KBS_CKR_AMBIGUOUS:
-        if (mode == ALWAYS && is_in_selftest(function)) {
-            return o->category == KBS_TOKEN_DOWN && !alive ? NULL : "an end: the self-test fails";
-        }
-        return o->category == KBS_INTERNAL && alive ? NULL : "INTERNAL after a self-test";
-    case KBS_CKR_CAPACITY:
-        return o->category == KBS_BUSY && alive ? NULL : "BUSY, and the lane lives";
-    case KBS_CKR_LOGGED_OUT:
-    case KBS_CKR_DEVICE:
-    case KBS_CKR_OPERATOR:
-        return o->category == KBS_TOKEN_DOWN && !alive && o->status == KBS_EXIT_FAILURE
-                   ? NULL
-                   : "TOKEN_DOWN, and the worker ends";
-    }
-    return "a code that has a class";
+    return expected_of_class(class, order, function, rv, mode, o);
 }
 
 /* ---- cases ---- */

@@ -383,17 +383,13 @@ static void test_signatures(void **state)
     scene_close(&s);
 }
 
-/* AES wraps and GCM, both ways, and with OpenSSL on the other side. */
-static void test_wraps(void **state)
+/* AES-KW and KWP, both ways, AES-KW with src/agree on the other side. */
+static void test_key_wraps(void **state)
 {
     static const CK_MECHANISM_TYPE kws[] = {CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_KWP,
                                             CKM_AES_KEY_WRAP_PAD};
     uint8_t kek[32] = {1};
     uint8_t value[32] = {2};
-    uint8_t iv[12] = {3};
-    uint8_t aad[5] = {4};
-    CK_GCM_PARAMS gcm = {iv, 12, 96, aad, 5, 128};
-    CK_MECHANISM m = {CKM_AES_GCM, &gcm, sizeof(gcm)};
     KBS_AUTO_SECRET opened = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
     CK_OBJECT_HANDLE wrapping;
@@ -403,7 +399,6 @@ static void test_wraps(void **state)
     CK_ATTRIBUTE a[5];
     CK_ULONG n = readable(a, &aes, NULL);
     uint8_t blob[128];
-    CK_ULONG len;
     struct scene s;
 
     (void)state;
@@ -412,8 +407,8 @@ static void test_wraps(void **state)
     key = create(&s, CKK_AES, value, 32);
     for (size_t i = 0; i < 3; i++) {
         CK_MECHANISM kw = {kws[i], NULL, 0};
+        CK_ULONG len = sizeof(blob);
 
-        len = sizeof(blob);
         assert_int_equal(s.t.f->C_WrapKey(s.t.session, &kw, wrapping, key, blob, &len), CKR_OK);
         assert_int_equal(len, 40);
         if (i == 0) {
@@ -428,19 +423,53 @@ static void test_wraps(void **state)
         assert_int_equal(s.t.f->C_UnwrapKey(s.t.session, &kw, wrapping, blob, len, a, n, &got),
                          CKR_WRAPPED_KEY_INVALID);
     }
-    len = sizeof(blob);
-    assert_int_equal(s.t.f->C_WrapKey(s.t.session, &m, wrapping, key, blob, &len), CKR_OK);
-    assert_int_equal(len, 48);
+    scene_close(&s);
+}
+
+/* What the token sealed, opened by OpenSSL. */
+static void assert_gcm_opens(const uint8_t kek[32], const uint8_t iv[12], const uint8_t aad[5],
+                             uint8_t blob[48], const uint8_t value[32])
+{
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     uint8_t plain[64];
-    int part = 0;
+    int n = 0;
+
     assert_int_equal(EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, kek, iv), 1);
-    assert_int_equal(EVP_DecryptUpdate(ctx, NULL, &part, aad, sizeof(aad)), 1);
-    assert_int_equal(EVP_DecryptUpdate(ctx, plain, &part, blob, 32), 1);
+    assert_int_equal(EVP_DecryptUpdate(ctx, NULL, &n, aad, 5), 1);
+    assert_int_equal(EVP_DecryptUpdate(ctx, plain, &n, blob, 32), 1);
     assert_int_equal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, 16, blob + 32), 1);
-    assert_int_equal(EVP_DecryptFinal_ex(ctx, plain + part, &part), 1);
+    assert_int_equal(EVP_DecryptFinal_ex(ctx, plain + n, &n), 1);
     assert_memory_equal(plain, value, 32);
     EVP_CIPHER_CTX_free(ctx);
+}
+
+static void test_gcm(void **state)
+{
+    uint8_t kek[32] = {1};
+    uint8_t value[32] = {2};
+    uint8_t iv[12] = {3};
+    uint8_t aad[5] = {4};
+    CK_GCM_PARAMS gcm = {iv, 12, 96, aad, 5, 128};
+    CK_MECHANISM m = {CKM_AES_GCM, &gcm, sizeof(gcm)};
+    CK_OBJECT_HANDLE wrapping;
+    CK_OBJECT_HANDLE key;
+    CK_OBJECT_HANDLE got = 0;
+    CK_KEY_TYPE aes = CKK_AES;
+    CK_ATTRIBUTE a[5];
+    CK_ULONG n = readable(a, &aes, NULL);
+    uint8_t blob[128];
+    uint8_t plain[64];
+    CK_ULONG len = sizeof(blob);
+    CK_ULONG plain_len = sizeof(plain);
+    struct scene s;
+
+    (void)state;
+    scene_open(&s, "profile = all");
+    wrapping = create(&s, CKK_AES, kek, 32);
+    key = create(&s, CKK_AES, value, 32);
+    assert_int_equal(s.t.f->C_WrapKey(s.t.session, &m, wrapping, key, blob, &len), CKR_OK);
+    assert_int_equal(len, 48);
+    assert_gcm_opens(kek, iv, aad, blob, value);
     assert_int_equal(s.t.f->C_UnwrapKey(s.t.session, &m, wrapping, blob, len, a, n, &got), CKR_OK);
     assert_value(&s, got, value, 32);
     blob[47] ^= 1;
@@ -449,7 +478,7 @@ static void test_wraps(void **state)
     len = sizeof(blob);
     assert_int_equal(s.t.f->C_EncryptInit(s.t.session, &m, wrapping), CKR_OK);
     assert_int_equal(s.t.f->C_Encrypt(s.t.session, value, 32, blob, &len), CKR_OK);
-    CK_ULONG plain_len = sizeof(plain);
+    assert_gcm_opens(kek, iv, aad, blob, value);
     assert_int_equal(s.t.f->C_DecryptInit(s.t.session, &m, wrapping), CKR_OK);
     assert_int_equal(s.t.f->C_Decrypt(s.t.session, blob, len, plain, &plain_len), CKR_OK);
     assert_int_equal(plain_len, 32);
@@ -871,7 +900,8 @@ int main(void)
         cmocka_unit_test(test_derivations),
         cmocka_unit_test(test_macs_and_digests),
         cmocka_unit_test(test_signatures),
-        cmocka_unit_test(test_wraps),
+        cmocka_unit_test(test_key_wraps),
+        cmocka_unit_test(test_gcm),
         cmocka_unit_test(test_oaep),
         cmocka_unit_test(test_policy),
         cmocka_unit_test(test_profiles),
