@@ -6,7 +6,8 @@
  *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the
  *     flock on token.lock beside the PIN file, so that `kbs-admin init` and other instances keep out
  *     as well.
- *   - After one PIN error nobody logs in again in the life of this process.
+ *   - After one PIN error nobody logs in again in the life of this process, and no process does with
+ *     that PIN file (pin_latch.h).
  */
 #include "supervisor/login.h"
 
@@ -17,6 +18,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "channel/channel.h"
+#include "supervisor/pin_latch.h"
 #include "supervisor/times.h"
 
 #define MESSAGE_MS 1000
@@ -65,6 +67,13 @@ static bool lock_token(struct kbsd_login *l)
     return false;
 }
 
+static void unlock_token(struct kbsd_login *l)
+{
+    if (l->lock_fd >= 0) {
+        (void)flock(l->lock_fd, LOCK_UN);
+    }
+}
+
 /* The worker that waits first, and its unit. */
 static struct kbsd_child *find_waiting(struct kbsd_unit *units, size_t n_units,
                                        const struct kbsd_unit **ret_unit)
@@ -79,7 +88,28 @@ static struct kbsd_child *find_waiting(struct kbsd_unit *units, size_t n_units,
     return NULL;
 }
 
-void kbsd_login_grant(struct kbsd_login *l, struct kbsd_unit *units, size_t n_units)
+/* Whether the PIN in this worker's file may be tried. A lock file with anything else in it says no. */
+static bool may_try(struct kbsd_login *l, const struct kbsd_unit *u)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int rc = l->lock_fd < 0 ? 0 : kbs_pin_latch_check(l->lock_fd, &u->pin, &err);
+
+    if (rc < 0) {
+        kbs_log_error("token-lock", &err);
+    }
+    return rc == 0;
+}
+
+void kbsd_login_refused(struct kbsd_login *l, const struct stat *pin)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (l->lock_fd >= 0 && kbs_pin_latch_set(l->lock_fd, pin, &err) != 0) {
+        kbs_log_error("token-lock", &err);
+    }
+}
+
+int kbsd_login_grant(struct kbsd_login *l, struct kbsd_unit *units, size_t n_units)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     const struct kbsd_unit *u = NULL;
@@ -87,10 +117,14 @@ void kbsd_login_grant(struct kbsd_login *l, struct kbsd_unit *units, size_t n_un
     bool waiting = l->retry_ns != KBS_DEADLINE_NONE && kbs_clock_mono_ns() < l->retry_ns;
     if (c == NULL) {
         l->retry_ns = KBS_DEADLINE_NONE; /* nobody waits for the lock any more */
-        return;
+        return 0;
     }
     if (l->holder != NULL || l->latched || waiting || !lock_token(l)) {
-        return;
+        return 0;
+    }
+    if (!may_try(l, u)) {
+        unlock_token(l);
+        return KBSD_LOGIN_REFUSED;
     }
     l->holder = c;
     c->state = KBSD_LOGIN;
@@ -100,15 +134,14 @@ void kbsd_login_grant(struct kbsd_login *l, struct kbsd_unit *units, size_t n_un
                          kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
         kbs_log_error("login-grant", &err); /* it is dying; its death ends the login */
     }
+    return 0;
 }
 
 void kbsd_login_over(struct kbsd_login *l, const struct kbsd_child *c)
 {
     if (l->holder == c) {
         l->holder = NULL;
-        if (l->lock_fd >= 0) {
-            (void)flock(l->lock_fd, LOCK_UN);
-        }
+        unlock_token(l);
     }
 }
 

@@ -191,10 +191,11 @@ static void pin_latch(struct supervisor *s)
     if (!kbsd_login_latch(&s->login)) {
         return;
     }
-    kbs_log(KBS_LOG_ERROR, "pin-error",
-            "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
-            "correct %s, check the token's PIN counter, then restart kbsd\"",
-            s->config->token.pin_file);
+    kbs_log(
+        KBS_LOG_ERROR, "pin-error",
+        "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
+        "correct %s (or touch it, to try again), check the token's PIN counter, then restart kbsd\"",
+        s->config->token.pin_file);
     for (size_t i = 0; i < s->n_units; i++) {
         struct kbsd_unit *u = &s->units[i];
         enum kbsd_state token = u->children[1].state;
@@ -211,6 +212,9 @@ static void login_done(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
 {
     char text[256];
     bool ok = done->ok == 1 && done->pin_error == 0;
+    if (done->pin_error != 0 && s->login.holder == c) {
+        kbsd_login_refused(&s->login, &u->pin);
+    }
     kbsd_login_over(&s->login, c);
     kbs_log(ok ? KBS_LOG_INFO : KBS_LOG_ERROR, "login-done",
             "unit=%s child=%ld ok=%d pin_error=%d detail=%s", u->name, (long)c->pid, done->ok,
@@ -652,7 +656,9 @@ static void step(struct supervisor *s)
     advance_drain(s);
     if (s->phase == PHASE_RUN) {
         start_due(s);
-        kbsd_login_grant(&s->login, s->units, s->n_units);
+        if (kbsd_login_grant(&s->login, s->units, s->n_units) == KBSD_LOGIN_REFUSED) {
+            pin_latch(s);
+        }
         attach_ready(s);
     }
     announce_due(s);

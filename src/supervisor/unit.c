@@ -72,6 +72,20 @@ static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const c
     return rc;
 }
 
+/* The PIN file, and which one it was: a PIN that is refused is remembered by that. */
+static int attach_pin(struct kbsd_unit *u, const char *path, struct kbs_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int rc = -1;
+    if (fd < 0 || fstat(fd, &u->pin) != 0) {
+        (void)kbs_fail_errno(err, KBS_INTERNAL, "%s: %s", path, strerror(errno));
+    } else {
+        rc = attach(&u->children[1], KBS_ATTACH_PIN, 0, fd, err);
+    }
+    kbs_io_close(&fd);
+    return rc;
+}
+
 static int start(struct kbsd_unit *u, struct kbsd_child *c, const struct kbsd_start *with,
                  struct kbs_error *err)
 {
@@ -231,7 +245,7 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         configure_token(u, with->config, err) == 0 &&
         attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
         attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
-        attach_file(token, KBS_ATTACH_PIN, with->config->token.pin_file, O_RDONLY, err) == 0 &&
+        attach_pin(u, with->config->token.pin_file, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
         configure_judge(u, with->config, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&

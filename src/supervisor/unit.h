@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "supervisor/child.h"
 #include "supervisor/listen.h"
+#include <sys/stat.h>
 
 enum kbsd_unit_kind {
     KBSD_UNIT_AUDIT,
@@ -44,6 +45,7 @@ struct kbsd_unit {
     uint64_t ready_ns;      /* since when it serves; 0: it does not */
     uint64_t restart_at_ns; /* DOWN */
     unsigned int failures;  /* in a row, for the back-off */
+    struct stat pin;        /* LANE: of the PIN file that its worker was given */
     int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
 };
 

@@ -38,7 +38,10 @@ static const struct token_kind kinds[] = {
      KBS_LOCALITY_TRANSPORT,
      "transport",
      "transport",
-     "SoftHSM project"},
+     "SoftHSM project",
+     KBS_TOKEN_CLASS_SOFTWARE,
+     1,
+     false},
     {"nss",
      {"/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/aarch64-linux-gnu/libsoftokn3.so",
       "/usr/lib64/libsoftokn3.so"},
@@ -47,18 +50,47 @@ static const struct token_kind kinds[] = {
      KBS_LOCALITY_TOKEN,
      "JOSE-chain",
      "COSE-HKDF",
-     "Mozilla Foundation"},
+     "Mozilla Foundation",
+     KBS_TOKEN_CLASS_SOFTWARE,
+     3,
+     false},
+    /* tests/mock: configured like SoftHSM, does everything, and is of no class that is known. */
+    {"mock",
+     {"tests/bin/libkbs-mock-p11.so"},
+     false,
+     true,
+     KBS_LOCALITY_TOKEN,
+     "JOSE-chain",
+     "COSE-HKDF",
+     "kbs-hsm",
+     KBS_TOKEN_CLASS_UNKNOWN,
+     3,
+     true},
 };
 const struct token_kind *kind;
 const char *module_path;
+
+/* The path of a candidate; one that is not absolute is of our own build. */
+static const char *module_candidate(const char *path)
+{
+    static char ours[512];
+
+    if (path[0] == '/') {
+        return path;
+    }
+    (void)snprintf(ours, sizeof(ours), "%s/%s", getenv("KBS_BUILD_DIR"), path);
+    return ours;
+}
 
 bool harness_select(const char *name)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         for (size_t m = 0; strcmp(kinds[i].name, name) == 0 && kinds[i].modules[m] != NULL; m++) {
-            if (access(kinds[i].modules[m], R_OK) == 0) {
+            const char *path = module_candidate(kinds[i].modules[m]);
+
+            if (access(path, R_OK) == 0) {
                 kind = &kinds[i];
-                module_path = kinds[i].modules[m];
+                module_path = path;
                 return true;
             }
         }

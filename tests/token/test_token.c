@@ -97,10 +97,10 @@ static void test_init(void **state)
     worker_start(&w, &d, &(struct start_options){.init = true}); /* random SO PIN */
     described = worker_describe(&w);
     assert_true(kbs_span_equal_str(described.manufacturer, kind->manufacturer));
-    assert_int_equal(described.token_class, KBS_TOKEN_CLASS_SOFTWARE);
+    assert_int_equal(described.token_class, kind->class);
     assert_true(described.serial.len > 0);
     assert_int_equal(described.sign_public.len + described.import_public.len, 0);
-    assert_int_equal(described.rungs.count, kind->nss ? 3 : 1);
+    assert_int_equal(described.rungs.count, kind->rungs);
     assert_true(kbs_span_equal_str(kbs_wire_list_at(&described.rungs, 0), kind->cose_rung));
 
     r = worker_order(&w, KBS_WIRE_SIGN_EAR,
@@ -692,6 +692,9 @@ static void test_ambiguous_uri(void **state)
     struct start_options any = {.uri = "pkcs11:", .expect_failure = true};
 
     (void)state;
+    if (kind->mock) {
+        return; /* there is no second one to confuse it with */
+    }
     dir_copy(&template_dir, &d);
     if (!kind->nss) { /* NSS brings a second token of its own */
         worker_start(&w, &d, &(struct start_options){.init = true, .uri = "pkcs11:token=second"});
@@ -930,6 +933,10 @@ static void test_nothing_in_memory(void **state)
     uint8_t pin[] = PIN;
 
     (void)state;
+    if (kind->mock) {
+        (void)kbs_agree_key_free(tee);
+        return; /* its module keeps keys in the clear, and in this process */
+    }
     for (size_t i = 0; i < sizeof(key); i++) {
         key[i] = (uint8_t)(201 * i + 77);
     }
@@ -1035,7 +1042,7 @@ static void test_attributes(void **state)
         kbs_template_secret_key(&wanted, CKK_AES, true, true, KBS_USAGE_NONE);
         kbs_template_bool(&wanted, CKA_MODIFIABLE, false);
         /* SoftHSM does not know how long a key is that it unwrapped. */
-        kbs_template_number(&wanted, CKA_VALUE_LEN, i == 0 || kind->nss ? 32 : 0);
+        kbs_template_number(&wanted, CKA_VALUE_LEN, i == 0 || kind->nss || kind->mock ? 32 : 0);
         kbs_template_bytes(&wanted, CKA_LABEL, kbs_span_str(k->kid));
         assert_attributes(&t, CKO_SECRET_KEY, cka_id, &wanted);
         assert_secret(&t, CKO_SECRET_KEY, cka_id);
