@@ -5,6 +5,7 @@
 
 #include <limits.h>
 
+#include "base/ec.h"
 #include "cli/args.h"
 #include "cli/http.h"
 #include "cli/sign.h"
@@ -78,6 +79,18 @@ void kbs_admin_close(struct kbs_admin *a); /* safe on a zeroed one */
 KBS_MUST_CHECK int kbs_admin_call(struct kbs_admin *a, const char *method, const char *target,
                                   struct kbs_span body, const char *what, json_t **ret,
                                   struct kbs_error *err);
+
+/* Reads a public key that the profile pins (PEM, P-256). KBS_INPUT if it is another. */
+KBS_MUST_CHECK int kbs_admin_pinned_key(const char *path, struct kbs_ec_public *ret,
+                                        struct kbs_error *err);
+
+#define KBS_ADMIN_ROW_UNPINNED 1 /* the profile pins no row key */
+/*
+ * Whether a KEY, as `key show` has it, is what the pinned row key signed (docs/protocol/store-rows.md).
+ * 0, KBS_ADMIN_ROW_UNPINNED, or -1: KBS_UNPROCESSABLE if it is not.
+ */
+KBS_MUST_CHECK int kbs_admin_row_check(const struct kbs_admin_profile *profile, const json_t *key,
+                                       struct kbs_error *err);
 
 /* Builds "/kbs/v0/admin/keys/<path><suffix>", with ?version= unless it is 0. KBS_INPUT. */
 KBS_MUST_CHECK int kbs_admin_key_target(const char *path, const char *suffix, uint32_t version,

@@ -10,30 +10,13 @@
 #include "base/io.h"
 #include "cli/admin.h"
 #include "cli/audit_verify.h"
-#include "cli/files.h"
 #include "cli/output.h"
 #include "cli/status.h"
-#include "jose/read/jose.h"
 
 struct audit_options {
     const char *ledger;
     const char *head_key; /* NULL: the profile's, if there is one */
 };
-
-static int read_key(const char *path, struct kbs_ec_public *ret, struct kbs_error *err)
-{
-    struct kbs_buf pem = KBS_BUF(KBS_LIMIT_KEY_PEM_BYTES);
-    int r = kbs_cli_read_file(path, &pem, err);
-
-    if (r == 0) {
-        r = kbs_jose_public_from_pem(kbs_buf_span(&pem), ret, err);
-    }
-    kbs_buf_deinit(&pem);
-    if (r == 0 && ret->curve != KBS_CURVE_P256) {
-        return kbs_fail(err, KBS_INPUT, "the head key is not on P-256");
-    }
-    return r;
-}
 
 /* A profile that was not asked for need not be there. */
 static int find_key(const struct kbs_admin_options *o, const struct audit_options *a,
@@ -43,7 +26,7 @@ static int find_key(const struct kbs_admin_options *o, const struct audit_option
 
     *ret_has = true;
     if (a->head_key != NULL) {
-        return read_key(a->head_key, ret, err);
+        return kbs_admin_pinned_key(a->head_key, ret, err);
     }
     if (kbs_admin_profile_read(kbs_admin_profile_path(o), &profile, err) != 0) {
         if (o->profile != NULL) {
@@ -56,7 +39,7 @@ static int find_key(const struct kbs_admin_options *o, const struct audit_option
         *ret_has = false;
         return 0;
     }
-    return read_key(profile.head_key, ret, err);
+    return kbs_admin_pinned_key(profile.head_key, ret, err);
 }
 
 static void show_list(const char *label, const json_t *list)

@@ -4,8 +4,8 @@
  * Unix time in microseconds, so that no state has to be kept beside the key; two administrators
  * have two keys and two sequences.
  *
- * The profile carries what the administrator trusts: the TLS certificate and the import key's
- * thumbprint. It is the administrator's file, so nothing here ever writes it.
+ * The profile carries what the administrator trusts: the TLS certificate, the import key's
+ * thumbprint, and the keys that sign rows and heads. It is the administrator's file, so nothing here ever writes it.
  */
 #include <libgen.h>
 #include <stdlib.h>
@@ -102,6 +102,21 @@ int kbs_admin_profile_read(const char *path, struct kbs_admin_profile *ret, stru
         r = profile_members(dirname(copy), o, ret, err);
     }
     kbs_buf_deinit(&text);
+    return r;
+}
+
+int kbs_admin_pinned_key(const char *path, struct kbs_ec_public *ret, struct kbs_error *err)
+{
+    struct kbs_buf pem = KBS_BUF(KBS_LIMIT_KEY_PEM_BYTES);
+    int r = kbs_cli_read_file(path, &pem, err);
+
+    if (r == 0) {
+        r = kbs_jose_public_from_pem(kbs_buf_span(&pem), ret, err);
+    }
+    kbs_buf_deinit(&pem);
+    if (r == 0 && ret->curve != KBS_CURVE_P256) {
+        return kbs_fail(err, KBS_INPUT, "%.120s: the key is not on P-256", path);
+    }
     return r;
 }
 

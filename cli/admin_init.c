@@ -2,10 +2,10 @@
  * kbs-admin init: a folder with everything a service needs, or nothing.
  *
  * What is made is made inside DIR, which is new or empty, and locked, since two inits that both
- * find it empty would undo each other's work: so undoing is emptying it. kbs.toml is written
- * last: a folder without one is not a service, whatever ended this program. Interrupts are held
- * back until the end of a step, then obeyed after cleaning up. Making everything under a
- * temporary name and renaming was rejected: both tokens store absolute paths.
+ * find it empty would undo each other's work: so undoing is emptying it. kbs.toml is written last,
+ * but for handing out what was made: a folder without one is not a service, whatever ended this
+ * program. Interrupts are held back until the end of a step, then obeyed after cleaning up. Making
+ * everything under a temporary name and renaming was rejected: both tokens store absolute paths.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -123,8 +123,8 @@ static bool interrupted(void)
 static int make(struct kbs_init *in, struct kbs_error *err)
 {
     static int (*const steps[])(struct kbs_init * in, struct kbs_error * err) = {
-        kbs_init_token_files, kbs_init_tls,      kbs_init_admin_key, kbs_init_make_token,
-        kbs_init_profile,     kbs_init_hand_out, kbs_init_config,
+        kbs_init_token_files, kbs_init_tls,    kbs_init_admin_key, kbs_init_make_token,
+        kbs_init_profile,     kbs_init_config, kbs_init_hand_out,
     };
 
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {

@@ -1,8 +1,28 @@
-/* kbs-admin key show: what is known of one key version, its policy included. */
+/*
+ * kbs-admin key show: what is known of one key version, its policy included; shown only if the row
+ * key that the profile pins has signed it so (row_check.c).
+ */
 #include "base/terms.h"
 #include "cli/admin.h"
 #include "cli/output.h"
 #include "cli/status.h"
+
+static int print(const struct kbs_admin_options *o, json_t *key, bool verified,
+                 struct kbs_error *err)
+{
+    if (o->json) {
+        return json_object_set_new(key, "verified", json_boolean(verified)) == 0
+                   ? kbs_cli_json(json_incref(key), err)
+                   : kbs_fail(err, KBS_INTERNAL, "out of memory");
+    }
+    if (kbs_admin_key_print(key, true, err) != 0) {
+        return -1;
+    }
+    kbs_cli_field("row", "%s",
+                  verified ? "signed as shown, by the pinned row key"
+                           : "not verified: the profile pins no row key");
+    return 0;
+}
 
 static int show(const struct kbs_admin_options *o, const char *path, uint32_t version,
                 struct kbs_error *err)
@@ -16,7 +36,10 @@ static int show(const struct kbs_admin_options *o, const char *path, uint32_t ve
         kbs_admin_open(o, &admin, err) == 0 &&
         kbs_admin_call(&admin, "GET", kbs_buf_cstr(&target), KBS_SPAN_EMPTY, path, &key, err) ==
             0) {
-        r = o->json ? kbs_cli_json(json_incref(key), err) : kbs_admin_key_print(key, true, err);
+        r = kbs_admin_row_check(&admin.profile, key, err);
+    }
+    if (r >= 0) {
+        r = print(o, key, r == 0, err);
     }
     kbs_admin_close(&admin);
     kbs_buf_deinit(&target);
@@ -34,7 +57,8 @@ int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv)
     };
     const struct kbs_args args = {
         .synopsis = "kbs-admin key show PATH [--version N] [options]",
-        .about = "Show what is known of the key at PATH (repo/type/tag), and its policy.",
+        .about = "Show what is known of the key at PATH (repo/type/tag), and its policy, if the\n"
+                 "pinned row key has signed it so.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = common,

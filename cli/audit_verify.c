@@ -4,18 +4,18 @@
  * say it of everything before them; and two writers who do not trust each other, the judge (orders)
  * and the token worker (deeds), have to tell the same story. The approach: one pass, in which every
  * order id collects its records; what does not come together in the end is a finding, or a note if
- * a crash explains it.
+ * a crash explains it. A release is whole with its order and a deed that says "done": the deed was
+ * durable before the judge had the answer. A mutation also has an outcome.
  *
  * What is tolerated, because an honest service can leave it behind:
- *   - an order without a deed that was never said to be carried out: the lane died, or the token
- *     refused before it began;
- *   - an order and its deed without `released`: the judge died, so nothing was answered;
- *   - `released`, or a mutation's outcome "done", without its deed, if kbs-audit started anew
- *     within WINDOW records: the two come by different channels, and it died between them;
+ *   - an order without a deed: the lane died, or the token never began;
+ *   - a deed that says that the token did not do it, without `release-failed`: the judge died;
  *   - an order that could not be written, if a `release-failed` names it, with or without its deed;
  *   - an intent without outcome that a later `store-recovered` closed;
  *   - a key that the token says it no longer has, where it was told to destroy it: an earlier
- * attempt died between token and store. A deed that no order names is never tolerated.
+ *     attempt died between token and store.
+ * A deed that no order names is never tolerated, nor is "done" without a deed: neither an order nor
+ * its deed can be lost once a later record of theirs is there.
  *
  * Nothing here trusts a record beyond its shape: members that are missing are empty.
  */
@@ -30,7 +30,7 @@
 #include "jose/read/json.h"
 #include "jose/write/jose.h"
 
-#define WINDOW KBS_LIMIT_AUDIT_CLIENTS /* records that can be under way at once, and more */
+#define WINDOW KBS_LIMIT_AUDIT_CLIENTS /* records that can be under way at once */
 #define HASHES 4096                    /* how far back a head may point */
 #define NO_OP "change"                 /* of a mutation in which the token only signs rows */
 
@@ -127,8 +127,6 @@ static void entry_line(struct reader *r, json_t *entry, const char *what, uint64
         return;
     }
     r->failed = r->failed || json_object_set_new(entry, what, json_integer((json_int_t)line)) != 0;
-    r->failed =
-        r->failed || json_object_set_new(entry, "last", json_integer((json_int_t)line)) != 0;
 }
 
 /* The deed is for the key of the order: by its kid, or by the digest of it that a card has. */
@@ -153,11 +151,17 @@ static bool deed_is_done(const json_t *entry)
             is(entry, "deed_outcome", kbs_category_name(KBS_MISSING)));
 }
 
-/* Order, deed and end are there: do they agree? */
+/* A release has no outcome of its own: order and deed are all there is. */
+static bool is_release(const json_t *entry)
+{
+    return is(entry, "op", "release") || is(entry, "op", "open-secret");
+}
+
+/* What came together: does it agree? */
 static void entry_agree(struct reader *r, const char *id, const json_t *entry)
 {
     uint64_t line = line_of(entry, "deed");
-    bool claimed = is(entry, "ending", "released") || is(entry, "ending", "done");
+    bool claimed = is(entry, "ending", "done");
     bool done = deed_is_done(entry);
 
     if (line_of(entry, "order") != 0 && !deed_is_for_kid(entry)) {
@@ -181,12 +185,12 @@ static void entry_agree(struct reader *r, const char *id, const json_t *entry)
 static void entry_maybe_close(struct reader *r, const char *id)
 {
     json_t *entry = json_object_get(r->open, id);
+    bool whole = is_release(entry) && is(entry, "deed_outcome", "done");
 
-    if (entry != NULL && line_of(entry, "order") != 0 && line_of(entry, "end") != 0 &&
-        is(entry, "op", NO_OP)) {
+    if (line_of(entry, "order") != 0 && line_of(entry, "end") != 0 && is(entry, "op", NO_OP)) {
         (void)json_object_del(r->open, id);
-    } else if (entry != NULL && line_of(entry, "order") != 0 && line_of(entry, "deed") != 0 &&
-               line_of(entry, "end") != 0) {
+    } else if (line_of(entry, "order") != 0 && line_of(entry, "deed") != 0 &&
+               (line_of(entry, "end") != 0 || whole)) {
         entry_agree(r, id, entry);
         (void)json_object_del(r->open, id);
     }
@@ -198,9 +202,7 @@ static void entry_left(struct reader *r, const char *id, const json_t *entry)
     uint64_t order = line_of(entry, "order");
     uint64_t deed = line_of(entry, "deed");
     uint64_t end = line_of(entry, "end");
-    bool mutation = !is(entry, "op", "release") && !is(entry, "op", "open-secret");
-    bool claimed = is(entry, "ending", "released") || is(entry, "ending", "done");
-    bool crash = line_of(entry, "crash") != 0;
+    bool claimed = is(entry, "ending", "done");
 
     if (order == 0 && deed != 0 && end == 0) {
         finding(r, deed, "a deed without an order: %s of %s (order %s, %s)",
@@ -209,20 +211,18 @@ static void entry_left(struct reader *r, const char *id, const json_t *entry)
     } else if (order == 0 && claimed) {
         finding(r, end, "order %s ends as carried out and has no beginning", id);
     } else if (order == 0) {
-        note(r, end, "the order %s could not be recorded; it was not answered", id);
+        note(r, end, "order %s could not be recorded, or its answer was dropped", id);
     } else if (deed == 0 && claimed) {
-        say(r, crash ? r->out->notes : r->out->findings, end,
-            "order %s is said to be carried out, and the token says nothing%s", id,
-            crash ? " (kbs-audit ended right after)" : "");
-    } else if (end == 0 && mutation) {
+        finding(r, end, "order %s is said to be carried out, and the token says nothing", id);
+    } else if (end == 0 && !is_release(entry)) {
         bool recovered = json_object_get(entry, "recovered") != NULL;
         say(r, recovered ? r->out->notes : r->out->findings, order,
             "the %s of %s was never finished%s%s", text_of(entry, "op"), text_of(entry, "kid"),
             recovered ? "; found out later: rows committed: " : "",
             recovered ? text_of(entry, "recovered") : "");
     } else if (end == 0) {
-        note(r, order, "the release of %s was %s and not answered: its lane ended",
-             text_of(entry, "kid"), deed != 0 ? "carried out" : "ordered");
+        note(r, order, "the release of %s was ordered and %s: its lane ended",
+             text_of(entry, "kid"), deed != 0 ? "refused by the token" : "not carried out");
     }
     /* An order that ended as failed, and that the token never began: nothing to say. */
 }
@@ -276,21 +276,11 @@ static void on_deed(struct reader *r, uint64_t line, const json_t *record)
     }
 }
 
-/* kbs-audit started: what was under way just before may have lost a record. */
+/* kbs-audit started. */
 static void on_open(struct reader *r, uint64_t line, const json_t *record)
 {
-    const char *id;
-    json_t *entry;
-
     if (json_object_get(record, "cut_bytes") != NULL) {
         note(r, line, "a record that was not written to its end was cut off before this one");
-    }
-    json_object_foreach(r->open, id, entry)
-    {
-        if (line - line_of(entry, "last") <= WINDOW && line_of(entry, "crash") == 0) {
-            r->failed = r->failed ||
-                        json_object_set_new(entry, "crash", json_integer((json_int_t)line)) != 0;
-        }
     }
 }
 
@@ -499,7 +489,7 @@ static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
         r->out->releases++;
         on_order(r, line, text_of(record, "order"),
                  is(record, "class", "sealed") ? "open-secret" : "release", text_of(record, "kid"));
-    } else if (strcmp(kind, "released") == 0 || strcmp(kind, "release-failed") == 0) {
+    } else if (strcmp(kind, "release-failed") == 0) {
         on_end(r, line, text_of(record, "order"), kind);
     } else if (strcmp(kind, "deed") == 0) {
         on_deed(r, line, record);
@@ -540,8 +530,8 @@ static void finish(struct reader *r, int rc, const struct kbs_error *broken)
 
     json_object_foreach(r->open, id, entry)
     {
-        /* Two of three may also be complete and disagree. */
-        if (line_of(entry, "deed") != 0 && line_of(entry, "end") != 0) {
+        /* Without its order, or without its end, it may still disagree. */
+        if (line_of(entry, "deed") != 0) {
             entry_agree(r, id, entry);
         }
         entry_left(r, id, entry);

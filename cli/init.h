@@ -58,11 +58,12 @@ KBS_MUST_CHECK int kbs_init_tls(struct kbs_init *in, struct kbs_error *err);
 KBS_MUST_CHECK int kbs_init_admin_key(struct kbs_init *in, struct kbs_error *err);
 /* `admin/profile.json`, `admin/row.pub.pem` and `admin/head.pub.pem`; what they pin is known. */
 KBS_MUST_CHECK int kbs_init_profile(struct kbs_init *in, struct kbs_error *err);
-/* The token folder to kbs-token, the store's to kbs-judge, if we are root and the roles' users
- * exist; then others may pass through the folder, to those two and no further. */
-KBS_MUST_CHECK int kbs_init_hand_out(struct kbs_init *in, struct kbs_error *err);
-/* `kbs.toml`: last, because a folder that has one is complete. */
+/* `kbs.toml` */
 KBS_MUST_CHECK int kbs_init_config(struct kbs_init *in, struct kbs_error *err);
+/* The token folder to kbs-token, the store's to kbs-judge, what kbsd opens to kbsd (which need not
+ * exist), if we are root and the roles' users exist; then others may pass through the folder, to
+ * those two and no further. */
+KBS_MUST_CHECK int kbs_init_hand_out(struct kbs_init *in, struct kbs_error *err);
 
 /* The [token] values that kbs.toml and kbs-token get alike. Appended to `out`. */
 void kbs_init_args_put(const struct kbs_init *in, struct kbs_buf *out);

@@ -278,7 +278,7 @@ static int await_ready(const struct worker *w, uint64_t deadline, struct kbs_err
 
     while (r == 0 && !ready) {
         r = kbs_channel_recv(w->control, &m, deadline, err);
-        if (r == KBS_CHANNEL_EOF) {
+        if (r == KBS_CHANNEL_EOF || (r == 0 && m.frame.type == KBS_WIRE_LEAVING)) {
             r = kbs_fail(err, KBS_TOKEN_DOWN, PROGRAM " ended before it was ready");
         }
         if (r != 0) {

@@ -1,6 +1,8 @@
 /*
- * Handing the two folders that roles write into to those roles' users. Everything else (PIN, TLS
- * key, administrator's key, configuration) stays root's: kbsd opens it and passes descriptors.
+ * Handing the two folders that roles write into to those roles' users, and what kbsd opens (PIN, TLS
+ * key, configuration, the folder for its ledger) to kbsd's, if there is a user of that name: as a
+ * systemd unit it is not root. The security officer's PIN and the administrator's private key stay
+ * root's.
  *
  * This happens after the token was made, in a folder that until now only root could enter, so there
  * is nobody who could put a link in the way; links are not followed all the same.
@@ -24,32 +26,34 @@ struct owner {
     gid_t gid;
 };
 
-/* As in kbsd's defaults (docs/configuration.md, [users]). */
+/* As in kbsd's defaults (docs/configuration.md, [users]) and docs/systemd/kbs-hsm.sysusers. */
 enum role {
     ROLE_FRONT,
     ROLE_JUDGE,
     ROLE_TOKEN,
     ROLE_AUDIT,
+    ROLE_KBSD, /* need not exist: then kbsd is root */
     ROLE_COUNT
 };
 
 static bool find_owners(struct owner owners[ROLE_COUNT])
 {
     static const char *const names[ROLE_COUNT] = {
-        [ROLE_FRONT] = "kbs-front",
-        [ROLE_JUDGE] = "kbs-judge",
-        [ROLE_TOKEN] = "kbs-token",
-        [ROLE_AUDIT] = "kbs-audit",
+        [ROLE_FRONT] = "kbs-front", [ROLE_JUDGE] = "kbs-judge", [ROLE_TOKEN] = "kbs-token",
+        [ROLE_AUDIT] = "kbs-audit", [ROLE_KBSD] = "kbsd",
     };
     struct passwd entry;
     struct passwd *found = NULL;
     char text[ENTRY_BYTES];
 
     for (size_t i = 0; i < ROLE_COUNT; i++) {
-        if (getpwnam_r(names[i], &entry, text, sizeof(text), &found) != 0 || found == NULL) {
+        if (getpwnam_r(names[i], &entry, text, sizeof(text), &found) == 0 && found != NULL) {
+            owners[i] = (struct owner){.uid = entry.pw_uid, .gid = entry.pw_gid};
+        } else if (i == ROLE_KBSD) {
+            owners[i] = (struct owner){.uid = 0, .gid = 0};
+        } else {
             return false;
         }
-        owners[i] = (struct owner){.uid = entry.pw_uid, .gid = entry.pw_gid};
     }
     return true;
 }
@@ -83,6 +87,24 @@ static int give(int parent, const char *name, const struct owner *to, unsigned i
     return rc;
 }
 
+/* What kbsd opens, and the folders on the way to it. */
+static int give_to_kbsd(const struct kbs_init *in, const struct owner *kbsd, struct kbs_error *err)
+{
+    static const struct {
+        const char *name;
+        unsigned int depth;
+    } what[] = {{"pin", 0}, {"tls", 1}, {"admin", 0}, {"admin/admin.pub.pem", 0}, {"kbs.toml", 0}};
+    char path[KBS_INIT_PATH_BYTES];
+
+    for (size_t i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
+        kbs_init_path(in, what[i].name, path);
+        if (give(AT_FDCWD, path, kbsd, what[i].depth, err) != 0) {
+            return -1;
+        }
+    }
+    return give(AT_FDCWD, in->folder, kbsd, 0, err);
+}
+
 int kbs_init_hand_out(struct kbs_init *in, struct kbs_error *err)
 {
     struct owner owners[ROLE_COUNT];
@@ -95,7 +117,8 @@ int kbs_init_hand_out(struct kbs_init *in, struct kbs_error *err)
     kbs_init_path(in, "token", token);
     kbs_init_path(in, "store", store);
     if (give(AT_FDCWD, token, &owners[ROLE_TOKEN], DEPTH_MAX, err) != 0 ||
-        give(AT_FDCWD, store, &owners[ROLE_JUDGE], DEPTH_MAX, err) != 0) {
+        give(AT_FDCWD, store, &owners[ROLE_JUDGE], DEPTH_MAX, err) != 0 ||
+        give_to_kbsd(in, &owners[ROLE_KBSD], err) != 0) {
         return -1;
     }
     if (chmod(in->folder, 0711) != 0) {

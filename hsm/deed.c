@@ -1,15 +1,14 @@
 /*
  * The problem: a judge that runs an attacker's code orders releases and records nothing, or records
  * something else. The approach: the worker says itself what it did, on a channel of its own, and
- * says it before it answers the judge. What send(2) has taken is in kbs-audit's socket, and is
- * written even if judge and worker die in the next moment.
+ * waits until that is on the disk before it answers the judge. So there is no answer without its
+ * deed, whoever the judge is, and one sync of the disk carries the judge's order and this deed: the
+ * order was sent before the operation began, so kbs-audit has it before it has the deed.
  *
- * Its ACK is not awaited there: the judge's own record, which follows, shares the disk's time. It
- * is collected before the next operation of weight, so that at most one deed per lane is ever not
- * durable. If the ledger could not be written (ACK with number 0) the same deed is sent again, and
- * until it is durable the worker does nothing of weight. Rejected: waiting for the ACK before the
- * answer (one more fsync in the latency of every release, and an honest judge waits for a later
- * record anyway).
+ * A deed that could not be written (ACK with number 0) is kept; its operation is answered with
+ * KBS_BUSY, without what it made. Until it is durable the worker does nothing of weight, so at most
+ * one deed per lane is ever not durable. Rejected: letting the answer go with the deed in
+ * kbs-audit's socket (it takes a second record, the judge's, to wait for).
  *
  * Every value is bounded here, not by whom it came from: a record that kbs-audit would refuse would
  * be a way to hide one.
@@ -37,59 +36,28 @@ static int deeds_lost(struct kbs_error *err)
     return kbs_fail(err, KBS_TOKEN_DOWN, "the audit ledger is not available to the token worker");
 }
 
-static int deeds_transmit(struct kbs_deeds *d, struct kbs_error *err)
+/* Sends the deed in d->fields and waits for its ACK. */
+static int deeds_append(struct kbs_deeds *d, struct kbs_error *err)
 {
     const struct kbs_wire_append append = {
         .kind = DEED_KIND, .fields = {.count = d->count, .encoded = kbs_buf_span(&d->fields)}};
+    struct kbs_wire_ack ack = {.seq = 0};
 
-    d->last_id++;
-    if (kbs_channel_send(d->fd, KBS_WIRE_APPEND, d->last_id, &append, -1,
+    if (kbs_channel_call(d->fd, KBS_WIRE_APPEND, &append, KBS_WIRE_ACK, &ack, &d->answer,
                          kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err) != 0) {
         return deeds_lost(err);
     }
-    d->waiting = true;
-    return 0;
-}
-
-static int deeds_await(struct kbs_deeds *d, struct kbs_error *err)
-{
-    struct kbs_wire_ack ack = {.seq = 0};
-    int rc = kbs_channel_recv(d->fd, &d->answer, kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err);
-
-    if (rc == KBS_CHANNEL_EOF) {
-        rc = kbs_fail(err, KBS_INTERNAL, "kbs-audit is gone");
-    } else if (rc == 0 && d->answer.frame.id != d->last_id) {
-        rc = kbs_fail(err, KBS_INPUT, "an ACK of another deed");
-    } else if (rc == 0) {
-        rc = kbs_channel_msg_decode(&d->answer, KBS_WIRE_ACK, &ack, err);
-    }
-    if (rc != 0) {
-        return deeds_lost(err);
-    }
-    d->waiting = false;
     d->refused = ack.seq == 0;
-    return 0;
+    return d->refused ? kbs_fail(err, KBS_BUSY, "the audit ledger cannot be written") : 0;
 }
 
 int kbs_deeds_settle(struct kbs_deeds *d, struct kbs_error *err)
 {
-    if (d->fd < 0) {
-        return 0;
-    }
-    if (d->waiting && deeds_await(d, err) != 0) {
-        return -1;
-    }
-    if (d->refused && (deeds_transmit(d, err) != 0 || deeds_await(d, err) != 0)) {
-        return -1;
-    }
-    return d->refused ? kbs_fail(err, KBS_BUSY, "the audit ledger cannot be written") : 0;
+    return d->refused ? deeds_append(d, err) : 0;
 }
 
-int kbs_deeds_read(struct kbs_deeds *d, struct kbs_error *err)
+int kbs_deeds_lost(struct kbs_error *err)
 {
-    if (d->waiting) {
-        return deeds_await(d, err);
-    }
     (void)kbs_fail(err, KBS_INTERNAL, "kbs-audit hung up, or spoke out of turn");
     return deeds_lost(err);
 }
@@ -117,8 +85,8 @@ static void deed_hex(struct kbs_wire_list_builder *list, const char *name, struc
     kbs_buf_deinit(&text);
 }
 
-int kbs_deeds_send(struct kbs_deeds *d, const struct kbs_deed *deed,
-                   const struct kbs_deed_outcome *outcome, struct kbs_error *err)
+int kbs_deeds_record(struct kbs_deeds *d, const struct kbs_deed *deed,
+                     const struct kbs_deed_outcome *outcome, struct kbs_error *err)
 {
     struct kbs_wire_list_builder list = {.buf = &d->fields};
     bool done = outcome->category == KBS_OK;
@@ -146,11 +114,13 @@ int kbs_deeds_send(struct kbs_deeds *d, const struct kbs_deed *deed,
     if (done && outcome->rung[0] != '\0') {
         deed_text(&list, "rung", kbs_span_str(outcome->rung));
         deed_text(&list, "wrap_locality", kbs_span_str(kbs_locality_name(outcome->locality)));
+        deed_text(&list, "format", kbs_span_str(kbs_format_name(outcome->format)));
     }
+    deed_text(&list, "token_class", kbs_span_str(kbs_token_class_name(outcome->token_class)));
     deed_text(&list, "token_serial", kbs_span_str(outcome->serial));
     d->count = list.count;
     if (kbs_buf_check(&d->fields, "the deed", err) != 0) {
         return deeds_lost(err);
     }
-    return deeds_transmit(d, err);
+    return deeds_append(d, err);
 }

@@ -1,6 +1,7 @@
 /*
  * Deeds: what kbs-token itself says in the ledger about what it did (docs/protocol/ledger.md). The
- * record is on its way before the judge learns the result, so that no judge can hide it.
+ * record is on the disk before the judge learns the result, so that no judge can hide it, or have
+ * an answer that is not in the ledger.
  */
 #ifndef KBS_HSM_DEED_H
 #define KBS_HSM_DEED_H
@@ -22,12 +23,10 @@ struct kbs_deed {
     bool has_row;
 };
 
-/* The channel to kbs-audit. At most one deed is unacknowledged. */
+/* The channel to kbs-audit. At most one deed is not durable. */
 struct kbs_deeds {
-    int fd; /* borrowed; -1 with --init-token: no ledger, no deeds */
-    uint64_t last_id;
-    bool waiting;          /* the last deed's ACK has not come yet */
-    bool refused;          /* it came, and said "not durable" */
+    int fd;                /* borrowed; -1 with --init-token: no ledger, no deeds */
+    bool refused;          /* the last deed could not be written */
     struct kbs_buf fields; /* the last deed, until it is durable */
     uint16_t count;
     struct kbs_channel_msg answer;
@@ -38,8 +37,8 @@ struct kbs_deeds {
 void kbs_deeds_deinit(struct kbs_deeds *d);
 
 /*
- * Before the next operation of weight: waits until the last deed is durable, sending it once more
- * if the ledger could not be written. KBS_BUSY if it still cannot: the operation must not begin.
+ * Before the next operation of weight: 0 if the last deed is durable, sending it once more if the
+ * ledger could not be written. KBS_BUSY if it still cannot: the operation must not begin.
  * KBS_TOKEN_DOWN if the ledger is gone: the worker must end.
  */
 KBS_MUST_CHECK int kbs_deeds_settle(struct kbs_deeds *d, struct kbs_error *err);
@@ -49,13 +48,19 @@ struct kbs_deed_outcome {
     enum kbs_category category;
     const char *rung;
     enum kbs_locality locality;
+    enum kbs_format format;
+    enum kbs_token_class token_class;
     const char *serial;
 };
-/* Hands the deed to the kernel, whole; does not wait for its ACK. KBS_TOKEN_DOWN if it cannot. */
-KBS_MUST_CHECK int kbs_deeds_send(struct kbs_deeds *d, const struct kbs_deed *deed,
-                                  const struct kbs_deed_outcome *outcome, struct kbs_error *err);
+/*
+ * Records the deed. 0 once it is durable. KBS_BUSY if it could not be written (it is kept for
+ * kbs_deeds_settle()), KBS_TOKEN_DOWN if the ledger is gone: nothing of the operation may be
+ * answered then.
+ */
+KBS_MUST_CHECK int kbs_deeds_record(struct kbs_deeds *d, const struct kbs_deed *deed,
+                                    const struct kbs_deed_outcome *outcome, struct kbs_error *err);
 
-/* The channel is readable between orders: an ACK that was due. KBS_TOKEN_DOWN for anything else. */
-KBS_MUST_CHECK int kbs_deeds_read(struct kbs_deeds *d, struct kbs_error *err);
+/* The channel is readable between orders, where nothing is due: always -1, KBS_TOKEN_DOWN. */
+KBS_MUST_CHECK int kbs_deeds_lost(struct kbs_error *err);
 
 #endif

@@ -24,15 +24,16 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
-#include "base/process.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
 #include "hsm/ckr.h"
 #include "hsm/probe.h"
 #include "hsm/serve.h"
+#include "role/role.h"
 
 #define MAIN_PATH_BYTES 4096u
 
@@ -259,7 +260,7 @@ static int main_confine(const struct main_setup *s, struct kbs_error *err)
 static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct kbs_error *err)
 {
     struct kbs_buf detail = KBS_BUF(512);
-    struct kbs_wire_ready ready;
+    struct kbs_wire_ready ready = {.pid = (uint32_t)getpid()};
     const char *text;
     int rc;
 
@@ -314,7 +315,7 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
 
     if (heap < 0 || main_take_setup(s, &err) != 0 || main_check_heap(s, heap, &err) != 0) {
         kbs_log_error("start-failed", &err);
-        return err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+        return kbs_exit_of(&err);
     }
     w->duty = s->duty;
     w->judge_fd = s->judge_fd;
@@ -327,7 +328,7 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
         status = KBS_EXIT_OK;
     } else if (main_ready(s, w, &err) != 0) {
         kbs_log_error("start-failed", &err);
-        status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+        status = kbs_exit_of(&err);
     } else if (kbs_serve(w, &err) != 0) {
         kbs_log_error("serve-failed", &err);
         status = KBS_EXIT_FAILURE;
@@ -360,16 +361,16 @@ int main(int argc, char **argv)
     if (kbs_probe_main(argc, argv, &status)) {
         return status;
     }
-    if (kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {
-        kbs_log_error("harden-failed", &err);
-        return KBS_EXIT_FAILURE;
+    if (kbs_role_begin(&err) != 0) {
+        kbs_log_error("start-failed", &err);
+        return kbs_role_end(kbs_exit_of(&err));
     }
     setup.init_token = argc == 2 && strcmp(argv[1], "--init-token") == 0;
     if (argc > 1 && !setup.init_token) {
         kbs_log(
             KBS_LOG_ERROR, "usage",
             "expected=\"kbs-token [--init-token], started by kbsd or kbs-admin, or kbs-token --probe\"");
-        return KBS_EXIT_CONFIG;
+        return kbs_role_end(KBS_EXIT_CONFIG);
     }
     status = main_run(&setup, &worker);
     kbs_channel_msg_deinit(&setup.config_msg);
@@ -378,5 +379,5 @@ int main(int argc, char **argv)
     kbs_io_close(&setup.audit_fd);
     kbs_io_close(&setup.pin_fd);
     kbs_io_close(&setup.so_pin_fd);
-    return status;
+    return kbs_role_end(status);
 }

@@ -67,6 +67,8 @@ static const struct kbs_quirk quirks[] = {
      .model = "SoftHSM",
      .class = KBS_TOKEN_CLASS_SOFTWARE,
      .leaks_objects = true,
+     /* Handles are counted up, and one whose object is gone stays invalid. */
+     .handles_are_unique = true,
      .notes = notes_softhsm},
     /* An empty key database takes the first PIN from a security officer who logs in without one. */
     {.manufacturer = "Mozilla Foundation",

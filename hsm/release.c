@@ -62,6 +62,9 @@ int kbs_release_resident(struct kbs_token *t, const struct kbs_card *card, CK_OB
     if (kbs_handles_get(t, CKO_SECRET_KEY, cka_id, ret, &is_new, err) != 0) {
         return -1;
     }
+    if (!is_new && t->quirk->handles_are_unique) {
+        return 0;
+    }
     return kbs_object_check_key(t, *ret, CKO_SECRET_KEY, cka_id, true, err);
 }
 

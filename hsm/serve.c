@@ -4,8 +4,8 @@
  * token is gone: it answers the order at hand with TOKEN_DOWN and exits, and kbsd replaces the
  * lane.
  *
- * An operation of weight leaves a deed in the ledger, sent before its RESULT (hsm/deed.c), and does
- * not begin while the last deed is not durable.
+ * An operation of weight leaves a deed in the ledger, durable before its RESULT (hsm/deed.c), and
+ * does not begin while the last deed is not durable.
  *
  * What a failed PKCS#11 call means is hsm/ckr.c's to say. A handle that went stale (the key was
  * destroyed, or made anew, by another lane) empties what is remembered, and the order is done once
@@ -119,9 +119,11 @@ static int serve_deed(struct kbs_worker *w, const struct kbs_deed *deed,
     const struct kbs_deed_outcome outcome = {.category = failure->category,
                                              .rung = answer->rung,
                                              .locality = answer->locality,
+                                             .format = answer->format,
+                                             .token_class = w->token.quirk->class,
                                              .serial = w->token.serial};
 
-    return kbs_deeds_send(&w->deeds, deed, &outcome, err);
+    return kbs_deeds_record(&w->deeds, deed, &outcome, err);
 }
 
 /* Does the order, or refuses it; what came of it is in *failure. True if the worker must end. */
@@ -174,8 +176,8 @@ static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
     }
     fatal = serve_do(w, &m->frame, operation, &order, &deed, &answer, &failure);
     if (serve_deed(w, &deed, &answer, &failure, &deed_err) != 0) {
-        fatal = true;
-        failure = deed_err;
+        fatal = fatal || deed_err.category == KBS_TOKEN_DOWN;
+        failure = deed_err; /* what was made is not answered */
     }
     if (failure.category >= KBS_BUSY) {
         kbs_log_error("order-failed", &failure);
@@ -271,7 +273,7 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
 /* One message from the judge. 0, KBS_CHANNEL_EOF, or -1. */
 static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct kbs_error *err)
 {
-    int rc = kbs_channel_recv(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
+    int rc = kbs_channel_recv_turn(w->judge_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     const struct kbs_operation *operation;
 
     if (rc != 0) {
@@ -331,7 +333,7 @@ int kbs_serve(struct kbs_worker *w, struct kbs_error *err)
         } else if (fds[0].revents != 0) {
             rc = serve_control(w, &m, err);
         } else if (fds[2].revents != 0) {
-            rc = kbs_deeds_read(&w->deeds, err);
+            rc = kbs_deeds_lost(err);
         } else {
             rc = serve_judge(w, &m, err);
             if (rc == 0 && serve_is_used_up(w)) {

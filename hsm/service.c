@@ -105,6 +105,9 @@ int kbs_service_find(struct kbs_token *t, CK_OBJECT_CLASS class, enum kbs_purpos
                               kbs_purpose_name(purpose), version)
                    : -1;
     }
+    if (!is_new && t->quirk->handles_are_unique) {
+        return 0;
+    }
     if (kbs_object_check_key(t, *ret, class, id, false, err) != 0) {
         return -1;
     }

@@ -13,14 +13,18 @@ kbs_escape_executable(kbs-front-hostile
     LINKS kbs_front_core -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-judge-hostile
     SOURCES ${kbs_src}/judge/main.c ${kbs_src}/judge/judge.c ${kbs_hostile}
-    LINKS kbs_base kbs_confine kbs_wire kbs_channel kbs_store kbs_api -Wl,--wrap=kbs_confine)
+    LINKS kbs_base kbs_role kbs_confine kbs_wire kbs_channel kbs_store kbs_api -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-token-hostile
     SOURCES ${CMAKE_SOURCE_DIR}/hsm/main.c ${kbs_hostile}
     LINKS kbs_hsm -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-audit-hostile
     SOURCES ${kbs_src}/audit/main.c ${kbs_hostile}
-    LINKS kbs_ledger kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+    LINKS kbs_ledger kbs_role kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+kbs_escape_executable(kbs-front-attack
+    SOURCES ${kbs_src}/front/main.c ${kbs_src}/front/startup.c ${kbs_src}/front/timeouts.c escape/hostile_front.c
+    LINKS kbs_front_core -Wl,--wrap=kbs_confine,--wrap=kbs_lanes_attach,--wrap=kbs_lanes_submit,--wrap=uv_run)
 kbs_escape_executable(kbsd-escape SOURCES escape/times.c LINKS kbs_supervisor)
 kbs_escape_executable(nowalls SOURCES escape/nowalls.c LINKS kbs_dep_seccomp)
 
 kbs_pytest(escape PATH escape/test_escape.py LABELS system escape TIMEOUT 900)
+kbs_pytest(escape_front PATH escape/test_front.py LABELS system escape TIMEOUT 600)

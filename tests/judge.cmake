@@ -1,3 +1,4 @@
+kbs_test(unit_parsed SOURCES unit/test_parsed.c LINKS kbs_api LABELS unit)
 foreach(half IN ITEMS guest admin)
     kbs_test(judge_${half}
         SOURCES judge/test_judge_${half}.c judge/harness.c

@@ -1,7 +1,7 @@
 # kbsd itself, with stand-ins for the roles, so that every order of events can be made to happen.
 add_executable(fake_role supervisor/fake_role.c)
 kbs_target_defaults(fake_role)
-target_link_libraries(fake_role PRIVATE kbs_channel)
+target_link_libraries(fake_role PRIVATE kbs_role)
 set_target_properties(fake_role PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 add_executable(kbsd-fast supervisor/fast_times.c)
 kbs_target_defaults(kbsd-fast)

@@ -1,6 +1,6 @@
 # kbs-token against real tokens. The same program, one run per token, so that a machine without one of the modules
 # skips that one. The leak checker is off: modules keep what they like until the process ends.
-foreach(token IN ITEMS softhsm nss)
+foreach(token IN ITEMS softhsm nss mock)
     kbs_test(token-${token}
         SOURCES token/test_token.c token/harness.c
         LINKS kbs_hsm kbs_jose_read kbs_cose_read
@@ -8,7 +8,7 @@ foreach(token IN ITEMS softhsm nss)
         LABELS token
         TIMEOUT 300
         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-${token} kbs-token)
+    add_dependencies(token-${token} kbs-token kbs_mock_p11)
     kbs_test(token-secret-${token}
         SOURCES token/test_secret.c token/harness.c
         LINKS kbs_hsm kbs_jose_read kbs_cose_read
@@ -16,7 +16,7 @@ foreach(token IN ITEMS softhsm nss)
         LABELS token
         TIMEOUT 300
         ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-secret-${token} kbs-token token_more)
+    add_dependencies(token-secret-${token} kbs-token token_more kbs_mock_p11)
 endforeach()
 
 # A module that can more, or less, than the real one behind it; and the ladder, with and without it.

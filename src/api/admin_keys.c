@@ -41,6 +41,20 @@ void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key)
     kbs_buf_printf(out, ",\"created\":%llu", (unsigned long long)c->created_s);
 }
 
+/* What verifying the row takes beside what is shown (docs/protocol/store-rows.md). */
+static void row_put(struct kbs_buf *out, const struct kbs_key *key)
+{
+    kbs_buf_put_str(out, "{\"id\":\"");
+    kbs_hex_put(out, kbs_span(key->id, sizeof(key->id)));
+    kbs_buf_printf(out, "\",\"epoch\":%llu,\"request\":\"", (unsigned long long)key->epoch);
+    kbs_hex_put(out, kbs_span(key->request, sizeof(key->request)));
+    kbs_buf_put_str(out, "\",\"card\":\"");
+    kbs_base64url_put(out, kbs_key_card(key));
+    kbs_buf_put_str(out, "\",\"signature\":\"");
+    kbs_base64url_put(out, kbs_span(key->signature, sizeof(key->signature)));
+    kbs_buf_put_str(out, "\"}");
+}
+
 static void list_each(void *ctx, const struct kbs_key *key, const struct kbs_store_texts *texts)
 {
     struct kbs_buf *out = ctx;
@@ -88,6 +102,8 @@ static int show_put(struct kbs_call *call, const struct kbs_key *key, struct kbs
     kbs_key_json_put(out, key);
     kbs_buf_printf(out, ",\"newest\":%u,\"policy\":", (unsigned int)newest.version);
     kbs_buf_put_span(out, policy.len != 0 ? policy : KBS_SPAN_LIT("null"));
+    kbs_buf_put_str(out, ",\"row\":");
+    row_put(out, key);
     kbs_buf_put_u8(out, '}');
     return 0;
 }

@@ -113,6 +113,10 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_buf_deinit(&api->answer.body);
         kbs_api_ledger_owe(api, NULL);
+        for (size_t i = 0; i < KBS_API_PARSED; i++) {
+            kbs_parsed_deinit(&api->claims[i]);
+            kbs_parsed_deinit(&api->policies[i]);
+        }
         free(api->admins);
         kbs_cleanse(api->nonce_key, sizeof(api->nonce_key));
         free(api);

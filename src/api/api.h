@@ -54,4 +54,7 @@ KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
 int kbs_api_wait_ms(const struct kbs_api *api);
 KBS_MUST_CHECK enum kbs_exit kbs_api_tick(struct kbs_api *api);
 
+/* The judge is about to leave: what is to be recorded before that, a signed head in the admin lane. */
+void kbs_api_leave(struct kbs_api *api);
+
 #endif

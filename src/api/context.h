@@ -56,6 +56,13 @@ struct kbs_sampler {
 };
 
 #define KBS_API_ROWS_VERIFIED 256 /* a power of two */
+#define KBS_API_PARSED 16         /* the same */
+
+/* A text and its tree (parsed.c). */
+struct kbs_parsed {
+    struct kbs_buf text;
+    json_t *root; /* NULL: empty */
+};
 
 /* What is known of the store's standing against the ledger (epoch.c). */
 struct kbs_standing {
@@ -96,6 +103,8 @@ struct kbs_api {
     struct kbs_sampler refused; /* attest-refused */
     struct kbs_standing standing;
     uint8_t rows_verified[KBS_API_ROWS_VERIFIED][KBS_SHA256_BYTES]; /* row.c */
+    struct kbs_parsed claims[KBS_API_PARSED];                       /* by session */
+    struct kbs_parsed policies[KBS_API_PARSED];                     /* by key */
     struct kbs_record *owed; /* a release that could not be recorded; owned (ledger.c) */
     uint64_t head_signed;    /* number of the newest `head` record */
     uint64_t head_due_ns;
@@ -155,7 +164,8 @@ kbs_handler kbs_api_admin_store_accept;
 KBS_MUST_CHECK int kbs_token_describe(struct kbs_api *api, struct kbs_error *err);
 
 /*
- * Gives the token an order and waits KBS_LIMIT_TOKEN_OP_MS. 0 if it was carried out: *ret borrows
+ * Gives the token an order and waits: KBS_LIMIT_TOKEN_OP_MS for the operation, and
+ * KBS_LIMIT_AUDIT_ACK_MS, which the worker may spend on its deed. 0 if it was carried out: *ret borrows
  * api until the next order. -1 with the token's category and detail if it was refused, or with
  * KBS_TOKEN_DOWN or KBS_DEADLINE and api->must_exit set if the channel can no longer be trusted to
  * be in step.
@@ -175,6 +185,7 @@ struct kbs_record {
     const char *kind;
     enum kbs_phase phase; /* of a mutation, with its epoch; NONE and 0 else */
     uint64_t epoch;
+    bool later; /* may share the sync of a later record: await it when that one is durable */
     struct kbs_buf buf;
     struct kbs_wire_list_builder list;
 };
@@ -370,6 +381,18 @@ KBS_MUST_CHECK int kbs_row_check(struct kbs_api *api, const struct kbs_key *key,
 /* SIGN_ROW over those bytes. */
 KBS_MUST_CHECK int kbs_row_sign(struct kbs_api *api, struct kbs_span content,
                                 uint8_t ret[KBS_ES256_BYTES], struct kbs_error *err);
+
+/* ---- parsed.c ---- */
+
+/* Gives an owned tree of a text that is not empty. */
+typedef int kbs_parse(struct kbs_span text, json_t **ret, struct kbs_error *err);
+/*
+ * The tree of `text`, parsed unless `p` has that very text. *ret borrows `p` until its next use.
+ * -1 as `parse`.
+ */
+KBS_MUST_CHECK int kbs_parsed_get(struct kbs_parsed *p, struct kbs_span text, kbs_parse *parse,
+                                  const json_t **ret, struct kbs_error *err);
+void kbs_parsed_deinit(struct kbs_parsed *p);
 
 /* ---- head.c ---- */
 

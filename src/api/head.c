@@ -3,9 +3,9 @@
  * file from an earlier point, and every hash after it, is found out by who reads it later
  * (`kbs-admin audit verify`). The newest records, since the last head, are not covered.
  *
- * A head is made after each mutation and every KBS_LIMIT_AUDIT_HEAD_MS if the ledger has grown. It
- * is a record like others: one that failed is not an error of the request that happened to be
- * there.
+ * A head is made after each mutation, every KBS_LIMIT_AUDIT_HEAD_MS if the ledger has grown, and
+ * when the admin lane leaves, which in a drain is after the guests' last record. It is a record like
+ * others: one that failed is not an error of the request that happened to be there.
  */
 #include "api/context.h"
 
@@ -80,4 +80,11 @@ enum kbs_exit kbs_api_tick(struct kbs_api *api)
         }
     }
     return api->must_exit;
+}
+
+void kbs_api_leave(struct kbs_api *api)
+{
+    if (api->duty == KBS_DUTY_ADMIN) {
+        kbs_head_sign(api);
+    }
 }

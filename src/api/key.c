@@ -6,14 +6,15 @@
  * without attesting, to have it wrapped for anybody but the session's TEE, to get it without a
  * record, or to get an answer that the record does not describe. The approach: the checks of
  * docs/protocol/key-release.md, each before anything that depends on it; the wrapping target and
- * both party infos are the server's; the order is recorded before the token is asked and
- * acknowledged after (`release`), and what the token then did is recorded and acknowledged before
- * the answer leaves (`released`, or `release-failed`). The answer body is the token's, unread. The
- * row that decides is read and verified once (row.c), from a store that is the ledger's (epoch.c).
+ * both party infos are the server's; the order (`release`) is sent to the ledger before the token is
+ * asked, the token records what it did before it answers (its `deed`, hsm/deed.c), and both are
+ * durable before the answer leaves, in one sync of the disk. What was ordered and came to nothing
+ * is recorded too (`release-failed`). The answer body is the token's, unread. The row that decides
+ * is read and verified once (row.c), from a store that is the ledger's (epoch.c).
  *
- * If the ledger fails after the token has answered, the answer is dropped: wrapped to a TEE that
- * never sees it, it is lost, and the guest asks again. The token's own record of it may be written
- * (hsm/deed.c), so one that names its order is owed and comes before the next release.
+ * If the order could not be written and the deed could, the answer is dropped: wrapped to a TEE that
+ * never sees it, it is lost, and the guest asks again. A `release-failed` that names the order is
+ * owed then, and comes before the next release.
  */
 #include "api/context.h"
 
@@ -177,9 +178,17 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
         path.len, "time", (json_int_t)call->now_s);
 }
 
+static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *err)
+{
+    return kbs_json_parse_object(text, "claims", ret, err);
+}
+
 static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
 {
-    KBS_AUTO_JSON input = NULL;
+    struct kbs_parsed *claims = &call->api->claims[r->session->sid[0] & (KBS_API_PARSED - 1)];
+    struct kbs_parsed *policies = &call->api->policies[r->key.id[0] & (KBS_API_PARSED - 1)];
+    const json_t *policy = NULL;
+    const json_t *input = NULL;
     KBS_AUTO_JSON kbs = NULL;
 
     if (!r->key.has_card) {
@@ -193,14 +202,17 @@ static int release_decide(struct kbs_call *call, const struct release *r, struct
     if (r->key.state != KBS_KEY_STATE_ENABLED) {
         return kbs_fail(err, KBS_DENIED, "this key is %s", kbs_key_state_name(r->key.state));
     }
-    if (kbs_json_parse_object(kbs_buf_span(&r->session->claims), "claims", &input, err) != 0) {
+    if (kbs_parsed_get(claims, kbs_buf_span(&r->session->claims), claims_parse, &input, err) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
+    }
+    if (kbs_parsed_get(policies, kbs_buf_span(&r->policy), kbs_policy_load, &policy, err) != 0) {
+        return -1;
     }
     kbs = release_kbs_claims(call, r);
     if (kbs == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the kbs claims cannot be built");
     }
-    return kbs_policy_decide(kbs_buf_span(&r->policy), input, kbs, err);
+    return kbs_policy_decide_loaded(policy, input, kbs, err);
 }
 
 /* The token did what it was told to, as far as can be told without reading the key's wrapping. */
@@ -268,24 +280,6 @@ static int release_order(struct kbs_call *call, const struct release *r,
     return release_check(r, ret, err);
 }
 
-static int release_done(struct kbs_call *call, const struct release *r,
-                        const struct kbs_wire_result *result, struct kbs_error *err)
-{
-    struct kbs_record record;
-    int rc = 0;
-
-    release_record(call, r, &record, "released");
-    kbs_record_str(&record, "format", kbs_format_name((enum kbs_format)result->format));
-    kbs_record_text(&record, "rung", result->rung);
-    kbs_record_str(&record, "wrap_locality",
-                   kbs_locality_name((enum kbs_locality)result->locality));
-    kbs_record_str(&record, "token_class", kbs_token_class_name(call->api->token.class));
-    kbs_record_text(&record, "token_serial", result->serial);
-    rc = kbs_api_ledger_append(call->api, &record, NULL, err);
-    kbs_record_deinit(&record);
-    return rc;
-}
-
 /* The order could not be recorded, but the token has had it. */
 static void release_owe(struct kbs_call *call, const struct release *r)
 {
@@ -307,7 +301,7 @@ static const char *const content_types[KBS_FORMAT_COUNT] = {
     [KBS_FORMAT_JWE] = "application/json",
 };
 
-/* From a decision to an answer: order recorded, token asked, deed recorded. */
+/* From a decision to an answer: order sent, token asked (it records its deed), order durable. */
 static int release_carry_out(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
@@ -321,6 +315,7 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     kbs_random(r->order, sizeof(r->order));
     r->ordered = true;
     release_record(call, r, &record, "release");
+    record.later = true;
     rc = kbs_api_ledger_start(call->api, &record, err);
     kbs_record_deinit(&record);
     if (rc != 0) {
@@ -334,9 +329,6 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     }
     if (rc != 0) {
         return release_ended(call, r, "release-failed", err);
-    }
-    if (release_done(call, r, &result, err) != 0) {
-        return -1;
     }
     call->answer->content_type = content_types[result.format];
     kbs_buf_put_span(&call->answer->body, result.body);

@@ -2,10 +2,10 @@
  * Records to kbs-audit.
  *
  * The problem: what was decided must be on the disk before its answer leaves, and an fsync costs as
- * much as a release. The approach: two phases. A record is sent before the token is asked, and its
- * acknowledgement is awaited after the token has answered, so that disk and token work at the same
- * time. One record is in flight at a time (docs/protocol/role-channels.md), and its ACK carries its
- * id.
+ * much as a release. The approach: two phases. An order is sent before the token is asked, marked
+ * `later`, and its acknowledgement is awaited after the token has answered: the token's own deed is
+ * durable by then, and one sync has carried both. One record is in flight at a time
+ * (docs/protocol/role-channels.md), and its ACK carries its id.
  *
  * A ledger that cannot be written says so (ACK with number 0): the request is answered with 503 and
  * the judge lives on. One that does not acknowledge at all ends the judge: the answer is 503, what
@@ -20,12 +20,16 @@
 #include "base/encoding.h"
 #include "base/log.h"
 
+#define RECORD_BYTES 1000u /* more than most records have: one allocation */
+
 void kbs_record_init(struct kbs_record *r, const char *kind)
 {
     r->kind = kind;
     r->phase = KBS_PHASE_NONE;
     r->epoch = 0;
+    r->later = false;
     r->buf = KBS_BUF(KBS_LIMIT_AUDIT_RECORD_BYTES);
+    (void)kbs_buf_reserve(&r->buf, RECORD_BYTES);
     r->list = (struct kbs_wire_list_builder){.buf = &r->buf, .count = 0};
 }
 
@@ -85,6 +89,7 @@ int kbs_api_ledger_start(struct kbs_api *api, const struct kbs_record *r, struct
     struct kbs_wire_append append = {.kind = kbs_span_str(r->kind),
                                      .phase = (uint8_t)r->phase,
                                      .epoch = r->epoch,
+                                     .later = r->later ? 1 : 0,
                                      .fields = kbs_wire_list_done(&r->list)};
 
     if (kbs_buf_check(&r->buf, "audit record", err) != 0) {
@@ -102,7 +107,8 @@ int kbs_api_ledger_await(struct kbs_api *api, uint64_t *ret_seq, struct kbs_erro
 {
     struct kbs_api_ledger *l = &api->ledger;
     struct kbs_wire_ack ack = {.seq = 0};
-    int rc = kbs_channel_recv(l->fd, &l->answer, kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err);
+    int rc =
+        kbs_channel_recv_turn(l->fd, &l->answer, kbs_deadline_in_ms(KBS_LIMIT_AUDIT_ACK_MS), err);
 
     if (rc == KBS_CHANNEL_EOF) {
         rc = kbs_fail(err, KBS_BUSY, "kbs-audit is gone");

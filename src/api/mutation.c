@@ -154,8 +154,10 @@ int kbs_mutation_failed(struct kbs_mutation *m, const char *outcome, struct kbs_
 
 int kbs_mutation_refused(struct kbs_mutation *m, struct kbs_error *err)
 {
-    /* Out of step, or lost while it worked: nobody knows what the token has done. */
-    bool lost = m->api->must_exit != KBS_EXIT_OK || err->category == KBS_TOKEN_DOWN;
+    /* Out of step, lost while it worked, or without a ledger for its deed: nobody knows what the
+     * token has done. */
+    bool lost = m->api->must_exit != KBS_EXIT_OK || err->category == KBS_TOKEN_DOWN ||
+                err->category == KBS_BUSY;
 
     return kbs_mutation_failed(m, lost ? "unknown" : "failed", err);
 }

@@ -151,7 +151,8 @@ int kbs_token_ask(struct kbs_api *api, enum kbs_wire_type type, const void *orde
                   struct kbs_wire_result *ret, struct kbs_error *err)
 {
     if (kbs_channel_call(api->token_fd, type, order, KBS_WIRE_RESULT, ret, &api->token_answer,
-                         kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err) != 0) {
+                         kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS + KBS_LIMIT_AUDIT_ACK_MS),
+                         err) != 0) {
         return token_out_of_step(api, err);
     }
     return ret->category == KBS_OK ? 0 : token_refused(ret, err);

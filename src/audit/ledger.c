@@ -281,7 +281,8 @@ static void forget_staged(struct kbs_ledger *l)
 static int cut_back(struct kbs_ledger *l, struct kbs_error *err)
 {
     if (ftruncate(l->fd, (off_t)l->durable_bytes) != 0) {
-        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: cannot cut the unfinished end off");
+        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: cannot cut the unfinished end off: %s",
+                              strerror(errno));
     }
     l->dirty = false;
     return 0;
@@ -430,26 +431,28 @@ int kbs_ledger_stage_phase(struct kbs_ledger *l, struct kbs_span kind, enum kbs_
     if (check_fields(fields, n, err) != 0) {
         return -1;
     }
-    struct kbs_buf json = KBS_BUF(KBS_LEDGER_LINE_BYTES - HEX_BYTES - 2);
-    put_json(&json, l->staged_seq + 1, kind, phase, epoch, fields, n);
-    int rc = kbs_buf_check(&json, "a ledger record", err);
-    if (rc == 0 && l->staged.len + HEX_BYTES + 2 + json.len > STAGE_BYTES) {
-        rc = kbs_fail(err, KBS_TOO_LARGE, "ledger: too many records at once");
-    }
-    if (rc == 0) {
-        chain(l->staged_head, kbs_buf_span(&json), hash);
-        hex(hash, text);
-        kbs_buf_put(&l->staged, text, HEX_BYTES);
-        kbs_buf_put_u8(&l->staged, ' ');
-        kbs_buf_put_span(&l->staged, kbs_buf_span(&json));
+    /* The line is written in its place, its hash last. */
+    size_t start = l->staged.len;
+    if (kbs_buf_reserve(&l->staged, HEX_BYTES + 1) != NULL) {
+        kbs_buf_commit(&l->staged, HEX_BYTES + 1);
+        put_json(&l->staged, l->staged_seq + 1, kind, phase, epoch, fields, n);
         kbs_buf_put_u8(&l->staged, '\n');
-        memcpy(l->staged_head, hash, sizeof(hash));
-        *ret_seq = ++l->staged_seq;
-        epoch_advance(phase, epoch, &l->staged_epoch, &l->staged_outcome);
-        /* Out of memory in the middle of a line fails the buffer, and with it the whole commit. */
     }
-    kbs_buf_deinit(&json);
-    return rc;
+    if (l->staged.failed || l->staged.len - start > KBS_LEDGER_LINE_BYTES) {
+        l->staged.len = start;
+        l->staged.failed = false; /* the lines before it are whole */
+        return kbs_fail(err, KBS_TOO_LARGE, "ledger: too many records at once, or one too long");
+    }
+    uint8_t *line = l->staged.p + start;
+    chain(l->staged_head,
+          kbs_span(line + HEX_BYTES + 1, l->staged.len - start - (HEX_BYTES + 1) - 1), hash);
+    hex(hash, text);
+    memcpy(line, text, HEX_BYTES);
+    line[HEX_BYTES] = ' ';
+    memcpy(l->staged_head, hash, sizeof(hash));
+    *ret_seq = ++l->staged_seq;
+    epoch_advance(phase, epoch, &l->staged_epoch, &l->staged_outcome);
+    return 0;
 }
 
 static int write_group(struct kbs_ledger *l, struct kbs_error *err)
@@ -471,12 +474,12 @@ static int write_group(struct kbs_ledger *l, struct kbs_error *err)
         l->dirty = true;
         ssize_t n = write(l->fd, l->staged.p + done, l->staged.len - done);
         if (n < 0 && errno != EINTR) {
-            return kbs_fail_errno(err, KBS_INTERNAL, "ledger: write");
+            return kbs_fail_errno(err, KBS_INTERNAL, "ledger: write: %s", strerror(errno));
         }
         done += n > 0 ? (size_t)n : 0;
     }
     if (fdatasync(l->fd) != 0) {
-        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: fdatasync");
+        return kbs_fail_errno(err, KBS_INTERNAL, "ledger: fdatasync: %s", strerror(errno));
     }
     return 0;
 }

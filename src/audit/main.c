@@ -7,6 +7,14 @@
  * itself, because clients queue while the disk is busy; there is no timer that trades latency for
  * it.
  *
+ * An order is sent before its token operation begins, and nobody waits for it until the token's
+ * deed is durable (`later`). It is staged and starts no sync; the deed does, or any other record,
+ * or a timer if none comes. An order is never in a later group than its deed: it was in its judge's
+ * socket before the token began, so once a deed has been read, the judges that have nothing staged
+ * are read again before the group is closed. And judges are staged before tokens, so that the order
+ * stands before its deed in the file, and a group that a crash cuts short has no deed without its
+ * order.
+ *
  * Who may append what is a table: deeds come from token workers, mutations and heads from the admin
  * lane, so that no judge can play the token, and no guest lane the administrator.
  *
@@ -31,9 +39,9 @@
 #include "audit/ledger.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "base/process.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
+#include "role/role.h"
 
 #define CONTROL_MS 5000
 #define FIELDS_MAX (KBS_LIMIT_WIRE_LIST_ITEMS / 2)
@@ -51,7 +59,6 @@ static const struct kind {
     {"attest", GUEST, false},
     {"attest-refused", GUEST, true},
     {"release", GUEST, false},
-    {"released", GUEST, false},
     {"release-failed", GUEST, false},
     {"release-denied", GUEST, true},
     {"key-generate", ADMIN, false},
@@ -86,6 +93,8 @@ struct client {
     uint32_t index;    /* kbsd's name for it */
     unsigned int who;  /* GUEST, ADMIN or TOKEN */
     struct kbs_buf in; /* the frame that is being received */
+    bool whole;        /* it is: `frame` and its body */
+    struct kbs_frame frame;
     enum pending pending;
     uint64_t pending_id; /* of the question */
     uint64_t pending_seq;
@@ -95,6 +104,8 @@ struct audit {
     struct kbs_ledger ledger;
     int ledger_fd;
     struct client clients[KBS_LIMIT_AUDIT_CLIENTS];
+    bool urgent;         /* something that is staged is waited for */
+    uint64_t later_ns;   /* when the oldest staged record is to be written at the latest */
     bool refusing;       /* the last commit failed: said once, not for every record */
     uint64_t retry_ns;   /* while refusing: when to try the disk by ourselves */
     uint64_t refused;    /* records since it began to refuse, not yet told in the ledger */
@@ -110,6 +121,7 @@ static void client_drop(struct client *c, const char *why)
     }
     kbs_io_close(&c->fd);
     kbs_buf_deinit(&c->in);
+    c->whole = false;
     c->pending = PENDING_NONE;
 }
 
@@ -127,27 +139,6 @@ static void client_add(struct audit *a, int fd, uint32_t index, unsigned int who
     kbs_log(KBS_LOG_ERROR, "client-refused", "client=%u why=\"all %d places are taken\"", index,
             KBS_LIMIT_AUDIT_CLIENTS);
     kbs_io_close(&fd);
-}
-
-/* Reads up to the end of the frame, and one byte more to notice one that should not be there.
- * Without waiting. */
-static int client_fill(struct client *c, size_t want)
-{
-    while (c->in.len < want) {
-        uint8_t *room = kbs_buf_reserve(&c->in, want - c->in.len);
-        if (room == NULL) {
-            return -1;
-        }
-        ssize_t n = recv(c->fd, room, want - c->in.len, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-            return 0;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        kbs_buf_commit(&c->in, (size_t)n);
-    }
-    return 0;
 }
 
 static const struct kind *kind_find(struct kbs_span name, unsigned int who)
@@ -174,7 +165,7 @@ static int stage_append(struct audit *a, struct client *c, const struct kbs_wire
     struct kbs_ledger_field fields[FIELDS_MAX];
     size_t n = 0;
     const struct kind *kind = kind_find(append->kind, c->who);
-    if (kind == NULL || (append->phase != KBS_PHASE_NONE && c->who != ADMIN)) {
+    if (kind == NULL || (append->phase != KBS_PHASE_NONE && c->who != ADMIN) || append->later > 1) {
         return kbs_fail(err, KBS_DENIED, "appends what is not its to append");
     }
     if (append->fields.count % 2 != 0 || append->fields.count / 2 > FIELDS_MAX) {
@@ -184,6 +175,9 @@ static int stage_append(struct audit *a, struct client *c, const struct kbs_wire
         a->suppressed++;
         c->pending = PENDING_COUNTED;
         return 0;
+    }
+    if (a->ledger.staged_seq == a->ledger.durable_seq) {
+        a->later_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_LATER_MS);
     }
     struct kbs_wire_iter it = kbs_wire_list_iter(&append->fields);
     while (n < FIELDS_MAX && kbs_wire_list_next(&it, &fields[n].name) &&
@@ -195,17 +189,17 @@ static int stage_append(struct audit *a, struct client *c, const struct kbs_wire
         return -1;
     }
     c->pending = PENDING_RECORD;
+    a->urgent = a->urgent || append->later == 0;
     return 0;
 }
 
 /* A whole question. */
-static int question(struct audit *a, struct client *c, const struct kbs_frame *frame,
-                    struct kbs_error *err)
+static int question(struct audit *a, struct client *c, struct kbs_error *err)
 {
     struct kbs_wire_append append;
     struct kbs_span body = kbs_span_skip(kbs_buf_span(&c->in), KBS_WIRE_HEADER_BYTES);
-    c->pending_id = frame->id;
-    if (frame->type == KBS_WIRE_HEAD_WANT) {
+    c->pending_id = c->frame.id;
+    if (c->frame.type == KBS_WIRE_HEAD_WANT) {
         c->pending = PENDING_HEAD;
         return kbs_wire_decode(KBS_WIRE_HEAD_WANT, body, NULL, err);
     }
@@ -220,40 +214,79 @@ static bool may_ask(const struct client *c, enum kbs_wire_type type)
     return type == KBS_WIRE_APPEND || (type == KBS_WIRE_HEAD_WANT && c->who != TOKEN);
 }
 
-/* What a readable client has: part of a frame, a whole one, or its end. */
-static void client_read(struct audit *a, struct client *c)
+/*
+ * What a client may have for us: nothing, part of a frame, a whole one, or its end. One read takes
+ * a frame and whatever was sent after it, which should not be there. Without waiting.
+ */
+static void client_read(struct client *c)
 {
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_frame frame;
-    if (client_fill(c, KBS_WIRE_HEADER_BYTES) != 0) {
+    size_t room = c->in.max - c->in.len;
+    uint8_t *to = kbs_buf_reserve(&c->in, room);
+    ssize_t n = to != NULL ? recv(c->fd, to, room, MSG_DONTWAIT) : 0;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (n <= 0) {
         client_drop(c, c->in.len > 0 ? "closed in the middle of a message" : NULL);
         return;
     }
+    kbs_buf_commit(&c->in, (size_t)n);
     if (c->in.len < KBS_WIRE_HEADER_BYTES) {
         return;
     }
-    if (kbs_wire_header_decode(c->in.p, &frame, &err) != 0 || !may_ask(c, frame.type)) {
+    if (kbs_wire_header_decode(c->in.p, &c->frame, &err) != 0 || !may_ask(c, c->frame.type)) {
         client_drop(c, "sent something else than APPEND or HEAD_WANT");
         return;
     }
-    size_t want = KBS_WIRE_HEADER_BYTES + (size_t)frame.body_len;
-    if (client_fill(c, want) != 0) {
-        client_drop(c, "closed in the middle of a message");
-        return;
-    }
-    if (c->in.len < want) {
-        return;
-    }
-    uint8_t more;
-    if (recv(c->fd, &more, 1, MSG_DONTWAIT | MSG_PEEK) > 0) {
+    size_t want = KBS_WIRE_HEADER_BYTES + (size_t)c->frame.body_len;
+    if (c->in.len > want) {
         client_drop(c, "did not wait for its answer");
         return;
     }
-    if (question(a, c, &frame, &err) != 0) {
+    c->whole = c->in.len == want;
+}
+
+/* Takes the question that was gathered. */
+static void client_take(struct audit *a, struct client *c)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    c->whole = false;
+    if (question(a, c, &err) != 0) {
         client_drop(c, err.detail);
         return;
     }
     kbs_buf_clear(&c->in);
+}
+
+/* Nothing of it is staged or gathered: it may have something that we have not read. */
+static bool may_have_more(const struct client *c)
+{
+    return c->fd >= 0 && !c->whole && c->pending == PENDING_NONE;
+}
+
+/* A deed was gathered: so are the orders that were sent before it. */
+static void gather_orders(struct audit *a)
+{
+    for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
+        struct client *c = &a->clients[i];
+        if (may_have_more(c) && c->who != TOKEN) {
+            client_read(c);
+        }
+    }
+}
+
+/* Stages what was gathered: judges first. */
+static void take_gathered(struct audit *a)
+{
+    for (int tokens = 0; tokens < 2; tokens++) {
+        for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
+            struct client *c = &a->clients[i];
+            if (c->whole && (c->who == TOKEN) == (tokens == 1)) {
+                client_take(a, c);
+            }
+        }
+    }
 }
 
 /* Without waiting: a client that has no room for so little has not read the answers before this
@@ -338,6 +371,7 @@ static void stage_number(struct audit *a, struct kbs_span kind, struct kbs_span 
     struct kbs_ledger_field field = {.name = name, .value = kbs_buf_span(&text)};
     if (kbs_ledger_stage(&a->ledger, kind, &field, 1, &seq, &err) == 0) {
         a->telling = true;
+        a->urgent = true;
     }
     kbs_buf_deinit(&text);
 }
@@ -356,13 +390,27 @@ static void stage_owed(struct audit *a)
     }
 }
 
-/* Ends a round: the group to the disk, then everybody's answer. */
+/* What is staged goes to the disk now. */
+static bool commit_is_due(const struct audit *a)
+{
+    return a->ledger.staged_seq != a->ledger.durable_seq &&
+           (a->urgent || a->draining || kbs_clock_mono_ns() >= a->later_ns);
+}
+
+/* Ends a round: the group to the disk if somebody waits for it, then everybody's answer. Judges
+ * come before tokens: an order's ACK is there when the RESULT is. */
 static void answer_round(struct audit *a)
 {
-    bool durable = a->ledger.staged_seq == a->ledger.durable_seq || commit(a);
-    for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
-        if (a->clients[i].pending != PENDING_NONE) {
-            client_answer(a, &a->clients[i], durable);
+    bool due = commit_is_due(a);
+    bool durable = !due || commit(a);
+    a->urgent = a->urgent && !due;
+    for (int tokens = 0; tokens < 2; tokens++) {
+        for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
+            struct client *c = &a->clients[i];
+            bool ready = c->pending != PENDING_NONE && (due || c->pending != PENDING_RECORD);
+            if (ready && (c->who == TOKEN) == (tokens == 1)) {
+                client_answer(a, c, durable);
+            }
         }
     }
 }
@@ -459,37 +507,60 @@ static bool owes(const struct audit *a)
     return !a->refusing && (a->refused > 0 || (a->suppressed > 0 && has_room(a)));
 }
 
-/* One round: waits, unless draining; false when a drain has nothing left to do. */
-static bool round_clients(struct audit *a, struct pollfd *fds, bool *ret_control)
+/* How long the loop may sleep. */
+static int wait_ms(const struct audit *a)
 {
-    size_t n_ready = 0;
+    uint64_t until_ns = a->refusing ? a->retry_ns : KBS_DEADLINE_NONE;
+    if (a->draining || owes(a)) {
+        return 0;
+    }
+    if (a->ledger.staged_seq != a->ledger.durable_seq && a->later_ns < until_ns) {
+        until_ns = a->later_ns;
+    }
+    return kbs_deadline_poll_ms(until_ns);
+}
+
+/* One round: waits, unless draining; false when a drain has nothing left to do. */
+static bool round_clients(struct audit *a, bool *ret_control)
+{
+    struct pollfd fds[KBS_LIMIT_AUDIT_CLIENTS + 1];
+    struct client *asked[KBS_LIMIT_AUDIT_CLIENTS + 1];
+    nfds_t n = 1;
+    bool deed = false;
+    bool any = false;
     fds[0] = (struct pollfd){.fd = KBS_FD_CONTROL, .events = POLLIN};
     for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS; i++) {
-        fds[i + 1] = (struct pollfd){.fd = a->clients[i].fd, .events = POLLIN};
+        if (may_have_more(&a->clients[i])) { /* the others have their question in the group */
+            asked[n] = &a->clients[i];
+            fds[n++] = (struct pollfd){.fd = a->clients[i].fd, .events = POLLIN};
+        }
     }
-    uint64_t until_ns = a->refusing ? a->retry_ns : KBS_DEADLINE_NONE;
-    int timeout_ms = a->draining || owes(a) ? 0 : kbs_deadline_poll_ms(until_ns);
-    if (poll(fds, KBS_LIMIT_AUDIT_CLIENTS + 1, timeout_ms) < 0) {
+    *ret_control = false;
+    if (poll(fds, n, wait_ms(a)) < 0) {
         return true; /* EINTR: nothing is marked */
     }
     stage_owed(a);
-    for (size_t i = 0; i < KBS_LIMIT_AUDIT_CLIENTS && n_ready < KBS_LIMIT_AUDIT_BATCH; i++) {
-        if (fds[i + 1].revents != 0 && a->clients[i].fd >= 0) {
-            client_read(a, &a->clients[i]);
-            n_ready++;
+    for (nfds_t i = 1; i < n; i++) {
+        if (fds[i].revents != 0) {
+            client_read(asked[i]);
+            deed = deed || (asked[i]->whole && asked[i]->who == TOKEN);
+            any = true;
         }
     }
+    if (deed) {
+        gather_orders(a);
+    }
+    take_gathered(a);
     answer_round(a);
     *ret_control = fds[0].revents != 0;
-    return !a->draining || n_ready > 0;
+    return !a->draining || any;
 }
 
 static int serve(struct audit *a, struct kbs_error *err)
 {
-    struct pollfd fds[KBS_LIMIT_AUDIT_CLIENTS + 1] = {{.fd = -1}};
     bool control = false;
     bool go;
-    while (round_clients(a, fds, &control)) {
+    while (round_clients(a, &control)) {
         if (control && !a->draining && control_read(a, true, &go, err) != 0) {
             return -1;
         }
@@ -499,7 +570,7 @@ static int serve(struct audit *a, struct kbs_error *err)
 
 static int run(struct audit *a, struct kbs_error *err)
 {
-    struct kbs_wire_ready ready = {.detail = KBS_SPAN_EMPTY};
+    struct kbs_wire_ready ready = {.detail = KBS_SPAN_EMPTY, .pid = (uint32_t)getpid()};
     struct kbs_confine_plan plan = {.role = KBS_CONFINE_AUDIT};
     if (configure(a, &plan.production, err) != 0) {
         return KBS_EXIT_FAILURE;
@@ -524,10 +595,10 @@ int main(int argc, char **argv)
     }
     struct kbs_error err = KBS_ERROR_NONE;
     struct audit *a = calloc(1, sizeof(*a));
-    if (a == NULL || kbs_process_harden(KBS_FD_CONTROL, &err) != 0) {
+    if (a == NULL || kbs_role_begin(&err) != 0) {
         kbs_log_error("start-failed", &err);
         free(a);
-        return KBS_EXIT_FAILURE;
+        return kbs_role_end(kbs_exit_of(&err));
     }
     /* A file size limit is a full disk like any other: an error of write(2), not a death. */
     (void)signal(SIGXFSZ, SIG_IGN);
@@ -545,5 +616,5 @@ int main(int argc, char **argv)
     kbs_ledger_deinit(&a->ledger);
     kbs_io_close(&a->ledger_fd);
     free(a);
-    return status;
+    return kbs_role_end(status);
 }

@@ -230,17 +230,32 @@ static size_t utf8_sequence(struct kbs_span in)
     return n;
 }
 
+/* How many bytes stand for themselves: printable ASCII but the two that are escaped. */
+static size_t plain_run(struct kbs_span in)
+{
+    size_t n = 0;
+
+    while (n < in.len && in.p[n] >= 0x20 && in.p[n] < 0x7f && in.p[n] != '"' && in.p[n] != '\\') {
+        n++;
+    }
+    return n;
+}
+
 bool kbs_utf8_valid(struct kbs_span in)
 {
-    while (in.len > 0) {
-        size_t n = utf8_sequence(in);
+    for (;;) {
+        size_t n;
 
+        in = kbs_span_skip(in, plain_run(in));
+        if (in.len == 0) {
+            return true;
+        }
+        n = utf8_sequence(in);
         if (n == 0) {
             return false;
         }
         in = kbs_span_skip(in, n);
     }
-    return true;
 }
 
 static const char *short_escape(uint8_t c)
@@ -268,10 +283,17 @@ static const char *short_escape(uint8_t c)
 void kbs_json_string_put(struct kbs_buf *out, struct kbs_span in)
 {
     kbs_buf_put_u8(out, '"');
-    while (in.len > 0) {
-        size_t n = utf8_sequence(in);
-        const char *escape = short_escape(in.p[0]);
+    for (;;) {
+        size_t n = plain_run(in);
+        const char *escape;
 
+        kbs_buf_put(out, in.p, n);
+        in = kbs_span_skip(in, n);
+        if (in.len == 0) {
+            break;
+        }
+        n = utf8_sequence(in);
+        escape = short_escape(in.p[0]);
         if (n == 0) {
             kbs_buf_put_str(out, "\xef\xbf\xbd");
             n = 1;

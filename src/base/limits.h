@@ -100,6 +100,7 @@
 #define KBS_LIMIT_AUDIT_RECORD_BYTES 16384
 #define KBS_LIMIT_AUDIT_CLIENTS 160 /* two a lane, and those of lanes that are being replaced */
 #define KBS_LIMIT_AUDIT_RESERVE_BYTES (64u << 20) /* of the disk, kept for what is not a refusal */
+#define KBS_LIMIT_AUDIT_LATER_MS 50   /* a record nobody waits for yet is on the disk after that */
 #define KBS_LIMIT_AUDIT_RETRY_MS 1000 /* how often a ledger that cannot be written is tried */
 #define KBS_LIMIT_AUDIT_REFUSALS_PER_MIN 60 /* records of one kind of refusal, per lane */
 #define KBS_LIMIT_AUDIT_HEAD_MS 300000      /* the longest time without a signed head */

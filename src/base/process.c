@@ -8,6 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum kbs_exit kbs_exit_of(const struct kbs_error *err)
+{
+    return err->category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+}
+
 int kbs_process_harden(int last_fd, struct kbs_error *err)
 {
     const struct rlimit none = {0, 0};

@@ -19,6 +19,9 @@ enum kbs_exit {
     KBS_EXIT_CONFIG = 79 /* the role cannot work with what it was given: never restart */
 };
 
+/* The status for a role that this ends: CONFIG for KBS_INPUT, which trying again does not mend. */
+enum kbs_exit kbs_exit_of(const struct kbs_error *err);
+
 /*
  * PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE 0, RLIMIT_CORE 0, SIGPIPE ignored, umask 077, and every
  * descriptor above `last_fd` closed. Call first thing in main().

@@ -5,10 +5,12 @@
  * refused.
  *
  * Polls are for waiting: a socket almost always has room for a message, and its body arrives with
- * its header, so both are tried without waiting first (a syscall less for each).
+ * its header, so both are tried without waiting first (a syscall less for each). Where the peer
+ * has its turn, header and body are one read; a control channel may hold several messages, each
+ * with its descriptor, and is read header first.
  *
  * Messages are encoded into a buffer that is freed after each use: a channel is idle most of its
- * life, and the operations behind it cost hundreds of microseconds.
+ * life. What is received stays allocated for the next message unless it was a large one.
  */
 #include "channel/channel.h"
 
@@ -32,6 +34,10 @@ int kbs_channel_pair(int ret_fds[2], struct kbs_error *err)
     }
     return 0;
 }
+
+#define SEND_BYTES 1000u      /* more than most frames have: one allocation */
+#define TURN_BYTES 4096u      /* of a body that come with the header's read */
+#define TURN_KEEP_BYTES 8192u /* a larger body is not kept allocated */
 
 /* The first bytes of a frame, with the descriptor. Returns bytes sent, or -1. */
 static ssize_t send_first(int fd, struct kbs_span frame, int send_fd, uint64_t deadline_ns,
@@ -73,8 +79,10 @@ int kbs_channel_send(int fd, enum kbs_wire_type type, uint64_t id, const void *m
 {
     struct kbs_buf frame = KBS_BUF(KBS_WIRE_HEADER_BYTES + KBS_LIMIT_WIRE_BODY_BYTES);
     struct kbs_span rest;
-    int r = kbs_wire_encode(&frame, type, id, deadline_ns, msg, err);
+    int r;
 
+    (void)kbs_buf_reserve(&frame, SEND_BYTES); /* without memory the encoder fails */
+    r = kbs_wire_encode(&frame, type, id, deadline_ns, msg, err);
     rest = kbs_buf_span(&frame);
     if (r == 0 && send_fd >= 0) {
         ssize_t n = send_first(fd, rest, send_fd, deadline_ns, err);
@@ -119,28 +127,30 @@ static bool take_descriptor(struct msghdr *m, int *ret_fd)
     return ok;
 }
 
-/* The first bytes of a header, with the descriptor if one came. Returns bytes, 0 at end of file, or
- * -1. */
-static ssize_t recv_first(int fd, uint8_t *header, int *ret_fd, uint64_t deadline_ns,
-                          struct kbs_error *err)
+/*
+ * The first bytes of a message, with the descriptor if one came. `try` reads before it waits.
+ * Returns bytes, 0 at end of file, or -1.
+ */
+static ssize_t recv_first(int fd, struct iovec *iov, size_t n_iov, bool try, int *ret_fd,
+                          uint64_t deadline_ns, struct kbs_error *err)
 {
     union {
         struct cmsghdr align;
         uint8_t bytes[CMSG_SPACE(sizeof(int))];
     } control;
-    struct iovec iov = {.iov_base = header, .iov_len = KBS_WIRE_HEADER_BYTES};
 
     for (;;) {
-        struct msghdr m = {.msg_iov = &iov,
-                           .msg_iovlen = 1,
+        struct msghdr m = {.msg_iov = iov,
+                           .msg_iovlen = n_iov,
                            .msg_control = control.bytes,
                            .msg_controllen = sizeof(control.bytes)};
         ssize_t n;
 
-        if (kbs_io_wait(fd, POLLIN, deadline_ns, err) != 0) {
+        if (!try && kbs_io_wait(fd, POLLIN, deadline_ns, err) != 0) {
             return -1;
         }
-        n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+        try = false;
+        n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
         if (n >= 0 && !take_descriptor(&m, ret_fd)) {
             return kbs_fail(err, KBS_INPUT, "a role message came with more than one descriptor");
         }
@@ -163,45 +173,24 @@ static size_t recv_at_hand(int fd, uint8_t *p, size_t n)
     return got < 0 ? 0 : (size_t)got;
 }
 
-static int recv_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
-                     struct kbs_error *err)
+static int recv_cut_short(struct kbs_error *err)
 {
-    uint8_t *to;
-    size_t have;
-
-    kbs_buf_deinit(&ret->body);
-    kbs_buf_init(&ret->body, KBS_LIMIT_WIRE_BODY_BYTES);
-    to = kbs_buf_reserve(&ret->body, ret->frame.body_len);
-    if (to == NULL) {
-        return kbs_fail(err, KBS_INTERNAL, "out of memory");
-    }
-    have = ret->frame.body_len > 0 ? recv_at_hand(fd, to, ret->frame.body_len) : 0;
-    if (have < ret->frame.body_len &&
-        kbs_io_read_exact(fd, to + have, ret->frame.body_len - have, deadline_ns, err) != 0) {
-        return kbs_fail(err, KBS_INPUT,
-                        "the peer closed in the middle of a message or was too slow");
-    }
-    kbs_buf_commit(&ret->body, ret->frame.body_len);
-    return 0;
+    return kbs_fail(err, KBS_INPUT, "the peer closed in the middle of a message or was too slow");
 }
 
-int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
-                     struct kbs_error *err)
+static int recv_rest_of_header(int fd, uint8_t *header, size_t have, uint64_t deadline_ns,
+                               struct kbs_error *err)
 {
-    uint8_t header[KBS_WIRE_HEADER_BYTES];
-    ssize_t n;
+    return have >= KBS_WIRE_HEADER_BYTES ||
+                   kbs_io_read_exact(fd, header + have, KBS_WIRE_HEADER_BYTES - have, deadline_ns,
+                                     err) == 0
+               ? 0
+               : recv_cut_short(err);
+}
 
-    kbs_io_close(&ret->fd);
-    n = recv_first(fd, header, &ret->fd, deadline_ns, err);
-    if (n <= 0) {
-        return n == 0 ? KBS_CHANNEL_EOF : -1;
-    }
-    if (n < KBS_WIRE_HEADER_BYTES &&
-        kbs_io_read_exact(fd, header + n, (size_t)(KBS_WIRE_HEADER_BYTES - n), deadline_ns, err) !=
-            0) {
-        return kbs_fail(err, KBS_INPUT,
-                        "the peer closed in the middle of a message or was too slow");
-    }
+static int recv_header_check(const uint8_t *header, struct kbs_channel_msg *ret,
+                             struct kbs_error *err)
+{
     if (kbs_wire_header_decode(header, &ret->frame, err) != 0) {
         return -1;
     }
@@ -209,7 +198,92 @@ int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
         return kbs_fail(err, KBS_INPUT, "role message %s %s a descriptor",
                         kbs_wire_type_name(ret->frame.type), ret->fd >= 0 ? "came with" : "lacks");
     }
-    return recv_body(fd, ret, deadline_ns, err);
+    return 0;
+}
+
+/* What the body still lacks. */
+static int recv_rest_of_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
+                             struct kbs_error *err)
+{
+    size_t left = ret->frame.body_len - ret->body.len;
+    size_t have;
+    uint8_t *to;
+
+    if (left == 0) {
+        return 0;
+    }
+    to = kbs_buf_reserve(&ret->body, left);
+    if (to == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "out of memory");
+    }
+    have = recv_at_hand(fd, to, left);
+    if (have < left && kbs_io_read_exact(fd, to + have, left - have, deadline_ns, err) != 0) {
+        return recv_cut_short(err);
+    }
+    kbs_buf_commit(&ret->body, left);
+    return 0;
+}
+
+int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
+                     struct kbs_error *err)
+{
+    uint8_t header[KBS_WIRE_HEADER_BYTES];
+    struct iovec iov = {.iov_base = header, .iov_len = sizeof(header)};
+    ssize_t n;
+
+    kbs_io_close(&ret->fd);
+    kbs_buf_deinit(&ret->body);
+    kbs_buf_init(&ret->body, KBS_LIMIT_WIRE_BODY_BYTES);
+    n = recv_first(fd, &iov, 1, false, &ret->fd, deadline_ns, err);
+    if (n <= 0) {
+        return n == 0 ? KBS_CHANNEL_EOF : -1;
+    }
+    if (recv_rest_of_header(fd, header, (size_t)n, deadline_ns, err) != 0 ||
+        recv_header_check(header, ret, err) != 0) {
+        return -1;
+    }
+    return recv_rest_of_body(fd, ret, deadline_ns, err);
+}
+
+static int recv_turn(int fd, struct kbs_channel_msg *ret, bool try, uint64_t deadline_ns,
+                     struct kbs_error *err)
+{
+    uint8_t header[KBS_WIRE_HEADER_BYTES];
+    struct iovec iov[2] = {{.iov_base = header, .iov_len = sizeof(header)},
+                           {.iov_len = TURN_BYTES}};
+    size_t body;
+    ssize_t n;
+
+    kbs_io_close(&ret->fd);
+    if (ret->body.cap > TURN_KEEP_BYTES || ret->body.p == NULL) {
+        kbs_buf_deinit(&ret->body);
+        kbs_buf_init(&ret->body, KBS_LIMIT_WIRE_BODY_BYTES);
+    }
+    kbs_buf_clear(&ret->body);
+    iov[1].iov_base = kbs_buf_reserve(&ret->body, TURN_BYTES);
+    if (iov[1].iov_base == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "out of memory");
+    }
+    n = recv_first(fd, iov, 2, try, &ret->fd, deadline_ns, err);
+    if (n <= 0) {
+        return n == 0 ? KBS_CHANNEL_EOF : -1;
+    }
+    if (recv_rest_of_header(fd, header, (size_t)n, deadline_ns, err) != 0 ||
+        recv_header_check(header, ret, err) != 0) {
+        return -1;
+    }
+    body = (size_t)n > sizeof(header) ? (size_t)n - sizeof(header) : 0;
+    if (body > ret->frame.body_len) {
+        return kbs_fail(err, KBS_INPUT, "the peer spoke twice in its turn");
+    }
+    kbs_buf_commit(&ret->body, body);
+    return recv_rest_of_body(fd, ret, deadline_ns, err);
+}
+
+int kbs_channel_recv_turn(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
+                          struct kbs_error *err)
+{
+    return recv_turn(fd, ret, true, deadline_ns, err);
 }
 
 int kbs_channel_msg_decode(const struct kbs_channel_msg *m, enum kbs_wire_type type, void *msg,
@@ -232,7 +306,7 @@ int kbs_channel_call(int fd, enum kbs_wire_type type, const void *msg,
     if (kbs_channel_send(fd, type, id, msg, -1, deadline_ns, err) != 0) {
         return -1;
     }
-    r = kbs_channel_recv(fd, ret, deadline_ns, err);
+    r = recv_turn(fd, ret, false, deadline_ns, err); /* the peer was asked just now */
     if (r == KBS_CHANNEL_EOF) {
         return kbs_fail(err, KBS_TOKEN_DOWN, "the peer role is gone");
     }

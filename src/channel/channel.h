@@ -37,6 +37,13 @@ KBS_MUST_CHECK int kbs_channel_send(int fd, enum kbs_wire_type type, uint64_t id
 KBS_MUST_CHECK int kbs_channel_recv(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
                                     struct kbs_error *err);
 
+/*
+ * The same on a channel whose peer speaks only when it is its turn (all but control channels): one
+ * read takes header and body, and a byte after the message is KBS_INPUT.
+ */
+KBS_MUST_CHECK int kbs_channel_recv_turn(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
+                                         struct kbs_error *err);
+
 /* kbs_wire_decode() of a received message, which must be of that type (KBS_INPUT if not). */
 KBS_MUST_CHECK int kbs_channel_msg_decode(const struct kbs_channel_msg *m, enum kbs_wire_type type,
                                           void *msg, struct kbs_error *err);

@@ -13,12 +13,13 @@
  */
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/log.h"
-#include "base/process.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
 #include "front/front.h"
+#include "role/role.h"
 
 #define CONTROL_MS 1000      /* for the rest of a control message whose first byte is here */
 #define SPARE_DESCRIPTORS 64 /* lanes, listeners, the loop's own */
@@ -123,7 +124,8 @@ static void on_control(uv_poll_t *poll, int status, int events)
 
 static int start_loop(struct kbs_front *f, struct kbs_error *err)
 {
-    const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("kbs-front")};
+    const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("kbs-front"),
+                                         .pid = (uint32_t)getpid()};
     const struct kbs_confine_plan plan = {.role = KBS_CONFINE_FRONT,
                                           .production = f->production,
                                           .descriptors = f->conns.max + SPARE_DESCRIPTORS};
@@ -219,23 +221,21 @@ int main(int argc, char **argv)
     if (kbs_confine_print(KBS_CONFINE_FRONT, argc, argv)) {
         return KBS_EXIT_OK;
     }
-    if (kbs_process_harden(KBS_FD_CONTROL, &err) < 0 || (f = calloc(1, sizeof(*f))) == NULL) {
+    if (kbs_role_begin(&err) < 0 || (f = calloc(1, sizeof(*f))) == NULL) {
         kbs_log_error("start-failed", &err);
-        return KBS_EXIT_FAILURE;
+        return kbs_role_end(kbs_exit_of(&err));
     }
     r = kbs_front_startup(f, &err);
     if (r != 0) {
         kbs_log_error("start-failed", &err);
         front_free(f);
-        return r < 0 && err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+        return kbs_role_end(r < 0 ? (int)kbs_exit_of(&err) : KBS_EXIT_FAILURE);
     }
     r = serve(f, &err);
     if (r != 0) {
         kbs_log_error("failed", &err);
     }
-    status = r == 0                      ? f->exit_status
-             : err.category == KBS_INPUT ? KBS_EXIT_CONFIG
-                                         : KBS_EXIT_FAILURE;
+    status = r == 0 ? f->exit_status : (int)kbs_exit_of(&err);
     front_free(f);
-    return status;
+    return kbs_role_end(status);
 }

@@ -15,6 +15,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "api/api.h"
 #include "base/io.h"
@@ -24,6 +25,9 @@
 
 /* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
 #define JUDGE_GO_ON (-1)
+
+/* judge_configure(): there was a store to be migrated and nothing else to do. */
+#define JUDGE_MIGRATED 1
 
 struct judge {
     int control;
@@ -67,12 +71,39 @@ static int judge_attach(struct judge *j, struct kbs_error *err)
     return 0;
 }
 
+/* The first message: what kind of life this will be. */
+static int judge_begin(struct judge *j, struct kbs_error *err)
+{
+    int rc =
+        kbs_channel_recv(j->control, &j->config_msg, kbs_deadline_in_ms(KBS_LIMIT_START_MS), err);
+
+    return rc == KBS_CHANNEL_EOF ? kbs_fail(err, KBS_INTERNAL, "kbsd is gone") : rc;
+}
+
+/* MIGRATE: the store's schema is brought up to date, before there is a network or another judge. */
+static int judge_migrate(const struct judge *j, struct kbs_error *err)
+{
+    struct kbs_wire_migrate migrate;
+    char path[4096];
+
+    if (kbs_channel_msg_decode(&j->config_msg, KBS_WIRE_MIGRATE, &migrate, err) != 0) {
+        return -1;
+    }
+    if (!kbs_span_to_cstr(migrate.store_path, path, sizeof(path))) {
+        return kbs_fail(err, KBS_INPUT, "the store's path is too long");
+    }
+    return kbs_store_migrate(path, err);
+}
+
 /* CONFIG, the three ATTACHes, GO. */
 static int judge_configure(struct judge *j, struct kbs_error *err)
 {
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
-    int rc = kbs_channel_recv(j->control, &j->config_msg, deadline, err);
+    int rc = judge_begin(j, err);
 
+    if (rc == 0 && j->config_msg.frame.type == KBS_WIRE_MIGRATE) {
+        return judge_migrate(j, err) != 0 ? -1 : JUDGE_MIGRATED;
+    }
     if (rc == 0) {
         rc = kbs_channel_msg_decode(&j->config_msg, KBS_WIRE_CONFIG_JUDGE, &j->config, err);
     }
@@ -150,7 +181,8 @@ static int judge_confine(const struct judge *j, struct kbs_error *err)
 
 static int judge_ready(struct judge *j, struct kbs_error *err)
 {
-    struct kbs_wire_ready ready = {.detail = kbs_span_str(kbs_api_describe(j->api))};
+    struct kbs_wire_ready ready = {.detail = kbs_span_str(kbs_api_describe(j->api)),
+                                   .pid = (uint32_t)getpid()};
 
     return kbs_channel_send(j->control, KBS_WIRE_READY, 0, &ready, -1,
                             kbs_deadline_in_ms(KBS_LIMIT_START_MS), err);
@@ -164,10 +196,12 @@ static int judge_request(struct judge *j)
     struct kbs_wire_response response;
     enum kbs_exit status = KBS_EXIT_OK;
     uint64_t id = 0;
-    int rc = kbs_channel_recv(j->front, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
+    int rc =
+        kbs_channel_recv_turn(j->front, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
 
     if (rc == KBS_CHANNEL_EOF) {
         kbs_log(KBS_LOG_INFO, "front_gone", "lane=%u", (unsigned int)j->config.lane);
+        kbs_api_leave(j->api); /* a front that is drained goes first */
         return KBS_EXIT_FAILURE;
     }
     if (rc == 0) {
@@ -219,8 +253,11 @@ static int judge_control(struct judge *j)
     }
     if (readable_now(j->front)) {
         rc = judge_request(j);
-        return rc == JUDGE_GO_ON ? KBS_EXIT_OK : rc;
+        if (rc != JUDGE_GO_ON) {
+            return rc;
+        }
     }
+    kbs_api_leave(j->api);
     return KBS_EXIT_OK;
 }
 
@@ -258,11 +295,15 @@ static enum kbs_exit judge_main(struct judge *j)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     int status = JUDGE_GO_ON;
+    int rc = judge_configure(j, &err);
 
-    if (judge_configure(j, &err) != 0 || judge_open(j, &err) != 0 || judge_confine(j, &err) != 0 ||
+    if (rc == JUDGE_MIGRATED) {
+        return KBS_EXIT_OK;
+    }
+    if (rc != 0 || judge_open(j, &err) != 0 || judge_confine(j, &err) != 0 ||
         judge_ready(j, &err) != 0) {
         kbs_log_error("start_failed", &err);
-        return err.category == KBS_INPUT ? KBS_EXIT_CONFIG : KBS_EXIT_FAILURE;
+        return kbs_exit_of(&err);
     }
     while (status == JUDGE_GO_ON) {
         status = judge_step(j);

@@ -4,7 +4,7 @@
  * A policy is small, is written by a person, and decides about keys: so the grammar is closed (an
  * unknown member is an error, not a comment), every list has an element (an empty allOf would be
  * true), comparisons are by type and value, and whatever is absent is false. A policy is checked
- * when it is stored, and once more each time it decides: the decision does not depend on who
+ * when it is stored, and once more when it is loaded to decide: the decision does not depend on who
  * checked before.
  *
  * The decision is one walk over a tree whose depth the check has bounded. A denial names, for each
@@ -222,20 +222,25 @@ static void reason_add(char *detail, size_t size, size_t i, const struct walk *w
     }
 }
 
-int kbs_policy_decide(struct kbs_span text, const json_t *input, const json_t *kbs,
-                      struct kbs_error *err)
+int kbs_policy_load(struct kbs_span text, json_t **ret, struct kbs_error *err)
 {
-    KBS_AUTO_JSON root = NULL;
-    char reasons[KBS_LIMIT_ERROR_DETAIL_BYTES - sizeof("policy:")] = "";
     struct kbs_error why;
 
     if (text.len == 0) {
         return kbs_fail(err, KBS_DENIED, "policy: none, so nothing is released");
     }
-    if (policy_parse(text, &root, &why) != 0) {
+    if (policy_parse(text, ret, &why) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "stored %.180s", why.detail);
     }
-    const json_t *entries = json_object_get(root, "anyOf");
+    return 0;
+}
+
+int kbs_policy_decide_loaded(const json_t *policy, const json_t *input, const json_t *kbs,
+                             struct kbs_error *err)
+{
+    char reasons[KBS_LIMIT_ERROR_DETAIL_BYTES - sizeof("policy:")] = "";
+    const json_t *entries = json_object_get(policy, "anyOf");
+
     for (size_t i = 0; i < json_array_size(entries); i++) {
         struct walk w = {.input = input, .kbs = kbs};
 
@@ -245,4 +250,15 @@ int kbs_policy_decide(struct kbs_span text, const json_t *input, const json_t *k
         reason_add(reasons, sizeof(reasons), i, &w);
     }
     return kbs_fail(err, KBS_DENIED, "policy:%s", reasons);
+}
+
+int kbs_policy_decide(struct kbs_span text, const json_t *input, const json_t *kbs,
+                      struct kbs_error *err)
+{
+    KBS_AUTO_JSON policy = NULL;
+
+    if (kbs_policy_load(text, &policy, err) != 0) {
+        return -1;
+    }
+    return kbs_policy_decide_loaded(policy, input, kbs, err);
 }

@@ -30,7 +30,15 @@
 KBS_MUST_CHECK int kbs_policy_check(struct kbs_span text, struct kbs_error *err);
 
 /*
- * 0: allowed; -1: KBS_DENIED with the reason (which top-level entries failed at which claim: paths,
+ * A stored policy as a tree that has passed kbs_policy_check(), returned owned. KBS_DENIED for the
+ * empty text, which releases nothing; KBS_INTERNAL if it does not pass.
+ */
+KBS_MUST_CHECK int kbs_policy_load(struct kbs_span text, json_t **ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_policy_decide_loaded(const json_t *policy, const json_t *input,
+                                            const json_t *kbs, struct kbs_error *err);
+
+/*
+ * Both. 0: allowed; -1: KBS_DENIED with the reason (which top-level entries failed at which claim: paths,
  * never values; as many as fit), or KBS_INTERNAL if the text does not pass kbs_policy_check().
  * `input`: the EAR claims; `kbs`: our own root; NULL for either has no claims; an empty text
  * denies.

@@ -199,7 +199,7 @@ int kbs_sql_check_schema(sqlite3 *db, struct kbs_error *err)
     }
     if (version < KBS_STORE_SCHEMA) {
         return kbs_fail(err, KBS_INTERNAL,
-                        "store: schema %lld is older than %d, run kbs-judge --migrate",
+                        "store: schema %lld is older than %d, start kbsd, which upgrades it",
                         (long long)version, KBS_STORE_SCHEMA);
     }
     return 0;

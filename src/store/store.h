@@ -13,7 +13,7 @@
 
 struct kbs_store;
 
-/* Creates or upgrades the schema (kbs-judge --migrate); run by one process before the judges start.
+/* Creates or upgrades the schema (MIGRATE); run by one process before the judges start.
  */
 KBS_MUST_CHECK int kbs_store_migrate(const char *path, struct kbs_error *err);
 

@@ -17,10 +17,11 @@
 #define PATH_BYTES 4096
 
 static const char usage[] =
-    "usage: kbsd -c FILE [--check] [--libexec DIR] [--announce FILE]\n"
+    "usage: kbsd -c FILE [--check] [--libexec DIR | --units DIR] [--announce FILE]\n"
     "  -c FILE          configuration (docs/configuration.md)\n"
     "  --check          say what is wrong with it, start nothing\n"
     "  --libexec DIR    where the roles are (default: beside kbsd)\n"
+    "  --units DIR      the roles are units of the service manager, whose sockets are there\n"
     "  --announce FILE  write addresses and process ids there once serving\n"
     "  --version, --help\n";
 
@@ -34,13 +35,10 @@ struct arguments {
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"check", no_argument, NULL, 'k'},
-        {"libexec", required_argument, NULL, 'l'},
-        {"announce", required_argument, NULL, 'a'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},   {"check", no_argument, NULL, 'k'},
+        {"libexec", required_argument, NULL, 'l'},  {"units", required_argument, NULL, 'u'},
+        {"announce", required_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},        {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
@@ -53,6 +51,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
             break;
         case 'l':
             ret->options.libexec = optarg;
+            break;
+        case 'u':
+            ret->options.units = optarg;
             break;
         case 'a':
             ret->options.announce = optarg;

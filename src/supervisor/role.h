@@ -1,14 +1,11 @@
-/* Roles as kbsd sees them: one process, its control channel, and what it may say when. */
+/* Roles as kbsd sees them: which there are, and what each may say when. */
 #ifndef KBS_SUPERVISOR_ROLE_H
 #define KBS_SUPERVISOR_ROLE_H
 
-#include <sys/types.h>
-
-#include "base/clock.h"
 #include "wire/message.h"
 
 enum kbsd_role {
-    KBSD_MIGRATE, /* kbs-judge --migrate: no control channel */
+    KBSD_MIGRATE, /* kbs-judge with MIGRATE in the place of a configuration */
     KBSD_AUDIT,
     KBSD_FRONT,
     KBSD_JUDGE,
@@ -25,15 +22,6 @@ enum kbsd_state {
     KBSD_READY,
     KBSD_ENDING, /* told to leave, or seen leaving; killed at the deadline */
     KBSD_STATE_COUNT
-};
-
-struct kbsd_child {
-    enum kbsd_role role;
-    enum kbsd_state state;
-    pid_t pid;            /* -1: none */
-    int control;          /* -1: none */
-    uint64_t deadline_ns; /* of the state */
-    bool condemned;       /* KBSD_LOGIN: to be ended as soon as the login is over */
 };
 
 const char *kbsd_role_name(enum kbsd_role role); /* the executable's name */

@@ -73,26 +73,25 @@ static int change_user(const struct kbsd_user *as)
                : 0;
 }
 
-_Noreturn static void become(const char *path, char *const argv[], const struct kbsd_user *as,
-                             int null_fd, int control)
+_Noreturn static void become(char *path, const struct kbsd_user *as, int null_fd, int control)
 {
+    char *const argv[] = {strrchr(path, '/') + 1, NULL};
     char *const environment[] = {NULL};
-    unsigned int first_closed = control >= 0 ? KBS_FD_CONTROL + 1 : KBS_FD_CONTROL;
     default_signals();
     (void)setpgid(0, 0); /* a key press at the terminal is for kbsd alone, which then drains */
     /* In this order: kbsd has 0, 1 and 2 open, so `control` is above them, but null_fd may be
      * where it goes. */
     if (place(null_fd, STDIN_FILENO) < 0 || place(null_fd, STDOUT_FILENO) < 0 ||
-        (control >= 0 && place(control, KBS_FD_CONTROL) < 0) ||
-        close_range(first_closed, ~0u, 0) != 0 || change_user(as) != 0) {
+        place(control, KBS_FD_CONTROL) < 0 || close_range(KBS_FD_CONTROL + 1, ~0u, 0) != 0 ||
+        change_user(as) != 0) {
         _exit(KBSD_EXIT_NOT_EXECUTED);
     }
     (void)execve(path, argv, environment);
     _exit(KBSD_EXIT_NOT_EXECUTED);
 }
 
-int kbsd_spawn(const char *folder, const char *name, char *const argv[], const struct kbsd_user *as,
-               int null_fd, int control, pid_t *ret_pid, struct kbs_error *err)
+int kbsd_spawn(const char *folder, const char *name, const struct kbsd_user *as, int null_fd,
+               int control, pid_t *ret_pid, struct kbs_error *err)
 {
     char path[PATH_BYTES];
     if (role_path(folder, name, path, err) != 0) {
@@ -103,7 +102,7 @@ int kbsd_spawn(const char *folder, const char *name, char *const argv[], const s
         return kbs_fail_errno(err, KBS_INTERNAL, "%s cannot be started: fork", name);
     }
     if (pid == 0) {
-        become(path, argv, as, null_fd, control);
+        become(path, as, null_fd, control);
     }
     *ret_pid = pid;
     return 0;

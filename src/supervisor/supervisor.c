@@ -5,16 +5,13 @@
  * decision, and it sees a consistent picture.
  *
  * Invariants
- *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the
- *     flock on token.lock beside the PIN file, so `kbs-admin init` and other instances keep out as
- *     well.
- *   - A worker in that state is neither signalled nor cut off before KBS_LIMIT_TOKEN_LOGIN_MS has
- *     passed: SoftHSM destroys its token when it is killed there.
- *   - After one PIN error nobody logs in again in the life of this process. The next attempt may
- *     lock the PIN.
+ *   - A token worker between LOGIN_GRANT and LOGIN_DONE (login.c) is neither signalled nor cut off
+ *     before KBS_LIMIT_TOKEN_LOGIN_MS has passed: SoftHSM destroys its token when it is killed there.
+ *   - After one PIN error no lane starts that has not logged in.
  *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's
  *     death those that were attached to it, because their channels died.
- *   - A death is handled after everything the dead role had said.
+ *   - A death is handled after everything the dead role had said. How it is learnt, child.c decides:
+ *     by SIGCHLD, or because the control channel hung up.
  */
 #include "supervisor/supervisor.h"
 
@@ -24,7 +21,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,19 +30,19 @@
 #include "base/process.h"
 #include "channel/channel.h"
 #include "supervisor/announce.h"
+#include "supervisor/login.h"
 #include "supervisor/spawn.h"
 #include "supervisor/times.h"
 #include "supervisor/unit.h"
 
-#define UNITS_MAX (3 + KBS_LIMIT_LANES + 1)
+#define UNITS_MAX (3 + KBS_LIMIT_LANES + 2)
 #define MESSAGE_MS 1000 /* for the rest of a message that has begun to arrive */
-#define LOCK_RETRY_MS 100
 
 enum phase {
     PHASE_MIGRATE,
     PHASE_RUN,
-    PHASE_DRAIN_FRONTS,
-    PHASE_DRAIN_LANES,
+    PHASE_DRAIN_GUESTS,
+    PHASE_DRAIN_ADMINS, /* after the guests: the admin lane signs the ledger's last head */
     PHASE_DRAIN_AUDIT,
     PHASE_END
 };
@@ -57,18 +53,14 @@ struct supervisor {
     enum phase phase;
     int status; /* to exit with */
     int signal_fd;
-    int null_fd;
     struct kbsd_users users;
+    struct kbsd_source source;
     struct kbsd_listeners guest;
     struct kbsd_listeners admin;
-    struct kbsd_child migrate;
-    struct kbsd_unit
-        units[UNITS_MAX]; /* audit, guest front, admin front, guest lanes, admin lane */
+    /* audit, guest front, admin front, guest lanes, admin lane, migration */
+    struct kbsd_unit units[UNITS_MAX];
     size_t n_units;
-    int lock_fd;              /* token.lock; -1 if there can be none */
-    struct kbsd_child *login; /* the worker that has the grant */
-    uint64_t lock_retry_ns;   /* KBS_DEADLINE_NONE: nobody else has it */
-    bool pin_latched;
+    struct kbsd_login login;
     bool announced;
     bool announce_due;
     bool ledger_down; /* kbs-audit says that it cannot write */
@@ -79,33 +71,17 @@ static struct kbsd_unit *audit_of(struct supervisor *s)
     return &s->units[0];
 }
 
+static struct kbsd_unit *migration_of(struct supervisor *s)
+{
+    return &s->units[s->n_units - 1];
+}
+
 static struct kbsd_unit *front_of(struct supervisor *s, enum kbs_listener listener)
 {
     return &s->units[listener == KBS_LISTENER_GUEST ? 1 : 2];
 }
 
 /* Ending things */
-
-static void child_kill(struct kbsd_child *c, int signal_number, uint64_t grace_ms)
-{
-    c->state = KBSD_ENDING;
-    c->deadline_ns = grace_ms == 0 ? KBS_DEADLINE_NONE : kbs_deadline_in_ms((uint32_t)grace_ms);
-    if (signal_number != 0 && c->pid > 0) {
-        (void)kill(c->pid, signal_number);
-    }
-    /* After the signal: what has to be killed is not invited to act on the end of its channel. */
-    kbs_io_close(&c->control);
-}
-
-/* Asks a role to finish what is in flight. The channel stays open: its end would mean "at once". */
-static void child_ask(struct kbsd_child *c, uint32_t wait_ms)
-{
-    struct kbs_error err = KBS_ERROR_NONE;
-    uint64_t deadline_ns = kbs_deadline_in_ms(MESSAGE_MS);
-    bool sent = kbs_channel_send(c->control, KBS_WIRE_DRAIN, 0, NULL, -1, deadline_ns, &err) == 0;
-    c->state = KBSD_ENDING;
-    c->deadline_ns = kbs_deadline_in_ms(sent ? wait_ms : kbsd_times.grace_ms);
-}
 
 /*
  * A token worker may be in the middle of changing the token, which not every module survives: it is
@@ -117,9 +93,9 @@ static void child_end(struct kbsd_child *c, enum kbsd_cause cause)
     if (c->state == KBSD_LOGIN) {
         c->condemned = true;
     } else if (c->role == KBSD_TOKEN && c->state == KBSD_READY && cause != KBSD_CAUSE_STUCK) {
-        child_ask(c, kbsd_times.grace_ms);
+        kbsd_child_drain(c, kbsd_times.grace_ms);
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
-        child_kill(c, SIGTERM, kbsd_times.grace_ms);
+        kbsd_child_kill(c, SIGTERM, kbsd_times.grace_ms);
     }
 }
 
@@ -145,12 +121,12 @@ static void unit_end(struct supervisor *s, struct kbsd_unit *u, enum kbsd_cause 
 
 static void drain(struct supervisor *s, int status)
 {
-    if (s->phase < PHASE_DRAIN_FRONTS) {
+    if (s->phase < PHASE_DRAIN_GUESTS) {
         s->status = status;
-        s->phase = PHASE_DRAIN_FRONTS;
+        s->phase = PHASE_DRAIN_GUESTS;
         kbs_log(KBS_LOG_INFO, "drain", "status=%d", status);
         kbsd_notify("STOPPING=1\n");
-        child_end(&s->migrate, KBSD_CAUSE_FAILURE);
+        unit_end(s, migration_of(s), KBSD_CAUSE_FAILURE);
     } else if (s->status == KBS_EXIT_OK) {
         s->status = status;
     }
@@ -199,7 +175,7 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
     if (u->state == KBSD_UNIT_FAILED) {
         kbs_log(KBS_LOG_ERROR, "unit-failed",
                 "unit=%s advice=\"see above; it is not started again\"", u->name);
-        if (u->kind != KBSD_UNIT_LANE || (!s->announced && !s->pin_latched)) {
+        if (u->kind != KBSD_UNIT_LANE || (!s->announced && !s->login.latched)) {
             drain(s, KBS_EXIT_CONFIG);
         }
     } else {
@@ -210,26 +186,16 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
 
 /* The login */
 
-static void login_over(struct supervisor *s, const struct kbsd_child *c)
-{
-    if (s->login == c) {
-        s->login = NULL;
-        if (s->lock_fd >= 0) {
-            (void)flock(s->lock_fd, LOCK_UN);
-        }
-    }
-}
-
 static void pin_latch(struct supervisor *s)
 {
-    if (s->pin_latched) {
+    if (!kbsd_login_latch(&s->login)) {
         return;
     }
-    s->pin_latched = true;
-    kbs_log(KBS_LOG_ERROR, "pin-error",
-            "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
-            "correct %s, check the token's PIN counter, then restart kbsd\"",
-            s->config->token.pin_file);
+    kbs_log(
+        KBS_LOG_ERROR, "pin-error",
+        "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
+        "correct %s (or touch it, to try again), check the token's PIN counter, then restart kbsd\"",
+        s->config->token.pin_file);
     for (size_t i = 0; i < s->n_units; i++) {
         struct kbsd_unit *u = &s->units[i];
         enum kbsd_state token = u->children[1].state;
@@ -241,63 +207,15 @@ static void pin_latch(struct supervisor *s)
     }
 }
 
-/* True when no other process is logging in. A lock that cannot be taken at all does not stop
- * the service. */
-static bool lock_token(struct supervisor *s)
-{
-    if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) {
-        s->lock_retry_ns = KBS_DEADLINE_NONE;
-        return true;
-    }
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-        kbs_log(KBS_LOG_WARN, "token-lock", "errno=%d", errno);
-        kbs_io_close(&s->lock_fd);
-        return true;
-    }
-    if (s->lock_retry_ns == KBS_DEADLINE_NONE) {
-        kbs_log(KBS_LOG_INFO, "token-lock",
-                "why=\"another process has the token, waiting for it\"");
-    }
-    s->lock_retry_ns = kbs_deadline_in_ms(LOCK_RETRY_MS);
-    return false;
-}
-
-static void grant_login(struct supervisor *s)
-{
-    struct kbsd_unit *u = NULL;
-    struct kbsd_child *c = NULL;
-    for (size_t i = 0; i < s->n_units && c == NULL; i++) {
-        u = &s->units[i];
-        if (u->state == KBSD_UNIT_UP && u->kind == KBSD_UNIT_LANE &&
-            u->children[1].state == KBSD_LOGIN_WAIT) {
-            c = &u->children[1];
-        }
-    }
-    bool waiting = s->lock_retry_ns != KBS_DEADLINE_NONE && kbs_clock_mono_ns() < s->lock_retry_ns;
-    if (c == NULL) {
-        s->lock_retry_ns = KBS_DEADLINE_NONE; /* nobody waits for the lock any more */
-        return;
-    }
-    if (s->login != NULL || s->pin_latched || waiting || !lock_token(s)) {
-        return;
-    }
-    struct kbs_error err = KBS_ERROR_NONE;
-    s->login = c;
-    c->state = KBSD_LOGIN;
-    c->deadline_ns = kbs_deadline_in_ms(kbsd_times.login_ms);
-    kbs_log(KBS_LOG_INFO, "login-granted", "unit=%s child=%ld", u->name, (long)c->pid);
-    if (kbs_channel_send(c->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1,
-                         kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
-        kbs_log_error("login-grant", &err); /* it is dying; its death ends the login */
-    }
-}
-
 static void login_done(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
                        const struct kbs_wire_login_done *done)
 {
     char text[256];
     bool ok = done->ok == 1 && done->pin_error == 0;
-    login_over(s, c);
+    if (done->pin_error != 0 && s->login.holder == c) {
+        kbsd_login_refused(&s->login, &u->pin);
+    }
+    kbsd_login_over(&s->login, c);
     kbs_log(ok ? KBS_LOG_INFO : KBS_LOG_ERROR, "login-done",
             "unit=%s child=%ld ok=%d pin_error=%d detail=%s", u->name, (long)c->pid, done->ok,
             done->pin_error, kbs_log_text(done->detail, text, sizeof(text)));
@@ -307,10 +225,10 @@ static void login_done(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
         }
     }
     if (c->condemned) {
-        child_kill(c, SIGTERM, kbsd_times.grace_ms);
+        kbsd_child_kill(c, SIGTERM, kbsd_times.grace_ms);
     } else if (!ok) {
-        child_kill(c, 0,
-                   kbsd_times.grace_ms); /* it leaves by itself, with a status that says why */
+        /* It leaves by itself, with a status that says why. */
+        kbsd_child_kill(c, 0, kbsd_times.grace_ms);
     }
     if (done->pin_error != 0) {
         u->hopeless = true;
@@ -364,7 +282,7 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
                 kbs_wire_type_name(m->frame.type));
         c->condemned = c->state == KBSD_LOGIN;
         if (!c->condemned) {
-            child_kill(c, SIGKILL, 0);
+            kbsd_child_kill(c, SIGKILL, 0);
         }
         return;
     }
@@ -378,9 +296,23 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
         u->children[0].deadline_ns = u->children[1].deadline_ns = KBS_DEADLINE_NONE;
     } else {
         c->deadline_ns = KBS_DEADLINE_NONE;
+        c->pid = kbsd_child_is_unit(c) ? (pid_t)ready.pid : c->pid;
         kbs_log(KBS_LOG_INFO, "role-ready", "unit=%s name=%s child=%ld detail=%s", u->name,
                 kbsd_role_name(c->role), (long)c->pid,
                 kbs_log_text(ready.detail, text, sizeof(text)));
+    }
+}
+
+/* The role's last message: only how it ends is left to come. */
+static void leaving(struct kbsd_child *c, const struct kbs_channel_msg *m)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_leaving says;
+    if (kbs_channel_msg_decode(m, KBS_WIRE_LEAVING, &says, &err) == 0) {
+        c->left = says.status;
+    }
+    if (c->state != KBSD_ENDING) {
+        kbsd_child_kill(c, 0, kbsd_times.grace_ms);
     }
 }
 
@@ -390,16 +322,18 @@ static void control_read(struct supervisor *s, struct kbsd_unit *u, struct kbsd_
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_error err = KBS_ERROR_NONE;
     int rc = kbs_channel_recv(c->control, &m, kbs_deadline_in_ms(MESSAGE_MS), &err);
-    if (rc == 0 && c->state != KBSD_ENDING) {
+    if (rc == 0 && m.frame.type == KBS_WIRE_LEAVING) {
+        leaving(c, &m);
+    } else if (rc == 0 && c->state != KBSD_ENDING) {
         message(s, u, c, &m);
-    } else if (rc != 0) {
+    } else if (rc != 0 && c->state != KBSD_ENDING) {
         if (rc < 0) {
             kbs_log_error("role-broken", &err);
         }
         if (c->state == KBSD_LOGIN) {
             kbs_io_close(&c->control); /* the deadline of the login stands */
         } else {
-            child_kill(c, rc < 0 ? SIGKILL : 0, rc < 0 ? 0 : kbsd_times.grace_ms);
+            kbsd_child_kill(c, rc < 0 ? SIGKILL : 0, rc < 0 ? 0 : kbsd_times.grace_ms);
         }
     }
     kbs_channel_msg_deinit(&m);
@@ -420,24 +354,43 @@ static void control_read_rest(struct supervisor *s, struct kbsd_unit *u, struct 
 
 /* Deaths */
 
-static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c, int wstatus)
+/* How a process ended. */
+struct end {
+    int status; /* KBSD_STATUS_NONE: by a signal, or a unit that had no time to say */
+    int signal;
+};
+
+/* The schema is what it should be, or nothing can be started at all. */
+static void migrated(struct supervisor *s, struct kbsd_unit *u, struct end end)
 {
-    int code = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : -1;
-    enum kbsd_cause cause = code == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
+    u->state = KBSD_UNIT_FAILED; /* it is for once */
+    if (s->phase == PHASE_MIGRATE && end.status == KBS_EXIT_OK) {
+        s->phase = PHASE_RUN;
+    } else {
+        kbs_log(KBS_LOG_ERROR, "migrate-failed", "status=%d signal=%d", end.status, end.signal);
+        drain(s, KBS_EXIT_CONFIG);
+    }
+}
+
+static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
+                       struct end end)
+{
+    enum kbsd_cause cause = end.status == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
     bool expected = u->state != KBSD_UNIT_UP || s->phase != PHASE_RUN;
-    pid_t pid = c->pid;
-    c->pid = -1; /* reaped: the number may be somebody else's by now */
-    control_read_rest(s, u, c);
-    login_over(s, c);
-    c->state = KBSD_GONE;
-    c->deadline_ns = KBS_DEADLINE_NONE;
     kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",
             "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role),
-            (long)pid, code, WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
-    if (code == KBS_EXIT_PIN || code == KBS_EXIT_CONFIG || code == KBSD_EXIT_NOT_EXECUTED) {
+            (long)c->pid, end.status, end.signal);
+    kbsd_login_over(&s->login, c);
+    kbsd_child_gone(c);
+    if (u->kind == KBSD_UNIT_MIGRATION) {
+        migrated(s, u, end);
+        return;
+    }
+    if (end.status == KBS_EXIT_PIN || end.status == KBS_EXIT_CONFIG ||
+        end.status == KBSD_EXIT_NOT_EXECUTED) {
         u->hopeless = true;
     }
-    if (code == KBS_EXIT_PIN) {
+    if (end.status == KBS_EXIT_PIN) {
         pin_latch(s);
     }
     if (u->state == KBSD_UNIT_UP) {
@@ -450,18 +403,23 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     }
 }
 
-static void migrate_died(struct supervisor *s, int wstatus)
+/* A unit's control channel has ended, and its process with it. */
+static void unit_gone(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c)
 {
-    int code = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : -1;
-    s->migrate.pid = -1;
-    s->migrate.state = KBSD_GONE;
-    if (s->phase == PHASE_MIGRATE && code == 0) {
-        s->phase = PHASE_RUN;
-    } else {
-        kbs_log(KBS_LOG_ERROR, "migrate-failed", "status=%d signal=%d", code,
-                WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
-        drain(s, KBS_EXIT_CONFIG);
-    }
+    control_read_rest(s, u, c);
+    child_died(s, u, c, (struct end){.status = c->left});
+}
+
+static void child_reaped(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
+                         int wstatus)
+{
+    pid_t pid = c->pid;
+    c->pid = -1; /* the number may be somebody else's by now: not to be signalled */
+    control_read_rest(s, u, c);
+    c->pid = pid;
+    child_died(s, u, c,
+               (struct end){.status = WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : KBSD_STATUS_NONE,
+                            .signal = WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0});
 }
 
 static void reap(struct supervisor *s)
@@ -469,14 +427,10 @@ static void reap(struct supervisor *s)
     int wstatus;
     pid_t pid;
     while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
-        if (pid == s->migrate.pid) {
-            migrate_died(s, wstatus);
-            continue;
-        }
         for (size_t i = 0; i < s->n_units; i++) {
             for (size_t k = 0; k < s->units[i].n_children; k++) {
                 if (s->units[i].children[k].pid == pid) {
-                    child_died(s, &s->units[i], &s->units[i].children[k], wstatus);
+                    child_reaped(s, &s->units[i], &s->units[i].children[k], wstatus);
                 }
             }
         }
@@ -503,6 +457,17 @@ static bool may_start(const struct supervisor *s, const struct kbsd_unit *u)
            (audit->state == KBSD_UNIT_UP && kbsd_unit_all(audit, KBSD_READY));
 }
 
+static struct kbsd_start start_of(struct supervisor *s, const struct kbsd_unit *u)
+{
+    return (struct kbsd_start){
+        .config = s->config,
+        .source = &s->source,
+        .listeners = u->listener == KBS_LISTENER_GUEST ? &s->guest : &s->admin,
+        .audit_control = audit_of(s)->children[0].control,
+        .client_index = (uint32_t)(u - s->units),
+    };
+}
+
 static void start_due(struct supervisor *s)
 {
     for (size_t i = 0; i < s->n_units && s->phase == PHASE_RUN; i++) {
@@ -512,21 +477,13 @@ static void start_due(struct supervisor *s)
             !may_start(s, u)) {
             continue;
         }
-        if (u->kind == KBSD_UNIT_LANE && s->pin_latched) {
+        if (u->kind == KBSD_UNIT_LANE && s->login.latched) {
             u->state = KBSD_UNIT_FAILED;
             kbs_log(KBS_LOG_ERROR, "unit-failed",
                     "unit=%s advice=\"the PIN was refused, see pin-error\"", u->name);
             continue;
         }
-        const struct kbsd_start with = {
-            .config = s->config,
-            .folder = s->options->libexec,
-            .users = &s->users,
-            .null_fd = s->null_fd,
-            .listeners = u->listener == KBS_LISTENER_GUEST ? &s->guest : &s->admin,
-            .audit_control = audit_of(s)->children[0].control,
-            .client_index = (uint32_t)i,
-        };
+        const struct kbsd_start with = start_of(s, u);
         if (kbsd_unit_start(u, &with, &err) != 0) {
             kbs_log_error("unit-start", &err);
             unit_end(s, u, KBSD_CAUSE_FAILURE);
@@ -568,7 +525,7 @@ static void attach_ready(struct supervisor *s)
         if (kbs_channel_send(front->children[0].control, KBS_WIRE_ATTACH, 0, &lane, u->front_end,
                              kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
             kbs_log_error("lane-attach", &err);
-            child_kill(&front->children[0], SIGKILL, 0);
+            kbsd_child_kill(&front->children[0], SIGKILL, 0);
             continue;
         }
         kbs_io_close(&u->front_end);
@@ -582,13 +539,12 @@ static void expire_child(const char *unit, struct kbsd_child *c)
     if (c->state != KBSD_GONE && kbs_clock_mono_ns() >= c->deadline_ns) {
         kbs_log(KBS_LOG_ERROR, "role-overdue", "unit=%s name=%s child=%ld state=%s", unit,
                 kbsd_role_name(c->role), (long)c->pid, kbsd_state_name(c->state));
-        child_kill(c, SIGKILL, 0);
+        kbsd_child_kill(c, SIGKILL, 0);
     }
 }
 
 static void expire(struct supervisor *s)
 {
-    expire_child("migrate", &s->migrate);
     for (size_t i = 0; i < s->n_units; i++) {
         for (size_t k = 0; k < s->units[i].n_children; k++) {
             expire_child(s->units[i].name, &s->units[i].children[k]);
@@ -602,34 +558,59 @@ static void child_drain(struct kbsd_child *c)
         c->condemned = true;
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
         /* Roles keep the limit themselves; the grace is for those that do not. */
-        child_ask(c, kbsd_times.drain_ms + kbsd_times.grace_ms);
+        kbsd_child_drain(c, kbsd_times.drain_ms + kbsd_times.grace_ms);
     }
 }
 
-/* Drains one kind of unit; true when none of it is left. */
-static bool drain_kind(struct supervisor *s, enum kbsd_unit_kind kind)
+/*
+ * Drains a unit: of a lane first the judge, which may still need its token worker. True when it has
+ * nothing left to do or to record; a worker that is logging in has not, and is waited for
+ * elsewhere.
+ */
+static bool drain_unit(struct kbsd_unit *u)
+{
+    bool quiet = true;
+    for (size_t i = 0; i < u->n_children && quiet; i++) {
+        child_drain(&u->children[i]);
+        quiet = u->children[i].state == KBSD_GONE || u->children[i].state == KBSD_LOGIN;
+    }
+    return quiet;
+}
+
+/* Drains a front, then its lanes. */
+static bool drain_side(struct supervisor *s, enum kbs_listener listener)
+{
+    bool front_gone = drain_unit(front_of(s, listener));
+    bool quiet = front_gone;
+    for (size_t i = 0; i < s->n_units && front_gone; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        if (u->kind == KBSD_UNIT_LANE && u->listener == listener) {
+            quiet = drain_unit(u) && quiet;
+        }
+    }
+    return quiet;
+}
+
+static bool lanes_gone(const struct supervisor *s)
 {
     bool gone = true;
     for (size_t i = 0; i < s->n_units; i++) {
-        struct kbsd_unit *u = &s->units[i];
-        for (size_t k = 0; u->kind == kind && k < u->n_children; k++) {
-            child_drain(&u->children[k]);
-            gone = gone && u->children[k].state == KBSD_GONE;
-        }
+        gone =
+            gone && (s->units[i].kind != KBSD_UNIT_LANE || kbsd_unit_all(&s->units[i], KBSD_GONE));
     }
     return gone;
 }
 
 static void advance_drain(struct supervisor *s)
 {
-    if (s->phase == PHASE_DRAIN_FRONTS && s->migrate.state == KBSD_GONE &&
-        drain_kind(s, KBSD_UNIT_FRONT)) {
-        s->phase = PHASE_DRAIN_LANES;
+    if (s->phase == PHASE_DRAIN_GUESTS && kbsd_unit_all(migration_of(s), KBSD_GONE) &&
+        drain_side(s, KBS_LISTENER_GUEST)) {
+        s->phase = PHASE_DRAIN_ADMINS;
     }
-    if (s->phase == PHASE_DRAIN_LANES && drain_kind(s, KBSD_UNIT_LANE)) {
+    if (s->phase == PHASE_DRAIN_ADMINS && drain_side(s, KBS_LISTENER_ADMIN) && lanes_gone(s)) {
         s->phase = PHASE_DRAIN_AUDIT;
     }
-    if (s->phase == PHASE_DRAIN_AUDIT && drain_kind(s, KBSD_UNIT_AUDIT)) {
+    if (s->phase == PHASE_DRAIN_AUDIT && drain_unit(audit_of(s))) {
         s->phase = PHASE_END;
     }
 }
@@ -675,7 +656,9 @@ static void step(struct supervisor *s)
     advance_drain(s);
     if (s->phase == PHASE_RUN) {
         start_due(s);
-        grant_login(s);
+        if (kbsd_login_grant(&s->login, s->units, s->n_units) == KBSD_LOGIN_REFUSED) {
+            pin_latch(s);
+        }
         attach_ready(s);
     }
     announce_due(s);
@@ -690,7 +673,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t next_deadline(const struct supervisor *s)
 {
-    uint64_t ret = s->migrate.state != KBSD_GONE ? s->migrate.deadline_ns : KBS_DEADLINE_NONE;
+    uint64_t ret = KBS_DEADLINE_NONE;
     for (size_t i = 0; i < s->n_units; i++) {
         const struct kbsd_unit *u = &s->units[i];
         for (size_t k = 0; k < u->n_children; k++) {
@@ -704,7 +687,7 @@ static uint64_t next_deadline(const struct supervisor *s)
             ret = earlier(ret, u->restart_at_ns);
         }
     }
-    return s->phase == PHASE_RUN ? earlier(ret, s->lock_retry_ns) : ret;
+    return s->phase == PHASE_RUN ? earlier(ret, s->login.retry_ns) : ret;
 }
 
 static void wait_once(struct supervisor *s)
@@ -717,8 +700,9 @@ static void wait_once(struct supervisor *s)
     for (size_t i = 0; i < s->n_units; i++) {
         for (size_t k = 0; k < s->units[i].n_children; k++) {
             struct kbsd_child *c = &s->units[i].children[k];
-            if (c->control >= 0 && c->state != KBSD_ENDING) {
-                fds[n] = (struct pollfd){.fd = c->control, .events = POLLIN};
+            bool listening = c->state != KBSD_ENDING;
+            if (c->control >= 0 && (listening || kbsd_child_is_unit(c))) {
+                fds[n] = (struct pollfd){.fd = c->control, .events = listening ? POLLIN : 0};
                 units[n] = &s->units[i];
                 children[n++] = c;
             }
@@ -728,10 +712,14 @@ static void wait_once(struct supervisor *s)
         return;
     }
     for (nfds_t i = 1; i < n; i++) {
-        /* Handling one may have ended another. */
-        if (fds[i].revents != 0 && children[i]->control == fds[i].fd &&
-            children[i]->state != KBSD_ENDING) {
-            control_read(s, units[i], children[i]);
+        struct kbsd_child *c = children[i];
+        if (fds[i].revents == 0 || c->control != fds[i].fd) {
+            continue; /* handling one may have ended another */
+        }
+        if (kbsd_child_is_unit(c) && (fds[i].revents & POLLHUP) != 0) {
+            unit_gone(s, units[i], c);
+        } else if (c->state != KBSD_ENDING) {
+            control_read(s, units[i], c);
         }
     }
     if (fds[0].revents != 0) {
@@ -756,43 +744,6 @@ static int open_signals(struct supervisor *s, struct kbs_error *err)
     return s->signal_fd < 0 ? kbs_fail_errno(err, KBS_INTERNAL, "signalfd") : 0;
 }
 
-/* token.lock beside the PIN file, as `kbs-admin init` takes it. A read-only folder has none. */
-static void open_token_lock(struct supervisor *s)
-{
-    struct kbs_buf path = KBS_BUF(8192);
-    const char *pin_file = s->config->token.pin_file;
-    const char *slash = strrchr(pin_file, '/');
-    kbs_buf_put(&path, pin_file, slash != NULL ? (size_t)(slash - pin_file) + 1 : 0);
-    kbs_buf_put_str(&path, "token.lock");
-    const char *name = kbs_buf_cstr(&path);
-    s->lock_fd = name != NULL ? open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
-    if (s->lock_fd < 0) {
-        kbs_log(
-            KBS_LOG_WARN, "token-lock",
-            "errno=%d why=\"no token.lock beside the PIN file: logins are not excluded elsewhere\"",
-            errno);
-    }
-    kbs_buf_deinit(&path);
-}
-
-static int start_migration(struct supervisor *s, struct kbs_error *err)
-{
-    char store[4096];
-    char name[] = "kbs-judge";
-    char option[] = "--migrate";
-    char *const argv[] = {name, option, store, NULL};
-    if (snprintf(store, sizeof(store), "%s", s->config->store_path) >= (int)sizeof(store)) {
-        return kbs_fail(err, KBS_INPUT, "the path of the store is too long");
-    }
-    if (kbsd_spawn(s->options->libexec, name, argv, &s->users.of[KBSD_MIGRATE], s->null_fd, -1,
-                   &s->migrate.pid, err) != 0) {
-        return -1;
-    }
-    s->migrate.state = KBSD_STARTING;
-    s->migrate.deadline_ns = kbs_deadline_in_ms(kbsd_times.start_ms);
-    return 0;
-}
-
 static void make_units(struct supervisor *s)
 {
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_AUDIT, KBS_LISTENER_NONE, 0);
@@ -802,39 +753,39 @@ static void make_units(struct supervisor *s)
         kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_GUEST, i);
     }
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_ADMIN, 0);
+    kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_MIGRATION, KBS_LISTENER_NONE, 0);
 }
 
 static int set_up(struct supervisor *s, struct kbs_error *err)
 {
-    const enum kbsd_role roles[] = {KBSD_AUDIT, KBSD_FRONT, KBSD_JUDGE, KBSD_TOKEN};
-    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
-        if (kbsd_spawn_check(s->options->libexec, kbsd_role_name(roles[i]), err) != 0) {
-            return -1;
-        }
-    }
-    if (kbsd_users_find(s->config, &s->users, err) != 0) {
-        return -1;
-    }
-    s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (s->null_fd < 0) {
+    s->source = (struct kbsd_source){.libexec = s->options->libexec,
+                                     .units = s->options->units,
+                                     .users = &s->users,
+                                     .null_fd = open("/dev/null", O_RDWR | O_CLOEXEC)};
+    if (s->source.null_fd < 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "/dev/null");
+    }
+    if (kbsd_source_check(&s->source, err) != 0 ||
+        (s->options->units == NULL && kbsd_users_find(s->config, &s->users, err) != 0)) {
+        return -1;
     }
     if (open_signals(s, err) != 0 || kbsd_listeners_open(&s->guest, &s->config->guest, err) != 0 ||
         kbsd_listeners_open(&s->admin, &s->config->admin, err) != 0) {
         return -1;
     }
-    open_token_lock(s);
+    kbsd_login_open(&s->login, s->config->token.pin_file);
     make_units(s);
-    return start_migration(s, err);
+    const struct kbsd_start with = start_of(s, migration_of(s));
+    return kbsd_unit_start(migration_of(s), &with, err);
 }
 
 static void tear_down(struct supervisor *s)
 {
     kbsd_listeners_close(&s->guest);
     kbsd_listeners_close(&s->admin);
-    kbs_io_close(&s->lock_fd);
+    kbsd_login_close(&s->login);
     kbs_io_close(&s->signal_fd);
-    kbs_io_close(&s->null_fd);
+    kbs_io_close(&s->source.null_fd);
     if (s->announced && s->options->announce != NULL) {
         (void)unlink(s->options->announce); /* what it says is no longer true */
     }
@@ -850,10 +801,8 @@ int kbsd_run(const struct kbs_config *config, const struct kbsd_options *options
     *s = (struct supervisor){.config = config,
                              .options = options,
                              .signal_fd = -1,
-                             .null_fd = -1,
-                             .lock_fd = -1,
-                             .lock_retry_ns = KBS_DEADLINE_NONE,
-                             .migrate = {.role = KBSD_MIGRATE, .pid = -1, .control = -1}};
+                             .source = {.null_fd = -1},
+                             .login = KBSD_LOGIN_NONE};
     int status = KBS_EXIT_CONFIG;
     if (set_up(s, &err) != 0) {
         kbs_log_error("start-failed", &err);

@@ -6,6 +6,7 @@
 
 struct kbsd_options {
     const char *libexec;  /* folder of the role executables */
+    const char *units;    /* folder of the roles' sockets, if they are units; NULL: fork and exec */
     const char *announce; /* file to write once the service is up; NULL: none */
 };
 

@@ -14,27 +14,23 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "channel/channel.h"
-#include "supervisor/spawn.h"
-#include "supervisor/times.h"
 
 #define SEND_MS 5000
 
 void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,
                     uint32_t index)
 {
+    static const enum kbsd_role first[] = {[KBSD_UNIT_AUDIT] = KBSD_AUDIT,
+                                           [KBSD_UNIT_FRONT] = KBSD_FRONT,
+                                           [KBSD_UNIT_LANE] = KBSD_JUDGE,
+                                           [KBSD_UNIT_MIGRATION] = KBSD_MIGRATE};
     const char *side = listener == KBS_LISTENER_ADMIN ? "admin" : "guest";
     *u = (struct kbsd_unit){.kind = kind, .listener = listener, .index = index, .front_end = -1};
     u->n_children = kind == KBSD_UNIT_LANE ? 2 : 1;
-    u->children[0].role = kind == KBSD_UNIT_AUDIT   ? KBSD_AUDIT
-                          : kind == KBSD_UNIT_FRONT ? KBSD_FRONT
-                                                    : KBSD_JUDGE;
-    u->children[1].role = KBSD_TOKEN;
-    for (size_t i = 0; i < 2; i++) {
-        u->children[i].pid = -1;
-        u->children[i].control = -1;
-    }
-    if (kind == KBSD_UNIT_AUDIT) {
-        snprintf(u->name, sizeof(u->name), "audit");
+    kbsd_child_init(&u->children[0], first[kind]);
+    kbsd_child_init(&u->children[1], KBSD_TOKEN);
+    if (kind == KBSD_UNIT_AUDIT || kind == KBSD_UNIT_MIGRATION) {
+        snprintf(u->name, sizeof(u->name), kind == KBSD_UNIT_AUDIT ? "audit" : "migration");
     } else {
         snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane",
                  side, (unsigned int)index);
@@ -76,37 +72,45 @@ static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const c
     return rc;
 }
 
-static int spawn(struct kbsd_unit *u, struct kbsd_child *c, const struct kbsd_start *with,
+/* The PIN file, and which one it was: a PIN that is refused is remembered by that. */
+static int attach_pin(struct kbsd_unit *u, const char *path, struct kbs_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int rc = -1;
+    if (fd < 0 || fstat(fd, &u->pin) != 0) {
+        (void)kbs_fail_errno(err, KBS_INTERNAL, "%s: %s", path, strerror(errno));
+    } else {
+        rc = attach(&u->children[1], KBS_ATTACH_PIN, 0, fd, err);
+    }
+    kbs_io_close(&fd);
+    return rc;
+}
+
+static int start(struct kbsd_unit *u, struct kbsd_child *c, const struct kbsd_start *with,
                  struct kbs_error *err)
 {
-    const char *name = kbsd_role_name(c->role);
-    char argument[32];
-    char *const argv[] = {argument, NULL};
-    int pair[2];
-    snprintf(argument, sizeof(argument), "%s", name);
-    if (kbs_channel_pair(pair, err) != 0) {
+    if (kbsd_child_start(c, with->source, err) != 0) {
         return -1;
     }
-    int rc = kbsd_spawn(with->folder, name, argv, &with->users->of[c->role], with->null_fd, pair[1],
-                        &c->pid, err);
-    kbs_io_close(&pair[1]);
-    if (rc != 0) {
-        kbs_io_close(&pair[0]);
-        return -1;
-    }
-    c->control = pair[0];
-    c->state = KBSD_STARTING;
-    c->condemned = false;
-    c->deadline_ns = kbs_deadline_in_ms(kbsd_times.start_ms);
-    kbs_log(KBS_LOG_INFO, "role-started", "unit=%s name=%s child=%ld", u->name, name, (long)c->pid);
+    kbs_log(KBS_LOG_INFO, "role-started", "unit=%s name=%s child=%ld", u->name,
+            kbsd_role_name(c->role), (long)c->pid);
     return 0;
+}
+
+static int start_migration(struct kbsd_unit *u, const struct kbsd_start *with,
+                           struct kbs_error *err)
+{
+    const struct kbs_wire_migrate msg = {.store_path = kbs_span_str(with->config->store_path)};
+    return start(u, &u->children[0], with, err) != 0
+               ? -1
+               : tell(&u->children[0], KBS_WIRE_MIGRATE, &msg, -1, err);
 }
 
 static int start_audit(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     struct kbsd_child *c = &u->children[0];
     struct kbs_wire_config_audit config = {.production = with->config->production};
-    if (spawn(u, c, with, err) != 0 || tell(c, KBS_WIRE_CONFIG_AUDIT, &config, -1, err) != 0 ||
+    if (start(u, c, with, err) != 0 || tell(c, KBS_WIRE_CONFIG_AUDIT, &config, -1, err) != 0 ||
         attach_file(c, KBS_ATTACH_LEDGER, with->config->audit_path, O_RDWR | O_APPEND | O_CREAT,
                     err) != 0) {
         return -1;
@@ -139,7 +143,7 @@ static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struc
     struct kbsd_child *c = &u->children[0];
     const struct kbs_config_server *server =
         u->listener == KBS_LISTENER_GUEST ? &with->config->guest : &with->config->admin;
-    if (spawn(u, c, with, err) != 0 || configure_front(u, with, server, err) != 0) {
+    if (start(u, c, with, err) != 0 || configure_front(u, with, server, err) != 0) {
         return -1;
     }
     for (size_t i = 0; i < with->listeners->n; i++) {
@@ -235,13 +239,13 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
     int rc = -1;
     if (kbs_channel_pair(front, err) == 0 && kbs_channel_pair(orders, err) == 0 &&
         kbs_channel_pair(ledger, err) == 0 && kbs_channel_pair(deeds, err) == 0 &&
-        spawn(u, judge, with, err) == 0 && spawn(u, token, with, err) == 0 &&
+        start(u, judge, with, err) == 0 && start(u, token, with, err) == 0 &&
         attach(&audit, client, with->client_index, ledger[1], err) == 0 &&
         attach(&audit, KBS_ATTACH_CLIENT_TOKEN, with->client_index, deeds[1], err) == 0 &&
         configure_token(u, with->config, err) == 0 &&
         attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
         attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
-        attach_file(token, KBS_ATTACH_PIN, with->config->token.pin_file, O_RDONLY, err) == 0 &&
+        attach_pin(u, with->config->token.pin_file, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
         configure_judge(u, with->config, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
@@ -269,6 +273,8 @@ int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct k
         return start_audit(u, with, err);
     case KBSD_UNIT_FRONT:
         return start_front(u, with, err);
+    case KBSD_UNIT_MIGRATION:
+        return start_migration(u, with, err);
     case KBSD_UNIT_LANE:
     default:
         return start_lane(u, with, err);

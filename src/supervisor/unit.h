@@ -1,20 +1,21 @@
 /*
- * Units: what lives and dies together. The audit and each front are units of one process; a lane is
- * a unit of a judge and its token worker.
+ * Units: what lives and dies together. The audit, each front and the migration are units of one
+ * process; a lane is a unit of a judge and its token worker.
  */
 #ifndef KBS_SUPERVISOR_UNIT_H
 #define KBS_SUPERVISOR_UNIT_H
 
 #include "base/terms.h"
 #include "config/config.h"
+#include "supervisor/child.h"
 #include "supervisor/listen.h"
-#include "supervisor/role.h"
-#include "supervisor/users.h"
+#include <sys/stat.h>
 
 enum kbsd_unit_kind {
     KBSD_UNIT_AUDIT,
     KBSD_UNIT_FRONT,
-    KBSD_UNIT_LANE
+    KBSD_UNIT_LANE,
+    KBSD_UNIT_MIGRATION /* of the store's schema: once, before everything else */
 };
 
 enum kbsd_unit_state {
@@ -44,15 +45,14 @@ struct kbsd_unit {
     uint64_t ready_ns;      /* since when it serves; 0: it does not */
     uint64_t restart_at_ns; /* DOWN */
     unsigned int failures;  /* in a row, for the back-off */
+    struct stat pin;        /* LANE: of the PIN file that its worker was given */
     int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
 };
 
 /* What starting a unit needs. All borrowed. */
 struct kbsd_start {
     const struct kbs_config *config;
-    const char *folder; /* of the role executables */
-    const struct kbsd_users *users;
-    int null_fd;
+    const struct kbsd_source *source;
     const struct kbsd_listeners *listeners; /* FRONT: of that front */
     int audit_control;                      /* LANE: to attach a client to */
     uint32_t client_index;                  /* LANE: kbs-audit's name for it */

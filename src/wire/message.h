@@ -54,8 +54,12 @@ struct kbs_wire_list {
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
 #define KBS_WIRE_ATTACH_FIELDS(F, m) F(m, U8, what) F(m, U32, index)
-/* role -> kbsd */
-#define KBS_WIRE_READY_FIELDS(F, m) F(m, BYTES, detail)
+/* kbsd -> kbs-judge, in the place of a configuration: bring the store up to date, then leave */
+#define KBS_WIRE_MIGRATE_FIELDS(F, m) F(m, BYTES, store_path)
+/* role -> kbsd. pid: its own, for logs and the announcement */
+#define KBS_WIRE_READY_FIELDS(F, m) F(m, BYTES, detail) F(m, U32, pid)
+/* role -> kbsd, its last message. status: enum kbs_exit */
+#define KBS_WIRE_LEAVING_FIELDS(F, m) F(m, U8, status)
 /* kbs-audit -> kbsd, and kbsd -> every kbs-front. writable: 0 while the ledger cannot be written */
 #define KBS_WIRE_HEALTH_FIELDS(F, m) F(m, U8, writable)
 #define KBS_WIRE_LOGIN_DONE_FIELDS(F, m) F(m, U8, ok) F(m, U8, pin_error) F(m, BYTES, detail)
@@ -77,9 +81,11 @@ struct kbs_wire_list {
 
 /*
  * kbs-judge, kbs-token -> kbs-audit; fields: names and values in turn; phase: enum kbs_phase, with the epoch
- * of the mutation (0 for NONE). Answered by ACK: its number once it is durable, 0 if it could not be written.
+ * of the mutation (0 for NONE); later: 1 if nobody waits for it yet, so that it may share the sync of a
+ * later record. Answered by ACK: its number once it is durable, 0 if it could not be written.
  */
-#define KBS_WIRE_APPEND_FIELDS(F, m) F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, LIST, fields)
+#define KBS_WIRE_APPEND_FIELDS(F, m) \
+    F(m, BYTES, kind) F(m, U8, phase) F(m, U64, epoch) F(m, U8, later) F(m, LIST, fields)
 #define KBS_WIRE_ACK_FIELDS(F, m) F(m, U64, seq)
 /*
  * kbs-audit -> kbs-judge, answer to HEAD_WANT: number and hash (32 bytes) of the newest durable record, the
@@ -189,6 +195,8 @@ struct kbs_wire_list {
     M(6, READY, ready, 4096) \
     M(7, LOGIN_DONE, login_done, 4096) \
     M(8, HEALTH, health, 64) \
+    M(9, LEAVING, leaving, 64) \
+    M(10, MIGRATE, migrate, 8192) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
@@ -258,7 +266,8 @@ enum kbs_attach {
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
     KBS_ATTACH_CLIENT = 11,        /* audit: channel of a judge of duty release */
     KBS_ATTACH_CLIENT_ADMIN = 12,  /* audit: of the admin lane's judge: mutations and heads too */
-    KBS_ATTACH_CLIENT_TOKEN = 13   /* audit: of a token worker: deeds and nothing else */
+    KBS_ATTACH_CLIENT_TOKEN = 13,  /* audit: of a token worker: deeds and nothing else */
+    KBS_ATTACH_LEASH = 14          /* any role that is a unit: what ends it (confine/leash.h) */
 };
 
 /*

@@ -156,19 +156,25 @@ static int client(struct role *r, uint32_t index)
     return client_as(r, KBS_ATTACH_CLIENT, index);
 }
 
-static void ask(int fd, uint64_t id)
+/* `later`: as a judge sends an order, which nobody waits for yet. */
+static void ask_as(int fd, uint64_t id, const char *kind, bool later)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_buf fields = KBS_BUF(1024);
     struct kbs_wire_list_builder list = {.buf = &fields};
     kbs_wire_list_add_pair(&list, "kid", KBS_SPAN_LIT("a/b/c/v1"));
     kbs_wire_list_add_pair(&list, "tee", KBS_SPAN_LIT("sample"));
-    struct kbs_wire_append append = {.kind = KBS_SPAN_LIT("release"),
-                                     .fields = kbs_wire_list_done(&list)};
+    struct kbs_wire_append append = {
+        .kind = kbs_span_str(kind), .later = later ? 1 : 0, .fields = kbs_wire_list_done(&list)};
     assert_int_equal(
         kbs_channel_send(fd, KBS_WIRE_APPEND, id, &append, -1, kbs_deadline_in_ms(LIMIT_MS), &err),
         0);
     kbs_buf_deinit(&fields);
+}
+
+static void ask(int fd, uint64_t id)
+{
+    ask_as(fd, id, "release", false);
 }
 
 /* The seq of the answer to `id`; 0 when the channel was closed. */
@@ -384,6 +390,106 @@ static void test_slow_client_holds_nobody_up(void **state)
     assert_int_equal(drain(r), 0);
 }
 
+/* A client that has been asked something is attached. */
+static void until_attached(int judge)
+{
+    ask(judge, 1);
+    assert_int_not_equal(answer(judge, 1), 0);
+}
+
+/* An order starts no sync: it is written with its deed, before it in the file, and its ACK is there
+ * before the deed's. */
+static void test_order_waits_for_its_deed(void **state)
+{
+    struct role *r = *state;
+    int judge = client(r, 0);
+    int token = client_as(r, KBS_ATTACH_CLIENT_TOKEN, 0);
+    struct pollfd p = {.fd = judge, .events = POLLIN};
+    until_attached(judge);
+    ask_as(judge, 2, "release", true);
+    assert_int_equal(poll(&p, 1, KBS_LIMIT_AUDIT_LATER_MS / 5), 0);
+    ask_as(token, 3, "deed", false);
+    assert_int_equal(answer(token, 3), 4);
+    assert_int_equal(poll(&p, 1, 0), 1);
+    assert_int_equal(answer(judge, 2), 3);
+    assert_int_equal(records(r), 4);
+    close(judge);
+    close(token);
+    assert_int_equal(drain(r), 0);
+}
+
+/* No deed ever comes: the order is durable soon all the same, and so is one whose judge died. */
+static void test_order_without_a_deed(void **state)
+{
+    struct role *r = *state;
+    int judge = client(r, 0);
+    int other = client(r, 1);
+    until_attached(judge);
+    until_attached(other);
+    ask_as(judge, 2, "release", true);
+    assert_int_equal(answer(judge, 2), 4);
+    ask_as(judge, 3, "release", true);
+    close(judge);
+    ask_as(other, 2, "release", true);
+    assert_in_range(answer(other, 2), 5, 6);
+    close(other);
+    assert_int_equal(drain(r), 0);
+    assert_int_equal(records(r), 6);
+}
+
+/* Keeps kbs-audit going round until it is killed. */
+static pid_t keep_busy(int fd)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    for (uint64_t id = 0; pid == 0; id++) {
+        ask(fd, id);
+        if (answer(fd, id) == 0) {
+            _exit(0);
+        }
+    }
+    return pid;
+}
+
+/*
+ * An order that was sent before its deed is never in a later group: when the deed's ACK is there, so
+ * is the order's. The clients are laid out for the race: poll(2) looks at the judge first and at
+ * the token last, with many in between, and order and deed are sent while it looks.
+ */
+static void test_order_is_never_behind_its_deed(void **state)
+{
+    enum {
+        ROUNDS = 500,
+        BETWEEN = 120
+    };
+    struct role *r = *state;
+    int judge = client(r, 0);
+    int between[BETWEEN];
+    for (uint32_t i = 0; i < BETWEEN; i++) {
+        between[i] = client(r, i + 1);
+    }
+    int token = client_as(r, KBS_ATTACH_CLIENT_TOKEN, BETWEEN + 1);
+    until_attached(judge);
+    until_attached(between[BETWEEN - 1]);
+    pid_t busy = keep_busy(between[0]);
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        struct pollfd p = {.fd = judge, .events = POLLIN};
+        ask_as(judge, round, "release", true);
+        ask_as(token, round, "deed", false);
+        uint64_t deed = answer(token, round);
+        assert_int_equal(poll(&p, 1, 0), 1);
+        assert_true(answer(judge, round) < deed);
+    }
+    assert_int_equal(kill(busy, SIGKILL), 0);
+    assert_int_equal(waitpid(busy, NULL, 0), busy);
+    for (uint32_t i = 0; i < BETWEEN; i++) {
+        close(between[i]);
+    }
+    close(token);
+    close(judge);
+    assert_int_equal(drain(r), 0);
+}
+
 static void limit_file(const struct role *r, rlim_t bytes)
 {
     const struct rlimit limit = {bytes, RLIM_INFINITY};
@@ -412,6 +518,29 @@ static void test_full_disk(void **state)
     close(fd);
     assert_int_equal(drain(r), 0);
     assert_int_equal(count(r, "\"kind\":\"resumed\",\"refused\":\"3\"}"), 1);
+}
+
+/* Order and deed are refused together, and everything starts again with the next. */
+static void test_full_disk_refuses_both(void **state)
+{
+    struct role *r = *state;
+    struct stat st;
+    int judge = client(r, 0);
+    int token = client_as(r, KBS_ATTACH_CLIENT_TOKEN, 0);
+    until_attached(judge);
+    assert_int_equal(stat(r->path, &st), 0);
+    limit_file(r, (rlim_t)st.st_size + 250); /* room for one of the two */
+    ask_as(judge, 2, "release", true);
+    ask_as(token, 3, "deed", false);
+    refused(token, 3);
+    refused(judge, 2);
+    assert_int_equal(records(r), 2);
+    limit_file(r, RLIM_INFINITY);
+    ask_as(token, 4, "deed", false); /* again */
+    assert_int_not_equal(answer(token, 4), 0);
+    close(judge);
+    close(token);
+    assert_int_equal(drain(r), 0);
 }
 
 /* Nobody asks, and it finds out by itself that it can write again. */
@@ -668,7 +797,11 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_group, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_breakers_are_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slow_client_holds_nobody_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_order_waits_for_its_deed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_order_without_a_deed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_order_is_never_behind_its_deed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_full_disk_refuses_both, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_recovers_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_who_may_append, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_epochs, set_up, tear_down),

@@ -40,7 +40,6 @@ enum ledger_mood {
     LEDGER_WRITES,
     LEDGER_SILENT,   /* takes records and says nothing */
     LEDGER_HANGS_UP, /* closes instead of acknowledging */
-    LEDGER_BREAKS,   /* acknowledges, then is gone at the second record */
     LEDGER_DIES, /* is gone before it has written the record with number `dies_at` from then on */
     LEDGER_FULL  /* acknowledges nothing as durable */
 };
@@ -132,6 +131,8 @@ int judge_wait(struct judge *j);
 
 /* Serves token and ledger until neither has said anything for so long: the judge's own work. */
 void judge_serve(struct judge *j, int quiet_ms);
+/* Serves that many messages to token and ledger: what the judge does without being asked. */
+void judge_serve_messages(struct judge *j, unsigned int messages);
 
 void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret);
 /* Asks and expects that status and, unless NULL, that text in the body. */

@@ -147,11 +147,11 @@ static void test_create_list_show(void **state)
         j, ask_create("{\"path\":\"repo/type/z\",\"purpose\":\"release\",\"alg\":\"AES\"}"), 200,
         "\"bytes\":32,\"class\":\"resident\",\"state\":\"enabled\",\"floor\":\"transport\"");
     expect_signed(j, ask_list(), 200, "},{\"path\":\"repo/type/z\"");
-    expect_signed(j, show, 200, ",\"newest\":1,\"policy\":" POLICY "}");
+    expect_signed(j, show, 200, ",\"newest\":1,\"policy\":" POLICY ",\"row\":{\"id\":\"");
     show.target = KEYS "/repo/type/z";
     show.params[2] = "z";
     show.query[0] = NULL;
-    expect_signed(j, show, 200, "\"policy\":null}");
+    expect_signed(j, show, 200, "\"policy\":null,\"row\":{\"id\":\"");
     show.target = KEYS "/repo/type/y";
     show.params[2] = "y";
     expect_signed(j, show, 404, NULL);
@@ -1189,6 +1189,168 @@ static void test_secret_in_production(void **state)
     assert_int_equal(j->orders, 0);
 }
 
+/* ---- the end ---- */
+
+/* The last head of a drain, however its beginning is noticed; and none if there is nothing new. */
+static void test_a_head_before_the_end(void **state)
+{
+    struct judge *j = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct ask ask = ask_create(CREATE);
+
+    expect_signed(j, ask, 200, NULL);
+    assert_int_equal(j->heads, 1);
+    judge_expect(j, &ask, 401, NULL); /* admin-denied: something after that head */
+    assert_int_equal(
+        kbs_channel_send(j->control, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
+    judge_serve_messages(j, 3); /* HEAD_WANT, SIGN_HEAD, APPEND */
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    assert_int_equal(j->heads, 2);
+
+    judge_start(j);
+    judge_expect(j, &ask, 401, NULL);
+    kbs_io_close(&j->front);
+    judge_serve_messages(j, 3);
+    assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
+    assert_int_equal(j->heads, 3);
+}
+
+static void test_no_head_of_nothing(void **state)
+{
+    struct judge *j = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    expect_signed(j, ask_create(CREATE), 200, NULL);
+    assert_int_equal(
+        kbs_channel_send(j->control, KBS_WIRE_DRAIN, 0, NULL, -1, KBS_DEADLINE_NONE, &err), 0);
+    judge_serve_messages(j, 1); /* HEAD_WANT: it is that of the last head */
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    assert_int_equal(j->heads, 1);
+}
+
+/* ---- a store that is not the newest ---- */
+
+#define STORE "/kbs/v0/admin/store"
+
+static struct ask ask_store(void)
+{
+    return (struct ask){.route = KBS_ROUTE_ADMIN_STORE_SHOW, .method = "GET", .target = STORE};
+}
+
+static struct ask ask_accept(const char *body)
+{
+    return (struct ask){.route = KBS_ROUTE_ADMIN_STORE_ACCEPT,
+                        .target = STORE "/accept",
+                        .content_type = "application/json",
+                        .body = body};
+}
+
+static void restart(struct judge *j)
+{
+    kbs_io_close(&j->control);
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    judge_start(j);
+    ledger_forget(j);
+}
+
+/* One key, epoch 1, beside a ledger that has come to epoch 5. */
+static void make_stale(struct judge *j)
+{
+    judge_add_key(j, "repo/type/kept", 1, POLICY);
+    j->epoch = 5;
+    restart(j);
+}
+
+static void test_store_show(void **state)
+{
+    struct judge *j = *state;
+
+    expect_signed(j, ask_store(), 200,
+                  "{\"serves\":true,\"epoch\":0,\"ledger_epoch\":0,\"reason\":null}");
+    make_stale(j);
+    expect_signed(j, ask_store(), 200,
+                  "{\"serves\":false,\"epoch\":1,\"ledger_epoch\":5,\"reason\":\"the store is at "
+                  "epoch 1 and the ledger at 5: it is not the newest one\"}");
+    expect_signed(j, ask_create(CREATE), 503, "no key is served");
+    assert_int_equal(j->orders, 0);
+    judge_expect(
+        j, &(struct ask){.route = KBS_ROUTE_ADMIN_STORE_SHOW, .method = "GET", .target = STORE},
+        401, "Kbs-Signature is missing");
+    struct ask query = ask_store();
+    query.target = STORE "?all=1";
+    query.query[0] = "all";
+    query.query[1] = "1";
+    expect_signed(j, query, 400, NULL);
+}
+
+static void test_store_accept(void **state)
+{
+    struct judge *j = *state;
+
+    make_stale(j);
+    expect_signed(j, ask_accept("{\"epoch\":1}"), 200,
+                  "{\"serves\":true,\"epoch\":6,\"ledger_epoch\":6,\"reason\":null}");
+    ledger_expect(j, "store-accept phase=restore epoch=6 store_epoch=1 manifest=");
+    ledger_expect_not(j, "store-recovered");
+    assert_int_equal(j->heads, 1);
+    expect_signed(j, ask_accept("{\"epoch\":6}"), 409, "there is nothing to accept");
+    expect_signed(j, ask_create(CREATE), 200, NULL); /* and it serves */
+    ledger_expect(j, "key-generate phase=intent epoch=7");
+    restart(j);
+    expect_signed(j, ask_store(), 200, "\"serves\":true,\"epoch\":7");
+}
+
+static void test_store_accept_refusals(void **state)
+{
+    static const char *const bodies[] = {
+        "", "{}", "[]", "{\"epoch\":\"1\"}", "{\"epoch\":1.5}", "{\"epoch\":1,\"force\":true}"};
+    struct judge *j = *state;
+    struct ask ask = ask_accept("{\"epoch\":1}");
+
+    expect_signed(j, ask_accept("{\"epoch\":0}"), 409, "there is nothing to accept");
+    make_stale(j);
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+        expect_signed(j, ask_accept(bodies[i]), 400, NULL);
+    }
+    expect_signed(j, ask_accept("{\"epoch\":5}"), 409, "the store is at another epoch, 1");
+    expect_signed(j, ask_accept("{\"epoch\":-1}"), 409, "the store is at another epoch, 1");
+    judge_expect(j, &ask, 401, "Kbs-Signature is missing");
+    ask.content_type = "text/plain";
+    expect_signed(j, ask, 400, NULL);
+    ledger_expect_not(j, "store-accept");
+    expect_signed(j, ask_store(), 200, "\"serves\":false,\"epoch\":1,\"ledger_epoch\":5");
+}
+
+/* The ledger says it first: if that cannot be written, nothing is accepted. */
+static void test_store_accept_without_ledger(void **state)
+{
+    struct judge *j = *state;
+
+    make_stale(j);
+    j->ledger_mood = LEDGER_FULL;
+    expect_signed(j, ask_accept("{\"epoch\":1}"), 503, "the audit ledger cannot be written");
+    j->ledger_mood = LEDGER_WRITES;
+    expect_signed(j, ask_store(), 200, "\"serves\":false,\"epoch\":1,\"ledger_epoch\":5");
+    expect_signed(j, ask_accept("{\"epoch\":1}"), 200, "\"serves\":true,\"epoch\":6");
+}
+
+/* Accepting makes an old row current, not a foreign one ours; and an edited epoch is mended. */
+static void test_store_accept_after_edits(void **state)
+{
+    struct judge *j = *state;
+
+    judge_add_key(j, "repo/type/kept", 1, POLICY);
+    judge_tamper(j, "UPDATE epoch SET epoch = 3");
+    restart(j);
+    expect_signed(j, ask_store(), 200, "the store's epoch is not signed by this service");
+    expect_signed(j, ask_accept("{\"epoch\":3}"), 200, "\"serves\":true,\"epoch\":2");
+    ledger_expect(j, "reason=the store's epoch is not signed by this service");
+    judge_tamper(j, "DELETE FROM key");
+    restart(j);
+    expect_signed(j, ask_store(), 200, "the store's rows are not those of its epoch");
+    expect_signed(j, ask_accept("{\"epoch\":2}"), 200, "\"serves\":true,\"epoch\":3");
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, judge_setup_admin, judge_teardown)
@@ -1235,6 +1397,13 @@ int main(void)
         CASE(test_signature_sequence),
         CASE(test_denied_records_are_bounded),
         CASE(test_routes_of_the_duty),
+        CASE(test_a_head_before_the_end),
+        CASE(test_no_head_of_nothing),
+        CASE(test_store_show),
+        CASE(test_store_accept),
+        CASE(test_store_accept_refusals),
+        CASE(test_store_accept_without_ledger),
+        CASE(test_store_accept_after_edits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

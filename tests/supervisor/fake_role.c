@@ -7,26 +7,35 @@
  * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null
  * attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
  *          "got EOF"
- * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn"
+ * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn" "slip HOW"
+ *
+ * As a unit (kbsd --units) it begins and ends as real roles do.
  */
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/process.h"
 #include "channel/channel.h"
+#include "confine/leash.h"
+#include "role/role.h"
 
 #define WAIT_MS 60000
 
 struct fake {
     int test; /* SOCK_SEQPACKET to the test */
     char role[32];
+    bool migrate; /* the configuration was to migrate the store */
+    bool unit;    /* started by a service manager */
     char report[1024];
     size_t len;
 };
@@ -140,7 +149,7 @@ static void configure(struct fake *f)
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_error err = KBS_ERROR_NONE;
     bool first = true;
-    for (;;) {
+    while (!f->migrate) {
         struct kbs_wire_attach attach;
         if (kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(WAIT_MS), &err) != 0) {
             _exit(96);
@@ -155,6 +164,8 @@ static void configure(struct fake *f)
             add_number(f, first ? " attach=" : ",", attach.what);
             add_number(f, ".", attach.index);
             first = false;
+        } else if (m.frame.type == KBS_WIRE_MIGRATE) {
+            f->migrate = true;
         } else {
             describe_config(f, &m);
         }
@@ -188,6 +199,31 @@ static void tell(enum kbs_wire_type type, const void *msg)
     (void)!kbs_channel_send(KBS_FD_CONTROL, type, 0, msg, -1, kbs_deadline_in_ms(WAIT_MS), &err);
 }
 
+/* What an attacker would try; seccomp's answer is death. */
+static void slip(int how)
+{
+    const int fds[] = {KBS_FD_LEASH, KBS_FD_CONTROL};
+    for (size_t i = 0; i < 2; i++) {
+        switch (how) {
+        case 0:
+            (void)close(fds[i]);
+            break;
+        case 1: /* the kernel looks at the lower half of the argument only */
+            (void)syscall(SYS_close, (1L << 32) | fds[i]);
+            break;
+        case 2:
+            (void)shutdown(fds[i], SHUT_RDWR);
+            break;
+        case 3:
+            (void)fcntl(fds[i], F_SETFL, 0);
+            break;
+        default:
+            (void)ioctl(fds[i], FIOASYNC, &(int){0});
+            break;
+        }
+    }
+}
+
 static void obey(struct fake *f, const char *order)
 {
     int a = 0;
@@ -195,7 +231,7 @@ static void obey(struct fake *f, const char *order)
     if (strcmp(order, "want") == 0) {
         tell(KBS_WIRE_LOGIN_WANT, NULL);
     } else if (strcmp(order, "ready") == 0) {
-        struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("fake")};
+        struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("fake"), .pid = (uint32_t)getpid()};
         tell(KBS_WIRE_READY, &ready);
     } else if (sscanf(order, "done %d %d", &a, &b) == 2) {
         struct kbs_wire_login_done done = {.ok = (uint8_t)a, .pin_error = (uint8_t)b};
@@ -210,7 +246,11 @@ static void obey(struct fake *f, const char *order)
     } else if (strcmp(order, "close") == 0) {
         (void)close(KBS_FD_CONTROL);
     } else if (sscanf(order, "exit %d", &a) == 1) {
-        _exit(a);
+        _exit(f->unit ? kbs_role_end(a) : a);
+    } else if (sscanf(order, "slip %d", &a) == 1) {
+        slip(a);
+        add(f, "got away");
+        report(f);
     }
 }
 
@@ -242,25 +282,30 @@ static void serve(struct fake *f)
 
 int main(int argc, char **argv, char **environment)
 {
+    (void)argc;
+    (void)argv;
     struct fake f = {.test = -1};
     struct fake seen = {.test = -1};
     sigset_t blocked;
-    list_descriptors(&seen);
-    bool migrate = argc > 1 && strcmp(argv[1], "--migrate") == 0;
-    if (!migrate) {
-        configure(&seen);
+    struct kbs_error err = KBS_ERROR_NONE;
+    f.unit = getenv("LISTEN_PID") != NULL;
+    if (f.unit && kbs_role_begin(&err) != 0) {
+        return kbs_role_end(93);
     }
+    list_descriptors(&seen);
+    configure(&seen);
     connect_test(&f);
     add(&f, "start role=");
-    add(&f, migrate ? "migrate" : f.role);
+    add(&f, seen.migrate ? "migrate" : f.role);
     add(&f, seen.report);
-    add_number(&f, " env=", environment[0] != NULL);
+    add_number(&f,
+               " env=", f.unit ? environ != NULL && environ[0] != NULL : environment[0] != NULL);
     (void)sigprocmask(SIG_BLOCK, NULL, &blocked);
     add_number(&f, " blocked=", sigismember(&blocked, SIGTERM) == 1);
     add_number(&f, " pipe_ignored=", signal(SIGPIPE, SIG_DFL) == SIG_IGN);
     add_number(&f, " pid=", (long)getpid());
     report(&f);
-    if (migrate) {
+    if (seen.migrate) {
         char order[32] = "";
         (void)!recv(f.test, order, sizeof(order) - 1, 0);
         obey(&f, order);

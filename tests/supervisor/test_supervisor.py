@@ -1,6 +1,9 @@
 """kbsd against stand-in roles (fake_role.c). The test is the scheduler: every role reports to it and does nothing it
 was not told to, so each case is one exact order of events. Nothing sleeps: the only waits are select() on the roles'
-reports and on kbsd's log, with a limit that means failure."""
+reports and on kbsd's log, with a limit that means failure.
+
+Each case runs twice: kbsd forks the roles, and they are units, for which systemd-socket-activate stands in as the service
+manager. Then no role is kbsd's child."""
 import fcntl
 import json
 import os
@@ -20,6 +23,7 @@ KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
 KBSD_FAST = BUILD / "tests" / "bin" / "kbsd-fast"  # with short deadlines
 KBSD_SLOW = BUILD / "tests" / "bin" / "kbsd-slow"  # the same on a slow disk
 FAKE = BUILD / "tests" / "bin" / "fake_role"
+ROLES = ("kbs-audit", "kbs-front", "kbs-judge", "kbs-token")
 LIMIT_S = 20
 
 CONFIG = """
@@ -75,11 +79,11 @@ class Role:
 class Service:
     """kbsd with stand-ins. `obey` decides what they do; the default makes everything work."""
 
-    def __init__(self, folder, lanes=2):
-        self.folder = folder
+    def __init__(self, folder, how, lanes=2):
+        self.folder, self.how, self.managers = folder, how, []
         self.libexec = folder / "libexec"
         self.libexec.mkdir()
-        for role in ("kbs-audit", "kbs-front", "kbs-judge", "kbs-token"):
+        for role in ROLES:
             shutil.copy(FAKE, self.libexec / role)
         (folder / "kbs.toml").write_text(CONFIG % {"lanes": lanes})
         (folder / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\n")
@@ -98,9 +102,22 @@ class Service:
         self.process = None
         self.rest = b""
 
+    def manage(self):
+        """What the socket units do: whoever connects gets a process."""
+        for role in ROLES:
+            path = self.folder / f"{role}.sock"
+            manager = subprocess.Popen(["systemd-socket-activate", "--accept", "--listen", path, self.libexec / role],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            self.managers.append(manager)
+            while b"Listening on" not in manager.stderr.readline():
+                assert manager.poll() is None, "systemd-socket-activate ended"
+
     def start(self, program=KBSD, **environment):
+        if self.how == "units" and not self.managers:
+            self.manage()
+        source = ["--units", self.folder] if self.how == "units" else ["--libexec", self.libexec]
         self.process = subprocess.Popen(
-            [program, "-c", self.folder / "kbs.toml", "--libexec", self.libexec, "--announce", self.announce],
+            [program, "-c", self.folder / "kbs.toml", *source, "--announce", self.announce],
             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
         self.selector.register(self.process.stderr, selectors.EVENT_READ, self.read_log)
         return self
@@ -204,14 +221,28 @@ class Service:
                 role.sock.close()  # which ends it
         if self.process:
             self.process.stderr.close()
+        for manager in self.managers:
+            manager.terminate()
+            manager.wait(LIMIT_S)
+            manager.stderr.close()
         self.listener.close()
 
+    def died(self, role, status=-1, signal=0):
+        """The line in the log that says so. What killed a unit is not kbsd's to know, nor who it was until it is ready."""
+        number = rf"(?:{role.pid}|-1)" if self.how == "units" else role.pid
+        return rf"event=role-died .*name={role.name} child={number} status={status} signal={0 if self.how == 'units' else signal}"
 
-@pytest.fixture
-def service(tmp_path):
-    s = Service(tmp_path)
+
+@pytest.fixture(params=["fork", "units"])
+def service(request, tmp_path):
+    s = Service(tmp_path, request.param)
     yield s
     s.close()
+
+
+# For what only one of them can show.
+forked = pytest.mark.parametrize("service", ["fork"], indirect=True)
+units = pytest.mark.parametrize("service", ["units"], indirect=True)
 
 
 def test_start_order_and_announcement(service):
@@ -240,11 +271,11 @@ def test_start_order_and_announcement(service):
 def test_descriptors_environment_and_signals_of_roles(service):
     service.start().serving()
     for role in service.roles:
-        assert role.facts["fds"] == ("0,1,2" if role.name == "migrate" else "0,1,2,3"), role
+        assert role.facts["fds"] == ("0,1,2,3,4" if service.how == "units" else "0,1,2,3"), role
         assert (role.facts["in"], role.facts["out"]) == ("/dev/null", "/dev/null"), role
         assert role.facts["env"] == "0", role
         assert role.facts["blocked"] == "0", role
-        assert role.facts["pipe_ignored"] == "0", role
+        assert role.facts["pipe_ignored"] == ("1" if service.how == "units" else "0"), role  # kbs_role_begin()
     assert service.stop() == 0
 
 
@@ -375,12 +406,12 @@ def test_token_worker_may_finish_first(service):
     os.kill(judge.pid, signal.SIGKILL)
     service.serving_without(judge, token)
     assert token.got == ["got LOGIN_GRANT", "got DRAIN"]
-    assert service.grep(rf"event=role-died .*child={token.pid} status=0 ")
+    assert service.grep(service.died(token, status=0))
     (judge,), (token,) = service.find("kbs-judge", lane=1), service.find("kbs-token", lane=1)
     judge.tell("exit 78")
     service.serving_without(judge, token)
     assert "got DRAIN" not in token.got
-    assert service.grep(rf"event=role-died .*child={token.pid} status=-1 signal=15")
+    assert service.grep(service.died(token, signal=15))
     assert service.stop() == 0
 
 
@@ -440,7 +471,7 @@ def test_unexpected_message_ends_the_role(service, order):
     judge = service.find("kbs-judge", lane=0)[0]
     judge.tell(order)
     service.until(lambda: not judge.alive, "judge killed").until_log("event=role-broken")
-    service.until_log(rf"event=role-died unit=lane-guest-0 name=kbs-judge child={judge.pid} status=-1 signal=9")
+    service.until_log(service.died(judge, signal=9))
     service.serving_without(judge)
     assert service.stop() == 0
 
@@ -461,9 +492,9 @@ def test_worker_is_not_killed_while_it_logs_in(service):
     service.until(lambda: judges.extend(service.find("kbs-judge", token.lane, token.admin)) or judges, "its judge")
     judge = judges[0]
     os.kill(judge.pid, signal.SIGKILL)
-    service.until_log(f"event=role-died .*child={judge.pid}")
+    service.until_log(service.died(judge, signal=9))
     service.process.send_signal(signal.SIGTERM)
-    # Everything else is drained; this one is waited for, undisturbed.
+    # Everything else is drained, judges and administrators included; this one is waited for, undisturbed.
     service.until(lambda: not any(r.alive for r in service.roles
                                   if r is not token and r.name in ("kbs-judge", "kbs-token", "kbs-front")), "others")
     assert token.alive and token.got == ["got LOGIN_GRANT"]
@@ -478,16 +509,18 @@ def test_drain_order(service):
 
     def obey(role, event):
         if event == "got DRAIN":
-            gone.append((role.name, role))
+            gone.append(role)
         service.works(role, event)
 
     service.obey = obey
     service.start().serving()
     assert service.stop() == 0
-    names = [name for name, _ in gone]
-    assert names[:2] == ["kbs-front"] * 2
-    assert sorted(names[2:8]) == ["kbs-judge"] * 3 + ["kbs-token"] * 3
-    assert names[8:] == ["kbs-audit"]
+    names = [role.name for role in gone]
+    # The guests, each lane's judge before its token worker, then the administrators, then the ledger.
+    assert names[0] == "kbs-front" and sorted(names[1:5]) == ["kbs-judge"] * 2 + ["kbs-token"] * 2
+    for lane in "01":
+        assert [role.name for role in gone[1:5] if role.lane == lane] == ["kbs-judge", "kbs-token"]
+    assert names[5:] == ["kbs-front", "kbs-judge", "kbs-token", "kbs-audit"]
     # Nobody saw the end of its channel instead, and nobody had to be killed.
     assert not [e for e in service.events if e[1] == "got EOF"]
     assert not service.grep("event=role-overdue")
@@ -505,10 +538,11 @@ def test_drain_waits_for_fronts(service):
     service.obey = obey
     service.start().serving()
     service.process.send_signal(signal.SIGTERM)
-    service.until(lambda: len(fronts) == 2, "both fronts are asked")
-    fronts[0].tell("exit 0")
-    service.until_log(rf"event=role-died .*child={fronts[0].pid}")
+    service.until(lambda: len(fronts) == 1, "the guests' front is asked")
     assert all("got DRAIN" not in r.got for r in service.roles if r not in fronts)
+    fronts[0].tell("exit 0")
+    service.until(lambda: len(fronts) == 2, "and then the administrators'")
+    assert all("got DRAIN" not in r.got for r in service.roles if r.admin and r not in fronts)
     fronts[1].tell("exit 0")
     assert service.ended() == 0
 
@@ -540,10 +574,66 @@ def test_signal_during_migration(service):
 
 
 def test_missing_role_is_said_at_once(service):
+    if service.how == "units":
+        service.manage()
+        (service.folder / "kbs-token.sock").unlink()
     (service.libexec / "kbs-token").unlink()
     service.start()
     assert service.ended() == 79
-    assert service.grep("kbs-token cannot be executed")
+    assert service.grep("is kbs-token.socket started" if service.how == "units" else "kbs-token cannot be executed")
+
+
+@units
+def test_a_unit_that_cannot_be_started_is_tried_again(service):
+    """The manager takes the connection, fails and drops it. What is wrong is in its log, not in ours."""
+    service.manage()
+    (service.libexec / "kbs-token").rename(service.libexec / "kbs-token.away")
+    service.start().until_log("event=unit-restart unit=lane-guest-0 failures=3")
+    (service.libexec / "kbs-token.away").rename(service.libexec / "kbs-token")
+    service.serving()
+    assert service.stop() == 0
+
+
+@units
+def test_a_unit_cannot_slip_its_leash(service):
+    service.start().serving()
+    for order in (*(f"slip {how}" for how in range(5)), "close"):
+        judge = service.find("kbs-judge", lane=0)[0]
+        judge.tell(order)
+        service.serving_without(judge)
+        assert "got away" not in judge.got and not judge.alive
+        assert service.grep(service.died(judge))
+    assert service.stop() == 0
+
+
+@units
+def test_a_unit_that_does_nothing_is_ended_by_its_leash(service):
+    """Stopped, so that no code of it runs: as a PKCS#11 module that hangs."""
+    service.start().serving()
+    (judge,), (token,) = service.find("kbs-judge", lane=0), service.find("kbs-token", lane=0)
+    os.kill(token.pid, signal.SIGSTOP)
+    judge.tell("exit 78")
+    service.serving_without(judge, token)
+    assert not token.alive and token.got == ["got LOGIN_GRANT"]
+    assert service.stop() == 0
+
+
+@units
+def test_the_end_of_kbsd_does_not_kill_a_unit_that_logs_in(service):
+    held = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            held.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start().until(lambda: held, "first grant")
+    service.process.kill()
+    service.process.wait()
+    service.until(lambda: "got EOF" in held[0].got, "it sees the end of its channel, and lives")
+    assert held[0].alive
 
 
 def test_systemd_is_told(service, tmp_path):
@@ -590,7 +680,7 @@ def test_role_that_never_gets_ready_is_replaced(service, name):
 
     service.obey = obey
     service.start(KBSD_FAST).until_log(f"event=role-overdue .*name={name} .*state=starting")
-    service.until_log(rf"event=role-died .*child={silent[0].pid} status=-1 signal=9")
+    service.until_log(service.died(silent[0], signal=9))
     service.serving_without(silent[0])
     assert service.stop() == 0
 
@@ -610,9 +700,9 @@ def test_hung_login_is_killed_at_its_deadline_only(service):
     token.tell("stubborn")
     service.until(lambda: not token.alive, "it is killed")
     assert time.monotonic() - since > 0.9
-    assert service.grep(rf"event=role-overdue .*child={token.pid} state=login")
+    assert service.grep("event=role-overdue .*name=kbs-token .*state=login")
     # nobody else while it might still be at it: the next grant comes after its death
-    order = [line for line in service.grep(rf"event=login-granted|event=role-died .*child={token.pid}")]
+    order = [line for line in service.grep(rf"event=login-granted|{service.died(token, signal=9)}")]
     assert "login-granted" in order[0] and all("login-granted" not in line for line in order[1:2])
     service.serving_without(token)
     assert service.stop() == 0
@@ -626,10 +716,11 @@ def test_stubborn_lane_is_killed(service):
     service.until(lambda: token.got[-1] == "got stubborn", "order obeyed")
     os.kill(judge.pid, signal.SIGKILL)
     service.until(lambda: not token.alive, "killed").serving_without(token, judge)
-    assert service.grep(rf"event=role-died .*child={token.pid} status=-1 signal=9")
+    assert service.grep(service.died(token, signal=9))
     assert service.stop() == 0
 
 
+@forked
 def test_role_that_closes_its_channel_but_stays_is_killed(service):
     service.start(KBSD_FAST).serving()
     (judge,) = service.find("kbs-judge", lane=0)

@@ -15,6 +15,13 @@ ALLOW_SAMPLE = {"version": "1.0.0", "anyOf": [{"allOf": [{"claim": "kbs.tee", "e
 START_S = 120
 
 
+def token_options(token):
+    """How `kbs-admin init` is told. `mock` is the module of tests/mock, which is set up as SoftHSM is."""
+    if token != "mock":
+        return ["--token", token]
+    return ["--token", "softhsm", "--module", BIN.parent / "tests" / "bin" / "libkbs-mock-p11.so"]
+
+
 def run(*argv, check=True, **kwargs):
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, **kwargs)
     if check and done.returncode != 0:
@@ -39,7 +46,10 @@ class Service:
         self.folder = pathlib.Path(folder)
         self.token = token
         self.process = None
-        run(BIN / "kbs-admin", "init", self.folder, "--token", token, "--listen", "127.0.0.1:0",
+        self.kbsd = [BIN / "kbsd"]
+        self.configuration = "kbs.toml"
+        self.log_name = "kbsd.log"
+        run(BIN / "kbs-admin", "init", self.folder, *token_options(token), "--listen", "127.0.0.1:0",
             "--admin-listen", "127.0.0.1:0", "--lanes", lanes)
         self.ca = self.folder / "tls" / "cert.pem"
         self.announce = self.folder / "announce.json"
@@ -57,9 +67,9 @@ class Service:
     def add_plain_listener(self, address="127.0.0.1:0"):
         self.edit_config(r"^plain_sockets = .*$", f'plain_sockets = ["{address}"]')
 
-    def start(self, ready=True):
-        self.log = open(self.folder / "kbsd.log", "ab")
-        self.process = subprocess.Popen([BIN / "kbsd", "-c", self.folder / "kbs.toml", "--announce", self.announce],
+    def start(self, ready=True, options=()):
+        self.log = open(self.folder / self.log_name, "ab")
+        self.process = subprocess.Popen([*self.kbsd, "-c", self.folder / self.configuration, "--announce", self.announce, *options],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         if ready:
             wait_until(self.is_ready, START_S, "service ready:\n" + self.log_text())
@@ -97,7 +107,7 @@ class Service:
         return self.state()["admin"][0]
 
     def log_text(self):
-        return (self.folder / "kbsd.log").read_text()
+        return (self.folder / self.log_name).read_text()
 
     def stop(self):
         if self.process is None:

@@ -28,6 +28,9 @@ struct token_kind {
     const char *jose_rung;
     const char *cose_rung;
     const char *manufacturer;
+    enum kbs_token_class class;
+    unsigned int rungs; /* that pass */
+    bool mock;          /* one token only, and key bytes in its memory */
 };
 extern const struct token_kind *kind;
 extern const char *module_path;

@@ -180,12 +180,14 @@ static void test_start_faults(void **state)
     for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
         struct scene s;
         struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+        struct kbs_wire_leaving leaving;
         struct kbs_error err = KBS_ERROR_NONE;
 
         scene_start(&s, plans[i], true);
         assert_int_equal(s.w.login.ok, 1);
-        assert_int_equal(kbs_channel_recv(s.w.control, &m, kbs_deadline_in_ms(10000), &err),
-                         KBS_CHANNEL_EOF); /* no READY */
+        assert_int_equal(kbs_channel_recv(s.w.control, &m, kbs_deadline_in_ms(10000), &err), 0);
+        assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_LEAVING, &leaving, &err), 0);
+        assert_int_equal(leaving.status, KBS_EXIT_FAILURE); /* no READY */
         kbs_channel_msg_deinit(&m);
         scene_end(&s, KBS_EXIT_FAILURE);
     }

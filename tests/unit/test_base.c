@@ -1,6 +1,8 @@
 /* Unit tests of src/base: the rules that everything else leans on. */
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/ec.h>
+#include <openssl/objects.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -283,6 +285,78 @@ static void points_off_their_curve_are_refused(void **state)
     assert_int_equal(kbs_ec_point_get(KBS_CURVE_P256, kbs_span(point, 65), &k, &err), -1);
 }
 
+static void number_put(const BIGNUM *n, uint8_t *out, size_t len)
+{
+    assert_int_equal(BN_bn2binpad(n, out, (int)len), (int)len);
+}
+
+/* The point with the smallest x that is not 0. */
+static struct kbs_ec_public smallest_point(const EC_GROUP *group, enum kbs_curve curve)
+{
+    struct kbs_ec_public k = {.curve = curve};
+    EC_POINT *point = EC_POINT_new(group);
+    BIGNUM *x = BN_new();
+    BIGNUM *y = BN_new();
+
+    do {
+        assert_int_equal(BN_add_word(x, 1), 1);
+    } while (EC_POINT_set_compressed_coordinates(group, point, x, 0, NULL) != 1);
+    assert_int_equal(EC_POINT_get_affine_coordinates(group, point, NULL, y, NULL), 1);
+    number_put(x, k.x, kbs_curve_field_bytes(curve));
+    number_put(y, k.y, kbs_curve_field_bytes(curve));
+    BN_free(x);
+    BN_free(y);
+    EC_POINT_free(point);
+    return k;
+}
+
+/* Every way in which two coordinates are not a point, on every curve. */
+static void only_points_of_the_curve_pass(void **state)
+{
+    static const struct {
+        enum kbs_curve curve;
+        int nid;
+    } cases[] = {{KBS_CURVE_P256, NID_X9_62_prime256v1},
+                 {KBS_CURVE_P384, NID_secp384r1},
+                 {KBS_CURVE_P521, NID_secp521r1}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        EC_GROUP *group = EC_GROUP_new_by_curve_name(cases[i].nid);
+        size_t n = kbs_curve_field_bytes(cases[i].curve);
+        struct kbs_ec_public k = smallest_point(group, cases[i].curve);
+        struct kbs_ec_public bad = k;
+        struct kbs_error err = KBS_ERROR_NONE;
+        BIGNUM *p = BN_new();
+        BIGNUM *v = BN_bin2bn(k.x, (int)n, NULL);
+
+        assert_int_equal(EC_GROUP_get_curve(group, p, NULL, NULL, NULL), 1);
+        assert_int_equal(kbs_ec_public_check(&k, &err), 0);
+        assert_int_equal(kbs_ec_public_check(&k, &err), 0); /* with the group that was made */
+        bad.y[n - 1] ^= 1; /* of another curve with the same a: an invalid curve attack */
+        assert_int_equal(kbs_ec_public_check(&bad, &err), -1);
+        assert_int_equal(err.category, KBS_UNPROCESSABLE);
+        bad = k;
+        BN_add(v, v, p); /* the same number, but not below p */
+        number_put(v, bad.x, n);
+        assert_int_equal(kbs_ec_public_check(&bad, &err), -1);
+        bad = k;
+        number_put(p, bad.y, n); /* p itself */
+        assert_int_equal(kbs_ec_public_check(&bad, &err), -1);
+        bad = (struct kbs_ec_public){.curve = cases[i].curve}; /* how some write infinity */
+        assert_int_equal(kbs_ec_public_check(&bad, &err), -1);
+        memset(bad.x, 0xff, n);
+        memset(bad.y, 0xff, n);
+        assert_int_equal(kbs_ec_public_check(&bad, &err), -1);
+        bad = k;
+        bad.curve = cases[(i + 1) % 3].curve; /* a point, but of its neighbour */
+        assert_int_equal(kbs_ec_public_check(&bad, &err), -1);
+        BN_free(v);
+        BN_free(p);
+        EC_GROUP_free(group);
+    }
+}
+
 static void key_paths_follow_one_rule(void **state)
 {
     static const char *const good[] = {"a/b/c", "default/key/test-1", "A_/-b/c.d"};
@@ -366,6 +440,7 @@ int main(void)
         cmocka_unit_test(a_pin_is_read_without_its_line_feed),
         cmocka_unit_test(digests_match_fips_180),
         cmocka_unit_test(points_off_their_curve_are_refused),
+        cmocka_unit_test(only_points_of_the_curve_pass),
         cmocka_unit_test(key_paths_follow_one_rule),
         cmocka_unit_test(files_are_written_whole),
         cmocka_unit_test(addresses_are_split),

@@ -257,7 +257,7 @@ static void test_migrate_killed(void **state)
     f->store = kbs_store_close(f->store);
     assert_int_equal(kbs_store_open(path, &f->store, &err), -1);
     assert_null(f->store);
-    assert_non_null(strstr(err.detail, "--migrate"));
+    assert_non_null(strstr(err.detail, "upgrades it"));
     assert_int_equal(kbs_store_migrate(path, &err), 0);
     assert_int_equal(kbs_store_open(path, &f->store, &err), 0);
 }

@@ -209,6 +209,52 @@ static void silence_and_absence_are_told_apart(void **state)
     (void)close(fds[1]);
 }
 
+/* Where the peer has its turn: one read, whatever the sizes, and nothing after the message. */
+static void a_turn_is_one_message(void **state)
+{
+    static const size_t sizes[] = {0, 1, 4000, 5000, 60000, 10};
+    static uint8_t bytes[60000];
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_channel_msg got = KBS_CHANNEL_MSG;
+    struct kbs_wire_response back;
+    struct kbs_buf two = KBS_BUF(4096);
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(kbs_channel_pair(fds, &err), 0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct kbs_wire_response response = {.status = 200, .body = kbs_span(bytes, sizes[i])};
+
+        memset(bytes, (int)i, sizes[i]);
+        assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, i, &response, -1,
+                                          kbs_deadline_in_ms(1000), &err),
+                         0);
+        assert_int_equal(kbs_channel_recv_turn(fds[1], &got, kbs_deadline_in_ms(1000), &err), 0);
+        assert_int_equal(got.frame.id, i);
+        assert_int_equal(kbs_channel_msg_decode(&got, KBS_WIRE_RESPONSE, &back, &err), 0);
+        assert_true(kbs_span_equal(back.body, response.body));
+    }
+    assert_int_equal(kbs_channel_recv_turn(fds[1], &got, kbs_deadline_in_ms(1), &err), -1);
+    assert_int_equal(err.category, KBS_DEADLINE);
+    assert_int_equal(kbs_wire_encode(&two, KBS_WIRE_GO, 1, 0, NULL, &err), 0);
+    assert_int_equal(send(fds[0], two.p, 20, 0), 20); /* a header in two parts */
+    assert_int_equal(send(fds[0], two.p + 20, two.len - 20, 0), (ssize_t)two.len - 20);
+    assert_int_equal(kbs_channel_recv_turn(fds[1], &got, kbs_deadline_in_ms(1000), &err), 0);
+    assert_int_equal(got.frame.type, KBS_WIRE_GO);
+    assert_int_equal(kbs_wire_encode(&two, KBS_WIRE_GO, 2, 0, NULL, &err), 0);
+    assert_int_equal(send(fds[0], two.p, two.len, 0), (ssize_t)two.len);
+    assert_int_equal(kbs_channel_recv_turn(fds[1], &got, kbs_deadline_in_ms(1000), &err), -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    assert_int_equal(
+        kbs_channel_send(fds[0], KBS_WIRE_GO, 1, NULL, fds[0], kbs_deadline_in_ms(1000), &err), 0);
+    assert_int_equal(kbs_channel_recv_turn(fds[1], &got, kbs_deadline_in_ms(1000), &err), -1);
+    assert_int_equal(err.category, KBS_INPUT); /* it lacks the right to bring a descriptor */
+    kbs_channel_msg_deinit(&got);
+    kbs_buf_deinit(&two);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
 /* A peer that does not read: the deadline holds although the socket blocks. */
 static void a_deadline_holds_when_sending(void **state)
 {
@@ -223,9 +269,9 @@ static void a_deadline_holds_when_sending(void **state)
     kbs_buf_commit(&body, body.max);
     response.body = kbs_buf_span(&body);
     assert_int_equal(kbs_channel_pair(fds, &err), 0);
-    assert_int_equal(kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 1, &response, -1,
-                                      kbs_deadline_in_ms(20), &err),
-                     -1);
+    assert_int_equal(
+        kbs_channel_send(fds[0], KBS_WIRE_RESPONSE, 1, &response, -1, kbs_deadline_in_ms(20), &err),
+        -1);
     assert_int_equal(err.category, KBS_DEADLINE);
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -241,6 +287,7 @@ int main(void)
         cmocka_unit_test(caps_hold_when_sending),
         cmocka_unit_test(the_largest_body_passes_small_buffers),
         cmocka_unit_test(a_descriptor_rides_along),
+        cmocka_unit_test(a_turn_is_one_message),
         cmocka_unit_test(silence_and_absence_are_told_apart),
         cmocka_unit_test(a_deadline_holds_when_sending),
     };

@@ -1,0 +1,37 @@
+# The systemd units: kbsd, and for every role a socket and what a connection to it starts, from one template each.
+include_guard()
+
+set(KBS_UNITS_DIR "${CMAKE_BINARY_DIR}/systemd")
+set(KBS_UNITS_INSTALL_DIR "${CMAKE_INSTALL_PREFIX}/lib/systemd/system")
+
+# kbs_unit(template unit): both below docs/systemd and KBS_UNITS_DIR. @ONLY would take systemd's own @system-service
+# for a variable if it ended in @; none does.
+function(kbs_unit template unit)
+    configure_file("docs/systemd/${template}" "${KBS_UNITS_DIR}/${unit}" @ONLY)
+    install(FILES "${KBS_UNITS_DIR}/${unit}" DESTINATION "${KBS_UNITS_INSTALL_DIR}")
+endfunction()
+
+# kbs_role_units(kbs-front DOES gateway NOTE "one line" [FILES "BindPaths=..."])
+function(kbs_role_units role)
+    cmake_parse_arguments(PARSE_ARGV 1 KBS_ROLE "" "DOES;NOTE;FILES" "")
+    set(KBS_ROLE ${role})
+    kbs_unit(kbs-role.socket.in ${role}.socket)
+    kbs_unit(kbs-role@.service.in ${role}@.service)
+endfunction()
+
+kbs_unit(kbsd.service.in kbsd.service)
+kbs_role_units(kbs-front DOES "gateway"
+    NOTE "Its listeners are kbsd's sockets, handed over: they stay in kbsd's network, and it needs none."
+    FILES "# No file at all.")
+kbs_role_units(kbs-judge DOES "decision"
+    NOTE "A store that is elsewhere is named with BindPaths= in a drop-in."
+    FILES "BindPaths=/var/lib/kbs-hsm/store")
+kbs_role_units(kbs-token DOES "token custody"
+    NOTE "For tokens in software. What one in hardware needs on top is a drop-in: kbs-token-hardware.conf is an example."
+    FILES "BindPaths=/var/lib/kbs-hsm/token")
+kbs_role_units(kbs-audit DOES "ledger"
+    NOTE "Even the ledger is a descriptor."
+    FILES "# No file at all.")
+install(FILES docs/systemd/kbs-hsm.sysusers DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/sysusers.d" RENAME kbs-hsm.conf)
+install(FILES docs/systemd/kbs-hsm.tmpfiles DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/tmpfiles.d" RENAME kbs-hsm.conf)
+install(FILES docs/systemd/kbs-token-hardware.conf DESTINATION "${CMAKE_INSTALL_DOCDIR}/examples")
