@@ -31,9 +31,9 @@ KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder 
                                    struct kbs_answer *ret, struct kbs_error *err);
 
 /*
- * The content of a sealed secret by AES-GCM in the token, under a session key that can decrypt. `out` has
- * the length of ciphertext and tag, because some tokens ask for it, and then that of the content.
- * KBS_UNPROCESSABLE if the tag does not match.
+ * The content of a sealed secret by AES-GCM in the token, under a session key that can decrypt.
+ * `out` has the length of ciphertext and tag, because some tokens ask for it, and then that of the
+ * content. KBS_UNPROCESSABLE if the tag does not match.
  */
 KBS_MUST_CHECK int kbs_secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek,
                                       const struct kbs_sealed *sealed, struct kbs_span aad,

@@ -1245,7 +1245,6 @@ static void test_resource(void **state)
     assert_true(kbs_span_equal_str(j->open_secret.kid, "default/disk/secret/v2"));
     assert_true(kbs_span_equal_str(j->open_secret.sealed, JUDGE_SEALED));
     ledger_expect(j, "class=sealed");
-    ledger_expect(j, "wrap_locality=worker");
     ask = ask_resource("one"); /* a key, in the form of a resource */
     ask.cookie = g.cookie;
     judge_ask(j, &ask, r);

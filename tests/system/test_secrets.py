@@ -5,14 +5,14 @@ import json
 import os
 import sqlite3
 import struct
-import time
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 
-from kbsguest import ALG, CURVES, Guest, Http, b64u, jcs, unb64u
+from kbsadmin import Admin
+from kbsguest import ALG, CURVES, Guest, b64u, jcs, unb64u
 from service import ALLOW_SAMPLE, BIN, run
 
 PATH = "shop/db/password"
@@ -76,31 +76,7 @@ def open_jwe(guest, jwe):
                                aad_of_stock_clients(jwe["protected"]))
 
 
-class Admin:
-    """The admin API, signed by hand (docs/protocol/admin-api.md)."""
-
-    def __init__(self, service):
-        self.http = Http(service.admin_url, service.ca)
-        pem = (service.folder / "admin" / "admin.key.pem").read_bytes()
-        self.key = serialization.load_pem_private_key(pem, None)
-        numbers = self.key.public_key().public_numbers()
-        jwk = {"crv": "P-256", "kty": "EC", "x": b64u(numbers.x.to_bytes(32, "big")),
-               "y": b64u(numbers.y.to_bytes(32, "big"))}
-        self.thumbprint = b64u(hashlib.sha256(jcs(jwk)).digest())
-
-    def request(self, method, target, value=None):
-        body = json.dumps(value).encode() if value is not None else b""
-        nonce = self.http.request("GET", "/kbs/v0/admin/nonce").json()["nonce"]
-        payload = {"m": method, "p": target, "b": b64u(hashlib.sha256(body).digest()), "n": nonce,
-                   "s": time.time_ns() // 1000, "exp": int(time.time()) + 60}
-        header = {"alg": "ES256", "kid": self.thumbprint, "typ": "kbs-admin"}
-        text = b64u(json.dumps(header).encode()) + "." + b64u(json.dumps(payload).encode())
-        r, s = utils.decode_dss_signature(self.key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
-        headers = {"Kbs-Signature": text + "." + b64u(r.to_bytes(32, "big") + s.to_bytes(32, "big"))}
-        if body:
-            headers["Content-Type"] = "application/json"
-        return self.http.request(method, target, body or None, headers)
-
+class SecretAdmin(Admin):
     def secret(self, method, value=None, path=PATH):
         return self.request(method, "/kbs/v0/admin/secrets/" + path, value)
 
@@ -217,7 +193,7 @@ def test_a_key_in_the_form_of_a_resource(service):
 
 
 def test_what_a_client_may_send(soft):
-    admin = Admin(soft)
+    admin = SecretAdmin(soft)
     kid = PATH + "/v1"
     good = admin.seal(b"value", kid)
     for name in good:  # every part, one bit
@@ -247,7 +223,7 @@ def test_what_a_client_may_send(soft):
 
 
 def test_plaintext_is_recorded_as_such(soft):
-    admin = Admin(soft)
+    admin = SecretAdmin(soft)
     value = os.urandom(131072)
     answer = admin.secret("POST", {"plaintext": b64u(value), "policy": ALLOW_SAMPLE})
     assert answer.status == 200, answer.body

@@ -1,12 +1,13 @@
 /*
- * Public test vectors (Wycheproof, RFC 7520's examples) for everything that the service does with keys:
- * each file that applies, each case of it, in software and on each token of the matrix, and a table of
- * what was decided. Two sides decide (vectors.h); this file reads, asks and judges.
+ * Public test vectors (Wycheproof, RFC 7520's examples) for everything that the service does with
+ * keys: each file that applies, each case of it, in software and on each token of the matrix, and a
+ * table of what was decided. Two sides decide (vectors.h); this file reads, asks and judges.
  *
- * A valid vector has to give its result, unless it is outside what the service accepts at all (a key of
- * 384 bytes, a label): then it has to be refused, and the table says so. An invalid one has to be refused,
- * as the sender's fault. "Acceptable" ones may do either, but not give another result. What no side could
- * be asked is skipped with its reason, never silently; and a vector file that no test knows is a failure.
+ * A valid vector has to give its result, unless it is outside what the service accepts at all (a
+ * key of 384 bytes, a label): then it has to be refused, and the table says so. An invalid one has
+ * to be refused, as the sender's fault. "Acceptable" ones may do either, but not give another
+ * result. What no side could be asked is skipped with its reason, never silently; and a vector file
+ * that no test knows is a failure.
  */
 #include <dirent.h>
 #include <setjmp.h>
@@ -78,8 +79,8 @@ static void wrong(struct tally *t, json_int_t id, const char *want, const char *
 }
 
 /*
- * One case. foreign: NULL, or why the service need not accept it although it is valid; then a refusal is
- * as right as the result.
+ * One case. foreign: NULL, or why the service need not accept it although it is valid; then a
+ * refusal is as right as the result.
  */
 static void judge(struct tally *t, json_int_t id, const char *want, const char *foreign,
                   struct vector_answer a)
@@ -170,6 +171,7 @@ static json_int_t number_of(const json_t *object, const char *member)
     return json_integer_value(json_object_get(object, member));
 }
 
+/* NULL, and said why, for a file that is not there or no JSON. */
 static json_t *load(const char *name)
 {
     char path[1024];
@@ -179,7 +181,7 @@ static json_t *load(const char *name)
     (void)snprintf(path, sizeof(path), "%s/%s", KBS_VECTORS_DIR, name);
     doc = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
     if (doc == NULL) {
-        fail_msg("%s: %s", path, why.text);
+        print_error("%s: %s\n", path, why.text);
     }
     return doc;
 }
@@ -233,8 +235,8 @@ static void wrap_case(const json_t *group, const json_t *test, const struct vect
 }
 
 /*
- * There is no KWP here; to whoever takes its blobs for AES-KW they are garbled. But for one per key size,
- * which is invalid KWP because it is AES-KW (the comment means RFC 3394).
+ * There is no KWP here; to whoever takes its blobs for AES-KW they are garbled. But for one per key
+ * size, which is invalid KWP because it is AES-KW (the comment means RFC 3394).
  */
 static void padded_case(const json_t *group, const json_t *test, const struct vector_side *side,
                         struct tally *t)
@@ -325,8 +327,8 @@ static bool der_next(struct kbs_span *in, uint8_t tag, struct kbs_span *ret)
 }
 
 /*
- * The point of a SubjectPublicKeyInfo of a named curve. A curve that we do not have becomes the private
- * key's: whoever sends such a point to us has no other name for it.
+ * The point of a SubjectPublicKeyInfo of a named curve. A curve that we do not have becomes the
+ * private key's: whoever sends such a point to us has no other name for it.
  */
 static bool peer_of(struct kbs_span spki, enum kbs_curve curve, struct vector_peer *ret)
 {
@@ -464,7 +466,9 @@ static struct kbs_span flattened(const char *compact)
     return span_of(out);
 }
 
-/* NULL if it is a JWE as the service makes them: one of its algorithms, A256GCM, no other members. */
+/*
+ * NULL if it is a JWE as the service makes them: one of its algorithms, A256GCM, no other members.
+ */
 static const char *jwe_foreign(const char *compact)
 {
     static const char *const algs[] = {"ECDH-ES+A256KW", "RSA-OAEP", "RSA-OAEP-256"};
@@ -627,7 +631,10 @@ static bool unwraps_128(struct kbs_span kek, struct kbs_span wrapped, struct kbs
     return ok;
 }
 
-/* Section 5.4: ECDH-ES+A128KW on P-384. Its Z and KDF are ours, its key wrap and content are shorter. */
+/*
+ * Section 5.4: ECDH-ES+A128KW on P-384. Its Z and KDF are ours, its key wrap and content are
+ * shorter.
+ */
 static void ecdh_example(const json_t *doc, const struct vector_side *side, struct tally *t)
 {
     static const uint8_t info[] = {0,   0,   0,   14,  'E', 'C', 'D', 'H', '-', 'E',
@@ -696,7 +703,7 @@ static const struct vector_file {
     {"wycheproof/hkdf_sha256_test.json", hkdf_case, NULL, {83, 81, 81}},
     {"wycheproof/ecdh_secp256r1_test.json", ecdh_case, NULL, {396, 396, 396}},
     {"wycheproof/ecdh_secp384r1_test.json", ecdh_case, NULL, {831, 831, 831}},
-    {"wycheproof/rsa_oaep_2048_sha256_mgf1sha256_test.json", oaep_case, NULL, {37, 0, 35}},
+    {"wycheproof/rsa_oaep_2048_sha256_mgf1sha256_test.json", oaep_case, NULL, {37, 0, 36}},
     {"wycheproof/aes_gcm_test.json", gcm_case, NULL, {66, 66, 66}},
     {"wycheproof/json_web_encryption_test.json", jwe_case, NULL, {88, 44, 44}},
     {"jose-cookbook/3_2.ec_private_key.json", NULL, p521_example, {2, 2, 2}},
@@ -750,6 +757,10 @@ static unsigned int run_side(size_t column, const struct vector_side *side)
 
         t->file = strchr(files[i].name, '/') + 1;
         t->side = side_names[column];
+        if (doc == NULL) {
+            failures++;
+            continue;
+        }
         if (files[i].each != NULL) {
             each_case(doc, files[i].each, side, t);
         } else {

@@ -1,6 +1,7 @@
 /*
- * Public test vectors, decided by two sides of the same algorithms: src/agree with the client's code, and
- * kbs-token's code on a real token. test_vectors.c reads the files and judges; these are what it asks.
+ * Public test vectors, decided by two sides of the same algorithms: src/agree with the client's
+ * code, and kbs-token's code on a real token. test_vectors.c reads the files and judges; these are
+ * what it asks.
  */
 #ifndef KBS_TESTS_TOKEN_VECTORS_H
 #define KBS_TESTS_TOKEN_VECTORS_H
@@ -19,8 +20,8 @@ enum vector_got {
 
 struct vector_answer {
     enum vector_got got;
-    char why
-        [KBS_LIMIT_ERROR_DETAIL_BYTES]; /* of SKIPPED, the same text for the same reason; of the others for the log */
+    /* Of SKIPPED, the same text for the same reason; of the others for the log. */
+    char why[KBS_LIMIT_ERROR_DETAIL_BYTES];
 };
 struct vector_answer vector_answer(enum vector_got got, const char *why);
 /* RIGHT or WRONG, by comparison. */

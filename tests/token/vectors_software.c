@@ -1,7 +1,8 @@
 /*
- * The vectors in software: src/agree, which kbs-guest opens keys with and kbs-admin wraps them with, and
- * kbs-guest's own reading of a JWE. "Before" is what is said to be wrong by length or form: the same
- * check is asked first, and the function that has it inside must then refuse as well.
+ * The vectors in software: src/agree, which kbs-guest opens keys with and kbs-admin wraps them
+ * with, and kbs-guest's own reading of a JWE. "Before" is what is said to be wrong by length or
+ * form: the same check is asked first, and the function that has it inside must then refuse as
+ * well.
  */
 #include "vectors.h"
 

@@ -1,15 +1,16 @@
 /*
- * The vectors through kbs-token's own code on a real token: the functions that serve imports, releases,
- * wrapped keys and sealed secrets, with the vector's key brought in as a session object where the service
- * has one of its own.
+ * The vectors through kbs-token's own code on a real token: the functions that serve imports,
+ * releases, wrapped keys and sealed secrets, with the vector's key brought in as a session object
+ * where the service has one of its own.
  *
- * What comes out of the token is sensitive and is never read. A key is told by wrapping it under a key
- * that is known here, a wrapping key by what it wraps a known key to: AES Key Wrap has one result.
+ * What comes out of the token is sensitive and is never read. A key is told by wrapping it under a
+ * key that is known here, a wrapping key by what it wraps a known key to: AES Key Wrap has one
+ * result.
  *
- * Between this folder and the module stands a copy of its function list. It counts the operations, so
- * that "refused before the token sees it" is seen and not assumed. And because HKDF's vectors begin at
- * the shared secret, which no token lets one choose, its ECDH can be told to answer with a given one: all
- * that follows is the road as it is.
+ * Between this folder and the module stands a copy of its function list. It counts the operations,
+ * so that "refused before the token sees it" is seen and not assumed. And because HKDF's vectors
+ * begin at the shared secret, which no token lets one choose, its ECDH can be told to answer with a
+ * given one: all that follows is the road as it is.
  */
 #include "vectors.h"
 
@@ -42,6 +43,7 @@ static struct token_dir dir;
 static struct kbs_token token;
 static struct kbs_ladder ladder;
 static size_t objects_at_start;
+static struct kbs_ec_public good_epk;
 
 static const uint8_t known_key[KEY_BYTES] = "a key that every test knows: 32";
 static const uint8_t other_known_key[KEY_BYTES] = "another key that is known here.";
@@ -138,6 +140,39 @@ static void token_provision(void)
     kbs_token_close(&token);
 }
 
+/* An IMPORT with that blob and epk, and nothing else to complain of. */
+static int import_try(struct kbs_span wrapped, struct kbs_span x, struct kbs_span y,
+                      struct kbs_error *err)
+{
+    const struct key_ref k = key_ref(1, 1);
+    const struct sent nothing = {.wrapped_len = 0};
+    struct kbs_wire_import m = import_order(&nothing, &k);
+    struct kbs_answer answer = {.body = KBS_BUF(1024)};
+    int rc;
+
+    m.wrapped = wrapped;
+    m.epk_x = x;
+    m.epk_y = y;
+    rc = kbs_keys_import(&token, &ladder, &m, &answer, err);
+    kbs_buf_deinit(&answer.body);
+    return rc;
+}
+
+/* The control: with a good blob and epk it is the import key that is missing, which nobody made. */
+static void import_control(void)
+{
+    struct kbs_agree_key *key = NULL;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_agree_key_generate(KBS_CURVE_P256, &key, &err), 0);
+    good_epk = *kbs_agree_key_public(key);
+    (void)kbs_agree_key_free(key);
+    assert_int_equal(import_try(kbs_span(known_key, KBS_WRAPPED_MIN_BYTES), kbs_ec_x(&good_epk),
+                                kbs_ec_y(&good_epk), &err),
+                     -1);
+    assert_int_equal(err.category, KBS_MISSING);
+}
+
 void vector_token_open(void)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -156,6 +191,7 @@ void vector_token_open(void)
     counted.C_CreateObject = counted_create;
     counted.C_DecryptInit = counted_decrypt_init;
     token.f = &counted;
+    import_control();
 }
 
 void vector_token_close(void)
@@ -267,28 +303,28 @@ static struct vector_answer refused(enum vector_got got, const struct kbs_error 
                                                       : wrong(&selftest);
 }
 
+/* The same where what is opened is the service's own, so that there is no sender to be at fault. */
+static struct vector_answer refused_own(const struct kbs_error *err)
+{
+    struct kbs_error selftest = KBS_ERROR_NONE;
+
+    if (kbs_ckr_is_fatal(err, token.quirk)) {
+        return wrong(err);
+    }
+    return kbs_token_selftest(&token, &selftest) == 0 ? vector_answer(VECTOR_REFUSED, err->detail)
+                                                      : wrong(&selftest);
+}
+
 /* ---- AES Key Wrap ---- */
 
-/*
- * An IMPORT with that blob and epk. For what is refused by form: it must not get as far as an operation,
- * and the token has no import key anyway.
- */
+/* A whole order that is refused by the form of that blob or epk, before there is any operation. */
 static struct vector_answer import_refuses(struct kbs_span wrapped, struct kbs_span x,
                                            struct kbs_span y)
 {
-    const struct key_ref k = key_ref(1, 1);
-    struct kbs_wire_import m = import_order(&(struct sent){.wrapped_len = 0}, &k);
-    struct kbs_answer answer = {.body = KBS_BUF(1024)};
     struct kbs_error err = KBS_ERROR_NONE;
     unsigned int before = operations;
-    int rc;
 
-    m.wrapped = wrapped;
-    m.epk_x = x;
-    m.epk_y = y;
-    rc = kbs_keys_import(&token, &ladder, &m, &answer, &err);
-    kbs_buf_deinit(&answer.body);
-    if (rc == 0 || operations != before) {
+    if (import_try(wrapped, x, y, &err) == 0 || operations != before) {
         return vector_answer(VECTOR_WRONG, "an import got as far as the token");
     }
     return refused(VECTOR_BEFORE, &err);
@@ -316,8 +352,8 @@ static struct vector_answer unwrap_received(struct kbs_span kek, struct kbs_span
 }
 
 /*
- * As a wrapped key of the store is opened, the kek being the wrap-catalog key of a version of its own. Who
- * is at fault is another matter here: the card was made over the blob, so it is not the sender.
+ * As a wrapped key of the store is opened, the kek being the wrap-catalog key of a version of its
+ * own. Who is at fault is another matter here: the card was made over the blob, so no sender is.
  */
 static struct vector_answer unwrap_stored(struct kbs_span kek, struct kbs_span wrapped,
                                           struct kbs_span key)
@@ -326,7 +362,6 @@ static struct vector_answer unwrap_stored(struct kbs_span kek, struct kbs_span w
     KBS_AUTO_SCRATCH s = {.token = &token};
     struct kbs_template t = {.n = 0};
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_error selftest = KBS_ERROR_NONE;
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
     uint8_t cka_id[KBS_CKA_ID_BYTES];
 
@@ -337,15 +372,10 @@ static struct vector_answer unwrap_stored(struct kbs_span kek, struct kbs_span w
     if (kbs_scratch_create(&s, &t, &object, &err) != 0) {
         return wrong(&err);
     }
-    if (kbs_catalog_unwrap(&s, version, wrapped, KBS_KEY_ALG_GENERIC, wrapped.len - 8, &object,
-                           &err) == 0) {
-        return key_is(object, key);
-    }
-    if (kbs_ckr_is_fatal(&err, token.quirk)) {
-        return wrong(&err);
-    }
-    return kbs_token_selftest(&token, &selftest) == 0 ? vector_answer(VECTOR_REFUSED, err.detail)
-                                                      : wrong(&selftest);
+    return kbs_catalog_unwrap(&s, version, wrapped, KBS_KEY_ALG_GENERIC, wrapped.len - 8, &object,
+                              &err) == 0
+               ? key_is(object, key)
+               : refused_own(&err);
 }
 
 static struct vector_answer token_unwrap(struct kbs_span kek, struct kbs_span wrapped,
@@ -356,7 +386,7 @@ static struct vector_answer token_unwrap(struct kbs_span kek, struct kbs_span wr
 
     if (wrapped.len < KBS_WRAPPED_MIN_BYTES || wrapped.len > KBS_WRAPPED_MAX_BYTES ||
         wrapped.len % 8 != 0) {
-        return import_refuses(wrapped, KBS_SPAN_EMPTY, KBS_SPAN_EMPTY);
+        return import_refuses(wrapped, kbs_ec_x(&good_epk), kbs_ec_y(&good_epk));
     }
     received = unwrap_received(kek, wrapped, key);
     if (kek.len != KEY_BYTES) { /* the service's own are longer, so it can only be tried so */
@@ -394,8 +424,7 @@ static struct vector_answer derived_is(const struct kbs_derive_input *in, enum k
     int rc;
 
     if (rung_for(format, in->peer->curve)->derive[format](&s, in, &kek, &err) != 0) {
-        return kbs_ckr_is_fatal(&err, token.quirk) ? wrong(&err)
-                                                   : vector_answer(VECTOR_REFUSED, err.detail);
+        return refused_own(&err);
     }
     rc = format == KBS_FORMAT_JOSE ? kbs_agree_concat_kdf(shared, in->info, &wanted, &err)
                                    : kbs_agree_hkdf(shared, in->salt, in->info, &wanted, &err);
@@ -420,8 +449,8 @@ static bool peer_get(enum kbs_curve curve, const struct vector_peer *peer,
         struct kbs_span xy = kbs_span_skip(peer->point, 1);
         size_t half = xy.len == 32 ? 32 : xy.len / 2; /* a compressed point has no y */
 
-        *refusal =
-            import_refuses(kbs_span(known_key, 24), kbs_span(xy.p, half), kbs_span_skip(xy, half));
+        *refusal = import_refuses(kbs_span(known_key, KBS_WRAPPED_MIN_BYTES), kbs_span(xy.p, half),
+                                  kbs_span_skip(xy, half));
         return false;
     }
     *refusal = operations == before ? refused(VECTOR_BEFORE, &err)
@@ -453,7 +482,7 @@ static struct vector_answer token_ecdh(enum kbs_curve curve, struct kbs_span d,
     if (jose.got != cose.got) {
         return vector_answer(VECTOR_WRONG, "JOSE and COSE differ");
     }
-    return jose.got != VECTOR_REFUSED || kbs_token_selftest(&token, &err) == 0 ? jose : wrong(&err);
+    return jose;
 }
 
 static struct vector_answer token_hkdf(struct kbs_span ikm, struct kbs_span salt,
@@ -540,7 +569,9 @@ static bool wraps_by(enum kbs_tee_alg alg)
     return false;
 }
 
-/* The vector's private key as a session object like that of hsm/transport.c, which can only unwrap. */
+/*
+ * The vector's private key as a session object like that of hsm/transport.c, which can only unwrap.
+ */
 static int rsa_create(struct kbs_scratch *s, const struct kbs_agree_rsa *key, CK_OBJECT_HANDLE *ret,
                       struct kbs_error *err)
 {
@@ -605,8 +636,7 @@ static struct vector_answer oaep_unwrap(const struct kbs_agree_rsa *key, enum kb
     }
     kbs_template_secret_key(&t, CKK_GENERIC_SECRET, false, true, KBS_USAGE_NONE);
     if (kbs_scratch_unwrap_by(&s, &mechanism, private_key, ct, &t, &got, &err) != 0) {
-        (void)kbs_receive_failed(&token, "the wrapped key", &err);
-        return refused(VECTOR_REFUSED, &err);
+        return refused_own(&err);
     }
     return key_is(got, msg);
 }
@@ -641,11 +671,11 @@ static struct vector_answer token_oaep(const struct kbs_agree_rsa *key, enum kbs
     if (!wraps_by(alg)) {
         return vector_answer(VECTOR_SKIPPED, "the token has no RSA-OAEP with this hash");
     }
-    if (msg.len == 0 || ct.len == 0) {
-        return vector_answer(VECTOR_SKIPPED, "no key and no wrapped key has 0 bytes");
-    }
     if (vector_software.oaep(key, alg, ct, msg).got != VECTOR_RIGHT) {
         return oaep_unwrap(key, alg, ct, msg);
+    }
+    if (msg.len == 0) {
+        return vector_answer(VECTOR_SKIPPED, "no key has 0 bytes");
     }
     a = oaep_wrap(key, alg, msg);
     /* What AES-KW can wrap can be told apart when it has been unwrapped. */
