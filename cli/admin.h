@@ -80,17 +80,26 @@ KBS_MUST_CHECK int kbs_admin_call(struct kbs_admin *a, const char *method, const
                                   struct kbs_span body, const char *what, json_t **ret,
                                   struct kbs_error *err);
 
+/*
+ * All of a list, page by page: the array `member` of `target`'s answers, where `name` is the member of an
+ * item that the next page begins after. Returned owned, as the one member of an object.
+ */
+KBS_MUST_CHECK int kbs_admin_list(const struct kbs_admin_options *o, const char *target,
+                                  const char *member, const char *name, json_t **ret,
+                                  struct kbs_error *err);
+
 /* Reads a public key that the profile pins (PEM, P-256). KBS_INPUT if it is another. */
 KBS_MUST_CHECK int kbs_admin_pinned_key(const char *path, struct kbs_ec_public *ret,
                                         struct kbs_error *err);
 
 #define KBS_ADMIN_ROW_UNPINNED 1 /* the profile pins no row key */
 /*
- * Whether a KEY, as `key show` has it, is what the pinned row key signed (docs/protocol/store-rows.md).
- * 0, KBS_ADMIN_ROW_UNPINNED, or -1: KBS_UNPROCESSABLE if it is not.
+ * Whether a KEY, as `key show` has it, is the one that was asked for (version 0: any of that path) and what
+ * the pinned row key signed (docs/protocol/store-rows.md). 0, KBS_ADMIN_ROW_UNPINNED, or -1:
+ * KBS_UNPROCESSABLE if it is not.
  */
-KBS_MUST_CHECK int kbs_admin_row_check(const struct kbs_admin_profile *profile, const json_t *key,
-                                       struct kbs_error *err);
+KBS_MUST_CHECK int kbs_admin_row_check(const struct kbs_admin_profile *profile, const char *path,
+                                       uint32_t version, const json_t *key, struct kbs_error *err);
 
 /* Builds "/kbs/v0/admin/keys/<path><suffix>", with ?version= unless it is 0. KBS_INPUT. */
 KBS_MUST_CHECK int kbs_admin_key_target(const char *path, const char *suffix, uint32_t version,

@@ -46,9 +46,6 @@ static int print(const json_t *keys, struct kbs_error *err)
     struct row_texts *texts = NULL;
     int r = -1;
 
-    if (n > KBS_LIMIT_KEY_LIST_ITEMS) {
-        return kbs_fail(err, KBS_TOO_LARGE, "answer: more than %d keys", KBS_LIMIT_KEY_LIST_ITEMS);
-    }
     cells = calloc((n + 1) * COLUMNS, sizeof(*cells));
     texts = calloc(n + 1, sizeof(*texts));
     if (cells == NULL || texts == NULL) {
@@ -73,22 +70,13 @@ out:
 
 static int list(const struct kbs_admin_options *o, struct kbs_error *err)
 {
-    struct kbs_admin admin = {.signer = NULL};
     KBS_AUTO_JSON answer = NULL;
-    int r = -1;
 
-    if (kbs_admin_open(o, &admin, err) == 0 &&
-        kbs_admin_call(&admin, "GET", "/kbs/v0/admin/keys", KBS_SPAN_EMPTY, "key list", &answer,
-                       err) == 0) {
-        const json_t *keys = json_object_get(answer, "keys");
-        if (!json_is_array(keys)) {
-            (void)kbs_fail(err, KBS_INPUT, "answer: \"keys\" is not a list");
-        } else {
-            r = o->json ? kbs_cli_json(json_incref(answer), err) : print(keys, err);
-        }
+    if (kbs_admin_list(o, "/kbs/v0/admin/keys", "keys", "kid", &answer, err) != 0) {
+        return -1;
     }
-    kbs_admin_close(&admin);
-    return r;
+    return o->json ? kbs_cli_json(json_incref(answer), err)
+                   : print(json_object_get(answer, "keys"), err);
 }
 
 int kbs_admin_cmd_key_list(struct kbs_admin_options *o, int argc, char **argv)

@@ -36,7 +36,7 @@ static int show(const struct kbs_admin_options *o, const char *path, uint32_t ve
         kbs_admin_open(o, &admin, err) == 0 &&
         kbs_admin_call(&admin, "GET", kbs_buf_cstr(&target), KBS_SPAN_EMPTY, path, &key, err) ==
             0) {
-        r = kbs_admin_row_check(&admin.profile, key, err);
+        r = kbs_admin_row_check(&admin.profile, path, version, key, err);
     }
     if (r >= 0) {
         r = print(o, key, r == 0, err);

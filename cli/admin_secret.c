@@ -92,10 +92,6 @@ static int list_print(const json_t *secrets, struct kbs_error *err)
     struct row_texts *texts = NULL;
     int r = -1;
 
-    if (n > KBS_LIMIT_KEY_LIST_ITEMS) {
-        return kbs_fail(err, KBS_TOO_LARGE, "answer: more than %d secrets",
-                        KBS_LIMIT_KEY_LIST_ITEMS);
-    }
     cells = calloc((n + 1) * COLUMNS, sizeof(*cells));
     texts = calloc(n + 1, sizeof(*texts));
     if (cells == NULL || texts == NULL) {
@@ -120,22 +116,13 @@ out:
 
 static int list(const struct kbs_admin_options *o, struct kbs_error *err)
 {
-    struct kbs_admin admin = {.signer = NULL};
     KBS_AUTO_JSON answer = NULL;
-    int r = -1;
 
-    if (kbs_admin_open(o, &admin, err) == 0 &&
-        kbs_admin_call(&admin, "GET", "/kbs/v0/admin/secrets", KBS_SPAN_EMPTY, "secret list",
-                       &answer, err) == 0) {
-        const json_t *secrets = json_object_get(answer, "secrets");
-        if (!json_is_array(secrets)) {
-            (void)kbs_fail(err, KBS_INPUT, "answer: \"secrets\" is not a list");
-        } else {
-            r = o->json ? kbs_cli_json(json_incref(answer), err) : list_print(secrets, err);
-        }
+    if (kbs_admin_list(o, "/kbs/v0/admin/secrets", "secrets", "path", &answer, err) != 0) {
+        return -1;
     }
-    kbs_admin_close(&admin);
-    return r;
+    return o->json ? kbs_cli_json(json_incref(answer), err)
+                   : list_print(json_object_get(answer, "secrets"), err);
 }
 
 int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv)

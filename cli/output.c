@@ -14,6 +14,7 @@
 #include "cli/status.h"
 
 #define LABEL_COLUMNS 18
+#define TABLE_COLUMNS_MAX 16
 
 static void put_text(FILE *f, struct kbs_span s)
 {
@@ -115,17 +116,18 @@ int kbs_cli_json(json_t *value, struct kbs_error *err)
 
 void kbs_cli_table(const struct kbs_span *cells, size_t rows, size_t columns)
 {
+    size_t width[TABLE_COLUMNS_MAX] = {0};
+
+    for (size_t i = 0; i < rows * columns; i++) {
+        size_t *w = &width[i % columns % TABLE_COLUMNS_MAX];
+        *w = cells[i].len > *w ? cells[i].len : *w;
+    }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
-            size_t width = 0;
-            for (size_t i = 0; i < rows; i++) {
-                size_t len = cells[i * columns + c].len;
-                width = len > width ? len : width;
-            }
             struct kbs_span cell = cells[r * columns + c];
             put_text(stdout, cell);
             if (c + 1 < columns) {
-                (void)printf("%*s", (int)(width - cell.len + 2), "");
+                (void)printf("%*s", (int)(width[c % TABLE_COLUMNS_MAX] - cell.len + 2), "");
             }
         }
         (void)putchar('\n');

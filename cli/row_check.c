@@ -6,8 +6,9 @@
  * answer carries what the row's signature needs and does not show (its id, epoch, and the digest of
  * the request that made it); the row is put together again from what will be shown, and verified
  * with the row key that the profile pins. So nothing of it can be other than the admin lane's token
- * signed it, and no judge's word is needed. That the row is also the newest one is what the epoch is
- * for: it stands in the ledger (`kbs-admin audit verify`).
+ * signed it, and no judge's word is needed. A genuine row of another key is no answer either: it has
+ * to be that of the path, and of the version, that was asked for. That the row is also the newest one
+ * is what the epoch is for: it stands in the ledger (`kbs-admin audit verify`).
  */
 #include "base/encoding.h"
 #include "catalog/row.h"
@@ -88,6 +89,22 @@ static int row_members(const json_t *key, struct kbs_key *k, struct kbs_error *e
     return kbs_span_equal_str(mac, kbs_kcv_mac_name(k->kcv_mac)) ? 0 : not_signed(err);
 }
 
+/* The key is the one that was asked for, and the kid that is shown is its own. */
+static int check_name(const json_t *key, const struct kbs_key *k, const char *path,
+                      uint32_t version, struct kbs_error *err)
+{
+    char kid[KBS_LIMIT_KID_BYTES + 1];
+    struct kbs_span shown;
+
+    if (kbs_json_get_string(key, "kid", &shown, err) != 0) {
+        return -1;
+    }
+    if (strcmp(k->path, path) != 0 || (version != 0 && k->version != version)) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "the answer is about another key: do not trust it");
+    }
+    return kbs_span_equal(shown, kbs_span(kid, kbs_key_kid(k, kid))) ? 0 : not_signed(err);
+}
+
 /* Members that the card says: they must be what is shown. */
 static int card_members(const json_t *key, const struct kbs_card *card, struct kbs_error *err)
 {
@@ -131,8 +148,8 @@ static int policy_text(const json_t *key, struct kbs_buf *out, struct kbs_error 
     return json_is_object(policy) ? kbs_json_dump(policy, out, err) : 0;
 }
 
-int kbs_admin_row_check(const struct kbs_admin_profile *profile, const json_t *key,
-                        struct kbs_error *err)
+int kbs_admin_row_check(const struct kbs_admin_profile *profile, const char *path, uint32_t version,
+                        const json_t *key, struct kbs_error *err)
 {
     struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
     struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
@@ -145,8 +162,9 @@ int kbs_admin_row_check(const struct kbs_admin_profile *profile, const json_t *k
         return KBS_ADMIN_ROW_UNPINNED;
     }
     if (kbs_admin_pinned_key(profile->row_key, &pinned, err) == 0 &&
-        row_members(key, &k, err) == 0 && hidden_members(key, &k, err) == 0 &&
-        card_members(key, &k.card, err) == 0 && policy_text(key, &policy, err) == 0) {
+        row_members(key, &k, err) == 0 && check_name(key, &k, path, version, err) == 0 &&
+        hidden_members(key, &k, err) == 0 && card_members(key, &k.card, err) == 0 &&
+        policy_text(key, &policy, err) == 0) {
         kbs_row_key_put(&content, &k, kbs_buf_span(&policy));
         kbs_row_digest(kbs_buf_span(&content), digest);
         r = kbs_buf_check(&content, "the row", err);

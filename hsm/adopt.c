@@ -134,7 +134,7 @@ static int adopt_cka_id(const struct kbs_token *t, CK_OBJECT_HANDLE key, struct 
     }
     if (kbs_object_find(t, CKO_SECRET_KEY, kbs_span(card->cka_id, card->cka_id_len), &again, err) !=
         0) {
-        return err->category == KBS_INTERNAL
+        return err->category == KBS_INTERNAL && kbs_ckr_of(err) == CKR_OK
                    ? kbs_fail(err, KBS_CONFLICT, "another secret key has the same CKA_ID")
                    : -1;
     }

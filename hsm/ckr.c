@@ -5,7 +5,7 @@
  *
  * A CK_RV has one meaning by the standard (ckr_rows), with exceptions by function and by token
  * (ckr_rules, first match wins). Tokens disagree about the vague codes: SoftHSM says GENERAL_ERROR
- * for a garbled blob, others for a lost device. Those are AMBIGUOUS, and a self-test settles them;
+ * for a garbled blob, others for a lost device; kryoptic says DEVICE_ERROR for it. Those are AMBIGUOUS, and a self-test settles them;
  * so are codes that no row has. C_Login is stricter: an answer that nobody can read may have cost a
  * try of the PIN, and a worker that is replaced would try again, and again, until the token locks.
  * There is no class that logs in again: the PIN is cleansed after the first login, and a new login
@@ -23,6 +23,7 @@
 #define CKR_ANY_UNLISTED ((CK_RV)-2) /* any that ckr_rows does not have */
 
 #define CKR_SOFTHSM "SoftHSM project" /* as in hsm/quirks.c */
+#define CKR_KRYOPTIC "Kryoptic"
 
 struct ckr_row {
     CK_RV rv;
@@ -127,7 +128,10 @@ static const struct ckr_rule ckr_rules[] = {
     {"C_Initialize", CKR_FUNCTION_FAILED, NULL, KBS_CKR_DEVICE},
     {"C_OpenSession", CKR_GENERAL_ERROR, NULL, KBS_CKR_DEVICE},
     {"C_OpenSession", CKR_FUNCTION_FAILED, NULL, KBS_CKR_DEVICE},
+    /* An object that another process destroyed. */
+    {"C_GetAttributeValue", CKR_GENERAL_ERROR, CKR_KRYOPTIC, KBS_CKR_STALE},
     {"C_UnwrapKey", CKR_GENERAL_ERROR, CKR_SOFTHSM, KBS_CKR_BYTES},
+    {"C_UnwrapKey", CKR_DEVICE_ERROR, CKR_KRYOPTIC, KBS_CKR_BYTES},
     {"C_UnwrapKey", CKR_ENCRYPTED_DATA_INVALID, NULL, KBS_CKR_BYTES},
     {"C_UnwrapKey", CKR_ENCRYPTED_DATA_LEN_RANGE, NULL, KBS_CKR_BYTES},
     {"C_UnwrapKey", CKR_WRAPPED_KEY_INVALID, NULL, KBS_CKR_BYTES},
@@ -136,6 +140,7 @@ static const struct ckr_rule ckr_rules[] = {
     {"C_UnwrapKey", CKR_DATA_LEN_RANGE, NULL, KBS_CKR_BYTES},
     {"C_UnwrapKey", CKR_KEY_SIZE_RANGE, NULL, KBS_CKR_BYTES},
     {"C_UnwrapKey", CKR_SIGNATURE_INVALID, NULL, KBS_CKR_BYTES},
+    {"C_Decrypt", CKR_DEVICE_ERROR, CKR_KRYOPTIC, KBS_CKR_BYTES},
     {"C_Decrypt", CKR_ENCRYPTED_DATA_INVALID, NULL, KBS_CKR_BYTES},
     {"C_Decrypt", CKR_ENCRYPTED_DATA_LEN_RANGE, NULL, KBS_CKR_BYTES},
     {"C_Decrypt", CKR_DATA_INVALID, NULL, KBS_CKR_BYTES},

@@ -280,7 +280,13 @@ static int probe_kcv(struct kbs_ladder *ladder, struct kbs_token *t, struct prob
     ladder->kcv.rv = kbs_ckr_of(err);
     ladder->kcv.function = err->func;
     if (!keys->kcv_known && !keys->all) {
-        return -1;
+        return kbs_ckr_class(err, t->quirk) != KBS_CKR_REQUEST
+                   ? -1
+                   : kbs_error_set(err, KBS_UNSUPPORTED, KBS_ORIGIN_CKR, err->native, err->func,
+                                   __LINE__,
+                                   "the check value of a key takes AES Key Wrap and HMAC-SHA-256 "
+                                   "in the token (%s: %s); see kbs-token --probe",
+                                   err->func, kbs_ckr_name(kbs_ckr_of(err)));
     }
     *err = KBS_ERROR_NONE;
     return 0;

@@ -33,6 +33,7 @@
 #include "hsm/ckr.h"
 #include "hsm/probe.h"
 #include "hsm/serve.h"
+#include "hsm/wear.h"
 #include "role/role.h"
 
 #define MAIN_PATH_BYTES 4096u
@@ -352,7 +353,8 @@ int main(int argc, char **argv)
                                 .signer = {.purpose = KBS_PURPOSE_SIGN_TOKEN},
                                 .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW},
                                 .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD},
-                                .deeds = KBS_DEEDS};
+                                .deeds = KBS_DEEDS,
+                                .worn_objects = kbs_wear_objects()};
     int status;
 
     if (kbs_confine_print(KBS_CONFINE_TOKEN, argc, argv)) {

@@ -28,6 +28,7 @@ struct kbs_token {
     char model[17];
     char serial[17];
     const struct kbs_quirk *quirk; /* static */
+    bool unwrap_wants_length;      /* seen: CKA_VALUE_LEN in C_UnwrapKey by AES Key Wrap */
     struct kbs_transport_pair transport;
     struct kbs_handles *handles; /* owned; what hsm/object.c remembers of token objects */
     uint64_t objects_made;       /* session and token objects, ever */

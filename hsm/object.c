@@ -1,8 +1,9 @@
 /*
  * Objects are where tokens differ most quietly: SoftHSM lets a key do everything that the template
- * does not forbid, NSS makes keys extractable and readable by default, openCryptoki ignores
- * CKA_SENSITIVE in C_UnwrapKey until it is set once more. So every template here names every flag,
- * and what a token made of a template is read back in the one place where objects are made.
+ * does not forbid, NSS makes keys extractable and readable by default, openCryptoki decides
+ * CKA_SENSITIVE and CKA_EXTRACTABLE itself in C_UnwrapKey until they are set once more. So every
+ * template here names every flag, and what a token made of a template is read back in the one place
+ * where objects are made.
  *
  * A session object that stays behind costs memory, slows every later call (SoftHSM) and is key
  * material; so objects are only made through a scratch, whose scope ends them. That is the one
@@ -239,6 +240,54 @@ int kbs_scratch_create(struct kbs_scratch *s, struct kbs_template *key, CK_OBJEC
     return scratch_add(s, object, key, ret, err);
 }
 
+static const CK_ATTRIBUTE *template_find(const struct kbs_template *t, CK_ATTRIBUTE_TYPE type)
+{
+    for (CK_ULONG i = 0; i < t->n; i++) {
+        if (t->a[i].type == type) {
+            return &t->a[i];
+        }
+    }
+    return NULL;
+}
+
+/*
+ * For openCryptoki, which unwraps to readable and extractable keys and will not be told otherwise
+ * (CKR_ATTRIBUTE_READ_ONLY), and then mends nothing that is not modifiable. So such a key is first a
+ * session object, is made sensitive, and becomes the token object as a copy of that.
+ */
+static CK_RV unwrap_by_copy(struct kbs_scratch *s, CK_MECHANISM *mechanism,
+                            CK_OBJECT_HANDLE unwrapping_key, struct kbs_span wrapped,
+                            const struct kbs_template *key, CK_OBJECT_HANDLE *ret)
+{
+    CK_FUNCTION_LIST *f = s->token->f;
+    CK_ATTRIBUTE sensitive = {CKA_SENSITIVE, &object_true, sizeof(object_true)};
+    const CK_ATTRIBUTE *modifiable = template_find(key, CKA_MODIFIABLE);
+    CK_ATTRIBUTE fixed[] = {{CKA_TOKEN, &object_true, sizeof(object_true)},
+                            {CKA_MODIFIABLE, &object_false, sizeof(object_false)}};
+    struct kbs_template rest = {.n = 0};
+    CK_OBJECT_HANDLE loose = CK_INVALID_HANDLE;
+    CK_RV rv;
+
+    for (CK_ULONG i = 0; i < key->n; i++) {
+        if (key->a[i].type != CKA_EXTRACTABLE && key->a[i].type != CKA_MODIFIABLE) {
+            rest.a[rest.n++] = key->a[i];
+        }
+        if (key->a[i].type == CKA_TOKEN && modifiable != NULL) {
+            rest.a[rest.n - 1].pValue = &object_false;
+        }
+    }
+    rv = f->C_UnwrapKey(s->token->session, mechanism, unwrapping_key, kbs_p11_in(wrapped.p),
+                        wrapped.len, rest.a, rest.n, &loose);
+    if (rv != CKR_OK || modifiable == NULL) {
+        *ret = loose;
+        return rv;
+    }
+    s->objects[s->n++] = loose;
+    s->token->objects_made++;
+    rv = f->C_SetAttributeValue(s->token->session, loose, &sensitive, 1);
+    return rv != CKR_OK ? rv : f->C_CopyObject(s->token->session, loose, fixed, 2, ret);
+}
+
 int kbs_scratch_unwrap_by(struct kbs_scratch *s, CK_MECHANISM *mechanism,
                           CK_OBJECT_HANDLE unwrapping_key, struct kbs_span wrapped,
                           struct kbs_template *key, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
@@ -246,15 +295,32 @@ int kbs_scratch_unwrap_by(struct kbs_scratch *s, CK_MECHANISM *mechanism,
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
     CK_RV rv;
 
-    if (scratch_check_room(s, 1, err) != 0) {
+    if (scratch_check_room(s, 2, err) != 0) {
         return -1;
     }
     rv = s->token->f->C_UnwrapKey(s->token->session, mechanism, unwrapping_key,
                                   kbs_p11_in(wrapped.p), wrapped.len, key->a, key->n, &object);
+    if (rv == CKR_ATTRIBUTE_READ_ONLY) { /* what the key then is, is read back below */
+        rv = unwrap_by_copy(s, mechanism, unwrapping_key, wrapped, key, &object);
+    }
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_UnwrapKey", __LINE__);
     }
     return scratch_add(s, object, key, ret, err);
+}
+
+/*
+ * PKCS#11's versions do not agree on CKA_VALUE_LEN in C_UnwrapKey by AES Key Wrap: SoftHSM refuses
+ * it, Luna before firmware 7.9.3 wants it and says ATTRIBUTE_TYPE_INVALID, others one of the
+ * template's codes. It can only be what the blob says.
+ */
+static bool unwrap_may_want_length(const struct kbs_error *err)
+{
+    CK_RV rv = kbs_ckr_of(err);
+
+    return strcmp(err->func, "C_UnwrapKey") == 0 &&
+           (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_TEMPLATE_INCOMPLETE ||
+            rv == CKR_TEMPLATE_INCONSISTENT);
 }
 
 int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE unwrapping_key,
@@ -262,8 +328,22 @@ int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE unwrapping_key,
                        struct kbs_error *err)
 {
     CK_MECHANISM mech = {.mechanism = CKM_AES_KEY_WRAP};
+    struct kbs_template with_length = *key;
 
-    return kbs_scratch_unwrap_by(s, &mech, unwrapping_key, wrapped, key, ret, err);
+    if (!s->token->unwrap_wants_length) {
+        int rc = kbs_scratch_unwrap_by(s, &mech, unwrapping_key, wrapped, key, ret, err);
+
+        if (rc == 0 || !unwrap_may_want_length(err)) {
+            return rc;
+        }
+        *err = KBS_ERROR_NONE;
+    }
+    kbs_template_number(&with_length, CKA_VALUE_LEN, wrapped.len > 8 ? wrapped.len - 8 : 0);
+    if (kbs_scratch_unwrap_by(s, &mech, unwrapping_key, wrapped, &with_length, ret, err) != 0) {
+        return -1;
+    }
+    s->token->unwrap_wants_length = true;
+    return 0;
 }
 
 /* ---- objects ---- */
@@ -305,13 +385,19 @@ int kbs_object_wrap(const struct kbs_token *t, CK_OBJECT_HANDLE wrapping_key, CK
 int kbs_object_list(const struct kbs_token *t, struct kbs_template *wanted, CK_OBJECT_HANDLE *ret,
                     size_t room, size_t *ret_n, struct kbs_error *err)
 {
-    CK_ULONG n = 0;
+    size_t n = 0;
+    CK_ULONG more = 0;
     CK_RV rv = t->f->C_FindObjectsInit(t->session, wanted->a, wanted->n);
 
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_FindObjectsInit", __LINE__);
     }
-    rv = t->f->C_FindObjects(t->session, ret, room, &n);
+    do { /* a token may hand them out one by one: only none means that there are no more */
+        more = 0;
+        rv = t->f->C_FindObjects(t->session, ret + n, room - n, &more);
+        more = more < room - n ? more : room - n;
+        n += more;
+    } while (rv == CKR_OK && more > 0 && n < room);
     (void)t->f->C_FindObjectsFinal(t->session);
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_FindObjects", __LINE__);
@@ -520,24 +606,46 @@ static int object_compare(const struct kbs_token *t, CK_OBJECT_HANDLE object,
     return 0;
 }
 
+/*
+ * Asks once more for what C_UnwrapKey of some tokens does not listen to. Both attributes may be
+ * changed in this direction only (PKCS#11 2.40 section 4.2), so nothing is loosened here.
+ */
+static bool object_mend(const struct kbs_token *t, CK_OBJECT_HANDLE object,
+                        const struct kbs_template *wanted, CK_ATTRIBUTE_TYPE wrong)
+{
+    if (wrong != CKA_SENSITIVE && wrong != CKA_EXTRACTABLE) {
+        return false;
+    }
+    for (CK_ULONG i = 0; i < wanted->n; i++) {
+        CK_ATTRIBUTE a = wanted->a[i];
+
+        if (a.type == wrong &&
+            (*(const CK_BBOOL *)a.pValue != CK_FALSE) == (wrong == CKA_SENSITIVE)) {
+            return t->f->C_SetAttributeValue(t->session, object, &a, 1) == CKR_OK;
+        }
+    }
+    return false;
+}
+
 int kbs_object_check_template(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                               const struct kbs_template *wanted, struct kbs_error *err)
 {
-    CK_ATTRIBUTE sensitive = {CKA_SENSITIVE, &object_true, sizeof(object_true)};
     CK_ATTRIBUTE_TYPE wrong = 0;
     bool fits = false;
 
-    if (object_compare(t, object, wanted, &wrong, &fits, err) != 0) {
-        return -1;
+    for (int mended = 0; mended <= 2; mended++) {
+        if (object_compare(t, object, wanted, &wrong, &fits, err) != 0) {
+            return -1;
+        }
+        if (fits) {
+            return 0;
+        }
+        if (!object_mend(t, object, wanted, wrong)) {
+            break;
+        }
     }
-    if (!fits && wrong == CKA_SENSITIVE &&
-        t->f->C_SetAttributeValue(t->session, object, &sensitive, 1) == CKR_OK &&
-        object_compare(t, object, wanted, &wrong, &fits, err) != 0) {
-        return -1;
-    }
-    return fits ? 0
-                : kbs_fail(err, KBS_INTERNAL, "the token made a key with another %s than asked for",
-                           object_attribute_name(wrong));
+    return kbs_fail(err, KBS_INTERNAL, "the token made a key with another %s than asked for",
+                    object_attribute_name(wrong));
 }
 
 int kbs_object_check_key(const struct kbs_token *t, CK_OBJECT_HANDLE object, CK_OBJECT_CLASS class,

@@ -87,7 +87,7 @@ KBS_MUST_CHECK int kbs_scratch_derive(struct kbs_scratch *s, CK_MECHANISM *mecha
                                       CK_OBJECT_HANDLE *ret, struct kbs_error *err);
 KBS_MUST_CHECK int kbs_scratch_create(struct kbs_scratch *s, struct kbs_template *object,
                                       CK_OBJECT_HANDLE *ret, struct kbs_error *err);
-/* AES Key Wrap (RFC 3394). */
+/* AES Key Wrap (RFC 3394). The template has no CKA_VALUE_LEN: tokens that want it are given it. */
 KBS_MUST_CHECK int kbs_scratch_unwrap(struct kbs_scratch *s, CK_OBJECT_HANDLE unwrapping_key,
                                       struct kbs_span wrapped, struct kbs_template *key,
                                       CK_OBJECT_HANDLE *ret, struct kbs_error *err);
@@ -127,8 +127,8 @@ KBS_MUST_CHECK int kbs_object_list(const struct kbs_token *t, struct kbs_templat
  * Fails closed (KBS_INTERNAL) unless the object is what its template asked for: class, key type,
  * TOKEN, SENSITIVE, EXTRACTABLE, the length where the token tells it, and for secret and private
  * token objects PRIVATE and every usage flag: a session key that may do more than it was meant to
- * dies with its operation, a token object does not. Where a token made a key readable against the
- * template, CKA_SENSITIVE is set and looked at again before that is an error.
+ * dies with its operation, a token object does not. Where a token made a key readable or extractable
+ * against the template, that attribute is set and looked at again before it is an error.
  */
 KBS_MUST_CHECK int kbs_object_check_template(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                                              const struct kbs_template *wanted,
@@ -176,8 +176,9 @@ KBS_MUST_CHECK int kbs_object_destroy(struct kbs_token *t, CK_OBJECT_HANDLE obje
 /*
  * Handles of token objects by class and CKA_ID: a bounded, direct-mapped table in struct kbs_token;
  * a clash forgets the older entry. *ret_new says that the handle was looked up just now, so that
- * the caller can look closer at what it found. A remembered handle may be stale: whoever uses it
- * sees KBS_CKR_STALE, forgets all handles and begins again.
+ * the caller can look closer at what it found, and forget all handles if it is not as it should be.
+ * A remembered handle may be stale: whoever uses it sees KBS_CKR_STALE, forgets all handles and
+ * begins again.
  */
 KBS_MUST_CHECK int kbs_handles_get(struct kbs_token *t, CK_OBJECT_CLASS class,
                                    struct kbs_span cka_id, CK_OBJECT_HANDLE *ret, bool *ret_new,

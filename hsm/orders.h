@@ -18,6 +18,8 @@ struct kbs_worker {
     struct kbs_signer row_signer; /* duty admin only, like the next */
     struct kbs_signer head_signer;
     struct kbs_deeds deeds;
+    uint64_t worn_objects; /* made by a token that leaks them, when it is to be replaced */
+    bool worn;             /* it has been said */
 };
 
 /* One decoded order; borrows the message it came in. */

@@ -32,13 +32,18 @@ static const char *const notes_nss[] = {
 static const char *const notes_opencryptoki[] = {
     "openCryptoki: pkcsslotd must run, and the service's user be in group pkcs11.",
     "openCryptoki: JOSE-KDF and AES Key Wrap need 3.25 or newer; older ones do RSA-OAEP only.",
-    "openCryptoki: it ignores CKA_SENSITIVE in C_UnwrapKey; that is set once more and read back.",
+    "openCryptoki: it has no HKDF_DERIVE, so COSE is by transport.",
+    "openCryptoki: \"disable-event-support\" must be in opencryptoki.conf, or kbs-token cannot "
+    "confine itself.",
+    "openCryptoki: C_UnwrapKey ignores CKA_SENSITIVE and CKA_EXTRACTABLE; they are set once more "
+    "and read back.",
     NULL};
 static const char *const notes_ep11[] = {
     "EP11: " QUIRK_NOT_RUN,
     "EP11: documented without AES Key Wrap, so no recipient can be made for an EC key.", NULL};
 static const char *const notes_kryoptic[] = {
-    "kryoptic: documented to do COSE-HKDF, JOSE-KDF and RSA-OAEP-256; not run by this project.",
+    "kryoptic: it calls a garbled blob a device error, which is taken for the blob's fault if a "
+    "self-test passes.",
     NULL};
 static const char *const notes_luna[] = {
     "Luna: " QUIRK_NOT_RUN,

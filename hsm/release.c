@@ -65,7 +65,11 @@ int kbs_release_resident(struct kbs_token *t, const struct kbs_card *card, CK_OB
     if (!is_new && t->quirk->handles_are_unique) {
         return 0;
     }
-    return kbs_object_check_key(t, *ret, CKO_SECRET_KEY, cka_id, true, err);
+    if (kbs_object_check_key(t, *ret, CKO_SECRET_KEY, cka_id, true, err) != 0) {
+        kbs_handles_forget(t); /* or the next release would not look */
+        return -1;
+    }
+    return 0;
 }
 
 int kbs_release(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,

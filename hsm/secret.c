@@ -263,7 +263,6 @@ int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
         secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) == 0) {
         rc = secret_print(t, &card, &sealed, &ret->body, err);
     }
-    kbs_cleanse(kbs_p11_in(m->plaintext.p), m->plaintext.len);
     kbs_buf_deinit(&ciphertext);
     return rc;
 }
@@ -291,6 +290,10 @@ static int secret_at_rest_get(const struct kbs_card *card, struct kbs_span bytes
     if (card->floor > KBS_LOCALITY_WORKER) {
         return kbs_fail(err, KBS_UNSUPPORTED, "a secret is opened in kbs-token, below its floor %s",
                         kbs_locality_name(card->floor));
+    }
+    if (card->flags != 0) { /* fail closed, as RELEASE does */
+        return kbs_fail(err, KBS_UNSUPPORTED,
+                        "the secret asks for a proof of possession, which is not supported");
     }
     return 0;
 }

@@ -13,9 +13,9 @@
 
 /*
  * SEAL. Opens what an administrator's client sealed once, to be sure that it opens, and answers its
- * card and its form at rest; a plaintext is sealed here first, and the message's copy of it is
- * wiped. KBS_INPUT for malformed fields, KBS_MISSING without a seal key, KBS_UNPROCESSABLE if it
- * does not open under the newest one, KBS_UNSUPPORTED if the token has no way to.
+ * card and its form at rest; a plaintext is sealed here first, and the caller wipes the message's
+ * copy of it. KBS_INPUT for malformed fields, KBS_MISSING without a seal key, KBS_UNPROCESSABLE if
+ * it does not open under the newest one, KBS_UNSUPPORTED if the token has no way to.
  */
 KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    const struct kbs_wire_seal *m, struct kbs_answer *ret,
@@ -23,8 +23,8 @@ KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder 
 
 /*
  * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. Errors as
- * kbs_card_check(), and KBS_UNPROCESSABLE for another sealed secret than the card's or a TEE key
- * that is none.
+ * kbs_card_check(), KBS_UNPROCESSABLE for a TEE key that is none, KBS_UNSUPPORTED for a card that
+ * asks for more than that (floor, flags).
  */
 KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    struct kbs_cards *cards, const struct kbs_wire_open_secret *m,

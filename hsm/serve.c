@@ -18,7 +18,9 @@
  * process can stop it.
  *
  * A token that leaks what its destroyed session objects held (quirk) would eat the machine's memory
- * in days. The worker counts objects and ends between two orders, as if drained.
+ * in days. The worker counts objects, and at a limit says WORN, once, and serves on: kbsd replaces
+ * the lane when no request is in it. One that is not replaced ends between two orders when it has
+ * made twice as many, as if drained: memory goes before a request.
  */
 #include "hsm/serve.h"
 
@@ -160,7 +162,8 @@ static bool serve_do(struct kbs_worker *w, const struct kbs_frame *frame,
     return fatal;
 }
 
-static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
+/* The order from its message to its RESULT. What the message held (a SEAL's plaintext) is wiped. */
+static int serve_order(struct kbs_worker *w, struct kbs_channel_msg *m,
                        const struct kbs_operation *operation, struct kbs_error *err)
 {
     union kbs_order order;
@@ -179,6 +182,7 @@ static int serve_order(struct kbs_worker *w, const struct kbs_channel_msg *m,
         fatal = fatal || deed_err.category == KBS_TOKEN_DOWN;
         failure = deed_err; /* what was made is not answered */
     }
+    kbs_cleanse(m->body.p, m->body.len); /* not sooner: a stale handle has the order done twice */
     if (failure.category >= KBS_BUSY) {
         kbs_log_error("order-failed", &failure);
     }
@@ -290,16 +294,27 @@ static int serve_judge(struct kbs_worker *w, struct kbs_channel_msg *m, struct k
     return serve_order(w, m, operation, err);
 }
 
-/* True when a leaking token has made as many objects as one worker may. */
-static bool serve_is_used_up(const struct kbs_worker *w)
+/* After every order: what a token that leaks has cost so far. 0 to serve on, KBS_CHANNEL_EOF, or -1. */
+static int serve_wear(struct kbs_worker *w, struct kbs_error *err)
 {
-    if (!w->token.quirk->leaks_objects || w->token.objects_made < KBS_LIMIT_TOKEN_OBJECTS) {
-        return false;
+    uint64_t made = w->token.objects_made;
+
+    if (!w->token.quirk->leaks_objects || made < w->worn_objects) {
+        return 0;
     }
-    kbs_log(KBS_LOG_INFO, "recycled",
-            "objects=%" PRIu64 " reason=\"this token keeps memory of every session object\"",
-            w->token.objects_made);
-    return true;
+    if (made >= 2 * w->worn_objects) {
+        kbs_log(KBS_LOG_WARN, "worn-out", "objects=%" PRIu64 " why=\"kbsd has not replaced it\"",
+                made);
+        return KBS_CHANNEL_EOF;
+    }
+    if (w->worn) {
+        return 0;
+    }
+    w->worn = true;
+    kbs_log(KBS_LOG_INFO, "worn",
+            "objects=%" PRIu64 " why=\"this token keeps memory of every session object\"", made);
+    return kbs_channel_send(w->control_fd, KBS_WIRE_WORN, 0, NULL, -1,
+                            kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
 }
 
 /* One message from kbsd. KBS_CHANNEL_EOF also for DRAIN: nothing is in flight between two orders.
@@ -336,8 +351,8 @@ int kbs_serve(struct kbs_worker *w, struct kbs_error *err)
             rc = kbs_deeds_lost(err);
         } else {
             rc = serve_judge(w, &m, err);
-            if (rc == 0 && serve_is_used_up(w)) {
-                rc = KBS_CHANNEL_EOF;
+            if (rc == 0) {
+                rc = serve_wear(w, err);
             }
         }
     }

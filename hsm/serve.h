@@ -5,8 +5,8 @@
 #include "hsm/orders.h"
 
 /*
- * Serves until DRAIN, end of file on either channel, or the limit of objects that a leaking token
- * can take (0), or an error that ends the worker (-1): an order that is not on the duty's list, a
+ * Serves until DRAIN, end of file on either channel, or twice the number of objects at which a
+ * leaking token is worn (0), or an error that ends the worker (-1): an order that is not on the duty's list, a
  * broken channel, a token or ledger that is gone.
  */
 KBS_MUST_CHECK int kbs_serve(struct kbs_worker *w, struct kbs_error *err);

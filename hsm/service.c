@@ -108,12 +108,10 @@ int kbs_service_find(struct kbs_token *t, CK_OBJECT_CLASS class, enum kbs_purpos
     if (!is_new && t->quirk->handles_are_unique) {
         return 0;
     }
-    if (kbs_object_check_key(t, *ret, class, id, false, err) != 0) {
-        return -1;
-    }
     service_templates(kind, &key, &public_key);
-    if (is_new && kbs_object_check_template(t, *ret, class == CKO_PUBLIC_KEY ? &public_key : &key,
-                                            err) != 0) {
+    if (kbs_object_check_key(t, *ret, class, id, false, err) != 0 ||
+        (is_new && kbs_object_check_template(t, *ret, class == CKO_PUBLIC_KEY ? &public_key : &key,
+                                             err) != 0)) {
         kbs_handles_forget(t); /* or the next use would not look */
         return -1;
     }
@@ -136,30 +134,26 @@ static uint32_t service_version(enum kbs_purpose purpose, const uint8_t *cka_id,
     return memcmp(wanted, cka_id, sizeof(wanted)) == 0 ? version : 0;
 }
 
-int kbs_service_newest(const struct kbs_token *t, enum kbs_purpose purpose, uint32_t *ret,
-                       struct kbs_error *err)
+/* The newest version of a kind, 0 if there is none, and the number of objects with its label. */
+static int service_versions(const struct kbs_token *t, const struct service_kind *kind,
+                            uint32_t *ret, size_t *ret_n, struct kbs_error *err)
 {
-    const struct service_kind *kind = service_kind(purpose);
     struct kbs_template wanted = {.n = 0};
-    CK_OBJECT_HANDLE found[KBS_LIMIT_KEY_VERSIONS];
+    CK_OBJECT_HANDLE found[KBS_LIMIT_KEY_VERSIONS + 1];
     char label[SERVICE_LABEL_BYTES];
-    size_t n = 0;
 
     *ret = 0;
-    if (kind == NULL) {
-        return kbs_fail(err, KBS_INTERNAL, "the service has no key of that purpose");
-    }
     kbs_template_number(&wanted, CKA_CLASS, service_class(kind));
     kbs_template_bool(&wanted, CKA_TOKEN, true);
-    kbs_template_bytes(&wanted, CKA_LABEL, service_label(purpose, label));
-    if (kbs_object_list(t, &wanted, found, KBS_LIMIT_KEY_VERSIONS, &n, err) != 0) {
+    kbs_template_bytes(&wanted, CKA_LABEL, service_label(kind->purpose, label));
+    if (kbs_object_list(t, &wanted, found, KBS_LIMIT_KEY_VERSIONS + 1, ret_n, err) != 0) {
         return -1;
     }
-    if (n == KBS_LIMIT_KEY_VERSIONS) {
-        return kbs_fail(err, KBS_INTERNAL, "the token has too many %s keys: destroy old ones",
-                        kbs_purpose_name(purpose));
+    if (*ret_n > KBS_LIMIT_KEY_VERSIONS) { /* the service made no more than that */
+        return kbs_fail(err, KBS_INTERNAL, "the token has too many secret or private keys named %s",
+                        label);
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < *ret_n; i++) {
         uint8_t cka_id[KBS_CKA_ID_MAX_BYTES];
         size_t len = 0;
         uint32_t version;
@@ -171,10 +165,21 @@ int kbs_service_newest(const struct kbs_token *t, enum kbs_purpose purpose, uint
             *err = KBS_ERROR_NONE; /* somebody else's object with our label */
             continue;
         }
-        version = service_version(purpose, cka_id, len);
+        version = service_version(kind->purpose, cka_id, len);
         *ret = version > *ret ? version : *ret;
     }
     return 0;
+}
+
+int kbs_service_newest(const struct kbs_token *t, enum kbs_purpose purpose, uint32_t *ret,
+                       struct kbs_error *err)
+{
+    const struct service_kind *kind = service_kind(purpose);
+    size_t n = 0;
+
+    *ret = 0;
+    return kind != NULL ? service_versions(t, kind, ret, &n, err)
+                        : kbs_fail(err, KBS_INTERNAL, "the service has no key of that purpose");
 }
 
 int kbs_service_point(struct kbs_token *t, enum kbs_purpose purpose, uint32_t version,
@@ -285,12 +290,17 @@ int kbs_service_generate(struct kbs_token *t, enum kbs_purpose purpose, uint32_t
     uint8_t cka_id[KBS_CKA_ID_BYTES];
     struct kbs_span id = kbs_span(cka_id, sizeof(cka_id));
     uint32_t newest = 0;
+    size_t n = 0;
 
     if (kind == NULL || version == 0 || (!kind->has_versions && version != 1)) {
         return kbs_fail(err, KBS_INPUT, "no key of that purpose and version can be generated");
     }
-    if (kind->has_versions && kbs_service_newest(t, purpose, &newest, err) != 0) {
+    if (kind->has_versions && service_versions(t, kind, &newest, &n, err) != 0) {
         return -1;
+    }
+    if (n >= KBS_LIMIT_KEY_VERSIONS) {
+        return kbs_fail(err, KBS_CONFLICT, "the token has %zu %s keys: destroy old ones", n,
+                        kbs_purpose_name(purpose));
     }
     if (kind->has_versions && version != newest + 1) {
         return kbs_fail(err, KBS_CONFLICT, "the newest %s key has version %u",

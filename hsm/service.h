@@ -32,7 +32,7 @@ KBS_MUST_CHECK int kbs_service_point(struct kbs_token *t, enum kbs_purpose purpo
 /*
  * GENERATE of a purpose other than release; the answer is the uncompressed point of an EC pair and
  * empty for a secret key. KBS_INPUT for a purpose or version that cannot be, KBS_CONFLICT if the
- * key exists or the version does not follow the newest one.
+ * key exists, the version does not follow the newest one, or there are KBS_LIMIT_KEY_VERSIONS.
  */
 KBS_MUST_CHECK int kbs_service_generate(struct kbs_token *t, enum kbs_purpose purpose,
                                         uint32_t version, struct kbs_answer *ret,

@@ -42,14 +42,19 @@ int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t, struct kbs_e
 {
     uint8_t digest[KBS_SHA256_BYTES];
     uint8_t signature[SIGN_ES256_BYTES];
+    CK_OBJECT_HANDLE private_key = CK_INVALID_HANDLE;
     CK_OBJECT_HANDLE public_key = CK_INVALID_HANDLE;
 
-    if (signer->ready) {
+    if (kbs_service_find(t, CKO_PRIVATE_KEY, signer->purpose, 1, &private_key, err) != 0) {
+        return -1;
+    }
+    if (signer->ready && signer->private_key == private_key) {
         return 0;
     }
+    signer->ready = false;
+    signer->private_key = private_key;
     kbs_sha256(KBS_SPAN_LIT("kbs-hsm start-up check"), digest);
-    if (kbs_service_find(t, CKO_PRIVATE_KEY, signer->purpose, 1, &signer->private_key, err) != 0 ||
-        kbs_service_find(t, CKO_PUBLIC_KEY, signer->purpose, 1, &public_key, err) != 0 ||
+    if (kbs_service_find(t, CKO_PUBLIC_KEY, signer->purpose, 1, &public_key, err) != 0 ||
         kbs_object_ec_point(t, public_key, KBS_CURVE_P256, &signer->public_key, err) != 0 ||
         kbs_ec_public_check(&signer->public_key, err) != 0 ||
         sign_digest(t, signer->private_key, digest, signature, err) != 0) {

@@ -226,10 +226,12 @@ static int transport_pair_generate(struct kbs_scratch *s, CK_OBJECT_HANDLE *ret_
     kbs_template_number(&public_key, CKA_CLASS, CKO_PUBLIC_KEY);
     kbs_template_number(&public_key, CKA_KEY_TYPE, CKK_RSA);
     kbs_template_bool(&public_key, CKA_TOKEN, false);
+    kbs_template_bool(&public_key, CKA_PRIVATE, false);
     kbs_template_number(&public_key, CKA_MODULUS_BITS, TRANSPORT_RSA_BITS);
     kbs_template_bytes(&public_key, CKA_PUBLIC_EXPONENT, kbs_span(exponent, sizeof(exponent)));
     kbs_template_bool(&public_key, CKA_ENCRYPT, false);
     kbs_template_bool(&public_key, CKA_VERIFY, false);
+    kbs_template_bool(&public_key, CKA_VERIFY_RECOVER, false);
     kbs_template_bool(&public_key, CKA_WRAP, true);
 
     kbs_template_number(&private_key, CKA_CLASS, CKO_PRIVATE_KEY);
@@ -240,6 +242,8 @@ static int transport_pair_generate(struct kbs_scratch *s, CK_OBJECT_HANDLE *ret_
     kbs_template_bool(&private_key, CKA_EXTRACTABLE, false);
     kbs_template_bool(&private_key, CKA_DECRYPT, false);
     kbs_template_bool(&private_key, CKA_SIGN, false);
+    kbs_template_bool(&private_key, CKA_SIGN_RECOVER, false);
+    kbs_template_bool(&private_key, CKA_DERIVE, false);
     kbs_template_bool(&private_key, CKA_UNWRAP, true);
     return kbs_scratch_generate_pair(s, CKM_RSA_PKCS_KEY_PAIR_GEN, &public_key, &private_key,
                                      ret_public, ret_private, err);

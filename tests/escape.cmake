@@ -15,7 +15,7 @@ kbs_escape_executable(kbs-judge-hostile
     SOURCES ${kbs_src}/judge/main.c ${kbs_src}/judge/judge.c ${kbs_hostile}
     LINKS kbs_base kbs_role kbs_confine kbs_wire kbs_channel kbs_store kbs_api -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-token-hostile
-    SOURCES ${CMAKE_SOURCE_DIR}/hsm/main.c ${kbs_hostile}
+    SOURCES ${CMAKE_SOURCE_DIR}/hsm/main.c ${CMAKE_SOURCE_DIR}/hsm/wear.c ${kbs_hostile}
     LINKS kbs_hsm -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-audit-hostile
     SOURCES ${kbs_src}/audit/main.c ${kbs_hostile}

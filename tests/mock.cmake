@@ -7,9 +7,9 @@ set_target_properties(kbs_mock_p11 PROPERTIES
     OUTPUT_NAME kbs-mock-p11 LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 
 # Every way in which a token can fail, against a real kbs-token: ci/faults runs all of it, the suites the quick part.
-add_executable(mock_campaign mock/campaign.c token/harness.c)
+add_executable(mock_campaign mock/campaign.c mock/lane.c token/harness.c)
 kbs_target_defaults(mock_campaign)
-target_link_libraries(mock_campaign PRIVATE kbs_hsm kbs_jose_read kbs_cose_read kbs_dep_cmocka)
+target_link_libraries(mock_campaign PRIVATE kbs_hsm kbs_cli kbs_jose_read kbs_cose_read kbs_dep_cmocka)
 set_target_properties(mock_campaign PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 add_dependencies(mock_campaign kbs-token kbs_mock_p11)
 add_test(NAME mock-campaign COMMAND mock_campaign --quick)

@@ -2,7 +2,7 @@
 #
 #   kbs_library(kbs_wire SOURCES a.c b.c LINKS kbs_base)        static library; LINKS are PUBLIC
 #   kbs_executable(kbs-front SOURCES main.c LINKS kbs_http ...) program in ${CMAKE_BINARY_DIR}/bin
-#   kbs_test(NAME SOURCES x.c LINKS ... [ARGS ...] [LABELS unit])      cmocka program, run by ctest
+#   kbs_test(NAME SOURCES x.c LINKS ... [ARGS ...] [LABELS unit])      cmocka program, run by ctest, by LAUNCHER if given
 #   kbs_pytest(NAME PATH test_x.py|dir [LABELS system] [TIMEOUT s])    pytest suite, run by ctest
 #   kbs_fuzzer(fuzz_NAME SOURCES x.c LINKS ... CORPUS dir)      libFuzzer target, or a replay of its corpus
 #
@@ -73,7 +73,7 @@ function(kbs_test_properties name labels timeout)
 endfunction()
 
 function(kbs_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;ARGS;LABELS;ENVIRONMENT")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;ARGS;LABELS;ENVIRONMENT;LAUNCHER")
     kbs_require("kbs_test(${name})" "${arg_UNPARSED_ARGUMENTS}" SOURCES)
     if(NOT arg_LABELS)
         set(arg_LABELS unit)
@@ -85,7 +85,7 @@ function(kbs_test name)
     kbs_target_defaults(${name})
     target_link_libraries(${name} PRIVATE ${arg_LINKS} kbs_dep_cmocka)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
-    add_test(NAME ${name} COMMAND ${name} ${arg_ARGS})
+    add_test(NAME ${name} COMMAND ${arg_LAUNCHER} $<TARGET_FILE:${name}> ${arg_ARGS})
     kbs_test_properties(${name} "${arg_LABELS}" ${arg_TIMEOUT} ${arg_ENVIRONMENT})
 endfunction()
 

@@ -175,6 +175,10 @@ static int terms_default(struct new_key *k, struct kbs_error *err)
     if (kbs_store_secret_newest(k->m.api->store, k->path, &existing, NULL, NULL, &found) == 0) {
         return kbs_fail(err, KBS_CONFLICT, "a secret has this path");
     }
+    if (found.category != KBS_MISSING) {
+        *err = found;
+        return -1;
+    }
     k->row.version = 1;
     kbs_random(k->row.id, sizeof(k->row.id));
     c->alg = KBS_KEY_ALG_AES;

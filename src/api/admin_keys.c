@@ -55,38 +55,56 @@ static void row_put(struct kbs_buf *out, const struct kbs_key *key)
     kbs_buf_put_str(out, "\"}");
 }
 
+bool kbs_page_next(struct kbs_page *p)
+{
+    if (p->count == p->limit) {
+        p->more = true;
+        return false;
+    }
+    if (p->count++ != 0) {
+        kbs_buf_put_u8(p->out, ',');
+    }
+    return true;
+}
+
+void kbs_page_end(const struct kbs_page *p)
+{
+    kbs_buf_printf(p->out, "],\"more\":%s}", p->more ? "true" : "false");
+}
+
 static void list_each(void *ctx, const struct kbs_key *key, const struct kbs_store_texts *texts)
 {
-    struct kbs_buf *out = ctx;
+    struct kbs_page *page = ctx;
 
     (void)texts;
-    if (out->failed) {
-        return;
+    if (kbs_page_next(page)) {
+        kbs_key_json_put(page->out, key);
+        kbs_buf_put_u8(page->out, '}');
     }
-    if (out->p[out->len - 1] != '[') {
-        kbs_buf_put_u8(out, ',');
-    }
-    kbs_key_json_put(out, key);
-    kbs_buf_put_u8(out, '}');
 }
 
 int kbs_api_admin_key_list(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const no_query[] = {NULL};
-    struct kbs_buf *out = &call->answer->body;
+    struct kbs_page page = {.out = &call->answer->body};
     const struct kbs_admin *admin = NULL;
+    struct kbs_span after = KBS_SPAN_EMPTY;
+    struct kbs_span path = KBS_SPAN_EMPTY;
     uint64_t sequence = 0;
+    uint32_t version = 0;
 
     if (kbs_admin_verify(call, "GET", KEYS_PATTERN, false, &admin, &sequence, err) != 0 ||
-        kbs_request_query_only(call->req, no_query, err) != 0) {
+        kbs_request_page(call->req, &after, &page.limit, err) != 0) {
         return -1;
     }
-    kbs_buf_put_str(out, "{\"keys\":[");
-    if (kbs_buf_check(out, "answer", err) != 0 ||
-        kbs_store_key_list(call->api->store, list_each, out, err) != 0) {
+    if (after.len != 0 && !kbs_kid_split(after, &path, &version)) {
+        return kbs_fail(err, KBS_INPUT, "after must be a kid, repo/type/tag/vN");
+    }
+    kbs_buf_put_str(page.out, "{\"keys\":[");
+    if (kbs_store_key_list(call->api->store, path, version, page.limit + 1, list_each, &page,
+                           err) != 0) {
         return -1;
     }
-    kbs_buf_put_str(out, "]}");
+    kbs_page_end(&page);
     return 0;
 }
 

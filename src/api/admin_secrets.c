@@ -126,34 +126,35 @@ int kbs_api_admin_seal_key(struct kbs_call *call, struct kbs_error *err)
 
 static void list_each(void *ctx, const struct kbs_key *row, const struct kbs_store_texts *texts)
 {
-    struct kbs_buf *out = ctx;
+    struct kbs_page *page = ctx;
 
     (void)texts;
-    if (out->failed) {
-        return;
+    if (kbs_page_next(page)) {
+        secret_put_open(page->out, row);
+        kbs_buf_put_u8(page->out, '}');
     }
-    if (out->p[out->len - 1] != '[') {
-        kbs_buf_put_u8(out, ',');
-    }
-    secret_put_open(out, row);
-    kbs_buf_put_u8(out, '}');
 }
 
 int kbs_api_admin_secret_list(struct kbs_call *call, struct kbs_error *err)
 {
-    struct kbs_buf *out = &call->answer->body;
+    struct kbs_page page = {.out = &call->answer->body};
     const struct kbs_admin *admin = NULL;
+    struct kbs_span after = KBS_SPAN_EMPTY;
     uint64_t sequence = 0;
 
     if (kbs_admin_verify(call, "GET", SECRETS_PATTERN, false, &admin, &sequence, err) != 0 ||
-        kbs_request_query_only(call->req, no_query, err) != 0) {
+        kbs_request_page(call->req, &after, &page.limit, err) != 0) {
         return -1;
     }
-    kbs_buf_put_str(out, "{\"secrets\":[");
-    if (kbs_store_secret_list(call->api->store, list_each, out, err) != 0) {
+    if (after.len != 0 && !kbs_key_path_valid(after)) {
+        return kbs_fail(err, KBS_INPUT, "after must be a path, repo/type/tag");
+    }
+    kbs_buf_put_str(page.out, "{\"secrets\":[");
+    if (kbs_store_secret_list(call->api->store, after, page.limit + 1, list_each, &page, err) !=
+        0) {
         return -1;
     }
-    kbs_buf_put_str(out, "]}");
+    kbs_page_end(&page);
     return 0;
 }
 
@@ -276,6 +277,22 @@ static int set_parse(struct kbs_call *call, struct secret *s, struct kbs_error *
     return jwe != NULL ? kbs_jose_sealed_get(jwe, &s->jwe, err) : set_plaintext(s, plaintext, err);
 }
 
+/* A path is a key's or a secret's, never both; if that cannot be told, nothing is made. */
+static int path_is_no_keys(struct secret *s, struct kbs_error *err)
+{
+    struct kbs_error found = KBS_ERROR_NONE;
+    struct kbs_key key;
+
+    if (kbs_store_key_newest(s->m.api->store, s->path, &key, NULL, &found) == 0) {
+        return kbs_fail(err, KBS_CONFLICT, "a key has this path");
+    }
+    if (found.category != KBS_MISSING) {
+        *err = found;
+        return -1;
+    }
+    return 0;
+}
+
 /* Version, id and terms: of a first one, or of the one that follows the newest. */
 static int set_terms(struct secret *s, struct kbs_error *err)
 {
@@ -300,8 +317,8 @@ static int set_terms(struct secret *s, struct kbs_error *err)
     } else if (found.category != KBS_MISSING) {
         *err = found;
         return -1;
-    } else if (kbs_store_key_newest(store, s->path, &newest, NULL, &found) == 0) {
-        return kbs_fail(err, KBS_CONFLICT, "a key has this path");
+    } else if (path_is_no_keys(s, err) != 0) {
+        return -1;
     }
     return kbs_key_terms_policy(s->body, &s->policy, err);
 }

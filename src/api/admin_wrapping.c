@@ -5,11 +5,13 @@
  * be interrupted anywhere. The approach: batches. A batch is one mutation: every key of it is
  * unwrapped and wrapped again in the token, all rows are signed, and one transaction puts them in
  * place; until then nothing has changed. What is left for the next batch is seen from the rows'
- * cards, so there is no state to resume from. A key whose check value is not the one that its row
- * was signed with fails the whole batch and is named: something is wrong that a person should see.
+ * cards, so there is no state to resume from. A slow token gets smaller batches: when half of the
+ * request's time is gone no further key is begun, since the rows are still to be signed. A key
+ * whose check value is not the one that its row was signed with fails the whole batch and is named:
+ * something is wrong that a person should see.
  *
- * Each of a batch's orders has a record of its own (`order`), sent before the token is asked and
- * awaited after, as a release's.
+ * Each of a batch's orders has a record of its own (`order`), durable before the token is asked: a
+ * worker whose deed cannot be written writes it later, and then an order must be there for it.
  */
 #include "api/context.h"
 
@@ -81,6 +83,11 @@ static struct kbs_mutation wrapping_mutation(struct kbs_call *call, const char *
                                  .has_order = has_order};
 }
 
+static int wrapping_begin(struct kbs_mutation *m, struct kbs_error *err)
+{
+    return kbs_mutation_begin(m, err) != 0 ? -1 : kbs_token_wrap_version(m->api, err);
+}
+
 /* One order about a wrapping key, in a mutation without rows. */
 static int wrapping_change(struct kbs_mutation *m, enum kbs_wire_type type, const void *order,
                            struct kbs_error *err)
@@ -116,7 +123,7 @@ int kbs_api_admin_wrapping_rotate(struct kbs_call *call, struct kbs_error *err)
 
     if (kbs_admin_verify(call, "POST", SHOW_PATTERN "/rotate", true, &m.admin, &m.sequence, err) !=
             0 ||
-        kbs_request_query_only(call->req, no_names, err) != 0 || kbs_mutation_begin(&m, err) != 0) {
+        kbs_request_query_only(call->req, no_names, err) != 0 || wrapping_begin(&m, err) != 0) {
         return -1;
     }
     m.wrap_version = call->api->token.wrap_version + 1;
@@ -165,7 +172,7 @@ int kbs_api_admin_wrapping_destroy(struct kbs_call *call, struct kbs_error *err)
     if (m.wrap_version == 0) {
         return kbs_fail(err, KBS_INPUT, "version must say which wrapping key");
     }
-    if (kbs_mutation_begin(&m, err) != 0 || destroy_allowed(call, m.wrap_version, err) != 0) {
+    if (wrapping_begin(&m, err) != 0 || destroy_allowed(call, m.wrap_version, err) != 0) {
         return -1;
     }
     const struct kbs_wire_destroy order = {.order = kbs_span(m.order, sizeof(m.order)),
@@ -193,8 +200,9 @@ struct batch {
     uint64_t older;          /* keys under older versions, before */
     struct wrapped *wrapped; /* owned, and so are the rows */
     struct kbs_store_row *rows;
-    size_t count;
-    bool failed; /* memory ran out while it was gathered */
+    size_t count; /* gathered */
+    size_t done;  /* rewrapped: the first of them */
+    bool failed;  /* memory ran out while it was gathered */
 };
 
 static int batch_parse(struct kbs_call *call, struct batch *b, struct kbs_error *err)
@@ -300,7 +308,6 @@ static int rewrap_ask(struct batch *b, const struct kbs_key *key, struct kbs_spa
 {
     const struct kbs_wire_rewrap_catalog order = {
         .order = order_id, .card = kbs_key_card(key), .blob = kbs_key_blob(key)};
-    struct kbs_error failed = KBS_ERROR_NONE;
     char kid[KBS_LIMIT_KID_BYTES + 1];
     struct kbs_record r;
     int rc = 0;
@@ -311,17 +318,9 @@ static int rewrap_ask(struct batch *b, const struct kbs_key *key, struct kbs_spa
     kbs_record_u64(&r, "intent", b->m.intent);
     kbs_record_str(&r, "op", "rewrap");
     kbs_record_str(&r, "kid", kid);
-    rc = kbs_api_ledger_start(b->m.api, &r, err);
+    rc = kbs_api_ledger_append(b->m.api, &r, NULL, err);
     kbs_record_deinit(&r);
-    if (rc != 0) {
-        return -1;
-    }
-    rc = kbs_mutation_order(&b->m, KBS_WIRE_REWRAP_CATALOG, &order, ret, err);
-    if (kbs_api_ledger_await(b->m.api, NULL, &failed) != 0) {
-        *err = failed;
-        return -1;
-    }
-    return rc;
+    return rc == 0 ? kbs_mutation_order(&b->m, KBS_WIRE_REWRAP_CATALOG, &order, ret, err) : -1;
 }
 
 static int rewrap_one(struct batch *b, size_t i, struct kbs_error *err)
@@ -349,6 +348,9 @@ static int rewrap_one(struct batch *b, size_t i, struct kbs_error *err)
 /* From intent to outcome. */
 static int rewrap_batch(struct batch *b, struct kbs_error *err)
 {
+    uint64_t now_ns = kbs_clock_mono_ns();
+    uint64_t deadline_ns = b->m.call->deadline_ns;
+    uint64_t stop_ns = now_ns + (deadline_ns > now_ns ? (deadline_ns - now_ns) / 2 : 0);
     struct kbs_record r;
 
     kbs_mutation_record(&b->m, KBS_PHASE_INTENT, &r);
@@ -356,17 +358,18 @@ static int rewrap_batch(struct batch *b, struct kbs_error *err)
     if (kbs_mutation_intent(&b->m, &r, err) != 0) {
         return -1;
     }
-    for (size_t i = 0; i < b->count; i++) {
-        if (rewrap_one(b, i, err) != 0) {
+    while (b->done < b->count && (b->done == 0 || kbs_clock_mono_ns() < stop_ns)) {
+        if (rewrap_one(b, b->done, err) != 0) {
             return kbs_mutation_failed(&b->m, "failed", err);
         }
+        b->done++;
     }
-    if (kbs_mutation_commit(&b->m, b->rows, b->count, true, err) != 0) {
+    if (kbs_mutation_commit(&b->m, b->rows, b->done, true, err) != 0) {
         return kbs_mutation_failed(&b->m, "failed", err);
     }
     kbs_mutation_record(&b->m, KBS_PHASE_OUTCOME, &r);
     kbs_record_str(&r, "outcome", "done");
-    kbs_record_u64(&r, "keys", b->count);
+    kbs_record_u64(&r, "keys", b->done);
     return kbs_mutation_done(&b->m, &r, err);
 }
 
@@ -375,19 +378,20 @@ static int rewrap_run(struct kbs_call *call, struct batch *b, struct kbs_error *
     if (kbs_admin_verify(call, "POST", SHOW_PATTERN "/rewrap", true, &b->m.admin, &b->m.sequence,
                          err) != 0 ||
         kbs_request_query_only(call->req, no_names, err) != 0 || batch_parse(call, b, err) != 0 ||
-        kbs_mutation_begin(&b->m, err) != 0) {
+        wrapping_begin(&b->m, err) != 0) {
         return -1;
     }
     b->m.wrap_version = call->api->token.wrap_version;
     if (batch_gather(b, err) != 0) {
         return -1;
     }
-    if (!b->dry_run && b->count != 0 && rewrap_batch(b, err) != 0) {
+    if (b->dry_run) {
+        b->done = b->count;
+    } else if (b->count != 0 && rewrap_batch(b, err) != 0) {
         return -1;
     }
-    kbs_buf_printf(&call->answer->body, "{\"rewrapped\":%zu,\"left\":%llu,\"version\":%u}",
-                   b->count, (unsigned long long)(b->older - b->count),
-                   (unsigned int)b->m.wrap_version);
+    kbs_buf_printf(&call->answer->body, "{\"rewrapped\":%zu,\"left\":%llu,\"version\":%u}", b->done,
+                   (unsigned long long)(b->older - b->done), (unsigned int)b->m.wrap_version);
     return 0;
 }
 

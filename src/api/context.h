@@ -108,8 +108,9 @@ struct kbs_api {
     struct kbs_record *owed; /* a release that could not be recorded; owned (ledger.c) */
     uint64_t head_signed;    /* number of the newest `head` record */
     uint64_t head_due_ns;
-    int64_t destroy_at_s;      /* when the next key is to be destroyed; 0: none is (due.c) */
-    uint64_t destroy_retry_ns; /* not before that, after one that failed */
+    int64_t destroy_at_s;        /* when the next key is to be destroyed; 0: none is (due.c) */
+    uint64_t destroy_retry_ns;   /* not before that, after one that failed */
+    unsigned int destroy_failed; /* so many of those that are due, in this round */
     struct kbs_answer answer;
     char description[256];
 };
@@ -162,6 +163,12 @@ kbs_handler kbs_api_admin_store_accept;
 
 /* Fills api->token. */
 KBS_MUST_CHECK int kbs_token_describe(struct kbs_api *api, struct kbs_error *err);
+
+/*
+ * Looks again which wrapping key is the newest: one may have been made in an order whose answer was lost,
+ * or by another instance. Fails as kbs_token_order().
+ */
+KBS_MUST_CHECK int kbs_token_wrap_version(struct kbs_api *api, struct kbs_error *err);
 
 /*
  * Gives the token an order and waits: KBS_LIMIT_TOKEN_OP_MS for the operation, and
@@ -323,6 +330,18 @@ KBS_MUST_CHECK int kbs_made_card(struct kbs_span card, struct kbs_key *key, stru
 /* KEY of docs/protocol/admin-api.md, without its closing brace. */
 void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key);
 
+/* A page of a list on its way into an answer: the store is asked for one item more than it has. */
+struct kbs_page {
+    struct kbs_buf *out;
+    uint32_t limit;
+    uint32_t count;
+    bool more;
+};
+/* Before each item, with a comma if need be. False for the one that is too many. */
+bool kbs_page_next(struct kbs_page *p);
+/* What follows the list: `"more"`, and the end of the answer. */
+void kbs_page_end(const struct kbs_page *p);
+
 /* ---- admin_key_new.c ---- */
 
 /* `floor`, `policy` of a request body, where they are there; the policy is checked. */
@@ -428,6 +447,12 @@ KBS_MUST_CHECK int kbs_request_query_only(const struct kbs_wire_request *req,
 /* `?version=N`: 1 to 4294967295 without leading zeros; 0 if it is not there. */
 KBS_MUST_CHECK int kbs_request_version(const struct kbs_wire_request *req, uint32_t *ret,
                                        struct kbs_error *err);
+/*
+ * The query of a list, which has no other: `?after=` is empty if it is not there, `?limit=N` 1 to
+ * KBS_LIMIT_KEY_LIST_ITEMS, which it also is if it is not there.
+ */
+KBS_MUST_CHECK int kbs_request_page(const struct kbs_wire_request *req, struct kbs_span *ret_after,
+                                    uint32_t *ret_limit, struct kbs_error *err);
 /*
  * The first three path parameters as repo/type/tag, in the arena; KBS_INPUT if they make no valid
  * path.

@@ -8,7 +8,8 @@
  * of its own, with intent, epoch and outcome.
  *
  * A failure is logged and tried again after KBS_LIMIT_DESTROY_RETRY_MS: the store may be stale, or
- * the token read-only, and requests must not starve for it.
+ * the token read-only, and requests must not starve for it. Nor must other keys: one that cannot be
+ * destroyed (the token may say so of an adopted one) is passed over until the next round.
  */
 #include "api/context.h"
 
@@ -44,8 +45,8 @@ int kbs_due_wait_ms(const struct kbs_api *api)
     return left_ms > retry_ms ? left_ms : retry_ms;
 }
 
-/* One key. KBS_MISSING if none is due. */
-static int due_destroy(struct kbs_api *api, struct kbs_error *err)
+/* One key, the first that did not fail in this round. KBS_MISSING if there is none. */
+static int due_destroy(struct kbs_api *api, bool *ret_found, struct kbs_error *err)
 {
     struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
     struct kbs_buf request = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
@@ -53,9 +54,10 @@ static int due_destroy(struct kbs_api *api, struct kbs_error *err)
     struct kbs_key key;
     int rc = -1;
 
-    if (kbs_mutation_begin(&m, err) == 0 &&
-        kbs_store_key_due(api->store, kbs_clock_unix_s(), &key, &policy, &request, err) == 0 &&
-        kbs_row_check(api, &key, kbs_buf_span(&policy), err) == 0) {
+    *ret_found = kbs_mutation_begin(&m, err) == 0 &&
+                 kbs_store_key_due(api->store, kbs_clock_unix_s(), api->destroy_failed, &key,
+                                   &policy, &request, err) == 0;
+    if (*ret_found && kbs_row_check(api, &key, kbs_buf_span(&policy), err) == 0) {
         m.key = &key;
         m.request = kbs_buf_span(&request);
         rc = kbs_key_destroy(&m, &key, kbs_buf_span(&policy), err);
@@ -65,21 +67,32 @@ static int due_destroy(struct kbs_api *api, struct kbs_error *err)
     return rc;
 }
 
+/* Nothing more for now; if something failed, a round begins anew after a while. */
+static void round_over(struct kbs_api *api, bool failed)
+{
+    api->destroy_retry_ns = failed ? kbs_deadline_in_ms(KBS_LIMIT_DESTROY_RETRY_MS) : 0;
+    api->destroy_failed = 0;
+}
+
 void kbs_due_run(struct kbs_api *api)
 {
     struct kbs_error err = KBS_ERROR_NONE;
+    bool found = false;
 
     for (int i = 0; i < KEYS_AT_ONCE && kbs_due_wait_ms(api) == 0; i++) {
-        if (due_destroy(api, &err) == 0) {
-            api->destroy_retry_ns = 0;
+        if (due_destroy(api, &found, &err) == 0) {
             continue; /* which has looked for the next one */
         }
-        if (err.category == KBS_MISSING) {
+        if (!found && err.category == KBS_MISSING) {
+            round_over(api, api->destroy_failed != 0);
             kbs_due_look(api);
-        } else {
-            kbs_log_error("key-not-destroyed", &err);
-            api->destroy_retry_ns = kbs_deadline_in_ms(KBS_LIMIT_DESTROY_RETRY_MS);
+            break;
         }
-        break;
+        kbs_log_error("key-not-destroyed", &err);
+        if (!found || err.category == KBS_BUSY || api->must_exit != KBS_EXIT_OK) {
+            round_over(api, true); /* it is not about this key */
+            break;
+        }
+        api->destroy_failed++;
     }
 }

@@ -85,27 +85,49 @@ int kbs_request_query_only(const struct kbs_wire_request *req, const char *const
     return 0;
 }
 
-int kbs_request_version(const struct kbs_wire_request *req, uint32_t *ret, struct kbs_error *err)
+/* A query parameter of 1 to max; *ret keeps its value if there is none. */
+static int query_number(const struct kbs_wire_request *req, const char *name, uint32_t max,
+                        uint32_t *ret, struct kbs_error *err)
 {
     struct kbs_span text = KBS_SPAN_EMPTY;
-    uint64_t version = 0;
+    uint64_t number = 0;
 
-    *ret = 0;
-    if (!kbs_wire_list_find(&req->query, "version", &text)) {
+    if (!kbs_wire_list_find(&req->query, name, &text)) {
         return 0;
     }
     for (size_t i = 0; i < text.len && text.len <= 10; i++) {
         if (text.p[i] < '0' || text.p[i] > '9') {
-            version = 0;
+            number = 0;
             break;
         }
-        version = version * 10 + (uint64_t)(text.p[i] - '0');
+        number = number * 10 + (uint64_t)(text.p[i] - '0');
     }
-    if (version == 0 || version > UINT32_MAX || text.p[0] == '0') {
-        return kbs_fail(err, KBS_INPUT, "version must be a decimal number from 1 to 4294967295");
+    if (number == 0 || number > max || text.p[0] == '0') {
+        return kbs_fail(err, KBS_INPUT, "%s must be a decimal number from 1 to %u", name,
+                        (unsigned int)max);
     }
-    *ret = (uint32_t)version;
+    *ret = (uint32_t)number;
     return 0;
+}
+
+int kbs_request_version(const struct kbs_wire_request *req, uint32_t *ret, struct kbs_error *err)
+{
+    *ret = 0;
+    return query_number(req, "version", UINT32_MAX, ret, err);
+}
+
+int kbs_request_page(const struct kbs_wire_request *req, struct kbs_span *ret_after,
+                     uint32_t *ret_limit, struct kbs_error *err)
+{
+    static const char *const names[] = {"after", "limit", NULL};
+
+    *ret_after = KBS_SPAN_EMPTY;
+    *ret_limit = KBS_LIMIT_KEY_LIST_ITEMS;
+    if (kbs_request_query_only(req, names, err) != 0) {
+        return -1;
+    }
+    (void)kbs_wire_list_find(&req->query, "after", ret_after);
+    return query_number(req, "limit", KBS_LIMIT_KEY_LIST_ITEMS, ret_limit, err);
 }
 
 int kbs_request_path(struct kbs_call *call, struct kbs_span *ret, struct kbs_error *err)

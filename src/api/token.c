@@ -68,6 +68,13 @@ static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size
     return result;
 }
 
+static int ask_facts(struct kbs_api *api, int wait_ms, struct kbs_wire_described *ret,
+                     struct kbs_error *err)
+{
+    return kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, ret,
+                            &api->token_answer, kbs_deadline_in_ms((uint32_t)wait_ms), err);
+}
+
 int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
 {
     struct kbs_token_facts *f = &api->token;
@@ -75,8 +82,7 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
     char row_kid[KBS_API_THUMBPRINT_BYTES];
 
     /* The worker may still wait for its turn to log in. */
-    if (kbs_channel_call(api->token_fd, KBS_WIRE_DESCRIBE, NULL, KBS_WIRE_DESCRIBED, &d,
-                         &api->token_answer, kbs_deadline_in_ms(KBS_LIMIT_START_MS), err) != 0) {
+    if (ask_facts(api, KBS_LIMIT_START_MS, &d, err) != 0) {
         /* Whatever it was, another worker may do better: not a fault of the configuration. */
         err->category = err->category == KBS_DEADLINE ? KBS_DEADLINE : KBS_TOKEN_DOWN;
         return -1;
@@ -136,6 +142,17 @@ static int token_refused(const struct kbs_wire_result *r, struct kbs_error *err)
                 (unsigned long long)r->ckr);
     }
     return kbs_fail_native(err, category, KBS_ORIGIN_CKR, r->ckr, "%s", detail);
+}
+
+int kbs_token_wrap_version(struct kbs_api *api, struct kbs_error *err)
+{
+    struct kbs_wire_described d;
+
+    if (ask_facts(api, KBS_LIMIT_TOKEN_OP_MS, &d, err) != 0) {
+        return token_out_of_step(api, err);
+    }
+    api->token.wrap_version = d.wrap_version;
+    return 0;
 }
 
 int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type, const void *order,

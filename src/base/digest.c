@@ -38,19 +38,21 @@ enum kbs_hash kbs_hash_from_name(struct kbs_span name)
     return KBS_HASH_NONE;
 }
 
+/*
+ * Fetched once: EVP_sha256() makes OpenSSL look for an implementation at every use, which costs more
+ * than hashing a short text. Kept for the life of the process.
+ */
 static const EVP_MD *md_of(enum kbs_hash hash)
 {
-    switch (hash) {
-    case KBS_HASH_SHA256:
-        return EVP_sha256();
-    case KBS_HASH_SHA384:
-        return EVP_sha384();
-    case KBS_HASH_SHA512:
-        return EVP_sha512();
-    case KBS_HASH_NONE:
-        break;
+    static EVP_MD *fetched[HASH_COUNT];
+
+    if (hash == KBS_HASH_NONE || (size_t)hash >= HASH_COUNT) {
+        return NULL;
     }
-    return NULL;
+    if (fetched[hash] == NULL) {
+        fetched[hash] = EVP_MD_fetch(NULL, hashes[hash].name, NULL);
+    }
+    return fetched[hash];
 }
 
 void kbs_digest(enum kbs_hash hash, const struct kbs_span *parts, size_t n, struct kbs_digest *ret)

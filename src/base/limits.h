@@ -86,14 +86,15 @@
 #define KBS_LIMIT_ADMIN_KEYS 64
 #define KBS_LIMIT_ADMIN_NONCE_S 60
 #define KBS_LIMIT_ADMIN_SIGNATURE_S 120
-#define KBS_LIMIT_KEY_LIST_ITEMS 1000
+#define KBS_LIMIT_KEY_LIST_ITEMS 1000 /* keys or secrets in one answer */
+#define KBS_LIMIT_KEY_LIST_PAGES 1000 /* answers that kbs-admin puts together */
 
 /* token */
 #define KBS_LIMIT_PIN_BYTES 256
 #define KBS_LIMIT_HANDLE_CACHE 4096
 #define KBS_LIMIT_CARD_CACHE 4096 /* cards already checked, per worker */
 #define KBS_LIMIT_KEY_VERSIONS 256 /* of one key of the service in the token at a time */
-#define KBS_LIMIT_TOKEN_OBJECTS 200000 /* made by one worker of a token that leaks them */
+#define KBS_LIMIT_TOKEN_OBJECTS 200000 /* made by a worker of a token that leaks them: 46 MiB */
 
 /* audit */
 #define KBS_LIMIT_AUDIT_FIELD_BYTES 1024

@@ -1,9 +1,9 @@
 /*
  * The system calls each role may still make once it serves, to be read. A call that is not here
  * ends the process (SIGSYS), so a list is what strace showed over all suites, plus what the C
- * library, OpenSSL, SQLite and the two token modules do on the paths that those did not take, each
- * with its reason. Names come in the spelling of several architectures and C libraries side by side
- * (newfstatat, fstat; unlink, unlinkat); the goal is at most 45 names per role.
+ * library, OpenSSL, SQLite and the tested token modules do on the paths that those did not take,
+ * each with its reason. Names come in the spelling of several architectures and C libraries side by
+ * side (newfstatat, fstat; unlink, unlinkat); the goal is at most 48 names per role.
  *
  * What no list has: execve, fork and clone, ptrace and process_vm_*, kill, prctl, bpf, io_uring
  * (which would open files past this filter), mount, socket with success, and anything that makes
@@ -57,6 +57,9 @@ static const struct kbs_confine_call judge_calls[] = {
 static const struct kbs_confine_call token_calls[] = {
     LIST_EVERY_ROLE, LIST_FILES,
     {"getdents64", KBS_WHEN_ALWAYS},          /* SoftHSM looks for new objects */
+    {"flock", KBS_WHEN_ALWAYS},               /* openCryptoki's lock on its token, */
+    {"rename", KBS_WHEN_ALWAYS},              /* its object files, written beside and renamed, */
+    {"shmdt", KBS_WHEN_ALWAYS},               /* and what it shares with pkcsslotd, at the end */
     {"socket", KBS_WHEN_NEVER},               /* SoftHSM's syslog(3) */
 };
 
@@ -72,6 +75,8 @@ static const struct kbs_confine_call audit_calls[] = {
 static const char *const nothing[] = {NULL};
 /* jansson and SQLite seed themselves there, NSS reseeds. */
 static const char *const random_device[] = {"/dev/urandom", NULL};
+/* openCryptoki asks for its group whenever it makes a token object. */
+static const char *const token_readable[] = {"/dev/urandom", "/etc/group", NULL};
 
 #define LIST(name_, calls_, readable_, descriptors_, address_mib_)                            \
     {                                                                                         \
@@ -83,7 +88,7 @@ static const char *const random_device[] = {"/dev/urandom", NULL};
 static const struct kbs_confine_list lists[KBS_CONFINE_ROLE_COUNT] = {
     [KBS_CONFINE_FRONT] = LIST("kbs-front", front_calls, nothing, 64, 8192),
     [KBS_CONFINE_JUDGE] = LIST("kbs-judge", judge_calls, random_device, 64, 2048),
-    [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, random_device, 256, 4096),
+    [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, token_readable, 256, 4096),
     [KBS_CONFINE_AUDIT] =
         LIST("kbs-audit", audit_calls, nothing, KBS_LIMIT_AUDIT_CLIENTS + 16, 1024),
 };

@@ -132,8 +132,7 @@ bool kbs_answer_local(struct kbs_conn *conn, enum kbs_route route, bool keep_ali
 {
     const struct kbs_http_response empty = {.status = 200};
     bool ledger_down = conn->owner->lanes->ledger_down;
-    bool ready =
-        kbs_lanes_attached(conn->owner->lanes) > 0 && !conn->owner->draining && !ledger_down;
+    bool ready = kbs_lanes_ready(conn->owner->lanes) && !conn->owner->draining && !ledger_down;
 
     if (route == KBS_ROUTE_HEALTHZ || (route == KBS_ROUTE_READYZ && ready)) {
         kbs_answer_send(conn, &empty, keep_alive);

@@ -7,13 +7,14 @@
  * non-blocking descriptors. Requests are named by id in both directions, so an answer that nobody
  * waits for any more is dropped by its number.
  *
- * A lane ends for one of three reasons: its channel closed; its answer broke the schema, came
+ * A lane is lost for one of three reasons: its channel closed; its answer broke the schema, came
  * unasked or with a foreign id (then it must be taken for compromised); it did not answer in
  * `lane_ms`, long after the client was told 503. In each case the request in flight is delivered as
  * lost, once, the descriptor is closed, so that the judge sees end of file and exits, and kbsd
- * attaches a new lane.
+ * attaches a new lane. A lane that kbsd wants back (DETACH) is closed between two requests, and
+ * costs none.
  *
- * That takes a moment. When the last lane is lost, what waits, and what comes, waits on for
+ * A new lane takes a moment. When the last one is gone, what waits, and what comes, waits on for
  * `absent_ms`, so that a crash costs its own request only, with a single lane, too; then all of it
  * is failed, and refused from then on: better an answer than silence until the deadline.
  *
@@ -41,6 +42,7 @@ struct kbs_lane {
     uv_timer_t timer;
     unsigned int open_handles;
     uint64_t request_id; /* 0 when idle */
+    bool detached;       /* kbsd wants it back: no further request */
     struct kbs_buf out;  /* the request's frame */
     size_t sent;
     uint8_t header[KBS_WIRE_HEADER_BYTES];
@@ -83,6 +85,7 @@ static uint64_t lane_close(struct kbs_lane *lane)
     uint64_t id = lane->request_id;
 
     l->lane[lane->index] = NULL;
+    l->awaited = lane->detached;
     lane->request_id = 0;
     if (kbs_lanes_attached(l) == 0) {
         (void)uv_timer_start(&l->absence, on_absent, l->timeouts->absent_ms, 0);
@@ -234,6 +237,9 @@ static void lane_answered(struct kbs_lane *lane)
     lane->body = KBS_BUF(0);
     lane->header_len = 0;
     lane->request_id = 0;
+    if (lane->detached) {
+        (void)lane_close(lane);
+    }
     dispatch(l);
     l->deliver(l->data, id, &answer);
     kbs_buf_deinit(&body);
@@ -384,6 +390,24 @@ int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_err
     return 0;
 }
 
+int kbs_lanes_detach(struct kbs_lanes *l, uint32_t index, struct kbs_error *err)
+{
+    struct kbs_lane *lane = index < l->count ? l->lane[index] : NULL;
+
+    if (index >= l->count) {
+        return kbs_fail(err, KBS_INPUT, "lane %u cannot be detached", index);
+    }
+    if (lane == NULL) {
+        return 0;
+    }
+    kbs_log(KBS_LOG_INFO, "lane-detached", "lane=%u busy=%d", index, lane->request_id != 0);
+    lane->detached = true;
+    if (lane->request_id == 0) {
+        (void)lane_close(lane);
+    }
+    return 0;
+}
+
 int kbs_lanes_room(const struct kbs_lanes *l)
 {
     if (kbs_lanes_attached(l) == 0 && !uv_is_active((const uv_handle_t *)&l->absence)) {
@@ -437,6 +461,12 @@ uint32_t kbs_lanes_attached(const struct kbs_lanes *l)
         n += l->lane[i] != NULL ? 1 : 0;
     }
     return n;
+}
+
+bool kbs_lanes_ready(const struct kbs_lanes *l)
+{
+    return kbs_lanes_attached(l) > 0 ||
+           (l->awaited && uv_is_active((const uv_handle_t *)&l->absence));
 }
 
 uint32_t kbs_lanes_busy(const struct kbs_lanes *l)

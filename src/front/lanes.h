@@ -40,7 +40,8 @@ struct kbs_lanes {
     struct kbs_lanes_waiting queue[KBS_LIMIT_FRONT_QUEUE]; /* oldest first */
     uint32_t waiting;
     uv_timer_t absence; /* private: runs from the loss of the last lane, for absent_ms */
-    bool ledger_down; /* HEALTH: nothing can be answered, so we are not ready */
+    bool awaited;       /* private: the last lane went because kbsd wants to replace it */
+    bool ledger_down;   /* HEALTH: nothing can be answered, so we are not ready */
 };
 
 /* kbs_lanes_submit(): conditions; nothing was taken. */
@@ -56,6 +57,12 @@ void kbs_lanes_init(struct kbs_lanes *l);
  */
 KBS_MUST_CHECK int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd,
                                     struct kbs_error *err);
+
+/*
+ * Gives the lane of that index no further request, and closes it as soon as none is in flight on it;
+ * one that is lost already is nothing to do. KBS_INPUT if there can be no such lane.
+ */
+KBS_MUST_CHECK int kbs_lanes_detach(struct kbs_lanes *l, uint32_t index, struct kbs_error *err);
 
 /* Whether a submit would be accepted now: 0, KBS_LANES_NONE or KBS_LANES_FULL. */
 KBS_MUST_CHECK int kbs_lanes_room(const struct kbs_lanes *l);
@@ -76,6 +83,8 @@ void kbs_lanes_cancel(struct kbs_lanes *l, uint64_t id);
 void kbs_lanes_close(struct kbs_lanes *l);
 
 uint32_t kbs_lanes_attached(const struct kbs_lanes *l);
+/* Whether a lane is attached, or the last one is just being replaced, for which requests wait. */
+bool kbs_lanes_ready(const struct kbs_lanes *l);
 uint32_t kbs_lanes_busy(const struct kbs_lanes *l);
 
 #endif

@@ -70,10 +70,11 @@ static void drain(struct kbs_front *f)
     kbs_conns_drain(&f->conns);
 }
 
-/* One message of the running phase: ATTACH lane, HEALTH, DRAIN. */
+/* One message of the running phase: ATTACH lane, DETACH, HEALTH, DRAIN. */
 static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
+    struct kbs_wire_detach detach;
     struct kbs_wire_health health;
     int fd = m->fd;
 
@@ -89,6 +90,11 @@ static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct k
         }
         f->lanes.ledger_down = health.writable == 0;
         return 0;
+    }
+    if (m->frame.type == KBS_WIRE_DETACH) {
+        return kbs_channel_msg_decode(m, KBS_WIRE_DETACH, &detach, err) < 0
+                   ? -1
+                   : kbs_lanes_detach(&f->lanes, detach.index, err);
     }
     if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
         return -1;

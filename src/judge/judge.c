@@ -199,10 +199,10 @@ static int judge_request(struct judge *j)
     int rc =
         kbs_channel_recv_turn(j->front, &j->msg, kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
 
-    if (rc == KBS_CHANNEL_EOF) {
+    if (rc == KBS_CHANNEL_EOF) { /* it was told to let go of this lane, is drained, or has died */
         kbs_log(KBS_LOG_INFO, "front_gone", "lane=%u", (unsigned int)j->config.lane);
-        kbs_api_leave(j->api); /* a front that is drained goes first */
-        return KBS_EXIT_FAILURE;
+        kbs_api_leave(j->api);
+        return KBS_EXIT_OK;
     }
     if (rc == 0) {
         rc = kbs_channel_msg_decode(&j->msg, KBS_WIRE_REQUEST, &request, &err);

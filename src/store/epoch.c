@@ -83,8 +83,8 @@ static int row_write(struct kbs_store *s, const struct kbs_store_row *row, struc
     }
     rc = kbs_sql_run(s, q, "write a row", err);
     if (rc == KBS_SQL_EXISTS) {
-        return kbs_fail(err, KBS_CONFLICT, "a %s with this path and version exists",
-                        secret ? "secret" : "key");
+        return kbs_fail(err, KBS_CONFLICT, "a %s with this path and version exists%s",
+                        secret ? "secret" : "key", secret ? "" : ", or one of this token object");
     }
     if (rc == 0 && sqlite3_changes64(s->durable.db) != 1) {
         return kbs_fail(err, KBS_CONFLICT, "the store was changed by somebody else");

@@ -139,12 +139,13 @@ int kbs_store_key_newest(struct kbs_store *s, struct kbs_span path, struct kbs_k
     return rc == KBS_SQL_ROW ? 0 : -1;
 }
 
-int kbs_store_key_due(struct kbs_store *s, int64_t now_s, struct kbs_key *ret,
+int kbs_store_key_due(struct kbs_store *s, int64_t now_s, unsigned int skip, struct kbs_key *ret,
                       struct kbs_buf *policy, struct kbs_buf *request, struct kbs_error *err)
 {
     int rc = 0;
 
     kbs_sql_bind_int(s, KBS_SQL_KEY_DUE, 1, now_s);
+    kbs_sql_bind_int(s, KBS_SQL_KEY_DUE, 2, skip);
     rc = key_one(s, KBS_SQL_KEY_DUE, ret, policy, request, err);
     if (rc == 0) {
         return kbs_fail(err, KBS_MISSING, "no key is due to be destroyed");
@@ -182,10 +183,13 @@ int kbs_sql_key_each(struct kbs_store *s, enum kbs_sql q, kbs_store_key_each *ea
     return rc;
 }
 
-int kbs_store_key_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
+int kbs_store_key_list(struct kbs_store *s, struct kbs_span after_path, uint32_t after_version,
+                       unsigned int limit, kbs_store_key_each *each, void *ctx,
                        struct kbs_error *err)
 {
-    kbs_sql_bind_int(s, KBS_SQL_KEY_LIST, 1, KBS_LIMIT_KEY_LIST_ITEMS);
+    kbs_sql_bind_text(s, KBS_SQL_KEY_LIST, 1, after_path);
+    kbs_sql_bind_int(s, KBS_SQL_KEY_LIST, 2, after_version);
+    kbs_sql_bind_int(s, KBS_SQL_KEY_LIST, 3, limit);
     return kbs_sql_key_each(s, KBS_SQL_KEY_LIST, each, ctx, err);
 }
 

@@ -116,8 +116,12 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     "DROP TABLE key;"
     "ALTER TABLE key_3 RENAME TO key;"
     "CREATE INDEX key_epoch ON key (epoch, path, version);"
-    "CREATE INDEX key_wrapping ON key (substr(card, 37, 4)) WHERE blob IS NOT NULL;"
+    "CREATE INDEX key_wrapping ON key (substr(card, 37, 4))"
+    " WHERE state <> 4 AND substr(card, 7, 1) = x'02';"
     "CREATE INDEX key_due ON key (destroy_at_s) WHERE state = 3;"
+    /* A token object is one key's: two that share it would be destroyed together. */
+    "CREATE UNIQUE INDEX key_object ON key (substr(card, 145, 32))"
+    " WHERE state <> 4 AND substr(card, 7, 1) = x'01';"
 
     "CREATE TABLE secret ("
     " path TEXT NOT NULL CHECK (length(path) BETWEEN 5 AND 255),"

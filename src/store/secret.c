@@ -41,9 +41,10 @@ int kbs_store_secret_live(struct kbs_store *s, struct kbs_span path, kbs_store_k
     return kbs_sql_key_each(s, KBS_SQL_SECRET_LIVE, each, ctx, err);
 }
 
-int kbs_store_secret_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
-                          struct kbs_error *err)
+int kbs_store_secret_list(struct kbs_store *s, struct kbs_span after_path, unsigned int limit,
+                          kbs_store_key_each *each, void *ctx, struct kbs_error *err)
 {
-    kbs_sql_bind_int(s, KBS_SQL_SECRET_LIST, 1, KBS_LIMIT_KEY_LIST_ITEMS);
+    kbs_sql_bind_text(s, KBS_SQL_SECRET_LIST, 1, after_path);
+    kbs_sql_bind_int(s, KBS_SQL_SECRET_LIST, 2, limit);
     return kbs_sql_key_each(s, KBS_SQL_SECRET_LIST, each, ctx, err);
 }

@@ -42,6 +42,11 @@
 #define KEY_COLUMNS                                                                 \
     "id, version, path, state, kcv_mac, kcv, destroy_at_s, policy, epoch, request," \
     " signature, card, purpose, provenance, floor, bytes, created_s, blob"
+/*
+ * By state and storage (byte 7 of a card), which are signed, and not by the blob, which is not: who takes
+ * the blob out of the file must not make a wrapping key look free. So is the index in schema.c.
+ */
+#define KEY_IS_WRAPPED "state <> 4 AND substr(card, 7, 1) = x'02'"
 /* The same of a secret: its id is in its card only, and what is in the seal is not read here. */
 #define SECRET_COLUMNS                                                                       \
     "substr(card, 13, 16), version, path, state, 0, zeroblob(4), 0, policy, epoch, request," \
@@ -72,25 +77,29 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
                            " ORDER BY version DESC LIMIT 1",
     [KBS_SQL_KEY_NEWEST] =
         "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 ORDER BY version DESC LIMIT 1",
-    [KBS_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM key ORDER BY path, version LIMIT ?1",
+    [KBS_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM key WHERE (path, version) > (?1, ?2)"
+                         " ORDER BY path, version LIMIT ?3",
     [KBS_SQL_KEY_ALL] = "SELECT " KEY_COLUMNS " FROM key ORDER BY epoch, path, version",
     /* Bytes 37 to 40 of a card are the version of the wrapping key, big endian (wire/card.h). */
     [KBS_SQL_KEY_WRAPPED] =
-        "SELECT " KEY_COLUMNS " FROM key WHERE blob IS NOT NULL AND substr(card, 37, 4) < ?1"
+        "SELECT " KEY_COLUMNS " FROM key WHERE " KEY_IS_WRAPPED " AND substr(card, 37, 4) < ?1"
         " ORDER BY substr(card, 37, 4) LIMIT ?2",
     [KBS_SQL_KEY_WRAP_COUNT] = "SELECT substr(card, 37, 4), count(*) FROM key"
-                               " WHERE blob IS NOT NULL GROUP BY 1 ORDER BY 1",
-    [KBS_SQL_KEY_DUE] = "SELECT " KEY_COLUMNS " FROM key WHERE state = 3 AND destroy_at_s <= ?1"
-                        " ORDER BY destroy_at_s LIMIT 1",
-    [KBS_SQL_KEY_NEXT_DUE] = "SELECT min(destroy_at_s) FROM key WHERE state = 3",
+                               " WHERE " KEY_IS_WRAPPED " GROUP BY 1 ORDER BY 1",
+    /* A row without a card is signed without its state: anybody could say that it is due. */
+    [KBS_SQL_KEY_DUE] = "SELECT " KEY_COLUMNS " FROM key WHERE state = 3 AND card IS NOT NULL"
+                        " AND destroy_at_s <= ?1 ORDER BY destroy_at_s, path, version"
+                        " LIMIT 1 OFFSET ?2",
+    [KBS_SQL_KEY_NEXT_DUE] =
+        "SELECT min(destroy_at_s) FROM key WHERE state = 3 AND card IS NOT NULL",
     [KBS_SQL_SECRET_NEWEST] = "SELECT " SECRET_COLUMNS
                               ", sealed FROM secret WHERE path = ?1 ORDER BY version DESC LIMIT 1",
     [KBS_SQL_SECRET_LIVE] =
         "SELECT " SECRET_COLUMNS " FROM secret WHERE path = ?1 AND state <> 4 ORDER BY version",
     [KBS_SQL_SECRET_LIST] =
-        "SELECT " SECRET_COLUMNS " FROM secret WHERE state <> 4 AND NOT EXISTS (SELECT 1 FROM"
-        " secret AS newer WHERE newer.path = secret.path AND newer.version > secret.version)"
-        " ORDER BY path LIMIT ?1",
+        "SELECT " SECRET_COLUMNS " FROM secret WHERE path > ?1 AND state <> 4 AND NOT EXISTS"
+        " (SELECT 1 FROM secret AS newer WHERE newer.path = secret.path"
+        " AND newer.version > secret.version) ORDER BY path LIMIT ?2",
     [KBS_SQL_SECRET_ALL] = "SELECT " SECRET_COLUMNS " FROM secret ORDER BY epoch, path, version",
     [KBS_SQL_EPOCH_GET] = "SELECT epoch, manifest, signature FROM epoch WHERE one = 1",
     [KBS_SQL_READ_BEGIN] = "BEGIN DEFERRED",

@@ -122,10 +122,13 @@ KBS_MUST_CHECK int kbs_store_key_get(struct kbs_store *s, struct kbs_span path, 
 KBS_MUST_CHECK int kbs_store_key_newest(struct kbs_store *s, struct kbs_span path,
                                         struct kbs_key *ret, struct kbs_buf *policy,
                                         struct kbs_error *err);
-/* A key whose destruction was due at now_s, with the request that said so. KBS_MISSING. */
-KBS_MUST_CHECK int kbs_store_key_due(struct kbs_store *s, int64_t now_s, struct kbs_key *ret,
-                                     struct kbs_buf *policy, struct kbs_buf *request,
-                                     struct kbs_error *err);
+/*
+ * A key whose destruction was due at now_s, with the request that said so: the one that has been due for
+ * the longest time, but for the first `skip`. KBS_MISSING.
+ */
+KBS_MUST_CHECK int kbs_store_key_due(struct kbs_store *s, int64_t now_s, unsigned int skip,
+                                     struct kbs_key *ret, struct kbs_buf *policy,
+                                     struct kbs_buf *request, struct kbs_error *err);
 /* When the next destruction is due; 0 if none is. */
 KBS_MUST_CHECK int kbs_store_key_next_due(struct kbs_store *s, int64_t *ret_s,
                                           struct kbs_error *err);
@@ -138,9 +141,10 @@ struct kbs_store_texts {
 /* Both are borrowed until the call returns. */
 typedef void kbs_store_key_each(void *ctx, const struct kbs_key *key,
                                 const struct kbs_store_texts *texts);
-/* Calls `each` for every key version, by path and version, at most KBS_LIMIT_KEY_LIST_ITEMS. */
-KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
-                                      struct kbs_error *err);
+/* Calls `each` for at most `limit` key versions, by path and version, after that one (empty: all). */
+KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, struct kbs_span after_path,
+                                      uint32_t after_version, unsigned int limit,
+                                      kbs_store_key_each *each, void *ctx, struct kbs_error *err);
 /* At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first.
  */
 KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
@@ -164,8 +168,9 @@ KBS_MUST_CHECK int kbs_store_secret_newest(struct kbs_store *s, struct kbs_span 
 KBS_MUST_CHECK int kbs_store_secret_live(struct kbs_store *s, struct kbs_span path,
                                          kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);
-/* For the newest version of each that is not destroyed, by path; at most as many as keys. */
-KBS_MUST_CHECK int kbs_store_secret_list(struct kbs_store *s, kbs_store_key_each *each, void *ctx,
+/* For the newest version of each that is not destroyed: at most `limit`, by path, after that one. */
+KBS_MUST_CHECK int kbs_store_secret_list(struct kbs_store *s, struct kbs_span after_path,
+                                         unsigned int limit, kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);
 
 /*

@@ -20,6 +20,8 @@ struct kbsd_child {
     int left;    /* the status in its LEAVING; KBSD_STATUS_NONE */
     uint64_t deadline_ns; /* of the state */
     bool condemned;       /* KBSD_LOGIN: to be ended as soon as the login is over */
+    bool worn;            /* kbs-token: it has said WORN */
+    bool unheard;         /* unit, KBSD_LOGIN: has sent what is no message; only its end counts */
 };
 
 /* Where processes come from. All borrowed. */

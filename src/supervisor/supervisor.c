@@ -10,6 +10,8 @@
  *   - After one PIN error no lane starts that has not logged in.
  *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's
  *     death those that were attached to it, because their channels died.
+ *   - A worn lane (recycle.c) is never ended: its front lets go of it, and so it leaves by itself,
+ *     with nothing in flight.
  *   - A death is handled after everything the dead role had said. How it is learnt, child.c decides:
  *     by SIGCHLD, or because the control channel hung up.
  */
@@ -31,6 +33,7 @@
 #include "channel/channel.h"
 #include "supervisor/announce.h"
 #include "supervisor/login.h"
+#include "supervisor/recycle.h"
 #include "supervisor/spawn.h"
 #include "supervisor/times.h"
 #include "supervisor/unit.h"
@@ -86,7 +89,8 @@ static struct kbsd_unit *front_of(struct supervisor *s, enum kbs_listener listen
 /*
  * A token worker may be in the middle of changing the token, which not every module survives: it is
  * asked, unless it hangs. A judge is killed: its store and its records of intent are made for that,
- * and as long as it lives its front would send it requests that can only fail.
+ * and as long as it lives its front would send it requests that can only fail. One that is recycled
+ * gets none, and leaves by itself.
  */
 static void child_end(struct kbsd_child *c, enum kbsd_cause cause)
 {
@@ -95,7 +99,7 @@ static void child_end(struct kbsd_child *c, enum kbsd_cause cause)
     } else if (c->role == KBSD_TOKEN && c->state == KBSD_READY && cause != KBSD_CAUSE_STUCK) {
         kbsd_child_drain(c, kbsd_times.grace_ms);
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
-        kbsd_child_kill(c, SIGTERM, kbsd_times.grace_ms);
+        kbsd_child_kill(c, cause == KBSD_CAUSE_RECYCLED ? 0 : SIGTERM, kbsd_times.grace_ms);
     }
 }
 
@@ -161,7 +165,7 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
     if (u->ready_ns != 0 && now_ns - u->ready_ns >= kbsd_times.healthy_ms * KBS_NS_PER_MS) {
         u->failures = 0;
     }
-    if (u->cause != KBSD_CAUSE_COLLATERAL) {
+    if (u->cause != KBSD_CAUSE_COLLATERAL && u->cause != KBSD_CAUSE_RECYCLED) {
         bool at_once = u->cause == KBSD_CAUSE_STUCK && u->ready_ns != 0 && u->failures == 0;
         u->failures++;
         wait_ms = at_once ? 0 : backoff_ms(u->failures);
@@ -179,8 +183,9 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
             drain(s, KBS_EXIT_CONFIG);
         }
     } else {
-        kbs_log(KBS_LOG_WARN, "unit-restart", "unit=%s failures=%u in_ms=%llu", u->name,
-                u->failures, (unsigned long long)wait_ms);
+        kbs_log(u->cause == KBSD_CAUSE_RECYCLED ? KBS_LOG_INFO : KBS_LOG_WARN, "unit-restart",
+                "unit=%s failures=%u in_ms=%llu", u->name, u->failures,
+                (unsigned long long)wait_ms);
     }
 }
 
@@ -268,7 +273,8 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
     struct kbs_wire_health health;
     char text[256];
     enum kbsd_state next = kbsd_role_next(c->role, c->state, m->frame.type);
-    int rc = next == KBSD_GONE ? -1 : 0;
+    bool again = m->frame.type == KBS_WIRE_WORN && c->worn;
+    int rc = next == KBSD_GONE || again ? -1 : 0;
     if (rc == 0 && m->frame.type == KBS_WIRE_LOGIN_DONE) {
         rc = kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, &err);
     } else if (rc == 0 && m->frame.type == KBS_WIRE_READY) {
@@ -294,6 +300,10 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
     } else if (m->frame.type == KBS_WIRE_LOGIN_WANT) {
         /* Others may come first: neither it nor its judge, which waits for it, is slow. */
         u->children[0].deadline_ns = u->children[1].deadline_ns = KBS_DEADLINE_NONE;
+    } else if (m->frame.type == KBS_WIRE_WORN) {
+        c->worn = true;
+        kbs_log(KBS_LOG_INFO, "role-worn", "unit=%s name=%s child=%ld", u->name,
+                kbsd_role_name(c->role), (long)c->pid);
     } else {
         c->deadline_ns = KBS_DEADLINE_NONE;
         c->pid = kbsd_child_is_unit(c) ? (pid_t)ready.pid : c->pid;
@@ -330,7 +340,9 @@ static void control_read(struct supervisor *s, struct kbsd_unit *u, struct kbsd_
         if (rc < 0) {
             kbs_log_error("role-broken", &err);
         }
-        if (c->state == KBSD_LOGIN) {
+        if (c->state == KBSD_LOGIN && kbsd_child_is_unit(c)) {
+            c->unheard = true; /* likewise; its channel is how its end is learnt */
+        } else if (c->state == KBSD_LOGIN) {
             kbs_io_close(&c->control); /* the deadline of the login stands */
         } else {
             kbsd_child_kill(c, rc < 0 ? SIGKILL : 0, rc < 0 ? 0 : kbsd_times.grace_ms);
@@ -372,11 +384,20 @@ static void migrated(struct supervisor *s, struct kbsd_unit *u, struct end end)
     }
 }
 
+static enum kbsd_cause cause_of(const struct kbsd_unit *u, struct end end)
+{
+    if (u->detached && end.status == KBS_EXIT_OK) {
+        return KBSD_CAUSE_RECYCLED;
+    }
+    return end.status == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
+}
+
 static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
                        struct end end)
 {
-    enum kbsd_cause cause = end.status == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
-    bool expected = u->state != KBSD_UNIT_UP || s->phase != PHASE_RUN;
+    enum kbsd_cause cause = cause_of(u, end);
+    bool expected =
+        cause == KBSD_CAUSE_RECYCLED || u->state != KBSD_UNIT_UP || s->phase != PHASE_RUN;
     kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",
             "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role),
             (long)c->pid, end.status, end.signal);
@@ -534,6 +555,30 @@ static void attach_ready(struct supervisor *s)
     }
 }
 
+/*
+ * Has worn lanes replaced. After a PIN error none would come back. The judge leaves when its front
+ * has closed their channel, which a request in flight may put off.
+ */
+static void recycle_due(struct supervisor *s)
+{
+    struct kbsd_unit *u;
+    while (!s->login.latched && (u = kbsd_recycle_next(s->units, s->n_units)) != NULL) {
+        struct kbsd_child *front = &front_of(s, u->listener)->children[0];
+        struct kbs_wire_detach lane = {.index = u->index};
+        struct kbs_error err = KBS_ERROR_NONE;
+        if (front->state != KBSD_READY) {
+            continue; /* its death takes the lane along */
+        }
+        kbs_log(KBS_LOG_INFO, "lane-recycled", "unit=%s", u->name);
+        u->children[0].deadline_ns = kbs_deadline_in_ms(kbsd_times.detach_ms);
+        if (kbs_channel_send(front->control, KBS_WIRE_DETACH, 0, &lane, -1,
+                             kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
+            kbs_log_error("lane-detach", &err);
+            kbsd_child_kill(front, SIGKILL, 0);
+        }
+    }
+}
+
 static void expire_child(const char *unit, struct kbsd_child *c)
 {
     if (c->state != KBSD_GONE && kbs_clock_mono_ns() >= c->deadline_ns) {
@@ -660,6 +705,7 @@ static void step(struct supervisor *s)
             pin_latch(s);
         }
         attach_ready(s);
+        recycle_due(s);
     }
     announce_due(s);
 }
@@ -700,7 +746,7 @@ static void wait_once(struct supervisor *s)
     for (size_t i = 0; i < s->n_units; i++) {
         for (size_t k = 0; k < s->units[i].n_children; k++) {
             struct kbsd_child *c = &s->units[i].children[k];
-            bool listening = c->state != KBSD_ENDING;
+            bool listening = c->state != KBSD_ENDING && !c->unheard;
             if (c->control >= 0 && (listening || kbsd_child_is_unit(c))) {
                 fds[n] = (struct pollfd){.fd = c->control, .events = listening ? POLLIN : 0};
                 units[n] = &s->units[i];
@@ -718,7 +764,7 @@ static void wait_once(struct supervisor *s)
         }
         if (kbsd_child_is_unit(c) && (fds[i].revents & POLLHUP) != 0) {
             unit_gone(s, units[i], c);
-        } else if (c->state != KBSD_ENDING) {
+        } else if (fds[i].events != 0) {
             control_read(s, units[i], c);
         }
     }

@@ -268,6 +268,7 @@ int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct k
     u->state = KBSD_UNIT_UP;
     u->ready_ns = 0;
     u->hopeless = false;
+    u->detached = false;
     switch (u->kind) {
     case KBSD_UNIT_AUDIT:
         return start_audit(u, with, err);

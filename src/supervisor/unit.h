@@ -29,7 +29,8 @@ enum kbsd_unit_state {
 enum kbsd_cause {
     KBSD_CAUSE_FAILURE,    /* its own: back-off */
     KBSD_CAUSE_COLLATERAL, /* the audit or its front died: as soon as those are back */
-    KBSD_CAUSE_STUCK       /* its token does not answer: at once, unless that repeats */
+    KBSD_CAUSE_STUCK,      /* its token does not answer: at once, unless that repeats */
+    KBSD_CAUSE_RECYCLED    /* its worker was worn (recycle.h): at once */
 };
 
 struct kbsd_unit {
@@ -40,9 +41,10 @@ struct kbsd_unit {
     enum kbsd_unit_state state;
     struct kbsd_child children[2]; /* LANE: judge, token worker */
     size_t n_children;
-    enum kbsd_cause cause;  /* ENDING */
-    bool hopeless;          /* will be FAILED when it is down */
-    uint64_t ready_ns;      /* since when it serves; 0: it does not */
+    enum kbsd_cause cause; /* ENDING */
+    bool hopeless;         /* will be FAILED when it is down */
+    bool detached;     /* LANE: its front was told to let go of it, so it will leave by itself */
+    uint64_t ready_ns; /* since when it serves; 0: it does not */
     uint64_t restart_at_ns; /* DOWN */
     unsigned int failures;  /* in a row, for the back-off */
     struct stat pin;        /* LANE: of the PIN file that its worker was given */

@@ -60,6 +60,8 @@ struct kbs_wire_list {
 #define KBS_WIRE_READY_FIELDS(F, m) F(m, BYTES, detail) F(m, U32, pid)
 /* role -> kbsd, its last message. status: enum kbs_exit */
 #define KBS_WIRE_LEAVING_FIELDS(F, m) F(m, U8, status)
+/* kbsd -> kbs-front. index: of the lane that gets no further request, and is closed once it has none */
+#define KBS_WIRE_DETACH_FIELDS(F, m) F(m, U32, index)
 /* kbs-audit -> kbsd, and kbsd -> every kbs-front. writable: 0 while the ledger cannot be written */
 #define KBS_WIRE_HEALTH_FIELDS(F, m) F(m, U8, writable)
 #define KBS_WIRE_LOGIN_DONE_FIELDS(F, m) F(m, U8, ok) F(m, U8, pin_error) F(m, BYTES, detail)
@@ -197,6 +199,7 @@ struct kbs_wire_list {
     M(8, HEALTH, health, 64) \
     M(9, LEAVING, leaving, 64) \
     M(10, MIGRATE, migrate, 8192) \
+    M(11, DETACH, detach, 64) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
@@ -225,7 +228,8 @@ struct kbs_wire_list {
     E(67, LOGIN_GRANT) /* kbsd -> kbs-token */ \
     E(68, DESCRIBE)    /* kbs-judge -> kbs-token */ \
     E(69, HEAD_WANT)   /* kbs-judge -> kbs-audit */ \
-    E(70, CAPS)        /* kbs-judge -> kbs-token; RESULT's body: the matrix, hsm/caps.h */
+    E(70, CAPS)        /* kbs-judge -> kbs-token; RESULT's body: the matrix, hsm/caps.h */ \
+    E(71, WORN)        /* kbs-token -> kbsd, once: serves on, but is to be replaced */
 
 #define KBS_WIRE_ENUM_M(number, upper, lower, cap) KBS_WIRE_##upper = (number),
 #define KBS_WIRE_ENUM_E(number, upper) KBS_WIRE_##upper = (number),

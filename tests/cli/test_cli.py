@@ -1,5 +1,4 @@
 """kbs-admin and kbs-guest without a service: usage, exit statuses, signatures, and servers that misbehave."""
-import base64
 import hashlib
 import hmac
 import json
@@ -12,20 +11,15 @@ import subprocess
 
 import pytest
 from cryptography.hazmat.primitives import keywrap
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from stub import BIN, Stub, b64u, jwk, new_key, pem, run, thumbprint, unb64u, verify_signature, write_certificate
+from doubles import JSON, Kbs, concat_kdf, error
+from stub import BIN, Stub, b64u, new_key, run, thumbprint, unb64u, write_certificate
 
 KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "provenance": "generated",
        "alg": "AES", "bytes": 32, "class": "resident", "state": "enabled", "floor": "transport",
        "kcv": "01020304", "kcv_mac": "HMAC-SHA-256", "wrapping_key": None, "destroy_at": None, "created": 1700000000}
-JSON = {"Content-Type": "application/json"}
-
-
-def error(status, detail="because"):
-    return status, JSON, {"type": "https://github.com/confidential-containers/kbs/errors/PolicyDeny", "detail": detail}
 
 
 # ---- usage
@@ -42,6 +36,8 @@ def error(status, detail="because"):
     ["key", "generate", "a/b/c", "--floor", "basement"], ["key", "generate", "a/b/c", "--policy="],
     ["key", "import", "a/b/c"], ["key", "show", "a/b/c", "--version", "0"], ["key", "show", "a/b/c", "--json=yes"],
     ["key", "show", "a/b/c", "--version", "4294967296"],
+    ["secret"], ["secret", "set"], ["secret", "set", "a/b"], ["secret", "set", "a/b/c", "value"], ["secret", "list", "a/b/c"],
+    ["secret", "set", "a/b/c", "--floor", "worker"], ["secret", "show", "../b/c"], ["secret", "delete"],
     ["init"], ["init", "x", "--token", "yubikey"], ["init", "x", "--listen", "localhost:1"],
     ["init", "x", "--admin-listen", "1.2.3.4"], ["init", "x", "--lanes", "0"], ["init", "x", "--lanes", "33"],
 ])
@@ -59,6 +55,9 @@ def test_kbs_admin_wrong_usage(argv, tmp_path):
     ["get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--salt", "00"],
     ["get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--cose", "--salt", "0"],
     ["get-key", "a/b/c", "--recipient-in", "x"], ["open"], ["open", "x", "--path", "a/b/c"],
+    ["get-resource", "--url", "http://127.0.0.1:1"], ["get-resource", "a/b", "--url", "http://127.0.0.1:1"],
+    ["get-resource", "a/b/c"], ["get-resource", "a/b/c", "--url", "http://127.0.0.1:1", "--cose"],
+    ["get-resource", "a/b/c", "--url", "http://127.0.0.1:1", "--tee-alg", "RSA1_5"],
 ])
 def test_kbs_guest_wrong_usage(argv, tmp_path):
     done = run("kbs-guest", *argv, cwd=tmp_path)
@@ -68,13 +67,12 @@ def test_kbs_guest_wrong_usage(argv, tmp_path):
 
 ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     "generate", "import", "adopt", "list", "show", "rotate", "policy", "disable", "enable", "destroy", "undo")),
-    *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")), ["token", "caps"], ["store", "accept"],
-    ["audit", "verify"]]
+    *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")),
+    *(["secret", c] for c in ("set", "list", "show", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"]]
+GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
 
 
-@pytest.mark.parametrize("program, commands", [
-    ("kbs-admin", ADMIN_COMMANDS),
-    ("kbs-guest", [[], ["attest"], ["get-key"], ["open"]])])
+@pytest.mark.parametrize("program, commands", [("kbs-admin", ADMIN_COMMANDS), ("kbs-guest", GUEST_COMMANDS)])
 def test_help_and_version(program, commands):
     for command in commands:
         done = run(program, *command, "--help")
@@ -95,9 +93,10 @@ def test_other_urls_are_refused(url):
     assert done.returncode in (1, 2) and done.stderr
 
 
-def test_a_key_is_not_written_to_a_terminal(tmp_path):
+@pytest.mark.parametrize("command", ["get-key", "get-resource"])
+def test_a_secret_is_not_written_to_a_terminal(command):
     master, slave = pty.openpty()
-    done = subprocess.run([BIN / "kbs-guest", "get-key", "a/b/c", "--url", "http://127.0.0.1:1", "--out", "-"],
+    done = subprocess.run([BIN / "kbs-guest", command, "a/b/c", "--url", "http://127.0.0.1:1", "--out", "-"],
                           stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.PIPE, timeout=60)
     os.close(slave)
     os.close(master)
@@ -105,55 +104,6 @@ def test_a_key_is_not_written_to_a_terminal(tmp_path):
 
 
 # ---- kbs-admin and its server
-
-
-class Admin:
-    """A profile, and a server that checks every signature against it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.key = new_key()
-        self.import_key = new_key()
-        write_certificate(folder)
-        (folder / "admin.key.pem").write_bytes(pem(self.key))
-        self.pinned = thumbprint(self.import_key.public_key())
-        self.nonces = []
-        self.sequences = []
-        self.answers = {}
-        self.handlers = {}
-        self.server = Stub(self.respond, tls=folder)
-        self.write_profile()
-
-    def write_profile(self, **changes):
-        (self.folder / "profile.json").write_text(json.dumps(
-            {"url": self.server.url, "ca": "cert.pem", "key": "admin.key.pem", "import_key": self.pinned, **changes}))
-
-    def respond(self, method, target, headers, body):
-        if target == "/kbs/v0/admin/nonce":
-            assert method == "GET" and "Kbs-Signature" not in headers
-            self.nonces.append(b64u(os.urandom(16)))
-            return 200, JSON, {"nonce": self.nonces[-1]}
-        claims = verify_signature(headers["Kbs-Signature"], self.key.public_key(), method, target, body)
-        assert claims["n"] == self.nonces.pop(), "a nonce is used once"
-        self.sequences.append(claims["s"])
-        if target == "/kbs/v0/admin/import-key" and target not in self.answers:
-            return 200, JSON, {"key": jwk(self.import_key.public_key()), "thumbprint": self.pinned, "token": {}}
-        if target in self.handlers:
-            return self.handlers[target](method, target, body)
-        return self.answers.get((method, target)) or self.answers.get(target) or error(404, "no such key")
-
-    def run(self, *argv, **kwargs):
-        return run("kbs-admin", "--profile", self.folder / "profile.json", *argv, **kwargs)
-
-    def mutations(self):
-        return [(path, json.loads(body)) for method, path, _, body in self.server.seen if method == "POST"]
-
-
-@pytest.fixture
-def admin(tmp_path):
-    one = Admin(tmp_path)
-    with one.server:
-        yield one
 
 
 def test_list_and_show(admin):
@@ -168,6 +118,25 @@ def test_list_and_show(admin):
     assert "key check value   01020304\n" in shown and "2023-11-14T22:13:20Z" in shown and "denied" in shown
     assert json.loads(admin.run("key", "show", "a/b/c", "--version", "1", "--json").stdout)["policy"] is None
     assert admin.sequences == sorted(set(admin.sequences))
+
+
+@pytest.mark.parametrize("what,member", [("keys", "kid"), ("secrets", "path")])
+def test_lists_are_read_to_their_end(admin, what, member):
+    def item(n):
+        path = f"a/b/{n}"
+        return {**KEY, "path": path, "kid": path + "/v1"}
+
+    base = f"/kbs/v0/admin/{what}"
+    pages = [[item(1), item(2)], [item(3)]]
+    admin.answers[base] = (200, JSON, {what: pages[0], "more": True})
+    admin.answers[f"{base}?after={pages[0][-1][member]}"] = (200, JSON, {what: pages[1], "more": False})
+    done = admin.run(what[:-1], "list", "--json")
+    assert json.loads(done.stdout) == {what: pages[0] + pages[1]}, done.stderr
+    assert len(admin.run(what[:-1], "list").stdout.splitlines()) == 4
+    admin.answers[base] = (200, JSON, {what: [], "more": True})
+    assert admin.run(what[:-1], "list").returncode != 0
+    admin.answers[base] = (200, JSON, {what: [{**item(1), member: "x?y=z"}], "more": True})
+    assert admin.run(what[:-1], "list").returncode != 0
 
 
 def test_profile_from_the_environment_and_the_folder(admin):
@@ -208,14 +177,7 @@ def open_recipient(recipient, private, apv):
     header = recipient["header"]
     assert header["alg"] == "ECDH-ES+A256KW" and header["kid"] == thumbprint(private.public_key())
     assert unb64u(header["apu"]) == b"kbs-import-v1" and unb64u(header["apv"]) == apv
-    epk = ec.EllipticCurvePublicNumbers(int.from_bytes(unb64u(header["epk"]["x"]), "big"),
-                                        int.from_bytes(unb64u(header["epk"]["y"]), "big"), ec.SECP256R1())
-    z = private.exchange(ec.ECDH(), epk.public_key())
-
-    def sized(b):
-        return len(b).to_bytes(4, "big") + b
-    info = sized(b"ECDH-ES+A256KW") + sized(b"kbs-import-v1") + sized(apv) + (256).to_bytes(4, "big")
-    kek = hashlib.sha256((1).to_bytes(4, "big") + z + info).digest()
+    kek = concat_kdf(private, header["epk"], b"kbs-import-v1", apv)
     return keywrap.aes_key_unwrap(kek, unb64u(recipient["encrypted_key"]))
 
 
@@ -363,36 +325,6 @@ def test_answers_of_another_shape(admin, text):
 # ---- kbs-guest and its server
 
 
-class Kbs:
-    """auth and attest as docs/protocol/rcar.md; `keys` is a list of answers to key requests, in turn."""
-
-    def __init__(self, *keys):
-        self.keys = list(keys)
-        self.cookies = []
-
-    def __call__(self, method, target, headers, body):
-        if target == "/kbs/v0/auth":
-            assert json.loads(body)["version"] == "0.4.0"
-            self.cookies.append(os.urandom(16).hex())
-            self.nonce = base64.b64encode(os.urandom(32)).decode()
-            cookie = f"kbs-session-id={self.cookies[-1]}; Path=/; HttpOnly"
-            return 200, {**JSON, "Set-Cookie": cookie}, {"nonce": self.nonce, "extra-params": ""}
-        if f"kbs-session-id={self.cookies[-1]}" != headers.get("Cookie"):
-            return error(401)
-        if target == "/kbs/v0/attest":
-            message = json.loads(body)
-            runtime = message["runtime-data"]
-            assert runtime["nonce"] == self.nonce and message["init-data"] is None
-            data = {"additional-evidence": "", "nonce": self.nonce, "tee-pubkey": runtime["tee-pubkey"]}
-            text = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-            assert message["tee-evidence"] == {"primary_evidence": {
-                "svn": "1", "report_data": base64.b64encode(hashlib.sha384(text).digest()).decode()},
-                "additional_evidence": ""}
-            return 200, JSON, {"token": "head.body.tail"}
-        assert method == "POST"
-        return self.keys.pop(0)
-
-
 def test_attest_prints_the_token(tmp_path):
     with Stub(Kbs()) as server:
         assert run("kbs-guest", "attest", "--url", server.url).stdout == b"head.body.tail\n"
@@ -491,9 +423,7 @@ def test_a_server_that_hangs_up():
 # ---- manual pages
 
 
-@pytest.mark.parametrize("program, commands", [
-    ("kbs-admin", ADMIN_COMMANDS),
-    ("kbs-guest", [[], ["attest"], ["get-key"], ["open"]])])
+@pytest.mark.parametrize("program, commands", [("kbs-admin", ADMIN_COMMANDS), ("kbs-guest", GUEST_COMMANDS)])
 def test_manual_pages_name_every_option(program, commands):
     page = (pathlib.Path(__file__).parents[2] / "docs" / "man" / f"{program}.1").read_text()
     for command in commands:

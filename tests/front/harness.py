@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 
-CONFIG_FRONT, ATTACH, READY, REQUEST, RESPONSE, GO, DRAIN = 1, 5, 6, 16, 17, 64, 65
+CONFIG_FRONT, ATTACH, READY, DETACH, REQUEST, RESPONSE, GO, DRAIN = 1, 5, 6, 11, 16, 17, 64, 65
 LISTENER_TLS, LISTENER_PLAIN, TLS_KEY, LANE = 1, 2, 3, 4
 GUEST, ADMIN = 1, 2
 HEADER = struct.Struct("<IHHQQQ")
@@ -219,6 +219,9 @@ class Front:
         theirs.close()
         return Judge(ours)
 
+    def detach_lane(self, index):
+        self.send(DETACH, struct.pack("<I", index))
+
     def drain(self):
         self.send(DRAIN, b"")
 
@@ -267,6 +270,13 @@ class Front:
             if self.metrics().get(name, 0) == value:
                 return
         raise AssertionError(f"{name} never became {value}: {self.metrics()}")
+
+    def until_log(self, text):
+        """Waits until the log says so, in the same way."""
+        end = time.monotonic() + TIMEOUT_S
+        while text not in self.log():
+            assert time.monotonic() < end, f"{text} never logged: {self.log()}"
+            self.metrics()
 
 
 class Answer:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from harness import (ADMIN, DRAIN, GO, LANE, LISTENER_PLAIN, READY, RESPONSE, TLS_KEY, Credentials, Front,  # noqa: E402
+from harness import (ADMIN, DETACH, DRAIN, GO, LANE, LISTENER_PLAIN, READY, RESPONSE, TLS_KEY, Credentials, Front,  # noqa: E402
                      frame, response_body)
 
 ID = b"0123456789abcdef0123456789abcdef"
@@ -495,6 +495,76 @@ def test_leaving_lane_takes_no_further_request():
         assert a.answer().body == b"again"
 
 
+def test_detached_lane_finishes_its_request():
+    """kbsd wants the only lane back: what is in flight is answered, what waits goes to the next lane, nothing fails."""
+    with Front() as front, front.connect() as a, front.connect() as b:
+        a.send_post("/kbs/v0/auth", b"a")
+        request = front.judges[0].request()
+        b.send_post("/kbs/v0/auth", b"b")
+        front.until("kbs_queue_length", 1)
+        front.detach_lane(0)
+        front.until_log("event=lane-detached lane=0 busy=1")
+        assert front.metrics()["kbs_lanes_attached"] == 1
+        front.judges[0].answer(request, body=b"last")
+        assert a.answer().body == b"last"
+        assert front.judges[0].closed()
+        assert a.get("/readyz").status == 200
+        a.send_post("/kbs/v0/auth", b"again")
+        front.until("kbs_queue_length", 2)
+        front.attach_lane(0).serve()
+        assert b.answer().body == b"b"
+        assert a.answer().body == b"again"
+        assert "lane-closed" not in front.log()
+
+
+def test_detached_lane_that_is_idle_is_closed():
+    with Front() as front, front.connect() as client:
+        front.detach_lane(0)
+        assert front.judges[0].closed()
+        front.detach_lane(0)  # it is gone already
+        client.send_post("/kbs/v0/auth", b"{}")
+        front.until("kbs_queue_length", 1)
+        front.attach_lane(0).serve()
+        assert client.answer().status == 200
+
+
+def test_detached_lane_of_two():
+    with Front(lanes=2) as front, front.connect() as a, front.connect() as b:
+        a.send_post("/kbs/v0/auth", b"a")
+        first = front.judges[0].request()
+        front.detach_lane(0)
+        front.until_log("event=lane-detached")
+        b.send_post("/kbs/v0/auth", b"b")
+        second = front.judges[1].request()
+        front.judges[0].answer(first, body=b"a")
+        assert a.answer().body == b"a"
+        assert front.judges[0].closed()
+        a.send_post("/kbs/v0/auth", b"waits for the other")
+        front.until("kbs_queue_length", 1)
+        front.judges[1].answer(second, body=b"b")
+        assert b.answer().body == b"b"
+        front.judges[1].answer(front.judges[1].request(), body=b"served")
+        assert a.answer().body == b"served"
+
+
+def test_detached_lane_that_dies_costs_its_request():
+    with Front() as front, front.connect() as client:
+        client.send_post("/kbs/v0/auth", b"{}")
+        front.judges[0].request()
+        front.detach_lane(0)
+        front.until_log("event=lane-detached")
+        front.judges[0].close()
+        check_busy(client.answer())
+
+
+def test_detached_lane_that_does_not_come_back():
+    with Front(program="kbs-front-fast") as front, front.connect() as client:
+        front.detach_lane(0)
+        assert front.judges[0].closed()
+        check_busy(client.post("/kbs/v0/auth", b"{}"))
+        assert client.get("/readyz").status == 503
+
+
 def test_drain_with_a_queue_and_no_lane():
     with Front(program="kbs-front-fast") as front, front.connect() as a, front.connect() as b:
         a.send_post("/kbs/v0/auth", b"a")
@@ -811,7 +881,8 @@ def test_unusable_descriptors(credentials):
         start(steps)
 
 
-@pytest.mark.parametrize("data", [frame(GO, 0, b""), frame(READY, 0, b"\0\0\0\0"), b"\xff" * 32, frame(DRAIN, 0, b"x")])
+@pytest.mark.parametrize("data", [frame(GO, 0, b""), frame(READY, 0, b"\0\0\0\0"), b"\xff" * 32, frame(DRAIN, 0, b"x"),
+                                  frame(DETACH, 0, b"\1\0\0\0"), frame(DETACH, 0, b"")])
 def test_control_out_of_turn(data):
     with Front() as front:
         front.control.sendall(data)

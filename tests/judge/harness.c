@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "attest/rcar.h"
@@ -119,6 +120,9 @@ void judge_recard(struct kbs_key *key)
     key->card.cka_id_len = resident ? KBS_CKA_ID_BYTES : 0;
     if (resident) {
         kbs_cka_id(key->id, key->version, key->card.cka_id);
+    }
+    if (key->card.provenance == KBS_PROVENANCE_ADOPTED) { /* the operator's, always the same one */
+        memset(key->card.cka_id, 'o', KBS_CKA_ID_BYTES);
     }
     memset(key->card.blob, 0, sizeof(key->card.blob));
     if (key->blob_len != 0) {
@@ -497,7 +501,10 @@ static void token_serve(struct judge *j)
         return;
     }
     if (order_slot(j, m->frame.type) != NULL) { /* kept for the test */
+        const struct timespec takes = {.tv_nsec = (long)j->order_ms * 1000000};
         struct kbs_channel_msg swap = j->order_msg;
+
+        (void)nanosleep(&takes, NULL);
 
         j->order_msg = *m;
         *m = swap;
@@ -590,13 +597,14 @@ static void ledger_serve(struct judge *j)
         kbs_channel_msg_deinit(&m);
         return;
     }
+    bool full = j->ledger_mood == LEDGER_FULL && (j->dies_at == 0 || --j->dies_at == 0);
     /* Only an order may wait for company: everything else is awaited at once. */
     assert_int_equal(append.later, kbs_span_equal_str(append.kind, "release") ? 1 : 0);
-    if (j->ledger_mood != LEDGER_FULL) {
+    if (!full) {
         ledger_write(j, &append);
         j->records++;
     }
-    ack.seq = j->ledger_mood == LEDGER_FULL ? 0 : j->records;
+    ack.seq = full ? 0 : j->records;
     if (j->ledger_mood == LEDGER_HANGS_UP) {
         kbs_io_close(&j->ledger);
     } else if (j->ledger_mood != LEDGER_SILENT) {
@@ -941,7 +949,8 @@ void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
     };
 
     assert_int_equal(
-        kbs_channel_send(j->front, KBS_WIRE_REQUEST, 77, &r, -1, kbs_deadline_in_ms(WAIT_MS), &err),
+        kbs_channel_send(j->front, KBS_WIRE_REQUEST, 77, &r, -1,
+                         kbs_deadline_in_ms(j->request_ms != 0 ? j->request_ms : WAIT_MS), &err),
         0);
     kbs_buf_deinit(&params);
     kbs_buf_deinit(&query);

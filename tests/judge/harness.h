@@ -1,7 +1,7 @@
 /*
  * A real kbs-judge between fake peers, all in one thread: the test is its kbsd, front, token worker
  * and ledger. judge_ask() sends a request and serves token and ledger until the answer is there, so
- * nothing here sleeps and every run has one order of events.
+ * nothing here sleeps (but a token that is told to be slow) and every run has one order of events.
  */
 #ifndef KBS_TESTS_JUDGE_HARNESS_H
 #define KBS_TESTS_JUDGE_HARNESS_H
@@ -41,7 +41,7 @@ enum ledger_mood {
     LEDGER_SILENT,   /* takes records and says nothing */
     LEDGER_HANGS_UP, /* closes instead of acknowledging */
     LEDGER_DIES, /* is gone before it has written the record with number `dies_at` from then on */
-    LEDGER_FULL  /* acknowledges nothing as durable */
+    LEDGER_FULL  /* likewise from then on, or at once: acknowledges nothing as durable */
 };
 
 struct judge {
@@ -69,7 +69,9 @@ struct judge {
     enum kbs_category refuse_category;
     const char *refuse_detail;
     enum ledger_mood ledger_mood;
-    unsigned int dies_at; /* counted down */
+    unsigned int dies_at;    /* counted down */
+    unsigned int request_ms; /* how long a request may take; 0: long enough */
+    unsigned int order_ms;   /* how long an order takes at least */
     /* what the peers saw */
     struct kbs_channel_msg order_msg; /* the last order, which the structs below borrow */
     struct kbs_channel_msg other_msg; /* any other message of the judge to its token */

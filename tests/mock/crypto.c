@@ -76,7 +76,7 @@ bool mock_gcm(bool seal, const struct mock_active *p, const uint8_t *key, size_t
     int got = 0;
     int last = 0;
     bool ok = cipher != NULL && ctx != NULL && p->tag_len >= 12 && p->tag_len <= sizeof(tag) &&
-              n >= (seal ? 0 : p->tag_len) && n <= MOCK_VALUE_MAX &&
+              n >= (seal ? 0 : p->tag_len) && n <= MOCK_DATA_MAX &&
               EVP_CipherInit_ex(ctx, cipher, NULL, NULL, NULL, seal ? 1 : 0) == 1 &&
               EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)p->iv_len, NULL) == 1 &&
               EVP_CipherInit_ex(ctx, NULL, NULL, key, p->iv, seal ? 1 : 0) == 1;

@@ -645,7 +645,7 @@ CK_RV mock_unwrap(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE unwrapp
     }
     if ((mock.conf.refusals & MOCK_NEED_VALUE_LEN) != 0 &&
         mock_object_number(o, CKA_VALUE_LEN) == ~0UL) {
-        rv = CKR_TEMPLATE_INCOMPLETE;
+        rv = CKR_ATTRIBUTE_TYPE_INVALID; /* what Luna says */
     } else if (!mock_cipher(false, &p, unwrapping, blob, len, value.p, &value.len)) {
         rv = CKR_WRAPPED_KEY_INVALID;
     }

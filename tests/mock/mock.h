@@ -27,7 +27,8 @@
 #endif
 #define MOCK_CKD_LUNA (0x80000014UL) /* Luna's own number for the Concat KDF with SHA-256 */
 
-#define MOCK_VALUE_MAX 8192u /* bytes of one attribute, and of one wrapped key */
+#define MOCK_VALUE_MAX 8192u  /* bytes of one attribute, and of one wrapped key */
+#define MOCK_DATA_MAX 262144u /* bytes of what is encrypted, decrypted or signed at once */
 
 /* ---- configuration ---- */
 
@@ -39,7 +40,7 @@ enum mock_lie {
 };
 
 enum mock_refusal {
-    MOCK_REFUSE_IMPORT = 1,     /* C_CreateObject of secret keys: FIPS 140 level 3 */
+    MOCK_REFUSE_IMPORT = 1,     /* C_CreateObject of secret and private keys: FIPS 140 level 3 */
     MOCK_REFUSE_DIGEST_KEY = 2, /* C_DigestKey */
     MOCK_REFUSE_VALUE_LEN = 4,  /* CKA_VALUE_LEN in C_UnwrapKey */
     MOCK_NEED_VALUE_LEN = 8     /* CKA_VALUE_LEN is wanted in C_UnwrapKey: Luna before 7.9.3 */
@@ -154,7 +155,7 @@ void mock_script_count_wrong_pin(void);
 
 /* ---- objects ---- */
 
-#define MOCK_ATTRIBUTES_MAX 40u
+#define MOCK_ATTRIBUTES_MAX 48u
 
 struct mock_attribute {
     CK_ATTRIBUTE_TYPE type;
@@ -243,7 +244,7 @@ struct mock_active {
     struct mock_object *key;     /* a copy, owned */
     uint8_t iv[16];
     size_t iv_len;
-    uint8_t aad[512];
+    uint8_t aad[1024];
     size_t aad_len;
     size_t tag_len;
     CK_ULONG hash; /* OAEP */

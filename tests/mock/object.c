@@ -62,13 +62,19 @@ static const struct rule {
     {CKA_WRAP, SECRET | PUBLIC, BOOLEAN, ANYBODY, false},
     {CKA_UNWRAP, SECRET | PRIVATE, BOOLEAN, ANYBODY, false},
     {CKA_DERIVE, KEYS, BOOLEAN, ANYBODY, false},
-    {CKA_VALUE, SECRET, BYTES, CREATION, false},
+    {CKA_VALUE, SECRET | PRIVATE, BYTES, CREATION, false},
     {CKA_VALUE_LEN, SECRET, NUMBER, LENGTH, false},
     {CKA_EC_PARAMS, PRIVATE | PUBLIC, BYTES, GENERATION, false},
     {CKA_EC_POINT, PUBLIC, BYTES, CREATION, false},
-    {CKA_MODULUS, PUBLIC, BYTES, CREATION, false},
+    {CKA_MODULUS, PRIVATE | PUBLIC, BYTES, CREATION, false},
     {CKA_MODULUS_BITS, PUBLIC, NUMBER, GENERATION, false},
-    {CKA_PUBLIC_EXPONENT, PUBLIC, BYTES, GENERATION, false},
+    {CKA_PUBLIC_EXPONENT, PRIVATE | PUBLIC, BYTES, GENERATION, false},
+    {CKA_PRIVATE_EXPONENT, PRIVATE, BYTES, CREATION, false},
+    {CKA_PRIME_1, PRIVATE, BYTES, CREATION, false},
+    {CKA_PRIME_2, PRIVATE, BYTES, CREATION, false},
+    {CKA_EXPONENT_1, PRIVATE, BYTES, CREATION, false},
+    {CKA_EXPONENT_2, PRIVATE, BYTES, CREATION, false},
+    {CKA_COEFFICIENT, PRIVATE, BYTES, CREATION, false},
     {CKA_TRUSTED, SECRET | PUBLIC, BOOLEAN, TOKEN_ONLY, false},
     {CKA_LOCAL, KEYS, BOOLEAN, TOKEN_ONLY, false},
     {CKA_ALWAYS_SENSITIVE, SECRET | PRIVATE, BOOLEAN, TOKEN_ONLY, false},
@@ -384,6 +390,29 @@ void mock_object_finish_private(struct mock_object *o, enum mock_birth birth, CK
 
 /* ---- functions ---- */
 
+/* A pair's half has all that is computed with. */
+static CK_RV check_half(const struct mock_object *o, bool private_half)
+{
+    const struct mock_attribute *value = mock_object_get(o, CKA_VALUE);
+    const struct mock_attribute *params = mock_object_get(o, CKA_EC_PARAMS);
+    bool rsa = mock_object_get(o, CKA_MODULUS) != NULL &&
+               mock_object_get(o, CKA_PUBLIC_EXPONENT) != NULL &&
+               (!private_half || mock_object_get(o, CKA_PRIVATE_EXPONENT) != NULL);
+    size_t field = 0;
+
+    if (rsa) {
+        return CKR_OK;
+    }
+    if (params == NULL ||
+        (private_half ? value == NULL : mock_object_get(o, CKA_EC_POINT) == NULL)) {
+        return CKR_TEMPLATE_INCOMPLETE;
+    }
+    if (private_half && (mock_curve(params, &field) == NULL || value->len != field)) {
+        return CKR_ATTRIBUTE_VALUE_INVALID;
+    }
+    return CKR_OK;
+}
+
 CK_RV mock_create(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *ret)
 {
     struct mock_session *session;
@@ -400,7 +429,7 @@ CK_RV mock_create(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HA
     }
     class = mock_object_number(o, CKA_CLASS);
     value = mock_object_get(o, CKA_VALUE);
-    if (class == CKO_SECRET_KEY && (mock.conf.refusals & MOCK_REFUSE_IMPORT) != 0) {
+    if (class != CKO_PUBLIC_KEY && (mock.conf.refusals & MOCK_REFUSE_IMPORT) != 0) {
         rv = CKR_ACTION_PROHIBITED;
     } else if (class == CKO_SECRET_KEY && value != NULL) {
         uint8_t copy[MOCK_VALUE_MAX];
@@ -409,13 +438,11 @@ CK_RV mock_create(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HA
         memcpy(copy, value->p, len);
         rv = mock_object_finish_secret(o, MOCK_BORN_CREATED, copy, len, NULL, ~0UL);
         OPENSSL_cleanse(copy, sizeof(copy));
-    } else if (class == CKO_PUBLIC_KEY && ((mock_object_get(o, CKA_MODULUS) != NULL &&
-                                            mock_object_get(o, CKA_PUBLIC_EXPONENT) != NULL) ||
-                                           (mock_object_get(o, CKA_EC_PARAMS) != NULL &&
-                                            mock_object_get(o, CKA_EC_POINT) != NULL))) {
-        set_history(o, MOCK_BORN_CREATED, NULL, ~0UL);
+    } else if (class == CKO_SECRET_KEY) {
+        rv = CKR_TEMPLATE_INCOMPLETE;
     } else {
-        rv = class == CKO_PRIVATE_KEY ? CKR_FUNCTION_NOT_SUPPORTED : CKR_TEMPLATE_INCOMPLETE;
+        rv = check_half(o, class == CKO_PRIVATE_KEY);
+        set_history(o, MOCK_BORN_CREATED, NULL, ~0UL);
     }
     if (rv == CKR_OK) {
         rv = mock_adopt(session, &o, 1);
@@ -498,7 +525,7 @@ CK_RV mock_copy(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE handle, CK_ATTRIBUTE *t, C
 static CK_RV get_one(const struct mock_object *o, CK_ATTRIBUTE *a)
 {
     const struct mock_attribute *have = mock_object_get(o, a->type);
-    bool secret = a->type == CKA_PRIVATE_EXPONENT ||
+    bool secret = (a->type >= CKA_PRIVATE_EXPONENT && a->type <= CKA_COEFFICIENT) ||
                   (a->type == CKA_VALUE && mock_object_number(o, CKA_CLASS) != CKO_PUBLIC_KEY);
     CK_ULONG room = a->ulValueLen;
 

@@ -108,7 +108,8 @@ CK_RV mock_operation(CK_SESSION_HANDLE s, enum mock_operation op, const CK_BYTE 
 {
     struct mock_session *session;
     struct mock_active *a;
-    uint8_t result[MOCK_VALUE_MAX + 64];
+    size_t room = (n > MOCK_VALUE_MAX ? n : MOCK_VALUE_MAX) + 64;
+    uint8_t *result = NULL;
     size_t result_len = 0;
     CK_RV rv = mock_session_find(s, &session);
 
@@ -119,8 +120,10 @@ CK_RV mock_operation(CK_SESSION_HANDLE s, enum mock_operation op, const CK_BYTE 
     if (a->mechanism == 0) {
         return CKR_OPERATION_NOT_INITIALIZED;
     }
-    if ((n > 0 && in == NULL) || n > MOCK_VALUE_MAX) {
-        rv = n > MOCK_VALUE_MAX ? CKR_DATA_LEN_RANGE : CKR_ARGUMENTS_BAD;
+    if ((n > 0 && in == NULL) || n > MOCK_DATA_MAX) {
+        rv = n > MOCK_DATA_MAX ? CKR_DATA_LEN_RANGE : CKR_ARGUMENTS_BAD;
+    } else if ((result = OPENSSL_malloc(room)) == NULL) {
+        rv = CKR_HOST_MEMORY;
     } else if (op == MOCK_OP_SIGN) {
         rv = compute_signature(a, in, n, result, &result_len);
     } else if (!mock_cipher(op == MOCK_OP_ENCRYPT, a, a->key, in, n, result, &result_len)) {
@@ -129,7 +132,7 @@ CK_RV mock_operation(CK_SESSION_HANDLE s, enum mock_operation op, const CK_BYTE 
     if (rv == CKR_OK) {
         rv = mock_give(result, result_len, out, len);
     }
-    OPENSSL_cleanse(result, sizeof(result));
+    OPENSSL_clear_free(result, room);
     if (rv != CKR_BUFFER_TOO_SMALL && (rv != CKR_OK || out != NULL)) {
         mock_active_clear(a); /* a question for the length leaves it active */
     }

@@ -5,9 +5,9 @@
  * decides the order of everything.
  *
  * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null
- * attach=1.0,3.0 env=0 pid=N", "got TYPE [what.index]",
+ * attach=1.0,3.0 env=0 pid=N", "got TYPE", "got ATTACH what.index", "got DETACH index",
  *          "got EOF"
- * Orders:  "want" "ready" "done OK PIN" "garbage" "exit N" "close" "stubborn" "slip HOW"
+ * Orders:  "want" "ready" "done OK PIN" "worn" "garbage" "exit N" "close" "stubborn" "slip HOW"
  *
  * As a unit (kbsd --units) it begins and ends as real roles do.
  */
@@ -179,6 +179,7 @@ static bool control(struct fake *f)
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_wire_attach attach;
+    struct kbs_wire_detach detach;
     int rc = kbs_channel_recv(KBS_FD_CONTROL, &m, kbs_deadline_in_ms(WAIT_MS), &err);
     add(f, "got ");
     add(f, rc == 0 ? kbs_wire_type_name(m.frame.type) : "EOF");
@@ -186,6 +187,10 @@ static bool control(struct fake *f)
         kbs_channel_msg_decode(&m, KBS_WIRE_ATTACH, &attach, &err) == 0) {
         add_number(f, " ", attach.what);
         add_number(f, ".", attach.index);
+    }
+    if (rc == 0 && m.frame.type == KBS_WIRE_DETACH &&
+        kbs_channel_msg_decode(&m, KBS_WIRE_DETACH, &detach, &err) == 0) {
+        add_number(f, " ", detach.index);
     }
     report(f);
     kbs_channel_msg_deinit(&m);
@@ -236,6 +241,8 @@ static void obey(struct fake *f, const char *order)
     } else if (sscanf(order, "done %d %d", &a, &b) == 2) {
         struct kbs_wire_login_done done = {.ok = (uint8_t)a, .pin_error = (uint8_t)b};
         tell(KBS_WIRE_LOGIN_DONE, &done);
+    } else if (strcmp(order, "worn") == 0) {
+        tell(KBS_WIRE_WORN, NULL);
     } else if (strcmp(order, "garbage") == 0) {
         (void)!send(KBS_FD_CONTROL, "this is not a frame, but is longer than one", 43,
                     MSG_NOSIGNAL);

@@ -465,7 +465,149 @@ def test_stuck_lane_that_worked_is_replaced_at_once(service):
     assert service.stop() == 0
 
 
-@pytest.mark.parametrize("order", ["want", "done 1 0", "ready", "garbage"])
+def leave_when_detached(service):
+    """As the real ones: a front that is told to let go of a lane closes the channel to its judge, which leaves."""
+    def obey(role, event):
+        if event.startswith("got DETACH "):
+            (judge,) = service.find("kbs-judge", lane=event.split()[-1], admin=role.admin)
+            judge.tell("exit 0")
+        else:
+            service.works(role, event)
+    service.obey = obey
+
+
+@pytest.mark.parametrize("admin", [False, True])
+def test_worn_lane_is_recycled(service, admin):
+    """Its front lets go of it, it leaves by itself, and is back at once, however often: none of this is a failure."""
+    service.start().serving()
+    leave_when_detached(service)
+    begun = len(service.log)
+    (front,) = service.find("kbs-front", admin=admin)
+    side = "admin" if admin else "guest"
+    for n in range(1, 5):
+        (judge,), (token,) = (service.find(name, lane=0, admin=admin) for name in ("kbs-judge", "kbs-token"))
+        token.tell("worn")
+        service.until_log(f"level=info .*event=unit-restart unit=lane-{side}-0 failures=0 in_ms=0", n)
+        service.serving_without(judge, token)
+        assert judge.got == [] and token.got == ["got LOGIN_GRANT", "got DRAIN"]
+        service.until(lambda n=n: front.got[-2 * n:] == ["got DETACH 0", "got ATTACH 4.0"] * n, "let go and handed out")
+    assert not [line for line in service.log[begun:] if "level=info" not in line]
+    assert service.stop() == 0
+
+
+def test_worn_lanes_are_recycled_one_at_a_time(service):
+    service.start().serving()
+    (front,), (admin_front,) = service.find("kbs-front"), service.find("kbs-front", admin=True)
+    service.until(lambda: len(front.got) == 2, "lanes")
+    for token in service.find("kbs-token") + service.find("kbs-token", admin=True):
+        token.tell("worn")
+    service.until_log("event=role-worn", 3)
+    # The other front's lane is another matter.
+    service.until(lambda: admin_front.got[1:] == ["got DETACH 0"], "the admin lane is recycled, too")
+    service.until(lambda: len(front.got) == 3, "the first")
+    first = front.got[2].split()[-1]
+    second = "1" if first == "0" else "0"
+    held = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            held.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.find("kbs-judge", lane=first)[0].tell("exit 0")
+    service.until(lambda: held, "the first is back, but for its login")
+    assert front.got[2:] == [f"got DETACH {first}"]
+    held[0].tell("done 1 0")
+    held[0].tell("ready")
+    service.until(lambda: front.got[2:] == [f"got DETACH {first}", f"got ATTACH 4.{first}", f"got DETACH {second}"],
+                  "then the second")
+    assert service.stop() == 0
+
+
+def test_worn_lane_waits_for_one_that_is_down(service):
+    service.start().serving()
+    (front,) = service.find("kbs-front")
+    service.until(lambda: len(front.got) == 2, "lanes")
+    held = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            held.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    os.kill(service.find("kbs-judge", lane=1)[0].pid, signal.SIGKILL)
+    service.until(lambda: held, "lane 1 is on its way")
+    service.find("kbs-token", lane=0)[0].tell("worn")
+    service.until_log("event=role-worn")
+    held[0].tell("done 1 0")
+    held[0].tell("ready")
+    service.until(lambda: front.got[2:] == ["got ATTACH 4.1", "got DETACH 0"], "only then")
+    assert service.stop() == 0
+
+
+def test_worn_lane_is_kept_when_nobody_may_log_in(service):
+    service.start().serving()
+    victim = service.find("kbs-token", lane=0)[0]
+
+    def obey(role, event):
+        role.tell("done 0 1") if event == "got LOGIN_GRANT" else service.works(role, event)
+
+    service.obey = obey
+    os.kill(victim.pid, signal.SIGKILL)
+    service.until_log("event=pin-error").until_log("event=unit-failed")
+    (token,) = service.find("kbs-token", lane=1)
+    token.tell("worn")
+    service.until_log("event=role-worn")
+    assert service.stop() == 0
+    assert not service.grep("event=lane-recycled")
+
+
+def test_worn_is_said_once(service):
+    service.start().serving()
+    (token,) = service.find("kbs-token", lane=0)
+    token.tell("worn")
+    token.tell("worn")
+    service.until_log("event=role-broken .*name=kbs-token .*sent=WORN").serving_without(token)
+    assert service.stop() == 0
+
+
+def test_recycled_judge_is_not_killed(service):
+    """Though kbsd may hear first that its token worker is gone."""
+    service.start().serving()
+    (front,), (judge,), (token,) = (service.find(name, lane=lane) for name, lane in
+                                    (("kbs-front", None), ("kbs-judge", 0), ("kbs-token", 0)))
+    token.tell("worn")
+    service.until(lambda: "got DETACH 0" in front.got, "let go")
+    token.tell("exit 0")
+    service.serving_without(judge, token)
+    assert judge.got == ["got EOF"]
+    assert service.grep("level=info .*event=unit-restart unit=lane-guest-0 failures=0 in_ms=0")
+    assert service.stop() == 0
+
+
+def test_detached_lane_that_fails_is_a_failure(service):
+    service.start().serving()
+    (front,), (judge,) = service.find("kbs-front"), service.find("kbs-judge", lane=0)
+    service.find("kbs-token", lane=0)[0].tell("worn")
+    service.until(lambda: "got DETACH 0" in front.got, "let go")
+    os.kill(judge.pid, signal.SIGKILL)
+    service.until_log("level=warn .*event=unit-restart unit=lane-guest-0 failures=1 in_ms=100").serving_without(judge)
+    assert service.stop() == 0
+
+
+def test_detached_lane_that_stays_is_killed(service):
+    service.start(KBSD_FAST).serving()
+    (judge,) = service.find("kbs-judge", lane=0)
+    service.find("kbs-token", lane=0)[0].tell("worn")
+    service.until_log("event=role-overdue unit=lane-guest-0 name=kbs-judge .*state=ready").serving_without(judge)
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("order", ["want", "done 1 0", "ready", "worn", "garbage"])
 def test_unexpected_message_ends_the_role(service, order):
     service.start().serving()
     judge = service.find("kbs-judge", lane=0)[0]
@@ -704,6 +846,28 @@ def test_hung_login_is_killed_at_its_deadline_only(service):
     # nobody else while it might still be at it: the next grant comes after its death
     order = [line for line in service.grep(rf"event=login-granted|{service.died(token, signal=9)}")]
     assert "login-granted" in order[0] and all("login-granted" not in line for line in order[1:2])
+    service.serving_without(token)
+    assert service.stop() == 0
+
+
+def test_garbage_during_a_login(service):
+    """Not a reason to kill a worker that may be logging in, and not the end of its lane."""
+    said = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT" and not said:
+            said.append(role)
+            role.tell("stubborn")
+            role.tell("garbage")
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.start(KBSD_FAST).until(lambda: said, "grant").until_log("event=role-broken")
+    (token,) = said
+    service.until(lambda: not token.alive, "its end")
+    # A child sees that its channel is closed; a unit keeps it, for its end to be seen by.
+    assert service.how == "fork" or service.grep("event=role-overdue .*name=kbs-token .*state=login")
     service.serving_without(token)
     assert service.stop() == 0
 

@@ -187,15 +187,15 @@ def test_what_an_administrator_is_shown_is_signed(soft):
         assert soft.admin_json("key", "show", path)["verified"] is True
         assert "signed as shown" in soft.admin("key", "show", path).stdout
     db = sqlite3.connect(soft.store_path, timeout=30)
-    for change in ("policy = ''", "floor = 1", "created_s = created_s + 1", "epoch = 2", "kcv = x'00000000'",
+    for change in ("policy = ''", "state = 2", "destroy_at_s = 5", "epoch = 2", "kcv = x'00000000'",
                    "signature = (SELECT signature FROM key WHERE path = 'default/disk/mine')"):
-        before = db.execute("SELECT policy, floor, created_s, epoch, kcv, signature FROM key WHERE path = ?",
+        before = db.execute("SELECT policy, state, destroy_at_s, epoch, kcv, signature FROM key WHERE path = ?",
                             (KEY,)).fetchone()
         db.execute(f"UPDATE key SET {change} WHERE path = ?", (KEY,))
         db.commit()
         done = soft.admin("key", "show", KEY, check=False)
         assert done.returncode != 0 and "not signed as it is shown" in done.stderr and done.stdout == "", change
-        db.execute("UPDATE key SET policy = ?, floor = ?, created_s = ?, epoch = ?, kcv = ?, signature = ? "
+        db.execute("UPDATE key SET policy = ?, state = ?, destroy_at_s = ?, epoch = ?, kcv = ?, signature = ? "
                    "WHERE path = ?", (*before, KEY))
         db.commit()
     db.close()

@@ -9,6 +9,7 @@
  *   point                     C_GetAttributeValue cuts one byte off CKA_EC_POINT
  *   readable                  C_GetAttributeValue says that everything is not CKA_SENSITIVE
  *   stale                     the next C_WrapKey answers KEY_HANDLE_INVALID (once)
+ *   singly                    C_FindObjects finds one object at a time
  *
  * Software tokens never lose a device, lock a PIN or lie; hardware does. A file and not an
  * interface, because the plan must reach a hardened process that talks to nobody but its judge.
@@ -153,6 +154,12 @@ static CK_RV fault_get(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE object, CK_ATTRIBUT
     return rv;
 }
 
+static CK_RV fault_find(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE_PTR ret, CK_ULONG room,
+                        CK_ULONG_PTR ret_n)
+{
+    return real.C_FindObjects(s, ret, plan_is("singly") && room > 1 ? 1 : room, ret_n);
+}
+
 static CK_RV fault_sign(CK_SESSION_HANDLE s, CK_BYTE_PTR in, CK_ULONG in_len, CK_BYTE_PTR out,
                         CK_ULONG_PTR len)
 {
@@ -185,6 +192,7 @@ CK_RV __attribute__((visibility("default"))) C_GetFunctionList(CK_FUNCTION_LIST_
     faulty.C_UnwrapKey = fault_unwrap;
     faulty.C_DestroyObject = fault_destroy;
     faulty.C_GetAttributeValue = fault_get;
+    faulty.C_FindObjects = fault_find;
     faulty.C_Sign = fault_sign;
     *ret = &faulty;
     return CKR_OK;

@@ -1,8 +1,8 @@
 /*
  * Why real processes: what is tested is the executable that will hold the keys, with its
  * descriptors, exit statuses and phases, against real tokens. Why a copy per test: a test that
- * breaks its token breaks only itself. SoftHSM is pointed to its folder by the environment, NSS by
- * C_Initialize's parameters.
+ * breaks its token breaks only itself. NSS is pointed to its folder by C_Initialize's parameters,
+ * the others by a configuration file that a variable names.
  */
 #include "harness.h"
 
@@ -33,47 +33,63 @@
 #define TIMEOUT_MS 30000
 
 static const struct token_kind kinds[] = {
-    {"softhsm",
-     {"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-      "/usr/lib64/pkcs11/libsofthsm2.so"},
-     false,
-     false,
-     KBS_LOCALITY_TRANSPORT,
-     "transport",
-     "transport",
-     "SoftHSM project",
-     KBS_TOKEN_CLASS_SOFTWARE,
-     1,
-     false},
-    {"nss",
-     {"/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/aarch64-linux-gnu/libsoftokn3.so",
-      "/usr/lib64/libsoftokn3.so"},
-     true,
-     true,
-     KBS_LOCALITY_TOKEN,
-     "JOSE-chain",
-     "COSE-HKDF",
-     "Mozilla Foundation",
-     KBS_TOKEN_CLASS_SOFTWARE,
-     3,
-     false},
+    {.name = "softhsm",
+     .modules = {"/usr/lib/softhsm/libsofthsm2.so",
+                 "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+                 "/usr/lib64/pkcs11/libsofthsm2.so"},
+     .conf_env = "SOFTHSM2_CONF",
+     .best_locality = KBS_LOCALITY_TRANSPORT,
+     .jose_rung = "transport",
+     .cose_rung = "transport",
+     .manufacturer = "SoftHSM project",
+     .class = KBS_TOKEN_CLASS_SOFTWARE},
+    {.name = "nss",
+     .modules = {"/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
+                 "/usr/lib/aarch64-linux-gnu/libsoftokn3.so", "/usr/lib64/libsoftokn3.so"},
+     .nss = true,
+     .short_kcv = true,
+     .best_locality = KBS_LOCALITY_TOKEN,
+     .jose_rung = "JOSE-chain",
+     .cose_rung = "COSE-HKDF",
+     .manufacturer = "Mozilla Foundation",
+     .class = KBS_TOKEN_CLASS_SOFTWARE},
+    {.name = "kryoptic",
+     .modules = {"build/deps/kryoptic/libkryoptic_pkcs11.so"},
+     .conf_env = "KRYOPTIC_CONF",
+     .short_kcv = true,
+     .no_des = true,
+     .best_locality = KBS_LOCALITY_TOKEN,
+     .jose_rung = "JOSE-KDF",
+     .cose_rung = "COSE-HKDF",
+     .manufacturer = "Kryoptic Project",
+     .class = KBS_TOKEN_CLASS_SOFTWARE},
+    /* In the name spaces of with-opencryptoki. */
+    {.name = "opencryptoki",
+     .modules = {"/usr/lib/x86_64-linux-gnu/opencryptoki/libopencryptoki.so.0",
+                 "/usr/lib/aarch64-linux-gnu/opencryptoki/libopencryptoki.so.0"},
+     .slots = true,
+     .short_kcv = true,
+     .best_locality = KBS_LOCALITY_TOKEN,
+     .jose_rung = "JOSE-KDF",
+     .cose_rung = "transport",
+     .manufacturer = "IBM",
+     .class = KBS_TOKEN_CLASS_SOFTWARE},
     /* tests/mock: configured like SoftHSM, does everything, and is of no class that is known. */
-    {"mock",
-     {"tests/bin/libkbs-mock-p11.so"},
-     false,
-     true,
-     KBS_LOCALITY_TOKEN,
-     "JOSE-chain",
-     "COSE-HKDF",
-     "kbs-hsm",
-     KBS_TOKEN_CLASS_UNKNOWN,
-     3,
-     true},
+    {.name = "mock",
+     .modules = {"tests/bin/libkbs-mock-p11.so"},
+     .conf_env = "SOFTHSM2_CONF",
+     .short_kcv = true,
+     .best_locality = KBS_LOCALITY_TOKEN,
+     .jose_rung = "JOSE-KDF",
+     .cose_rung = "COSE-HKDF",
+     .manufacturer = "kbs-hsm",
+     .class = KBS_TOKEN_CLASS_UNKNOWN,
+     .mock = true},
 };
 const struct token_kind *kind;
 const char *module_path;
 
-/* The path of a candidate; one that is not absolute is of our own build. */
+/* The path of a candidate; one that is not absolute is of our own build, or made by ci/tokens. */
 static const char *module_candidate(const char *path)
 {
     static char ours[512];
@@ -81,8 +97,15 @@ static const char *module_candidate(const char *path)
     if (path[0] == '/') {
         return path;
     }
-    (void)snprintf(ours, sizeof(ours), "%s/%s", getenv("KBS_BUILD_DIR"), path);
+    bool made = strncmp(path, "build/deps/", strlen("build/deps/")) == 0;
+    (void)snprintf(ours, sizeof(ours), "%s/%s", getenv(made ? "KBS_SOURCE_DIR" : "KBS_BUILD_DIR"),
+                   path);
     return ours;
+}
+
+enum kbs_locality rung_locality(const char *rung)
+{
+    return strcmp(rung, "transport") == 0 ? KBS_LOCALITY_TRANSPORT : KBS_LOCALITY_TOKEN;
 }
 
 bool harness_select(const char *name)
@@ -98,43 +121,14 @@ bool harness_select(const char *name)
             }
         }
     }
+    print_message("%s: its module is not there; %s\n", name,
+                  strcmp(name, "kryoptic") == 0 || strcmp(name, "opencryptoki") == 0
+                      ? "ci/tokens brings it"
+                      : "ci/setup installs it");
     return false;
 }
 
 /* ---- folders ---- */
-
-static void dir_configure(struct token_dir *d)
-{
-    d->uri = "pkcs11:token=kbs-test";
-    d->env[0] = '\0';
-    d->init_args[0] = '\0';
-    if (kind->nss) {
-        (void)snprintf(d->init_args, sizeof(d->init_args),
-                       "configdir='sql:%s' certPrefix='' keyPrefix='' secmod='' flags= "
-                       "dbTokenDescription='kbs-test'",
-                       d->path);
-        return;
-    }
-    char conf[300];
-    struct kbs_buf text = KBS_BUF(1024);
-    struct kbs_error err = KBS_ERROR_NONE;
-
-    (void)snprintf(conf, sizeof(conf), "%s/softhsm2.conf", d->path);
-    (void)snprintf(d->env, sizeof(d->env), "SOFTHSM2_CONF=%s", conf);
-    kbs_buf_printf(&text,
-                   "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n",
-                   d->path);
-    assert_int_equal(kbs_io_write_file(conf, kbs_buf_span(&text), 0600, false, &err), 0);
-    kbs_buf_deinit(&text);
-}
-
-void dir_new(struct token_dir *d)
-{
-    (void)snprintf(d->path, sizeof(d->path), "%s/kbs-token-test-XXXXXX",
-                   getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
-    assert_non_null(mkdtemp(d->path));
-    dir_configure(d);
-}
 
 static void run(const char *a, const char *b, const char *c, const char *e)
 {
@@ -150,14 +144,127 @@ static void run(const char *a, const char *b, const char *c, const char *e)
     assert_int_equal(status, 0);
 }
 
+/*
+ * openCryptoki's tokens are where it was compiled to look: a link there leads to the folder in use.
+ * What its processes share in memory belongs to the folder that was in use before.
+ */
+static void slots_enter(const struct token_dir *d)
+{
+    static const char *const slots[] = {"kbs0", "kbs1"};
+    char link[128];
+    char folder[300];
+    char shared[128];
+
+    for (size_t i = 0; kind->slots && i < sizeof(slots) / sizeof(slots[0]); i++) {
+        char now[300] = {0};
+
+        (void)snprintf(link, sizeof(link), "/var/lib/opencryptoki/%s", slots[i]);
+        (void)snprintf(folder, sizeof(folder), "%s/%s", d->path, slots[i]);
+        (void)snprintf(shared, sizeof(shared), "/dev/shm/var.lib.opencryptoki.%s", slots[i]);
+        if (readlink(link, now, sizeof(now) - 1) > 0 && strcmp(now, folder) == 0) {
+            continue;
+        }
+        run("rm", "-rf", link, shared);
+        assert_int_equal(symlink(folder, link), 0);
+    }
+}
+
+/*
+ * A new token takes C_InitToken only with a PIN that is compiled into openCryptoki, and then asks
+ * for another: its own tool does both. Left to kbs-token is the user's PIN.
+ */
+static void slots_init(const struct token_dir *d)
+{
+    slots_enter(d);
+    run("sh", "-c",
+        "echo kbs-test | pkcsconf -I -c 0 -S 87654321 >/dev/null && "
+        "pkcsconf -P -c 0 -S 87654321 -n " SO_PIN,
+        NULL);
+}
+
+static void slots_make(const struct token_dir *d)
+{
+    char folders[2][300];
+
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(folders[i], sizeof(folders[i]), "%s/kbs%d/TOK_OBJ", d->path, i);
+    }
+    run("mkdir", "-p", folders[0], folders[1]);
+    run("chgrp", "-R", "pkcs11", d->path); /* or its slot is not there */
+}
+
+static void dir_conf_write(const struct token_dir *d, const char *path)
+{
+    struct kbs_buf text = KBS_BUF(1024);
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (strcmp(kind->name, "kryoptic") == 0) {
+        for (int slot = 1; slot <= 2; slot++) {
+            kbs_buf_printf(&text,
+                           "[[slots]]\nslot = %d\ndbtype = \"sqlite\"\n"
+                           "dbargs = \"%s/token-%d.sql\"\n",
+                           slot, d->path, slot);
+        }
+    } else {
+        kbs_buf_printf(&text,
+                       "directories.tokendir = %s\nobjectstore.backend = file\n"
+                       "log.level = ERROR\n",
+                       d->path);
+    }
+    assert_int_equal(kbs_io_write_file(path, kbs_buf_span(&text), 0600, false, &err), 0);
+    kbs_buf_deinit(&text);
+}
+
+static void dir_configure(struct token_dir *d)
+{
+    char conf[300];
+
+    d->uri = "pkcs11:token=kbs-test";
+    d->env[0] = '\0';
+    d->init_args[0] = '\0';
+    if (kind->nss) {
+        (void)snprintf(d->init_args, sizeof(d->init_args),
+                       "configdir='sql:%s' certPrefix='' keyPrefix='' secmod='' flags= "
+                       "dbTokenDescription='kbs-test'",
+                       d->path);
+    } else if (kind->slots) {
+        slots_make(d);
+    } else {
+        (void)snprintf(conf, sizeof(conf), "%s/token.conf", d->path);
+        (void)snprintf(d->env, sizeof(d->env), "%s=%s", kind->conf_env, conf);
+        dir_conf_write(d, conf);
+    }
+}
+
+static void dir_make(struct token_dir *d)
+{
+    (void)snprintf(d->path, sizeof(d->path), "%s/kbs-token-test-XXXXXX",
+                   getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(d->path));
+    dir_configure(d);
+}
+
+void dir_new(struct token_dir *d)
+{
+    dir_make(d);
+    if (kind->slots) {
+        slots_init(d);
+    }
+}
+
 void dir_copy(const struct token_dir *from, struct token_dir *d)
 {
     char source[300];
 
-    dir_new(d);
+    dir_make(d);
     (void)snprintf(source, sizeof(source), "%s/.", from->path);
     run("cp", "-a", source, d->path);
     dir_configure(d);
+}
+
+const char *dir_so_pin(void)
+{
+    return kind->slots ? SO_PIN "\n" : NULL;
 }
 
 void dir_remove(const struct token_dir *d)
@@ -165,7 +272,19 @@ void dir_remove(const struct token_dir *d)
     run("rm", "-rf", d->path, NULL);
 }
 
+void dir_enter(const struct token_dir *d)
+{
+    if (d->env[0] != '\0') {
+        (void)setenv(kind->conf_env, strchr(d->env, '=') + 1, 1);
+    }
+    slots_enter(d);
+}
+
 /* ---- worker ---- */
+
+/* What a worker on this kind of token reads and writes besides the token's folder. */
+static const char *const slots_folders[] = {"/run/opencryptoki", "/run/lock/opencryptoki",
+                                            "/dev/shm"};
 
 static void worker_exec(const struct start_options *o, int control)
 {
@@ -231,6 +350,9 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
     }
     config.env = kbs_wire_list_done(&list);
     kbs_wire_list_add(&folders, kbs_span_str(d->path));
+    for (size_t i = 0; kind->slots && i < sizeof(slots_folders) / sizeof(slots_folders[0]); i++) {
+        kbs_wire_list_add(&folders, kbs_span_str(slots_folders[i]));
+    }
     config.folders = kbs_wire_list_done(&folders);
     send_ok(w->control, KBS_WIRE_CONFIG_TOKEN, &config, -1);
     kbs_buf_deinit(&env);
@@ -267,6 +389,7 @@ void worker_start(struct worker *w, const struct token_dir *d, const struct star
     int judge[2];
     int audit[2] = {-1, -1};
 
+    slots_enter(d);
     *w = (struct worker){.login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG};
     assert_int_equal(kbs_channel_pair(control, &err), 0);
     assert_int_equal(kbs_channel_pair(judge, &err), 0);
@@ -676,9 +799,7 @@ void inside_open(struct kbs_token *t, const struct token_dir *d)
 
     *t = KBS_TOKEN_NULL;
     (void)snprintf(init_args, sizeof(init_args), "%s", d->init_args);
-    if (d->env[0] != '\0') {
-        (void)setenv("SOFTHSM2_CONF", strchr(d->env, '=') + 1, 1);
-    }
+    dir_enter(d);
     if (kbs_secret_new(sizeof(PIN) - 1, &pin, &err) != 0) {
         fail_msg("%s", err.detail);
     }

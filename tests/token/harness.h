@@ -12,8 +12,9 @@
 #include "channel/channel.h"
 #include "hsm/module.h"
 
-#define PIN "471100-geheim"
-#define SO_PIN "so-815-geheim"
+/* openCryptoki takes at most eight characters. */
+#define PIN "4711-geh"
+#define SO_PIN "815-offz"
 #define ORDER "sixteen bytes id"                  /* of an order */
 #define POLICY "sha-256 of the key's policy: 32b" /* as an order carries it */
 #define SALT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -22,19 +23,23 @@
 struct token_kind {
     const char *name;
     const char *modules[4];          /* candidates, NULL-terminated */
-    bool nss;                        /* configured by init_args, not by environment */
+    const char *conf_env;            /* names its configuration file; NULL: it takes none */
+    bool nss;                        /* configured by init_args */
+    bool slots;                      /* openCryptoki: its folders are fixed, one set at a time */
+    bool no_des;                     /* knows no key of that type */
     bool short_kcv;                  /* computes HMAC-SHA-256 with keys of less than 32 bytes */
     enum kbs_locality best_locality; /* what its best rung is worth */
     const char *jose_rung;
     const char *cose_rung;
     const char *manufacturer;
     enum kbs_token_class class;
-    unsigned int rungs; /* that pass */
-    bool mock;          /* one token only, and key bytes in its memory */
+    bool mock; /* one token only, and key bytes in its memory */
 };
 extern const struct token_kind *kind;
 extern const char *module_path;
 
+/* What a rung of kind is worth. */
+enum kbs_locality rung_locality(const char *rung);
 /* Chooses the column; false if its module is not installed. */
 bool harness_select(const char *name);
 
@@ -48,7 +53,9 @@ struct token_dir {
 void dir_new(struct token_dir *d); /* an empty folder and its configuration */
 void dir_copy(const struct token_dir *from,
               struct token_dir *d); /* a copy that can be used at once */
+const char *dir_so_pin(void);       /* for a new one: NULL where kbs-token makes up its own */
 void dir_remove(const struct token_dir *d);
+void dir_enter(const struct token_dir *d); /* before this process loads the module on it */
 
 /* A running worker. */
 struct worker {

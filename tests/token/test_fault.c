@@ -397,6 +397,22 @@ static void test_card_faults(void **state)
     scene_end(&s, 0);
 }
 
+/* A token that finds objects one at a time has no fewer of them. */
+static void test_found_singly(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    scene_warm(&s);
+    for (uint32_t version = 2; version <= 3; version++) {
+        assert_int_equal(order_service_version(&s.w, KBS_PURPOSE_SEAL, version).category, KBS_OK);
+    }
+    plan(&s.dir, "singly");
+    assert_int_equal(worker_describe(&s.w).seal_version, 3);
+    assert_int_equal(worker_order(&s.w, KBS_WIRE_RELEASE, &s.order).category, KBS_OK);
+    scene_end(&s, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +427,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_import_to_a_full_token),
         cmocka_unit_test(test_wrapped_faults),
         cmocka_unit_test(test_card_faults),
+        cmocka_unit_test(test_found_singly),
     };
 
     if (!harness_select("softhsm")) {

@@ -101,11 +101,11 @@ static void test_init(void **state)
 
     (void)state;
     dir_new(&d);
-    worker_start(&w, &d, &(struct start_options){.init = true}); /* random SO PIN */
+    worker_start(&w, &d, &(struct start_options){.init = true, .so_pin = dir_so_pin()});
     described = worker_describe(&w);
     assert_true(kbs_span_equal_str(described.manufacturer, kind->manufacturer));
     assert_int_equal(described.token_class, kind->class);
-    assert_true(described.serial.len > 0);
+    assert_true(described.serial.len > 0 || kind->slots); /* openCryptoki's tokens have none */
     assert_int_equal(described.sign_public.len + described.import_public.len, 0);
     assert_true(has_rung(&described, kind->jose_rung));
     assert_true(has_rung(&described, kind->cose_rung));
@@ -154,11 +154,13 @@ static void test_init_of_a_token_that_is_there(void **state)
         return; /* a database without a PIN is a fresh one */
     }
     dir_new(&d);
-    (void)setenv("SOFTHSM2_CONF", strchr(d.env, '=') + 1, 1);
+    dir_enter(&d);
     assert_int_equal(kbs_token_load(&t, module_path, NULL, &err), 0);
     assert_int_equal(t.f->C_GetSlotList(CK_TRUE, slots, &n), CKR_OK);
-    assert_int_equal(t.f->C_InitToken(slots[0], (CK_UTF8CHAR *)so_pin, sizeof(so_pin) - 1, label),
-                     CKR_OK);
+    if (!kind->slots) { /* they are there, made by openCryptoki's tool */
+        assert_int_equal(
+            t.f->C_InitToken(slots[0], (CK_UTF8CHAR *)so_pin, sizeof(so_pin) - 1, label), CKR_OK);
+    }
     kbs_token_close(&t);
 
     worker_start(&w, &d, &init);
@@ -194,9 +196,9 @@ static void release_matrix(struct worker *w, const struct key_ref *k, uint8_t em
             r = worker_order(w, KBS_WIRE_RELEASE, &order);
             assert_ok(&r);
             assert_int_equal(r.format, format);
-            assert_int_equal(r.locality, kind->best_locality);
-            assert_true(kbs_span_equal_str(r.rung, format == KBS_FORMAT_JOSE ? kind->jose_rung
-                                                                             : kind->cose_rung));
+            const char *rung = format == KBS_FORMAT_JOSE ? kind->jose_rung : kind->cose_rung;
+            assert_int_equal(r.locality, rung_locality(rung));
+            assert_true(kbs_span_equal_str(r.rung, rung));
             open_released(tee, &order, &r, &opened);
             key_check(k, kbs_secret_span(opened));
         }
@@ -276,6 +278,7 @@ static void test_choice(void **state)
     struct key_ref k = key_ref(3, 1);
     struct kbs_agree_key *tee = tee_new(KBS_CURVE_P256);
     struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    bool cose_is_best = rung_locality(kind->cose_rung) == kind->best_locality;
 
     (void)state;
     dir_copy(&template_dir, &d);
@@ -285,12 +288,13 @@ static void test_choice(void **state)
     order.formats = kbs_span(both, sizeof(both));
     r = worker_order(&w, KBS_WIRE_RELEASE, &order);
     assert_ok(&r);
-    assert_int_equal(r.format, KBS_FORMAT_COSE); /* the client's first wish */
+    assert_int_equal(r.format, cose_is_best ? KBS_FORMAT_COSE /* the client's first wish */
+                                            : KBS_FORMAT_JOSE);
 
     order.formats = kbs_span(both, 1);
     order.floor = KBS_LOCALITY_TOKEN;
     r = worker_order(&w, KBS_WIRE_RELEASE, &order);
-    if (kind->best_locality == KBS_LOCALITY_TOKEN) {
+    if (rung_locality(kind->cose_rung) == KBS_LOCALITY_TOKEN) {
         assert_ok(&r);
     } else {
         char detail[256];
@@ -680,7 +684,7 @@ static void test_ambiguous_uri(void **state)
     struct start_options any = {.uri = "pkcs11:", .expect_failure = true};
 
     (void)state;
-    if (kind->mock) {
+    if (kind->mock || kind->slots) {
         return; /* there is no second one to confuse it with */
     }
     dir_copy(&template_dir, &d);
@@ -816,6 +820,10 @@ static void test_keys_change_under_a_lane(void **state)
     struct kbs_wire_release order = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
 
     (void)state;
+    if (kind->slots) { /* initialised twice in a process, openCryptoki closes a foreign descriptor */
+        (void)kbs_agree_key_free(tee);
+        skip();
+    }
     dir_copy(&template_dir, &d);
     worker_start(&admin, &d, &admin_lane);
     worker_start(&guest, &d, &guest_lane);
@@ -922,7 +930,7 @@ static void test_nothing_in_memory(void **state)
     uint8_t pin[] = PIN;
 
     (void)state;
-    if (kind->mock) {
+    if (kind->mock || kind->slots) {
         (void)kbs_agree_key_free(tee);
         return; /* its module keeps keys in the clear, and in this process */
     }
@@ -1034,7 +1042,8 @@ static void test_attributes(void **state)
         kbs_template_secret_key(&wanted, CKK_AES, true, true, KBS_USAGE_NONE);
         kbs_template_bool(&wanted, CKA_MODIFIABLE, false);
         /* SoftHSM does not know how long a key is that it unwrapped. */
-        kbs_template_number(&wanted, CKA_VALUE_LEN, i == 0 || kind->nss || kind->mock ? 32 : 0);
+        kbs_template_number(&wanted, CKA_VALUE_LEN,
+                            i == 0 || strcmp(kind->name, "softhsm") != 0 ? 32 : 0);
         kbs_template_bytes(&wanted, CKA_LABEL, kbs_span_str(k->kid));
         assert_attributes(&t, CKO_SECRET_KEY, cka_id, &wanted);
         assert_secret(&t, CKO_SECRET_KEY, cka_id);

@@ -127,9 +127,7 @@ static void token_provision(void)
     char init_args[512];
 
     (void)snprintf(init_args, sizeof(init_args), "%s", dir.init_args);
-    if (dir.env[0] != '\0') {
-        (void)setenv("SOFTHSM2_CONF", strchr(dir.env, '=') + 1, 1);
-    }
+    dir_enter(&dir);
     assert_int_equal(kbs_secret_new(sizeof(PIN) - 1, &pin, &err), 0);
     memcpy(kbs_secret_bytes(pin), PIN, sizeof(PIN) - 1);
     token = KBS_TOKEN_NULL;

@@ -581,8 +581,17 @@ static void test_key_list(void **state)
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(key_insert(f->store, &keys[i], KBS_SPAN_EMPTY, &err), 0);
     }
-    assert_int_equal(kbs_store_key_list(f->store, count_each, seen, &err), 0);
+    assert_int_equal(kbs_store_key_list(f->store, KBS_SPAN_EMPTY, 0, 10, count_each, seen, &err),
+                     0);
     assert_string_equal(seen, "a/a/a:2 a/a/a:10 b/b/b:1 ");
+    seen[0] = '\0';
+    assert_int_equal(
+        kbs_store_key_list(f->store, KBS_SPAN_LIT("a/a/a"), 2, 1, count_each, seen, &err), 0);
+    assert_string_equal(seen, "a/a/a:10 "); /* by number, not by text */
+    seen[0] = '\0';
+    assert_int_equal(
+        kbs_store_key_list(f->store, KBS_SPAN_LIT("a/a/a"), 10, 9, count_each, seen, &err), 0);
+    assert_string_equal(seen, "b/b/b:1 ");
 }
 
 static void expect_malformed(struct fixture *f, const char *sql)
@@ -595,7 +604,8 @@ static void expect_malformed(struct fixture *f, const char *sql)
     tamper(f->path, sql);
     assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 1, &key, NULL, &err), -1);
     assert_int_equal(err.category, KBS_INTERNAL);
-    assert_int_equal(kbs_store_key_list(f->store, count_each, seen, &err), -1);
+    assert_int_equal(kbs_store_key_list(f->store, KBS_SPAN_EMPTY, 0, 10, count_each, seen, &err),
+                     -1);
     assert_int_equal(err.category, KBS_INTERNAL);
     tamper(f->path, "DELETE FROM key; INSERT INTO key SELECT * FROM kept");
 }
@@ -612,7 +622,8 @@ static void test_malformed_row(void **state)
     expect_malformed(f, "UPDATE key SET kcv_mac = 77 WHERE path = 'a/b/c'");
     expect_malformed(f, "UPDATE key SET card = zeroblob(208) WHERE path = 'a/b/c'");
     expect_malformed(f, "UPDATE key SET id = zeroblob(16) WHERE path = 'a/b/c'");
-    expect_malformed(f, "UPDATE key SET card = (SELECT card FROM key WHERE path = 'a/b/d')"
+    expect_malformed(f, "UPDATE key SET state = 4 WHERE path = 'a/b/d';"
+                        "UPDATE key SET card = (SELECT card FROM key WHERE path = 'a/b/d')"
                         " WHERE path = 'a/b/c'");
     assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/b/c"), 1, &key, NULL, &err), 0);
 }
@@ -648,9 +659,9 @@ static void test_states(void **state)
     assert_int_equal(got.state, KBS_KEY_STATE_PENDING);
     assert_int_equal(kbs_store_key_next_due(f->store, &due, &err), 0);
     assert_int_equal(due, NOW + 10);
-    assert_int_equal(kbs_store_key_due(f->store, NOW + 9, &got, NULL, NULL, &err), -1);
+    assert_int_equal(kbs_store_key_due(f->store, NOW + 9, 0, &got, NULL, NULL, &err), -1);
     assert_int_equal(err.category, KBS_MISSING);
-    assert_int_equal(kbs_store_key_due(f->store, NOW + 10, &got, NULL, &request, &err), 0);
+    assert_int_equal(kbs_store_key_due(f->store, NOW + 10, 0, &got, NULL, &request, &err), 0);
     assert_string_equal(kbs_buf_cstr(&request), "the administrator's");
     assert_memory_equal(got.request, two.request, sizeof(got.request));
 
