@@ -235,12 +235,14 @@ static int main_login(struct main_setup *s, struct kbs_token *t, struct kbs_erro
  * After login and probe, so that the module has loaded, opened and asked for whatever it needs only
  * once. Its folders are the operator's to name: a module does not tell.
  */
-static int main_confine(const struct main_setup *s, struct kbs_error *err)
+static int main_confine(const struct main_setup *s, const struct kbs_token *t,
+                        struct kbs_error *err)
 {
     char paths[KBS_CONFINE_FOLDERS][MAIN_PATH_BYTES];
     const char *folders[KBS_CONFINE_FOLDERS];
     struct kbs_wire_iter it = kbs_wire_list_iter(&s->config.folders);
-    struct kbs_confine_plan plan = {.role = KBS_CONFINE_TOKEN,
+    struct kbs_confine_plan plan = {.role = t->quirk->opencryptoki ? KBS_CONFINE_TOKEN_OPENCRYPTOKI
+                                                                   : KBS_CONFINE_TOKEN,
                                     .production = s->production,
                                     .log_only = s->config.seccomp == KBS_SECCOMP_LOG,
                                     .folders = folders};
@@ -288,7 +290,7 @@ static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct k
     text = kbs_buf_cstr(&detail);
     kbs_log(KBS_LOG_INFO, "ready", "%s", text != NULL ? text : "");
     ready.detail = kbs_buf_span(&detail);
-    rc = main_confine(s, err);
+    rc = main_confine(s, &w->token, err);
     if (rc == 0) {
         rc = main_send(KBS_WIRE_READY, &ready, err);
     }

@@ -84,6 +84,7 @@ static const struct kbs_quirk quirks[] = {
     {.manufacturer = "IBM",
      .model = "Soft",
      .class = KBS_TOKEN_CLASS_SOFTWARE,
+     .opencryptoki = true,
      .notes = notes_opencryptoki},
     {.manufacturer = "IBM",
      .model = "EP11",

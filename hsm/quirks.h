@@ -15,6 +15,7 @@ struct kbs_quirk {
     unsigned long concat_kdf; /* its own number for CKD_SHA256_KDF_SP800, 0 if it has none */
     const char *const *notes; /* for the operator; NULL ends the list */
     bool leaks_objects;       /* destroyed session objects cost memory: workers are recycled */
+    bool opencryptoki;        /* its module needs a wider list of system calls (src/confine) */
     bool handles_are_unique;  /* no process gets the same object handle twice */
 };
 

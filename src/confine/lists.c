@@ -1,9 +1,9 @@
 /*
  * The system calls each role may still make once it serves, to be read. A call that is not here
  * ends the process (SIGSYS), so a list is what strace showed over all suites, plus what the C
- * library, OpenSSL, SQLite and the tested token modules do on the paths that those did not take,
- * each with its reason. Names come in the spelling of several architectures and C libraries side by
- * side (newfstatat, fstat; unlink, unlinkat); the goal is at most 48 names per role.
+ * library, OpenSSL, SQLite and the two token modules do on the paths that those did not take, each
+ * with its reason. Names come in the spelling of several architectures and C libraries side by side
+ * (newfstatat, fstat; unlink, unlinkat); the goal is at most 45 names per role.
  *
  * What no list has: execve, fork and clone, ptrace and process_vm_*, kill, prctl, bpf, io_uring
  * (which would open files past this filter), mount, socket with success, and anything that makes
@@ -54,13 +54,19 @@ static const struct kbs_confine_call judge_calls[] = {
     {"shutdown", KBS_WHEN_ALWAYS},            /* the last answer, api_handle() */
 };
 
-static const struct kbs_confine_call token_calls[] = {
-    LIST_EVERY_ROLE, LIST_FILES,
-    {"getdents64", KBS_WHEN_ALWAYS},          /* SoftHSM looks for new objects */
-    {"flock", KBS_WHEN_ALWAYS},               /* openCryptoki's lock on its token, */
-    {"rename", KBS_WHEN_ALWAYS},              /* its object files, written beside and renamed, */
-    {"shmdt", KBS_WHEN_ALWAYS},               /* and what it shares with pkcsslotd, at the end */
-    {"socket", KBS_WHEN_NEVER},               /* SoftHSM's syslog(3) */
+#define LIST_TOKEN \
+    LIST_EVERY_ROLE, LIST_FILES, \
+    {"getdents64", KBS_WHEN_ALWAYS},          /* SoftHSM looks for new objects */ \
+    {"socket", KBS_WHEN_NEVER}                /* SoftHSM's syslog(3) */
+
+static const struct kbs_confine_call token_calls[] = {LIST_TOKEN};
+
+/* Only on openCryptoki, and the one list with rename: Landlock keeps it inside one of the folders. */
+static const struct kbs_confine_call opencryptoki_calls[] = {
+    LIST_TOKEN,
+    {"flock", KBS_WHEN_ALWAYS},               /* its lock on the token */
+    {"rename", KBS_WHEN_ALWAYS},              /* its object files are written beside */
+    {"shmdt", KBS_WHEN_ALWAYS},               /* what it shares with pkcsslotd, at the end */
 };
 
 static const struct kbs_confine_call audit_calls[] = {
@@ -76,7 +82,7 @@ static const char *const nothing[] = {NULL};
 /* jansson and SQLite seed themselves there, NSS reseeds. */
 static const char *const random_device[] = {"/dev/urandom", NULL};
 /* openCryptoki asks for its group whenever it makes a token object. */
-static const char *const token_readable[] = {"/dev/urandom", "/etc/group", NULL};
+static const char *const opencryptoki_readable[] = {"/dev/urandom", "/etc/group", NULL};
 
 #define LIST(name_, calls_, readable_, descriptors_, address_mib_)                            \
     {                                                                                         \
@@ -88,7 +94,9 @@ static const char *const token_readable[] = {"/dev/urandom", "/etc/group", NULL}
 static const struct kbs_confine_list lists[KBS_CONFINE_ROLE_COUNT] = {
     [KBS_CONFINE_FRONT] = LIST("kbs-front", front_calls, nothing, 64, 8192),
     [KBS_CONFINE_JUDGE] = LIST("kbs-judge", judge_calls, random_device, 64, 2048),
-    [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, token_readable, 256, 4096),
+    [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, random_device, 256, 4096),
+    [KBS_CONFINE_TOKEN_OPENCRYPTOKI] =
+        LIST("kbs-token", opencryptoki_calls, opencryptoki_readable, 256, 4096),
     [KBS_CONFINE_AUDIT] =
         LIST("kbs-audit", audit_calls, nothing, KBS_LIMIT_AUDIT_CLIENTS + 16, 1024),
 };

@@ -988,6 +988,7 @@ static void test_row_members(void **state)
         "UPDATE key SET kcv = x'01020304' WHERE version = 2",
         "UPDATE key SET kcv_mac = 2 WHERE version = 2",
         "UPDATE key SET destroy_at_s = 1 WHERE version = 2",
+        "UPDATE key SET state = 4 WHERE version = 1;"
         "UPDATE key SET card = (SELECT card FROM key WHERE version = 1) WHERE version = 2",
         "UPDATE key SET card = NULL, purpose = 1, provenance = 1, floor = 1, bytes = 32,"
         " created_s = 0 WHERE version = 2",
