@@ -88,6 +88,19 @@ KBS_MUST_CHECK int kbs_admin_list(const struct kbs_admin_options *o, const char 
                                   const char *member, const char *name, json_t **ret,
                                   struct kbs_error *err);
 
+/* A line of a table: the texts of its numbers are its own, the other cells borrow from the JSON tree. */
+#define KBS_ADMIN_COLUMNS_MAX 8
+#define KBS_ADMIN_ROW_TEXTS 3
+struct kbs_admin_row {
+    struct kbs_span cells[KBS_ADMIN_COLUMNS_MAX];
+    char texts[KBS_ADMIN_ROW_TEXTS][32];
+};
+typedef int kbs_admin_row_fn(const json_t *item, struct kbs_admin_row *ret, struct kbs_error *err);
+/* Prints a list: titles, then a line per item. Nothing is printed if `fill` fails for one. */
+KBS_MUST_CHECK int kbs_admin_table_print(const json_t *items, const char *const *titles,
+                                         size_t columns, kbs_admin_row_fn *fill,
+                                         struct kbs_error *err);
+
 /* Reads a public key that the profile pins (PEM, P-256). KBS_INPUT if it is another. */
 KBS_MUST_CHECK int kbs_admin_pinned_key(const char *path, struct kbs_ec_public *ret,
                                         struct kbs_error *err);

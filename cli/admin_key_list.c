@@ -1,6 +1,5 @@
 /* kbs-admin key list: one line per key, newest facts from the server, nothing cached. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/admin.h"
 #include "cli/output.h"
@@ -8,15 +7,9 @@
 
 #define COLUMNS 8
 
-/* The texts of one row's numbers; the other cells borrow from the JSON tree. */
-struct row_texts {
-    char bytes[24];
-    char created[32];
-};
-
-static int fill_row(const json_t *key, struct kbs_span row[COLUMNS], struct row_texts *texts,
-                    struct kbs_error *err)
+static int fill_row(const json_t *key, struct kbs_admin_row *ret, struct kbs_error *err)
 {
+    struct kbs_span *row = ret->cells;
     int64_t bytes;
     int64_t created;
 
@@ -30,10 +23,10 @@ static int fill_row(const json_t *key, struct kbs_span row[COLUMNS], struct row_
         kbs_json_get_integer(key, "created", &created, err) != 0) {
         return -1;
     }
-    (void)snprintf(texts->bytes, sizeof(texts->bytes), "%lld", (long long)bytes);
-    row[4] = kbs_span_str(texts->bytes);
-    kbs_admin_time(created, texts->created, sizeof(texts->created));
-    row[7] = kbs_span_str(texts->created);
+    (void)snprintf(ret->texts[0], sizeof(ret->texts[0]), "%lld", (long long)bytes);
+    row[4] = kbs_span_str(ret->texts[0]);
+    kbs_admin_time(created, ret->texts[1], sizeof(ret->texts[1]));
+    row[7] = kbs_span_str(ret->texts[1]);
     return 0;
 }
 
@@ -41,31 +34,8 @@ static int print(const json_t *keys, struct kbs_error *err)
 {
     static const char *const titles[COLUMNS] = {"KID",   "STATE", "CLASS",           "PROVENANCE",
                                                 "BYTES", "FLOOR", "KEY CHECK VALUE", "CREATED"};
-    size_t n = json_array_size(keys);
-    struct kbs_span *cells = NULL;
-    struct row_texts *texts = NULL;
-    int r = -1;
 
-    cells = calloc((n + 1) * COLUMNS, sizeof(*cells));
-    texts = calloc(n + 1, sizeof(*texts));
-    if (cells == NULL || texts == NULL) {
-        (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
-        goto out;
-    }
-    for (size_t c = 0; c < COLUMNS; c++) {
-        cells[c] = kbs_span_str(titles[c]);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (fill_row(json_array_get(keys, i), &cells[(i + 1) * COLUMNS], &texts[i], err) != 0) {
-            goto out;
-        }
-    }
-    kbs_cli_table(cells, n + 1, COLUMNS);
-    r = 0;
-out:
-    free(cells);
-    free(texts);
-    return r;
+    return kbs_admin_table_print(keys, titles, COLUMNS, fill_row, err);
 }
 
 static int list(const struct kbs_admin_options *o, struct kbs_error *err)

@@ -5,8 +5,11 @@
  * A service that lies could go on for ever: each page has an item that the next one begins after, and the
  * number of pages has a bound.
  */
+#include <stdlib.h>
+
 #include "base/terms.h"
 #include "cli/admin.h"
+#include "cli/output.h"
 
 /* The item that the next page begins after: names need no escaping in a query, once they are names. */
 static int next_target(const char *target, const json_t *items, const char *name,
@@ -89,5 +92,45 @@ int kbs_admin_list(const struct kbs_admin_options *o, const char *target, const 
         all = NULL;
     }
     kbs_admin_close(&admin);
+    return r;
+}
+
+/* The cells in one array, as kbs_cli_table() has them. */
+static int table_fill(const json_t *items, size_t columns, kbs_admin_row_fn *fill,
+                      struct kbs_admin_row *rows, struct kbs_span *cells, struct kbs_error *err)
+{
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        if (fill(json_array_get(items, i), &rows[i], err) != 0) {
+            return -1;
+        }
+        for (size_t c = 0; c < columns; c++) {
+            cells[i * columns + c] = rows[i].cells[c];
+        }
+    }
+    return 0;
+}
+
+int kbs_admin_table_print(const json_t *items, const char *const *titles, size_t columns,
+                          kbs_admin_row_fn *fill, struct kbs_error *err)
+{
+    size_t n = json_array_size(items);
+    struct kbs_span *cells = calloc((n + 1) * columns, sizeof(*cells));
+    struct kbs_admin_row *rows = calloc(n + 1, sizeof(*rows));
+    int r = -1;
+
+    if (cells == NULL || rows == NULL) {
+        (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
+        goto out;
+    }
+    for (size_t c = 0; c < columns; c++) {
+        cells[c] = kbs_span_str(titles[c]);
+    }
+    r = table_fill(items, columns, fill, rows, cells + columns, err);
+    if (r == 0) {
+        kbs_cli_table(cells, n + 1, columns);
+    }
+out:
+    free(cells);
+    free(rows);
     return r;
 }

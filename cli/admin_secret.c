@@ -4,7 +4,6 @@
 #include "cli/admin_secret.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/terms.h"
 #include "cli/output.h"
@@ -55,16 +54,9 @@ int kbs_admin_secret_show(const struct kbs_admin_options *o, json_t *secret, str
 
 /* ---- list ---- */
 
-/* The texts of one row's numbers; the path borrows from the JSON tree. */
-struct row_texts {
-    char version[24];
-    char bytes[24];
-    char created[32];
-};
-
-static int fill_row(const json_t *secret, struct kbs_span row[COLUMNS], struct row_texts *texts,
-                    struct kbs_error *err)
+static int fill_row(const json_t *secret, struct kbs_admin_row *ret, struct kbs_error *err)
 {
+    struct kbs_span *row = ret->cells;
     int64_t version;
     int64_t bytes;
     int64_t created;
@@ -75,43 +67,20 @@ static int fill_row(const json_t *secret, struct kbs_span row[COLUMNS], struct r
         kbs_json_get_integer(secret, "created", &created, err) != 0) {
         return -1;
     }
-    (void)snprintf(texts->version, sizeof(texts->version), "%lld", (long long)version);
-    (void)snprintf(texts->bytes, sizeof(texts->bytes), "%lld", (long long)bytes);
-    kbs_admin_time(created, texts->created, sizeof(texts->created));
-    row[1] = kbs_span_str(texts->version);
-    row[2] = kbs_span_str(texts->bytes);
-    row[3] = kbs_span_str(texts->created);
+    (void)snprintf(ret->texts[0], sizeof(ret->texts[0]), "%lld", (long long)version);
+    (void)snprintf(ret->texts[1], sizeof(ret->texts[1]), "%lld", (long long)bytes);
+    kbs_admin_time(created, ret->texts[2], sizeof(ret->texts[2]));
+    row[1] = kbs_span_str(ret->texts[0]);
+    row[2] = kbs_span_str(ret->texts[1]);
+    row[3] = kbs_span_str(ret->texts[2]);
     return 0;
 }
 
 static int list_print(const json_t *secrets, struct kbs_error *err)
 {
     static const char *const titles[COLUMNS] = {"PATH", "VERSION", "BYTES", "CREATED"};
-    size_t n = json_array_size(secrets);
-    struct kbs_span *cells = NULL;
-    struct row_texts *texts = NULL;
-    int r = -1;
 
-    cells = calloc((n + 1) * COLUMNS, sizeof(*cells));
-    texts = calloc(n + 1, sizeof(*texts));
-    if (cells == NULL || texts == NULL) {
-        (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
-        goto out;
-    }
-    for (size_t c = 0; c < COLUMNS; c++) {
-        cells[c] = kbs_span_str(titles[c]);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (fill_row(json_array_get(secrets, i), &cells[(i + 1) * COLUMNS], &texts[i], err) != 0) {
-            goto out;
-        }
-    }
-    kbs_cli_table(cells, n + 1, COLUMNS);
-    r = 0;
-out:
-    free(cells);
-    free(texts);
-    return r;
+    return kbs_admin_table_print(secrets, titles, COLUMNS, fill_row, err);
 }
 
 static int list(const struct kbs_admin_options *o, struct kbs_error *err)

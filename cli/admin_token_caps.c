@@ -2,7 +2,6 @@
  * kbs-admin token caps: what the token can really do, by having done it. One line per rung, format, TEE key and key length.
  */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/admin.h"
 #include "cli/output.h"
@@ -11,9 +10,9 @@
 #define TARGET "/kbs/v0/admin/token/caps"
 #define COLUMNS 7
 
-static int fill_row(const json_t *cell, struct kbs_span row[COLUMNS], char bytes[24],
-                    struct kbs_error *err)
+static int fill_row(const json_t *cell, struct kbs_admin_row *ret, struct kbs_error *err)
 {
+    struct kbs_span *row = ret->cells;
     static const char *const texts[COLUMNS] = {"rung",   "format",   "key",   NULL,
                                                "result", "locality", "reason"};
     int64_t n = 0;
@@ -21,10 +20,10 @@ static int fill_row(const json_t *cell, struct kbs_span row[COLUMNS], char bytes
     if (kbs_json_get_integer(cell, "bytes", &n, err) != 0) {
         return -1;
     }
-    (void)snprintf(bytes, 24, "%lld", (long long)n);
+    (void)snprintf(ret->texts[0], sizeof(ret->texts[0]), "%lld", (long long)n);
     for (size_t c = 0; c < COLUMNS; c++) {
         if (texts[c] == NULL) {
-            row[c] = kbs_span_str(bytes);
+            row[c] = kbs_span_str(ret->texts[0]);
         } else if (kbs_json_get_string(cell, texts[c], &row[c], err) != 0) {
             return -1;
         }
@@ -36,26 +35,8 @@ static int print_cells(const json_t *cells, struct kbs_error *err)
 {
     static const char *const titles[COLUMNS] = {"RUNG",   "FORMAT",   "TEE KEY", "KEY BYTES",
                                                 "RESULT", "LOCALITY", "REASON"};
-    size_t n = json_array_size(cells);
-    struct kbs_span *table = calloc((n + 1) * COLUMNS, sizeof(*table));
-    char(*bytes)[24] = calloc(n + 1, sizeof(*bytes));
-    int r = 0;
 
-    if (table == NULL || bytes == NULL) {
-        r = kbs_fail(err, KBS_INTERNAL, "out of memory");
-    }
-    for (size_t c = 0; r == 0 && c < COLUMNS; c++) {
-        table[c] = kbs_span_str(titles[c]);
-    }
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        r = fill_row(json_array_get(cells, i), &table[(i + 1) * COLUMNS], bytes[i], err);
-    }
-    if (r == 0) {
-        kbs_cli_table(table, n + 1, COLUMNS);
-    }
-    free(table);
-    free(bytes);
-    return r;
+    return kbs_admin_table_print(cells, titles, COLUMNS, fill_row, err);
 }
 
 static int print_notes(const json_t *answer)

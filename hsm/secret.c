@@ -20,6 +20,7 @@
 
 #include "hsm/ckr.h"
 #include "hsm/jwe.h"
+#include "hsm/keys.h"
 #include "hsm/receive.h"
 #include "hsm/service.h"
 #include "seal/seal.h"
@@ -161,27 +162,16 @@ static int secret_seal_key(struct kbs_token *t, uint32_t version, struct kbs_ec_
 static int secret_card_begin(const struct kbs_wire_seal *m, struct kbs_card *ret,
                              struct kbs_error *err)
 {
-    struct kbs_span path;
-    uint32_t version = 0;
+    const struct kbs_keys_order order = {m->key_id, m->key_version, m->kid,    KBS_LOCALITY_WORKER,
+                                         0,         m->policy,      m->created};
 
-    if (m->key_id.len != sizeof(ret->key_id) || m->policy.len != sizeof(ret->policy)) {
-        return kbs_fail(err, KBS_INPUT, "the secret's id or policy digest is malformed");
+    if (kbs_keys_card_begin(&order, ret, err) != 0) {
+        return -1;
     }
-    if (!kbs_kid_split(m->kid, &path, &version) || !kbs_key_path_valid(path) ||
-        version != m->key_version) {
-        return kbs_fail(err, KBS_INPUT,
-                        "the kid is not repo/type/tag/vN with the secret's version");
-    }
-    *ret = (struct kbs_card){.purpose = KBS_PURPOSE_SEAL,
-                             .storage = KBS_STORAGE_SEALED,
-                             .alg = KBS_KEY_ALG_SECRET,
-                             .floor = KBS_LOCALITY_WORKER,
-                             .provenance = KBS_PROVENANCE_IMPORTED,
-                             .key_version = version,
-                             .created_s = m->created};
-    memcpy(ret->key_id, m->key_id.p, sizeof(ret->key_id));
-    memcpy(ret->policy, m->policy.p, sizeof(ret->policy));
-    kbs_sha256(m->kid, ret->kid);
+    ret->purpose = KBS_PURPOSE_SEAL;
+    ret->storage = KBS_STORAGE_SEALED;
+    ret->alg = KBS_KEY_ALG_SECRET;
+    ret->provenance = KBS_PROVENANCE_IMPORTED;
     return 0;
 }
 

@@ -3,56 +3,32 @@
 # openCryptoki are there after ci/tokens; the latter needs its surroundings.
 set(token_kinds softhsm nss kryoptic opencryptoki mock)
 set(token_launcher_opencryptoki "${CMAKE_CURRENT_SOURCE_DIR}/token/with-opencryptoki")
-foreach(token IN LISTS token_kinds)
-    kbs_test(token-${token}
-        SOURCES token/test_token.c token/harness.c
-        LINKS kbs_hsm kbs_jose_read kbs_cose_read
-        LAUNCHER ${token_launcher_${token}}
-        ARGS ${token}
-        LABELS token
-        TIMEOUT 300
-        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-${token} kbs-token kbs_mock_p11)
-    kbs_test(token-secret-${token}
-        SOURCES token/test_secret.c token/harness.c
-        LINKS kbs_hsm kbs_jose_read kbs_cose_read
-        LAUNCHER ${token_launcher_${token}}
-        ARGS ${token}
-        LABELS token
-        TIMEOUT 300
-        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-secret-${token} kbs-token token_more kbs_mock_p11)
-endforeach()
 
-# A module that can more, or less, than the real one behind it; and the ladder, with and without it.
+# kbs_token_matrix(NAME SOURCE): the suite on every kind, as NAME-KIND.
+function(kbs_token_matrix name source)
+    foreach(token IN LISTS token_kinds)
+        kbs_test(${name}-${token}
+            SOURCES ${source} token/harness.c
+            LINKS kbs_hsm kbs_jose_read kbs_cose_read
+            LAUNCHER ${token_launcher_${token}}
+            ARGS ${token}
+            LABELS token
+            TIMEOUT 300
+            ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+        add_dependencies(${name}-${token} kbs-token token_more kbs_mock_p11)
+    endforeach()
+endfunction()
+
+# A module that can more, or less, than the real one behind it.
 add_library(token_more MODULE token/more.c)
 kbs_target_defaults(token_more)
 target_link_libraries(token_more PRIVATE kbs_agree kbs_dep_p11kit ${CMAKE_DL_LIBS})
 set_target_properties(token_more PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
-foreach(token IN LISTS token_kinds)
-    kbs_test(token-ladder-${token}
-        SOURCES token/test_ladder.c token/harness.c
-        LINKS kbs_hsm kbs_jose_read kbs_cose_read
-        LAUNCHER ${token_launcher_${token}}
-        ARGS ${token}
-        LABELS token
-        TIMEOUT 300
-        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-ladder-${token} token_more kbs-token kbs_mock_p11)
-endforeach()
 
-# The orders of a key's life, in both storages.
-foreach(token IN LISTS token_kinds)
-    kbs_test(token-custody-${token}
-        SOURCES token/test_custody.c token/harness.c
-        LINKS kbs_hsm kbs_jose_read kbs_cose_read
-        LAUNCHER ${token_launcher_${token}}
-        ARGS ${token}
-        LABELS token
-        TIMEOUT 300
-        ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-    add_dependencies(token-custody-${token} kbs-token kbs_mock_p11)
-endforeach()
+kbs_token_matrix(token token/test_token.c)
+kbs_token_matrix(token-secret token/test_secret.c)
+kbs_token_matrix(token-ladder token/test_ladder.c)
+kbs_token_matrix(token-custody token/test_custody.c) # the orders of a key's life, in both storages
 
 # Public vectors, in software and through kbs-token's code on each token; prints a table of what was decided.
 kbs_test(token_vectors

@@ -87,7 +87,6 @@ struct judge {
     const char *other_key; /* path */
     uint32_t wrap_version; /* of the token's newest wrapping key */
     unsigned int orders;   /* with an order id: RELEASE, GENERATE, IMPORT, ... */
-    unsigned int unacked;  /* records that were not acknowledged when the token was last asked */
     uint64_t records;
     char ledger_text[131072]; /* one line per record: kind name=value ... */
 };
