@@ -16,13 +16,20 @@ struct kbs_api_setup {
     enum kbs_duty duty;
     bool production;                        /* plaintext secrets are refused */
     bool allow_sample;                      /* "sample" evidence proves nothing */
+    bool rsa1_5;                            /* TEE keys of RSA1_5 are taken */
+    uint32_t sessions;                      /* that may wait for their evidence at a time */
+    uint32_t resource_bytes;                /* of a resource's value */
+    struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */
     uint32_t token_s;                       /* how long a token, and its session, live */
     const struct kbs_wire_list *admin_keys; /* PEM, borrowed; needed by duty admin */
-    struct kbs_store *store;                /* borrowed until kbs_api_free() */
-    int token_fd;                           /* borrowed: channel to the lane's token worker */
-    int ledger_fd;                          /* borrowed: channel to kbs-audit */
+    enum kbs_admin_mode admin_mode;
+    const struct kbs_wire_list *identity_providers; /* as in CONFIG_JUDGE; borrowed */
+    const struct kbs_wire_list *acls;               /* the same */
+    struct kbs_store *store;                        /* borrowed until kbs_api_free() */
+    int token_fd;  /* borrowed: channel to the lane's token worker */
+    int ledger_fd; /* borrowed: channel to kbs-audit */
 };
 
 /*

@@ -56,6 +56,9 @@
 
 /* RCAR sessions (src/api, src/store) */
 #define KBS_LIMIT_SESSIONS 100000
+#define KBS_DEFAULT_SESSIONS_CHALLENGED 50000 /* of them, those that have not attested */
+#define KBS_DEFAULT_AUTH_PER_S 200            /* handshakes that one source begins in a second */
+#define KBS_LIMIT_AUTH_SOURCES 4096           /* sources that a front counts at a time */
 #define KBS_LIMIT_NONCE_BYTES 32
 #define KBS_LIMIT_COOKIE_BYTES 32
 
@@ -73,17 +76,22 @@
 #define KBS_LIMIT_RSA_BYTES_MIN 256 /* modulus of a TEE key: 2048 to 4096 bits */
 #define KBS_LIMIT_RSA_BYTES_MAX 512
 #define KBS_LIMIT_SECRET_VALUE_BYTES 131072u /* a sealed secret, before it is sealed */
-#define KBS_LIMIT_SECRET_VERSIONS 16             /* of one path that are kept */
+#define KBS_LIMIT_SECRET_VERSIONS 16         /* of one path that are kept */
 #define KBS_LIMIT_REWRAP_BATCH 100           /* wrapped keys under a new wrapping key per request */
 #define KBS_LIMIT_DESTROY_AFTER_S 31536000   /* a destruction is at most a year ahead */
 #define KBS_DEFAULT_DESTROY_AFTER_S 604800
-#define KBS_LIMIT_DESTROY_RETRY_MS 600000  /* after a destruction that failed */
-#define KBS_LIMIT_KEY_BLOB_BYTES 128       /* a wrapped key, as it stands in the store */
+#define KBS_LIMIT_DESTROY_RETRY_MS 600000 /* after a destruction that failed */
+#define KBS_LIMIT_KEY_BLOB_BYTES 128      /* a wrapped key, as it stands in the store */
 #define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
 #define KBS_LIMIT_POLICY_BYTES 65536
 #define KBS_LIMIT_POLICY_DEPTH 8
 #define KBS_LIMIT_ADMIN_KEYS 64
+#define KBS_LIMIT_ADMIN_PROVIDERS 16
+#define KBS_LIMIT_ADMIN_ACLS 64
+#define KBS_LIMIT_ADMIN_ACL_BYTES 512
+#define KBS_LIMIT_ADMIN_JWKS_BYTES 65536
+#define KBS_LIMIT_DOCUMENT_BYTES KBS_LIMIT_POLICY_BYTES /* a Rego policy; the reference values */
 #define KBS_LIMIT_ADMIN_NONCE_S 60
 #define KBS_LIMIT_ADMIN_SIGNATURE_S 120
 #define KBS_LIMIT_KEY_LIST_ITEMS 1000 /* keys or secrets in one answer */
@@ -92,8 +100,8 @@
 /* token */
 #define KBS_LIMIT_PIN_BYTES 256
 #define KBS_LIMIT_HANDLE_CACHE 4096
-#define KBS_LIMIT_CARD_CACHE 4096 /* cards already checked, per worker */
-#define KBS_LIMIT_KEY_VERSIONS 256 /* of one key of the service in the token at a time */
+#define KBS_LIMIT_CARD_CACHE 4096      /* cards already checked, per worker */
+#define KBS_LIMIT_KEY_VERSIONS 256     /* of one key of the service in the token at a time */
 #define KBS_LIMIT_TOKEN_OBJECTS 200000 /* made by a worker of a token that leaks them: 46 MiB */
 
 /* audit */

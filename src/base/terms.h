@@ -94,6 +94,15 @@ enum kbs_duty {
     KBS_DUTY_COUNT
 };
 
+/* Who else than enrolled administrators may mutate ([admin] authorization_mode): never in production. */
+enum kbs_admin_mode {
+    KBS_ADMIN_SIGNED = 0,             /* nobody: every request is signed (the default) */
+    KBS_ADMIN_DENY_ALL = 1,           /* the same, by Trustee's name */
+    KBS_ADMIN_BEARER = 2,             /* AuthenticatedAuthorization: bearer_jwt and regex_acl */
+    KBS_ADMIN_INSECURE_ALLOW_ALL = 3, /* anybody who reaches the listener */
+    KBS_ADMIN_MODE_COUNT
+};
+
 /* What an APPEND is to a mutation of the store; epochs are counted by kbs-audit. */
 enum kbs_phase {
     KBS_PHASE_NONE = 0,

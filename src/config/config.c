@@ -265,6 +265,10 @@ static void set_defaults(struct kbs_config *c)
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;
+    c->auth_per_s = KBS_DEFAULT_AUTH_PER_S;
+    c->sessions = KBS_DEFAULT_SESSIONS_CHALLENGED;
+    c->body_bytes = KBS_LIMIT_HTTP_BODY_BYTES;
+    c->resource_bytes = KBS_LIMIT_SECRET_VALUE_BYTES;
 }
 
 /* Beside the file, like everything that is relative. */

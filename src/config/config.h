@@ -9,13 +9,28 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/span.h"
+#include "base/terms.h"
 
 #define KBS_CONFIG_FILE_BYTES 65536
 #define KBS_CONFIG_CERTIFICATE_BYTES 65536
 #define KBS_CONFIG_ADMIN_KEY_BYTES 1024
 #define KBS_CONFIG_WARNINGS 8
 #define KBS_CONFIG_FOLDERS 16
+
+/* [[admin.authentication.bearer_jwt.identity_providers]] */
+struct kbs_config_provider {
+    const char *issuer;   /* "" for any */
+    const char *audience; /* the same */
+    struct kbs_span keys; /* PEM public key or JWKS, as found in its file at load */
+};
+
+/* [[admin.authorization.regex_acl.acls]] */
+struct kbs_config_acl {
+    const char *role;
+    const char *allowed_endpoints;
+};
 
 /* A list of strings; the strings end in NUL and live as long as the configuration. */
 struct kbs_config_strings {
@@ -71,16 +86,28 @@ struct kbs_config {
     struct kbs_config_server admin;
     struct kbs_config_strings admin_key_paths;
     struct kbs_span admin_keys[KBS_LIMIT_ADMIN_KEYS]; /* PEM, as found in those files at load */
+    bool trustee_compat; /* [admin]: what follows may be anything but signed */
+    enum kbs_admin_mode admin_mode;
+    struct kbs_config_provider providers[KBS_LIMIT_ADMIN_PROVIDERS];
+    size_t n_providers;
+    struct kbs_config_acl acls[KBS_LIMIT_ADMIN_ACLS];
+    size_t n_acls;
     struct kbs_config_token token;
     struct kbs_config_users users;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;
+    bool rsa1_5; /* [attestation_service] allow_rsa1_5 */
     uint32_t session_min;
     uint32_t token_min;
     const char *issuer;
-    uint32_t max_connections;                       /* per front */
-    struct kbs_config_strings warnings;             /* for the log: what production would refuse */
+    uint32_t max_connections;           /* per front */
+    uint32_t auth_per_s;                /* per source; 0: any number */
+    uint32_t sessions;                  /* that have not attested */
+    uint32_t body_bytes;                /* of a request */
+    uint32_t resource_bytes;            /* of a resource's value */
+    struct kbs_span resource_policy;    /* JSON, as found in its file at load; empty for none */
+    struct kbs_config_strings warnings; /* for the log: what production would refuse */
     const char *warning_texts[KBS_CONFIG_WARNINGS]; /* private */
     struct kbs_arena arena;                         /* private: every string above */
 };

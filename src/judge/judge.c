@@ -131,10 +131,19 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .duty = j->config.duty < KBS_DUTY_COUNT ? (enum kbs_duty)j->config.duty : KBS_DUTY_NONE,
         .production = j->config.production != 0,
         .allow_sample = j->config.allow_sample != 0,
+        .rsa1_5 = j->config.rsa1_5 != 0,
+        .sessions = j->config.sessions,
+        .resource_bytes = j->config.resource_bytes,
+        .resource_policy = j->config.resource_policy,
         .issuer = j->config.issuer,
         .session_s = j->config.session_s,
         .token_s = j->config.token_s,
         .admin_keys = &j->config.admin_keys,
+        .admin_mode = j->config.admin_mode < KBS_ADMIN_MODE_COUNT
+                          ? (enum kbs_admin_mode)j->config.admin_mode
+                          : KBS_ADMIN_SIGNED,
+        .identity_providers = &j->config.identity_providers,
+        .acls = &j->config.acls,
         .token_fd = j->token,
         .ledger_fd = j->ledger,
     };

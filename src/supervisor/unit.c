@@ -130,6 +130,8 @@ static int configure_front(const struct kbsd_unit *u, const struct kbsd_start *w
                                            .production = with->config->production,
                                            .lanes = guest ? with->config->token.lanes : 1,
                                            .max_connections = with->config->max_connections,
+                                           .auth_per_s = with->config->auth_per_s,
+                                           .body_bytes = with->config->body_bytes,
                                            .certificate = kbs_buf_span(&pem)};
     if (rc == 0) {
         rc = tell(c, KBS_WIRE_CONFIG_FRONT, &config, -1, err);
@@ -160,32 +162,74 @@ static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struc
     return tell(c, KBS_WIRE_GO, NULL, -1, err);
 }
 
+/* What only the admin lane's judge is told: a guest lane is not trusted with knowing it. */
+struct admin_lists {
+    struct kbs_buf keys;
+    struct kbs_buf providers;
+    struct kbs_buf acls;
+};
+
+static void put_admin_lists(struct admin_lists *lists, const struct kbs_config *c,
+                            struct kbs_wire_config_judge *ret)
+{
+    struct kbs_wire_list_builder keys = {.buf = &lists->keys};
+    struct kbs_wire_list_builder providers = {.buf = &lists->providers};
+    struct kbs_wire_list_builder acls = {.buf = &lists->acls};
+    for (size_t i = 0; i < c->admin_key_paths.n; i++) {
+        kbs_wire_list_add(&keys, c->admin_keys[i]);
+    }
+    for (size_t i = 0; i < c->n_providers; i++) {
+        kbs_wire_list_add(&providers, kbs_span_str(c->providers[i].issuer));
+        kbs_wire_list_add(&providers, kbs_span_str(c->providers[i].audience));
+        kbs_wire_list_add(&providers, c->providers[i].keys);
+    }
+    for (size_t i = 0; i < c->n_acls; i++) {
+        kbs_wire_list_add(&acls, kbs_span_str(c->acls[i].role));
+        kbs_wire_list_add(&acls, kbs_span_str(c->acls[i].allowed_endpoints));
+    }
+    ret->admin_mode = (uint8_t)c->admin_mode;
+    ret->admin_keys = kbs_wire_list_done(&keys);
+    ret->identity_providers = kbs_wire_list_done(&providers);
+    ret->acls = kbs_wire_list_done(&acls);
+}
+
 static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
                            struct kbs_error *err)
 {
-    struct kbs_buf keys = KBS_BUF(KBS_LIMIT_ADMIN_KEYS * (KBS_CONFIG_ADMIN_KEY_BYTES + 8));
-    struct kbs_wire_list_builder list = {.buf = &keys};
+    struct admin_lists lists = {.keys = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
+                                .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
+                                .acls = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
     bool admin = u->listener == KBS_LISTENER_ADMIN;
-    /* A guest lane has no use for administrators' keys, so it is not trusted with knowing them. */
-    for (size_t i = 0; admin && i < c->admin_key_paths.n; i++) {
-        kbs_wire_list_add(&list, c->admin_keys[i]);
-    }
     struct kbs_wire_config_judge config = {
         .duty = admin ? KBS_DUTY_ADMIN : KBS_DUTY_RELEASE,
         .lane = u->index,
         .production = c->production,
         .allow_sample = c->allow_sample,
+        .rsa1_5 = c->rsa1_5,
         .store_path = kbs_span_str(c->store_path),
         .issuer = kbs_span_str(c->issuer),
         .session_s = c->session_min * 60,
         .token_s = c->token_min * 60,
-        .admin_keys = kbs_wire_list_done(&list),
+        .sessions = c->sessions,
+        .resource_bytes = c->resource_bytes,
+        .resource_policy = c->resource_policy,
     };
-    int rc = kbs_buf_check(&keys, "the list of administrators", err);
+    if (admin) {
+        put_admin_lists(&lists, c, &config);
+    }
+    int rc = kbs_buf_check(&lists.keys, "the list of administrators", err);
+    if (rc == 0) {
+        rc = kbs_buf_check(&lists.providers, "the list of identity providers", err);
+    }
+    if (rc == 0) {
+        rc = kbs_buf_check(&lists.acls, "the list of acls", err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
     }
-    kbs_buf_deinit(&keys);
+    kbs_buf_deinit(&lists.keys);
+    kbs_buf_deinit(&lists.providers);
+    kbs_buf_deinit(&lists.acls);
     return rc;
 }
 
@@ -208,6 +252,7 @@ static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c
         .production = c->production,
         .module = kbs_span_str(c->token.module),
         .uri = kbs_span_str(c->token.uri),
+        .rsa1_5 = c->rsa1_5,
         .init_args = kbs_span_str(c->token.init_args),
         .env = kbs_wire_list_done(&list),
         .seccomp = c->token.seccomp_log ? KBS_SECCOMP_LOG : KBS_SECCOMP_KILL,

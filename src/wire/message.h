@@ -33,23 +33,32 @@ struct kbs_wire_list {
 
 /*
  * kbsd -> kbs-front. kind: enum kbs_listener; certificate: PEM chain of the TLS listeners, empty
- * if none
+ * if none; auth_per_s: handshakes that one source may begin in a second, 0 for any number; body_bytes:
+ * of any request, at most KBS_LIMIT_HTTP_BODY_BYTES
  */
 #define KBS_WIRE_CONFIG_FRONT_FIELDS(F, m) \
-    F(m, U8, listener) F(m, U8, production) F(m, U32, lanes) F(m, U32, max_connections) F(m, BYTES, certificate)
+    F(m, U8, listener) F(m, U8, production) F(m, U32, lanes) F(m, U32, max_connections) F(m, U32, auth_per_s) \
+    F(m, U32, body_bytes) F(m, BYTES, certificate)
 /*
- * kbsd -> kbs-judge. duty: enum kbs_duty; admin_keys: PEM public keys (P-256) of enrolled
- * administrators
+ * kbsd -> kbs-judge. duty: enum kbs_duty; rsa1_5: 1 if TEE keys with that alg are taken; sessions:
+ * that may wait for their evidence at a time; resource_bytes: of a resource's value; resource_policy:
+ * release policy (JSON) of resources that come without one, empty for none. Only with duty admin:
+ * admin_keys: PEM public keys (P-256) of enrolled administrators; admin_mode: enum kbs_admin_mode;
+ * identity_providers: issuer, audience (either may be empty) and keys (PEM or JWKS) in turn; acls: role
+ * and pattern in turn
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
-    F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, BYTES, store_path) \
-    F(m, BYTES, issuer) F(m, U32, session_s) F(m, U32, token_s) F(m, LIST, admin_keys)
+    F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, U8, rsa1_5) \
+    F(m, BYTES, store_path) F(m, BYTES, issuer) F(m, U32, session_s) F(m, U32, token_s) F(m, U32, sessions) \
+    F(m, U32, resource_bytes) F(m, BYTES, resource_policy) F(m, LIST, admin_keys) F(m, U8, admin_mode) \
+    F(m, LIST, identity_providers) F(m, LIST, acls)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
- * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves
+ * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
+ * rsa1_5: as for the judge
  */
 #define KBS_WIRE_CONFIG_TOKEN_FIELDS(F, m) \
-    F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, BYTES, module) F(m, BYTES, uri) \
+    F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, rsa1_5) F(m, BYTES, module) F(m, BYTES, uri) \
     F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
@@ -190,7 +199,7 @@ struct kbs_wire_list {
 /* M(NUMBER, UPPER, lower, body cap in bytes): messages with fields. */
 #define KBS_WIRE_MESSAGES(M) \
     M(1, CONFIG_FRONT, config_front, 131072) \
-    M(2, CONFIG_JUDGE, config_judge, 131072) \
+    M(2, CONFIG_JUDGE, config_judge, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(3, CONFIG_TOKEN, config_token, 65536) \
     M(4, CONFIG_AUDIT, config_audit, 64) \
     M(5, ATTACH, attach, 64) \

@@ -9,11 +9,12 @@
 enum kbs_route {
     KBS_ROUTE_NONE = 0,
     /* guest listener */
-    KBS_ROUTE_AUTH = 1,        /* POST /kbs/v0/auth */
-    KBS_ROUTE_ATTEST = 2,      /* POST /kbs/v0/attest */
-    KBS_ROUTE_KEY_RELEASE = 3, /* POST /kbs/v0/key/{repo}/{type}/{tag} */
-    KBS_ROUTE_JWKS = 4,        /* GET /.well-known/jwks.json */
-    KBS_ROUTE_RESOURCE = 5,    /* GET /kbs/v0/resource/{repo}/{type}/{tag} */
+    KBS_ROUTE_AUTH = 1,            /* POST /kbs/v0/auth */
+    KBS_ROUTE_ATTEST = 2,          /* POST /kbs/v0/attest */
+    KBS_ROUTE_KEY_RELEASE = 3,     /* POST /kbs/v0/key/{repo}/{type}/{tag} */
+    KBS_ROUTE_JWKS = 4,            /* GET /.well-known/jwks.json */
+    KBS_ROUTE_RESOURCE = 5,        /* GET /kbs/v0/resource/{repo}/{type}/{tag} */
+    KBS_ROUTE_PKCS11_RESOURCE = 6, /* GET /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */
@@ -40,6 +41,17 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_SECRET_SHOW = 58,      /* GET /kbs/v0/admin/secrets/{repo}/{type}/{tag} */
     KBS_ROUTE_ADMIN_SECRET_SET = 59,       /* POST /kbs/v0/admin/secrets/{repo}/{type}/{tag} */
     KBS_ROUTE_ADMIN_SECRET_DELETE = 60,    /* DELETE /kbs/v0/admin/secrets/{repo}/{type}/{tag} */
+    /* admin listener, the names and bodies that Trustee's clients know */
+    KBS_ROUTE_RESOURCE_LIST = 64,          /* GET /kbs/v0/resource */
+    KBS_ROUTE_RESOURCE_SET = 65,           /* POST /kbs/v0/resource/{repo}/{type}/{tag} */
+    KBS_ROUTE_RESOURCE_DELETE = 66,        /* DELETE /kbs/v0/resource/{repo}/{type}/{tag} */
+    KBS_ROUTE_PKCS11_RESOURCE_SET = 67,    /* POST /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
+    KBS_ROUTE_PKCS11_RESOURCE_DELETE = 68, /* DELETE /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
+    KBS_ROUTE_RESOURCE_POLICY_LIST = 69,   /* GET /kbs/v0/resource-policy */
+    KBS_ROUTE_RESOURCE_POLICY_SET = 70,    /* POST /kbs/v0/resource-policy */
+    KBS_ROUTE_ATTESTATION_POLICY_SET = 71, /* POST /kbs/v0/attestation-policy */
+    KBS_ROUTE_REFERENCE_VALUE_SET = 72,    /* POST /kbs/v0/reference-value */
+    KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */

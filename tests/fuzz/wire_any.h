@@ -44,6 +44,8 @@ static inline void wire_any_walk_lists(enum kbs_wire_type type, const union wire
         wire_any_walk_list(&msg->config_token.folders);
     } else if (type == KBS_WIRE_CONFIG_JUDGE) {
         wire_any_walk_list(&msg->config_judge.admin_keys);
+        wire_any_walk_list(&msg->config_judge.identity_providers);
+        wire_any_walk_list(&msg->config_judge.acls);
     } else if (type == KBS_WIRE_DESCRIBED) {
         wire_any_walk_list(&msg->described.rungs);
     }

@@ -735,6 +735,8 @@ static void send_config(struct judge *j)
     struct kbs_wire_config_judge config = {.duty = (uint8_t)j->duty,
                                            .production = j->production ? 1 : 0,
                                            .allow_sample = j->allow_sample ? 1 : 0,
+                                           .sessions = KBS_DEFAULT_SESSIONS_CHALLENGED,
+                                           .resource_bytes = KBS_LIMIT_SECRET_VALUE_BYTES,
                                            .store_path = kbs_span_str(j->store_path),
                                            .issuer = KBS_SPAN_LIT(JUDGE_ISSUER),
                                            .session_s = 300,
