@@ -76,11 +76,11 @@ static const struct kbs_confine_call audit_calls[] = {
     {"fdatasync", KBS_WHEN_ALWAYS}, {"ftruncate", KBS_WHEN_ALWAYS}, {"lseek", KBS_WHEN_ALWAYS},
 };
 
-/* A process per decision, with a timer that ends it (src/policy/rego). */
+/* A worker that may die of a policy, and the timer that it dies by (src/policy/rego/worker.c). */
 static const struct kbs_confine_call policy_calls[] = {
     LIST_EVERY_ROLE,
     {"clone", KBS_WHEN_FORK}, {"wait4", KBS_WHEN_ALWAYS}, {"setitimer", KBS_WHEN_ALWAYS},
-    {"pipe2", KBS_WHEN_ALWAYS},
+    {"socketpair", KBS_WHEN_ALWAYS},
     {"set_robust_list", KBS_WHEN_ALWAYS}, {"rseq", KBS_WHEN_ALWAYS}, /* fork(3), in the child */
     {"sched_yield", KBS_WHEN_ALWAYS},         /* the engine's locks */
 };

@@ -321,6 +321,26 @@ static void test_places(void **state)
     assert_int_equal(v.outcome, KBS_VERDICT_UNKNOWN);
 }
 
+/* Not a test of time: what a decision costs, round trip and all, is printed. */
+static void test_cost(void **state)
+{
+    static const char policy[] =
+        "package policy\nimport rego.v1\ndefault allow = false\n"
+        "allow if {\n  not any_not_affirming\n  count(input.submods) > 0\n}\n"
+        "any_not_affirming if {\n  some _, s in input.submods\n  s[\"ear.status\"] != "
+        "\"affirming\"\n}\n";
+    static const char input[] = "{\"submods\":{\"cpu0\":{\"ear.status\":\"affirming\"}}}";
+    const int rounds = 500;
+
+    assert_int_equal(load(*state, kbs_span_str(policy)).outcome, KBS_VERDICT_LOADED);
+    uint64_t begin_ns = kbs_clock_mono_ns();
+    for (int i = 0; i < rounds; i++) {
+        assert_int_equal(eval(*state, kbs_span_str(policy), input).outcome, KBS_VERDICT_ALLOW);
+    }
+    print_message("  a decision: %.0f us\n",
+                  (double)(kbs_clock_mono_ns() - begin_ns) / 1e3 / rounds);
+}
+
 /* A policy under another's digest would be asked in its place: the role takes its judge for broken. */
 static void test_foreign_digest(void **state)
 {
@@ -359,6 +379,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hogs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_large_policies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_places, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_foreign_digest, set_up, tear_down_ended),
     };
     const char *folder = getenv("KBS_BIN_DIR");
