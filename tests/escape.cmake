@@ -20,6 +20,11 @@ kbs_escape_executable(kbs-token-hostile
 kbs_escape_executable(kbs-audit-hostile
     SOURCES ${kbs_src}/audit/main.c ${kbs_hostile}
     LINKS kbs_ledger kbs_role kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+if(KBS_REGO)
+    kbs_escape_executable(kbs-policy-hostile
+        SOURCES ${kbs_src}/policy/rego/main.c ${kbs_hostile}
+        LINKS kbs_rego_worker kbs_role kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+endif()
 kbs_escape_executable(kbs-front-attack
     SOURCES ${kbs_src}/front/main.c ${kbs_src}/front/startup.c ${kbs_src}/front/timeouts.c escape/hostile_front.c
     LINKS kbs_front_core -Wl,--wrap=kbs_confine,--wrap=kbs_lanes_attach,--wrap=kbs_lanes_submit,--wrap=uv_run)

@@ -1,3 +1,8 @@
 kbs_test(unit_policy SOURCES unit/test_policy.c LINKS kbs_policy LABELS unit)
 
 kbs_fuzzer(fuzz_policy SOURCES fuzz/fuzz_policy.c LINKS kbs_policy CORPUS fuzz/corpus/policy)
+
+kbs_test(policy_role SOURCES policy/test_policy_role.c LINKS kbs_channel LABELS system)
+if(TARGET kbs-policy)
+    add_dependencies(policy_role kbs-policy)
+endif()

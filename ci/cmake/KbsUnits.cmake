@@ -32,6 +32,11 @@ kbs_role_units(kbs-token DOES "token custody"
 kbs_role_units(kbs-audit DOES "ledger"
     NOTE "Even the ledger is a descriptor."
     FILES "# No file at all.")
+if(KBS_REGO)
+    kbs_role_units(kbs-policy DOES "Rego policies"
+        NOTE "A decision is a process of its own, two at a time in all."
+        FILES "# No file at all.")
+endif()
 install(FILES docs/systemd/kbs-hsm.sysusers DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/sysusers.d" RENAME kbs-hsm.conf)
 install(FILES docs/systemd/kbs-hsm.tmpfiles DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/tmpfiles.d" RENAME kbs-hsm.conf)
 install(FILES docs/systemd/kbs-token-hardware.conf DESTINATION "${CMAKE_INSTALL_DOCDIR}/examples")

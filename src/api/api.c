@@ -77,6 +77,8 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->store = setup->store;
     api->token_fd = setup->token_fd;
     api->token_answer = KBS_CHANNEL_MSG;
+    api->policy_fd = setup->policy_fd;
+    api->policy_answer = KBS_CHANNEL_MSG;
     api->ledger = (struct kbs_api_ledger){.fd = setup->ledger_fd, .answer = KBS_CHANNEL_MSG};
     api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
     api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
@@ -110,6 +112,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
 {
     if (api != NULL) {
         kbs_channel_msg_deinit(&api->token_answer);
+        kbs_channel_msg_deinit(&api->policy_answer);
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_buf_deinit(&api->answer.body);
         kbs_api_ledger_owe(api, NULL);

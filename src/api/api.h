@@ -30,6 +30,7 @@ struct kbs_api_setup {
     struct kbs_store *store;                        /* borrowed until kbs_api_free() */
     int token_fd;  /* borrowed: channel to the lane's token worker */
     int ledger_fd; /* borrowed: channel to kbs-audit */
+    int policy_fd; /* borrowed: channel to kbs-policy; -1: there is none */
 };
 
 /*

@@ -94,6 +94,8 @@ struct kbs_api {
     int token_fd;
     struct kbs_channel_msg token_answer;
     struct kbs_token_facts token;
+    int policy_fd; /* -1: no kbs-policy */
+    struct kbs_channel_msg policy_answer;
     struct kbs_api_ledger ledger;
     enum kbs_exit must_exit;
     uint8_t nonce_key[32]; /* of admin nonces, this process's own */
@@ -158,6 +160,24 @@ kbs_handler kbs_api_admin_secret_set;
 kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_store_show; /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
+
+/* ---- rego.c ---- */
+
+/*
+ * Is there a kbs-policy, and does it take this text? KBS_UNSUPPORTED if there is none,
+ * KBS_UNPROCESSABLE with line and column if the text is no policy.
+ */
+KBS_MUST_CHECK int kbs_rego_check(struct kbs_api *api, struct kbs_span policy,
+                                  struct kbs_error *err);
+
+/*
+ * Asks a Rego policy (data.policy.allow) about `input` and `data`, JSON objects. 0 if it allows;
+ * KBS_DENIED with the reason if it does not or cannot tell; KBS_UNSUPPORTED as above; KBS_BUSY with
+ * api->must_exit set if kbs-policy does not answer.
+ */
+KBS_MUST_CHECK int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy,
+                                   struct kbs_span input, struct kbs_span data,
+                                   struct kbs_error *err);
 
 /* ---- token.c ---- */
 

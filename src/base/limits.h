@@ -86,6 +86,10 @@
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
 #define KBS_LIMIT_POLICY_BYTES 65536
 #define KBS_LIMIT_POLICY_DEPTH 8
+#define KBS_LIMIT_POLICY_EVAL_BYTES (KBS_LIMIT_JWT_BYTES + 65536u) /* claims, and data beside them */
+#define KBS_LIMIT_POLICY_EVAL_MS 500 /* parsing or evaluating a Rego policy */
+#define KBS_LIMIT_POLICY_MIB 512     /* address space of kbs-policy */
+#define KBS_LIMIT_POLICIES_LOADED 16
 #define KBS_LIMIT_ADMIN_KEYS 64
 #define KBS_LIMIT_ADMIN_PROVIDERS 16
 #define KBS_LIMIT_ADMIN_ACLS 64

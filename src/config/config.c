@@ -260,8 +260,11 @@ static void set_defaults(struct kbs_config *c)
     c->token.init_args = "";
     c->token.lanes = 2;
     c->token.seccomp = "kill";
-    c->users = (struct kbs_config_users){
-        .front = "kbs-front", .judge = "kbs-judge", .token = "kbs-token", .audit = "kbs-audit"};
+    c->users = (struct kbs_config_users){.front = "kbs-front",
+                                         .judge = "kbs-judge",
+                                         .token = "kbs-token",
+                                         .audit = "kbs-audit",
+                                         .policy = "kbs-policy"};
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;

@@ -76,6 +76,7 @@ struct kbs_config_users {
     const char *judge;
     const char *token;
     const char *audit;
+    const char *policy;
 };
 
 struct kbs_config {

@@ -65,6 +65,7 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(USER_JUDGE, "users", "judge", STRING, false, 1, 32, users.judge, kbs_config_check_user),
     KEY(USER_TOKEN, "users", "token", STRING, false, 1, 32, users.token, kbs_config_check_user),
     KEY(USER_AUDIT, "users", "audit", STRING, false, 1, 32, users.audit, kbs_config_check_user),
+    KEY(USER_POLICY, "users", "policy", STRING, false, 1, 32, users.policy, kbs_config_check_user),
 };
 
 const char *kbs_config_check_mode(const char *value)

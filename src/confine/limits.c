@@ -31,7 +31,7 @@ int kbs_confine_limits(const struct kbs_confine_list *list, uint32_t descriptors
     const rlim_t address_bytes = (rlim_t)list->address_mib << 20;
 
     if (limit_to(RLIMIT_NOFILE, descriptors != 0 ? descriptors : list->descriptors) != 0 ||
-        limit_to(RLIMIT_NPROC, 0) != 0 ||
+        (!list->forks && limit_to(RLIMIT_NPROC, 0) != 0) ||
         (kbs_confine_address_limited && limit_to(RLIMIT_AS, address_bytes) != 0)) {
         return kbs_fail_errno(err, KBS_INPUT, "limits: the kernel refused a resource limit");
     }

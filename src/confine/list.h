@@ -13,6 +13,7 @@ enum kbs_confine_when {
     KBS_WHEN_NONBLOCK, /* ioctl: FIONBIO, as libuv does it */
     KBS_WHEN_NODELAY,  /* setsockopt: IPPROTO_TCP, TCP_NODELAY */
     KBS_WHEN_DOMAIN,   /* getsockopt: SOL_SOCKET */
+    KBS_WHEN_FORK,     /* clone: a process like this one, as fork(3) makes it */
     KBS_WHEN_NEVER,    /* refused with EACCES instead of death: libraries try, and can do without */
     KBS_WHEN_COUNT
 };
@@ -30,6 +31,7 @@ struct kbs_confine_list {
     const char *const *readable; /* files beside the plan's folders; NULL at the end */
     uint32_t descriptors;        /* RLIMIT_NOFILE */
     uint32_t address_mib;        /* RLIMIT_AS */
+    bool forks;                  /* no RLIMIT_NPROC, which counts a user's processes, not ours */
 };
 
 const struct kbs_confine_list *kbs_confine_list(enum kbs_confine_role role);

@@ -5,9 +5,9 @@
  * with its reason. Names come in the spelling of several architectures and C libraries side by side
  * (newfstatat, fstat; unlink, unlinkat); the goal is at most 45 names per role.
  *
- * What no list has: execve, fork and clone, ptrace and process_vm_*, kill, prctl, bpf, io_uring
+ * What no list has: execve, ptrace and process_vm_*, kill, prctl, bpf, io_uring
  * (which would open files past this filter), mount, socket with success, and anything that makes
- * memory executable.
+ * memory executable. Fork is on one list only, kbs-policy's.
  *
  * Rejected: one list for all roles (as large as the largest); errno instead of death (an exploit
  * may try again, and a bug in a list would show as a strange error far away).
@@ -76,6 +76,15 @@ static const struct kbs_confine_call audit_calls[] = {
     {"fdatasync", KBS_WHEN_ALWAYS}, {"ftruncate", KBS_WHEN_ALWAYS}, {"lseek", KBS_WHEN_ALWAYS},
 };
 
+/* A worker that may die of a policy, and the timer that it dies by (src/policy/rego/worker.c). */
+static const struct kbs_confine_call policy_calls[] = {
+    LIST_EVERY_ROLE,
+    {"clone", KBS_WHEN_FORK}, {"wait4", KBS_WHEN_ALWAYS}, {"setitimer", KBS_WHEN_ALWAYS},
+    {"socketpair", KBS_WHEN_ALWAYS},
+    {"set_robust_list", KBS_WHEN_ALWAYS}, {"rseq", KBS_WHEN_ALWAYS}, /* fork(3), in the child */
+    {"sched_yield", KBS_WHEN_ALWAYS},         /* the engine's locks */
+};
+
 /* clang-format on */
 
 static const char *const nothing[] = {NULL};
@@ -84,21 +93,24 @@ static const char *const random_device[] = {"/dev/urandom", NULL};
 /* openCryptoki asks for its group whenever it makes a token object. */
 static const char *const opencryptoki_readable[] = {"/dev/urandom", "/etc/group", NULL};
 
-#define LIST(name_, calls_, readable_, descriptors_, address_mib_)                            \
-    {                                                                                         \
-        .name = (name_), .calls = (calls_), .n_calls = sizeof(calls_) / sizeof((calls_)[0]),  \
-        .readable = (readable_), .descriptors = (descriptors_), .address_mib = (address_mib_) \
+#define LIST(name_, calls_, readable_, descriptors_, address_mib_, forks_)                     \
+    {                                                                                          \
+        .name = (name_), .calls = (calls_), .n_calls = sizeof(calls_) / sizeof((calls_)[0]),   \
+        .readable = (readable_), .descriptors = (descriptors_), .address_mib = (address_mib_), \
+        .forks = (forks_)                                                                      \
     }
 
 /* The front's number of descriptors follows from the configuration. */
 static const struct kbs_confine_list lists[KBS_CONFINE_ROLE_COUNT] = {
-    [KBS_CONFINE_FRONT] = LIST("kbs-front", front_calls, nothing, 64, 8192),
-    [KBS_CONFINE_JUDGE] = LIST("kbs-judge", judge_calls, random_device, 64, 2048),
-    [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, random_device, 256, 4096),
+    [KBS_CONFINE_FRONT] = LIST("kbs-front", front_calls, nothing, 64, 8192, false),
+    [KBS_CONFINE_JUDGE] = LIST("kbs-judge", judge_calls, random_device, 64, 2048, false),
+    [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, random_device, 256, 4096, false),
     [KBS_CONFINE_TOKEN_OPENCRYPTOKI] =
-        LIST("kbs-token", opencryptoki_calls, opencryptoki_readable, 256, 4096),
+        LIST("kbs-token", opencryptoki_calls, opencryptoki_readable, 256, 4096, false),
     [KBS_CONFINE_AUDIT] =
-        LIST("kbs-audit", audit_calls, nothing, KBS_LIMIT_AUDIT_CLIENTS + 16, 1024),
+        LIST("kbs-audit", audit_calls, nothing, KBS_LIMIT_AUDIT_CLIENTS + 16, 1024, false),
+    [KBS_CONFINE_POLICY] =
+        LIST("kbs-policy", policy_calls, nothing, 16, KBS_LIMIT_POLICY_MIB, true),
 };
 
 const struct kbs_confine_list *kbs_confine_list(enum kbs_confine_role role)
@@ -116,6 +128,7 @@ const char *kbs_confine_when_text(enum kbs_confine_when when)
         [KBS_WHEN_NONBLOCK] = "FIONBIO",
         [KBS_WHEN_NODELAY] = "IPPROTO_TCP TCP_NODELAY",
         [KBS_WHEN_DOMAIN] = "SOL_SOCKET",
+        [KBS_WHEN_FORK] = "as fork(3)",
         [KBS_WHEN_NEVER] = "refused with EACCES",
     };
     return when < KBS_WHEN_COUNT ? texts[when] : "?";

@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -46,6 +48,7 @@ static int add_call(scmp_filter_ctx filter, const struct kbs_confine_call *call)
     static const int fcntls[] = {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW};
     static const int nonblock[] = {FIONBIO};
     static const int socket_level[] = {SOL_SOCKET};
+    static const int fork_flags[] = {CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD};
     const struct scmp_arg_cmp not_exec = SCMP_CMP64(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
     int nr = seccomp_syscall_resolve_name(call->name);
 
@@ -63,6 +66,8 @@ static int add_call(scmp_filter_ctx filter, const struct kbs_confine_call *call)
         return allow_values(filter, nr, 1, nonblock, 1);
     case KBS_WHEN_DOMAIN:
         return allow_values(filter, nr, 1, socket_level, 1);
+    case KBS_WHEN_FORK:
+        return allow_values(filter, nr, 0, fork_flags, 1);
     case KBS_WHEN_NODELAY:
         return allow_nodelay(filter, nr);
     case KBS_WHEN_NEVER:

@@ -34,6 +34,7 @@ struct judge {
     int front;
     int token;
     int ledger;
+    int policy;                        /* -1: no kbs-policy */
     struct kbs_channel_msg config_msg; /* what `config` borrows */
     struct kbs_wire_config_judge config;
     struct kbs_channel_msg msg;
@@ -59,6 +60,9 @@ static int judge_attach(struct judge *j, struct kbs_error *err)
         break;
     case KBS_ATTACH_AUDIT:
         slot = &j->ledger;
+        break;
+    case KBS_ATTACH_POLICY:
+        slot = &j->policy;
         break;
     default:
         break;
@@ -95,7 +99,7 @@ static int judge_migrate(const struct judge *j, struct kbs_error *err)
     return kbs_store_migrate(path, err);
 }
 
-/* CONFIG, the three ATTACHes, GO. */
+/* CONFIG, three or four ATTACHes, GO. */
 static int judge_configure(struct judge *j, struct kbs_error *err)
 {
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
@@ -146,6 +150,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .acls = &j->config.acls,
         .token_fd = j->token,
         .ledger_fd = j->ledger,
+        .policy_fd = j->policy,
     };
     char path[4096];
 
@@ -275,7 +280,8 @@ static int judge_step(struct judge *j)
     struct pollfd fds[] = {{.fd = j->control, .events = POLLIN},
                            {.fd = j->front, .events = POLLIN},
                            {.fd = j->token, .events = POLLIN},
-                           {.fd = j->ledger, .events = POLLIN}};
+                           {.fd = j->ledger, .events = POLLIN},
+                           {.fd = j->policy, .events = POLLIN}}; /* -1: passed over */
 
     int ready = poll(fds, sizeof(fds) / sizeof(fds[0]), kbs_api_wait_ms(j->api));
     if (ready < 0) {
@@ -295,6 +301,10 @@ static int judge_step(struct judge *j)
     }
     if (fds[3].revents != 0) {
         kbs_log(KBS_LOG_ERROR, "ledger_gone", "lane=%u", (unsigned int)j->config.lane);
+        return KBS_EXIT_FAILURE;
+    }
+    if (fds[4].revents != 0) {
+        kbs_log(KBS_LOG_ERROR, "policy_gone", "lane=%u", (unsigned int)j->config.lane);
         return KBS_EXIT_FAILURE;
     }
     return fds[1].revents != 0 ? judge_request(j) : JUDGE_GO_ON;
@@ -326,6 +336,7 @@ enum kbs_exit kbs_judge_run(int control_fd)
                       .front = -1,
                       .token = -1,
                       .ledger = -1,
+                      .policy = -1,
                       .config_msg = KBS_CHANNEL_MSG,
                       .msg = KBS_CHANNEL_MSG};
     enum kbs_exit status = judge_main(&j);

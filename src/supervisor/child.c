@@ -62,16 +62,22 @@ static int unit_check(const char *folder, const char *name, struct kbs_error *er
     return S_ISSOCK(st.st_mode) ? 0 : kbs_fail(err, KBS_INPUT, "%s is not a socket", un.sun_path);
 }
 
-int kbsd_source_check(const struct kbsd_source *from, struct kbs_error *err)
+static int role_check(const struct kbsd_source *from, enum kbsd_role role, struct kbs_error *err)
 {
-    for (enum kbsd_role r = KBSD_AUDIT; r < KBSD_ROLE_COUNT; r++) {
-        const char *name = kbsd_role_name(r);
-        int rc = from->units != NULL ? unit_check(from->units, name, err)
-                                     : kbsd_spawn_check(from->libexec, name, err);
-        if (rc != 0) {
+    const char *name = kbsd_role_name(role);
+    return from->units != NULL ? unit_check(from->units, name, err)
+                               : kbsd_spawn_check(from->libexec, name, err);
+}
+
+int kbsd_source_check(const struct kbsd_source *from, bool *ret_policy, struct kbs_error *err)
+{
+    struct kbs_error without = KBS_ERROR_NONE;
+    for (enum kbsd_role r = KBSD_AUDIT; r < KBSD_POLICY; r++) {
+        if (role_check(from, r, err) != 0) {
             return -1;
         }
     }
+    *ret_policy = role_check(from, KBSD_POLICY, &without) == 0;
     return 0;
 }
 

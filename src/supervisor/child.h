@@ -34,8 +34,12 @@ struct kbsd_source {
 
 void kbsd_child_init(struct kbsd_child *c, enum kbsd_role role);
 
-/* 0 if every role can be had from there, as far as can be told without starting one. */
-KBS_MUST_CHECK int kbsd_source_check(const struct kbsd_source *from, struct kbs_error *err);
+/*
+ * 0 if every role can be had from there, as far as can be told without starting one. *ret_policy:
+ * whether kbs-policy can, which is not needed.
+ */
+KBS_MUST_CHECK int kbsd_source_check(const struct kbsd_source *from, bool *ret_policy,
+                                     struct kbs_error *err);
 
 /* A new process for a child that has none: STARTING, with its control channel. */
 KBS_MUST_CHECK int kbsd_child_start(struct kbsd_child *c, const struct kbsd_source *from,

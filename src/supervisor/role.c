@@ -12,8 +12,8 @@ static const struct {
     enum kbs_wire_type type;
     enum kbsd_state next;
 } transitions[] = {
-    {ROLE(KBSD_AUDIT) | ROLE(KBSD_FRONT) | ROLE(KBSD_JUDGE), KBSD_STARTING, KBS_WIRE_READY,
-     KBSD_READY},
+    {ROLE(KBSD_AUDIT) | ROLE(KBSD_FRONT) | ROLE(KBSD_JUDGE) | ROLE(KBSD_POLICY), KBSD_STARTING,
+     KBS_WIRE_READY, KBSD_READY},
     {ROLE(KBSD_AUDIT), KBSD_READY, KBS_WIRE_HEALTH, KBSD_READY},
     {ROLE(KBSD_TOKEN), KBSD_STARTING, KBS_WIRE_LOGIN_WANT, KBSD_LOGIN_WAIT},
     {ROLE(KBSD_TOKEN), KBSD_LOGIN, KBS_WIRE_LOGIN_DONE, KBSD_LOGGED_IN},
@@ -25,7 +25,7 @@ const char *kbsd_role_name(enum kbsd_role role)
 {
     static const char *const names[KBSD_ROLE_COUNT] = {
         [KBSD_MIGRATE] = "kbs-judge", [KBSD_AUDIT] = "kbs-audit", [KBSD_FRONT] = "kbs-front",
-        [KBSD_JUDGE] = "kbs-judge",   [KBSD_TOKEN] = "kbs-token",
+        [KBSD_JUDGE] = "kbs-judge",   [KBSD_TOKEN] = "kbs-token", [KBSD_POLICY] = "kbs-policy",
     };
     return role < KBSD_ROLE_COUNT ? names[role] : "?";
 }

@@ -10,6 +10,7 @@ enum kbsd_role {
     KBSD_FRONT,
     KBSD_JUDGE,
     KBSD_TOKEN,
+    KBSD_POLICY, /* may be missing: it is not built without cargo */
     KBSD_ROLE_COUNT
 };
 

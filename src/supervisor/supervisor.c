@@ -39,6 +39,7 @@
 #include "supervisor/unit.h"
 
 #define UNITS_MAX (3 + KBS_LIMIT_LANES + 2)
+#define CONTROLS_MAX (1 + KBSD_UNIT_CHILDREN * UNITS_MAX)
 #define MESSAGE_MS 1000 /* for the rest of a message that has begun to arrive */
 
 enum phase {
@@ -738,9 +739,9 @@ static uint64_t next_deadline(const struct supervisor *s)
 
 static void wait_once(struct supervisor *s)
 {
-    struct pollfd fds[1 + 2 * UNITS_MAX];
-    struct kbsd_unit *units[1 + 2 * UNITS_MAX];
-    struct kbsd_child *children[1 + 2 * UNITS_MAX];
+    struct pollfd fds[CONTROLS_MAX];
+    struct kbsd_unit *units[CONTROLS_MAX];
+    struct kbsd_child *children[CONTROLS_MAX];
     nfds_t n = 1;
     fds[0] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
     for (size_t i = 0; i < s->n_units; i++) {
@@ -790,7 +791,7 @@ static int open_signals(struct supervisor *s, struct kbs_error *err)
     return s->signal_fd < 0 ? kbs_fail_errno(err, KBS_INTERNAL, "signalfd") : 0;
 }
 
-static void make_units(struct supervisor *s)
+static void make_units(struct supervisor *s, bool with_policy)
 {
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_AUDIT, KBS_LISTENER_NONE, 0);
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FRONT, KBS_LISTENER_GUEST, 0);
@@ -800,6 +801,11 @@ static void make_units(struct supervisor *s)
     }
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_ADMIN, 0);
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_MIGRATION, KBS_LISTENER_NONE, 0);
+    for (size_t i = 0; with_policy && i < s->n_units; i++) {
+        if (s->units[i].kind == KBSD_UNIT_LANE) {
+            kbsd_unit_add_policy(&s->units[i]);
+        }
+    }
 }
 
 static int set_up(struct supervisor *s, struct kbs_error *err)
@@ -811,8 +817,10 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
     if (s->source.null_fd < 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "/dev/null");
     }
-    if (kbsd_source_check(&s->source, err) != 0 ||
-        (s->options->units == NULL && kbsd_users_find(s->config, &s->users, err) != 0)) {
+    bool with_policy = false;
+    if (kbsd_source_check(&s->source, &with_policy, err) != 0 ||
+        (s->options->units == NULL &&
+         kbsd_users_find(s->config, with_policy, &s->users, err) != 0)) {
         return -1;
     }
     if (open_signals(s, err) != 0 || kbsd_listeners_open(&s->guest, &s->config->guest, err) != 0 ||
@@ -820,7 +828,10 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
         return -1;
     }
     kbsd_login_open(&s->login, s->config->token.pin_file);
-    make_units(s);
+    make_units(s, with_policy);
+    if (!with_policy) {
+        kbs_log(KBS_LOG_INFO, "no-kbs-policy", "advice=\"Rego policies are answered with 501\"");
+    }
     const struct kbsd_start with = start_of(s, migration_of(s));
     return kbsd_unit_start(migration_of(s), &with, err);
 }

@@ -29,12 +29,18 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     u->n_children = kind == KBSD_UNIT_LANE ? 2 : 1;
     kbsd_child_init(&u->children[0], first[kind]);
     kbsd_child_init(&u->children[1], KBSD_TOKEN);
+    kbsd_child_init(&u->children[2], KBSD_POLICY);
     if (kind == KBSD_UNIT_AUDIT || kind == KBSD_UNIT_MIGRATION) {
         snprintf(u->name, sizeof(u->name), kind == KBSD_UNIT_AUDIT ? "audit" : "migration");
     } else {
         snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane",
                  side, (unsigned int)index);
     }
+}
+
+void kbsd_unit_add_policy(struct kbsd_unit *u)
+{
+    u->n_children = 3;
 }
 
 bool kbsd_unit_all(const struct kbsd_unit *u, enum kbsd_state state)
@@ -270,6 +276,28 @@ static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c
     return rc;
 }
 
+/* The third of a lane, if it has one: a policy's process has nothing but its channel to the judge. */
+static int start_policy(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    const struct kbs_wire_config_policy config = {.production = with->config->production};
+    struct kbsd_child *judge = &u->children[0];
+    struct kbsd_child *policy = &u->children[2];
+    int questions[2] = {-1, -1}; /* judge, policy */
+    int rc = -1;
+    if (u->n_children < 3) {
+        return 0;
+    }
+    if (kbs_channel_pair(questions, err) == 0 && start(u, policy, with, err) == 0 &&
+        tell(policy, KBS_WIRE_CONFIG_POLICY, &config, -1, err) == 0 &&
+        attach(policy, KBS_ATTACH_JUDGE, 0, questions[1], err) == 0 &&
+        tell(policy, KBS_WIRE_GO, NULL, -1, err) == 0) {
+        rc = attach(judge, KBS_ATTACH_POLICY, 0, questions[0], err);
+    }
+    kbs_io_close(&questions[0]);
+    kbs_io_close(&questions[1]);
+    return rc;
+}
+
 static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     struct kbsd_child *judge = &u->children[0];
@@ -295,7 +323,8 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         configure_judge(u, with->config, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
         attach(judge, KBS_ATTACH_TOKEN, 0, orders[0], err) == 0 &&
-        attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0) {
+        attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0 &&
+        start_policy(u, with, err) == 0) {
         rc = tell(judge, KBS_WIRE_GO, NULL, -1, err);
     }
     u->front_end = front[0];

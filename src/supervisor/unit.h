@@ -1,6 +1,6 @@
 /*
  * Units: what lives and dies together. The audit, each front and the migration are units of one
- * process; a lane is a unit of a judge and its token worker.
+ * process; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
  */
 #ifndef KBS_SUPERVISOR_UNIT_H
 #define KBS_SUPERVISOR_UNIT_H
@@ -33,13 +33,15 @@ enum kbsd_cause {
     KBSD_CAUSE_RECYCLED    /* its worker was worn (recycle.h): at once */
 };
 
+#define KBSD_UNIT_CHILDREN 3
+
 struct kbsd_unit {
     char name[24];
     enum kbsd_unit_kind kind;
     enum kbs_listener listener; /* FRONT; LANE: the front that feeds it */
     uint32_t index;             /* LANE: number within its front */
     enum kbsd_unit_state state;
-    struct kbsd_child children[2]; /* LANE: judge, token worker */
+    struct kbsd_child children[KBSD_UNIT_CHILDREN]; /* LANE: judge, token worker, policy */
     size_t n_children;
     enum kbsd_cause cause; /* ENDING */
     bool hopeless;         /* will be FAILED when it is down */
@@ -62,6 +64,9 @@ struct kbsd_start {
 
 void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,
                     uint32_t index);
+
+/* Gives a lane that has not been started yet a kbs-policy. */
+void kbsd_unit_add_policy(struct kbsd_unit *u);
 
 /*
  * Starts every process of the unit and sends it configuration, descriptors and GO. On failure some

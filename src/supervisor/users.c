@@ -50,10 +50,10 @@ static int insecure(const struct kbs_config *config, const char *name, const cha
 }
 
 static int check_apart(const struct kbs_config *config, const struct kbsd_users *users,
-                       const char *const names[KBSD_ROLE_COUNT], struct kbs_error *err)
+                       const char *const names[KBSD_ROLE_COUNT], size_t n, struct kbs_error *err)
 {
-    for (size_t i = KBSD_AUDIT; i < KBSD_ROLE_COUNT; i++) {
-        for (size_t k = i + 1; k < KBSD_ROLE_COUNT; k++) {
+    for (size_t i = KBSD_AUDIT; i < n; i++) {
+        for (size_t k = i + 1; k < n; k++) {
             if (users->of[i].uid == users->of[k].uid &&
                 insecure(config, names[i], "is the user of two roles", err) != 0) {
                 return -1;
@@ -63,20 +63,22 @@ static int check_apart(const struct kbs_config *config, const struct kbsd_users 
     return 0;
 }
 
-int kbsd_users_find(const struct kbs_config *config, struct kbsd_users *ret, struct kbs_error *err)
+int kbsd_users_find(const struct kbs_config *config, bool with_policy, struct kbsd_users *ret,
+                    struct kbs_error *err)
 {
     const char *const names[KBSD_ROLE_COUNT] = {
         [KBSD_MIGRATE] = config->users.judge, [KBSD_AUDIT] = config->users.audit,
         [KBSD_FRONT] = config->users.front,   [KBSD_JUDGE] = config->users.judge,
-        [KBSD_TOKEN] = config->users.token,
+        [KBSD_TOKEN] = config->users.token,   [KBSD_POLICY] = config->users.policy,
     };
+    const size_t n = with_policy ? KBSD_ROLE_COUNT : KBSD_POLICY;
     struct kbsd_users found = {0};
 
     *ret = (struct kbsd_users){0};
     if (geteuid() != 0) {
         return 0;
     }
-    for (size_t i = 0; i < KBSD_ROLE_COUNT; i++) {
+    for (size_t i = 0; i < n; i++) {
         bool known = look_up(names[i], &found.of[i]);
         if (!known || found.of[i].uid == 0) {
             return insecure(config, names[i],
@@ -84,7 +86,7 @@ int kbsd_users_find(const struct kbs_config *config, struct kbsd_users *ret, str
                             err);
         }
     }
-    if (check_apart(config, &found, names, err) != 0) {
+    if (check_apart(config, &found, names, n, err) != 0) {
         return -1;
     }
     *ret = found;

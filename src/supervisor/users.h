@@ -22,7 +22,7 @@ struct kbsd_users {
  * exist, are root or are shared by two roles are KBS_INPUT in production. In the demo they are
  * warnings, and then no role changes its user (shared ones are used).
  */
-KBS_MUST_CHECK int kbsd_users_find(const struct kbs_config *config, struct kbsd_users *ret,
-                                   struct kbs_error *err);
+KBS_MUST_CHECK int kbsd_users_find(const struct kbs_config *config, bool with_policy,
+                                   struct kbsd_users *ret, struct kbs_error *err);
 
 #endif

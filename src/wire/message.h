@@ -61,6 +61,7 @@ struct kbs_wire_list {
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, rsa1_5) F(m, BYTES, module) F(m, BYTES, uri) \
     F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
+#define KBS_WIRE_CONFIG_POLICY_FIELDS(F, m) F(m, U8, production)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
 #define KBS_WIRE_ATTACH_FIELDS(F, m) F(m, U8, what) F(m, U32, index)
 /* kbsd -> kbs-judge, in the place of a configuration: bring the store up to date, then leave */
@@ -196,6 +197,16 @@ struct kbs_wire_list {
     F(m, U8, category) F(m, U64, ckr) F(m, BYTES, function) F(m, BYTES, detail) F(m, BYTES, rung) \
     F(m, U8, locality) F(m, BYTES, serial) F(m, U8, format) F(m, BYTES, body)
 
+/*
+ * kbs-judge -> kbs-policy. digest: SHA-256 of text, a Rego policy. Answered by VERDICT: LOADED, or ERROR with
+ * its place
+ */
+#define KBS_WIRE_POLICY_LOAD_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, text)
+/* kbs-judge -> kbs-policy. input, data: JSON objects. Answered by VERDICT, but never LOADED */
+#define KBS_WIRE_POLICY_EVAL_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, input) F(m, BYTES, data)
+/* kbs-policy -> kbs-judge. outcome: enum kbs_verdict; detail: why, for a person; line, column: 0 if not known */
+#define KBS_WIRE_VERDICT_FIELDS(F, m) F(m, U8, outcome) F(m, BYTES, detail) F(m, U32, line) F(m, U32, column)
+
 /* M(NUMBER, UPPER, lower, body cap in bytes): messages with fields. */
 #define KBS_WIRE_MESSAGES(M) \
     M(1, CONFIG_FRONT, config_front, 131072) \
@@ -209,6 +220,7 @@ struct kbs_wire_list {
     M(9, LEAVING, leaving, 64) \
     M(10, MIGRATE, migrate, 8192) \
     M(11, DETACH, detach, 64) \
+    M(12, CONFIG_POLICY, config_policy, 64) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
@@ -227,7 +239,10 @@ struct kbs_wire_list {
     M(58, RECARD, recard, 1024) \
     M(59, REWRAP_CATALOG, rewrap_catalog, 1024) \
     M(60, DESTROY, destroy, 1024) \
-    M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES)
+    M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
+    M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
+    M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
+    M(82, VERDICT, verdict, 1024)
 
 /* E(NUMBER, UPPER): messages without fields. */
 #define KBS_WIRE_EMPTY_MESSAGES(E) \
@@ -274,12 +289,13 @@ enum kbs_attach {
     KBS_ATTACH_FRONT = 5,          /* judge: channel to its front */
     KBS_ATTACH_TOKEN = 6,          /* judge: channel to its token worker */
     KBS_ATTACH_AUDIT = 7,          /* judge, token: channel to kbs-audit */
-    KBS_ATTACH_JUDGE = 8,          /* token: channel to its judge */
+    KBS_ATTACH_JUDGE = 8,          /* token, policy: channel to its judge */
     KBS_ATTACH_PIN = 9,            /* token: the PIN file, read once */
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
     KBS_ATTACH_CLIENT = 11,        /* audit: channel of a judge of duty release */
     KBS_ATTACH_CLIENT_ADMIN = 12,  /* audit: of the admin lane's judge: mutations and heads too */
     KBS_ATTACH_CLIENT_TOKEN = 13,  /* audit: of a token worker: deeds and nothing else */
+    KBS_ATTACH_POLICY = 15,        /* judge: channel to its kbs-policy; there may be none */
     KBS_ATTACH_LEASH = 14          /* any role that is a unit: what ends it (confine/leash.h) */
 };
 

@@ -21,12 +21,11 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 from kbsguest import Guest, Http  # noqa: E402
-from service import BIN, Service, run, wait_until  # noqa: E402
+from service import BIN, ROLES, Service, run, wait_until  # noqa: E402
 
 BUILD = pathlib.Path(os.environ["KBS_BUILD_DIR"])
 TESTS = BUILD / "tests" / "bin"
 SECONDS = float(os.environ.get("KBS_HOSTILE_SECONDS", "15"))
-ROLES = ("kbs-front", "kbs-judge", "kbs-token", "kbs-audit")
 KEY = "default/disk/vm1"
 GUEST, ADMIN = 1, 2
 # Refusals, and what kbs-audit and the admin lane write by themselves.

@@ -11,6 +11,8 @@ import time
 
 BIN = pathlib.Path(os.environ.get("KBS_BIN_DIR", "build/dev/bin")).resolve()
 TOKENS = ("nss", "softhsm")
+# kbs-policy is not built where there is no cargo.
+ROLES = ("kbs-front", "kbs-judge", "kbs-token", "kbs-audit", *(["kbs-policy"] if (BIN / "kbs-policy").exists() else []))
 ALLOW_SAMPLE = {"version": "1.0.0", "anyOf": [{"allOf": [{"claim": "kbs.tee", "equals": "sample"}]}]}
 START_S = 120
 

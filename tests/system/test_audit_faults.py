@@ -24,7 +24,7 @@ import time
 import pytest
 
 from kbsguest import Guest, Http, b64u
-from service import BIN, Service, run, wait_until
+from service import BIN, ROLES, Service, run, wait_until
 
 TESTS = BIN.parent / "tests" / "bin"
 KEY = "default/disk/vm1"
@@ -77,7 +77,7 @@ class Faulty(Service):
         super().__init__(folder, "softhsm", lanes=1)
         self.libexec = self.folder / "libexec"
         self.libexec.mkdir()
-        for name in ("kbs-front", "kbs-judge", "kbs-token", "kbs-audit"):
+        for name in ROLES:
             shutil.copy(TESTS / "kbs-audit-faulty" if name == "kbs-audit" else BIN / name, self.libexec / name)
         self.faults = Faults(self.libexec / "audit.faults")
         self.add_plain_listener()

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from kbsguest import Guest
-from service import BIN
+from service import BIN, ROLES
 
 RELEASES = 1000
 BUILD = pathlib.Path(os.environ.get("KBS_BUILD_DIR", BIN.parent))
@@ -63,7 +63,7 @@ def test_no_role_but_the_token_worker_holds_a_secret(service):
         assert opened == key
         secrets[f"wrapping-key-{i}"] = kek
     roles = [(r["role"], r["pid"]) for r in service.roles()] + [("kbsd", service.state()["pid"])]
-    assert {name for name, _ in roles} == {"kbsd", "kbs-front", "kbs-judge", "kbs-token", "kbs-audit"}
+    assert {name for name, _ in roles} == {"kbsd", *ROLES}
     for role, pid in roles:
         hits, scanned = scan(pid, secrets)
         print(f"{service.token} {role} pid {pid}: {scanned >> 10} KiB scanned, found {sorted(hits)[:5]}")

@@ -41,6 +41,7 @@ def test_descriptors_are_the_channel_table(soft):
         own = {"kbs-judge": r".*/store/store\.db(-wal|-shm)?|.*kbsd\.log",
                "kbs-audit": r".*/audit\.log|.*kbsd\.log",
                "kbs-token": r".*/token/.*|.*kbsd\.log|/dev/urandom",
+               "kbs-policy": r".*kbsd\.log",
                "kbs-front": r".*kbsd\.log|/dev/null"}[role["role"]]
         for name in files:
             assert re.fullmatch(own, name), f"{role['role']} has {name} open"

@@ -1,0 +1,89 @@
+/*
+ * A small table that forgets. The process and its worker have one each and are asked the same
+ * questions in the same order, so they know the same policies; a judge that asks about one that was
+ * forgotten is told so and loads it again.
+ */
+#include "policy/rego/policies.h"
+
+static void told(struct kbs_told *ret, enum kbs_verdict outcome)
+{
+    const struct kbs_rego_why *why = &ret->why;
+    size_t len = why->len < sizeof(why->text) ? why->len : sizeof(why->text);
+
+    ret->verdict = (struct kbs_wire_verdict){.outcome = (uint8_t)outcome,
+                                             .detail = kbs_span(why->text, len),
+                                             .line = why->line,
+                                             .column = why->column};
+}
+
+static const struct kbs_rego *find(struct kbs_policies *p, struct kbs_span digest)
+{
+    p->questions++;
+    for (size_t i = 0; i < KBS_LIMIT_POLICIES_LOADED; i++) {
+        if (p->v[i].rego != NULL &&
+            kbs_span_equal(digest, kbs_span(p->v[i].digest, sizeof(p->v[i].digest)))) {
+            p->v[i].used = p->questions;
+            return p->v[i].rego;
+        }
+    }
+    return NULL;
+}
+
+bool kbs_policies_use(struct kbs_policies *p, struct kbs_span digest)
+{
+    return find(p, digest) != NULL;
+}
+
+/* Takes `rego`. */
+static void keep(struct kbs_policies *p, struct kbs_rego *rego, struct kbs_span digest)
+{
+    size_t oldest = 0;
+
+    for (size_t i = 1; i < KBS_LIMIT_POLICIES_LOADED; i++) {
+        oldest = p->v[i].used < p->v[oldest].used ? i : oldest;
+    }
+    kbs_rego_free(p->v[oldest].rego);
+    p->v[oldest].rego = rego;
+    p->v[oldest].used = p->questions;
+    memcpy(p->v[oldest].digest, digest.p, sizeof(p->v[oldest].digest));
+}
+
+void kbs_policies_load(struct kbs_policies *p, const struct kbs_wire_policy_load *question,
+                       struct kbs_told *ret)
+{
+    *ret = (struct kbs_told){.why = {.len = 0}};
+    if (find(p, question->digest) != NULL) {
+        told(ret, KBS_VERDICT_LOADED);
+        return;
+    }
+    struct kbs_rego *rego = kbs_rego_load(question->text.p, question->text.len, &ret->why);
+    if (rego != NULL) {
+        keep(p, rego, question->digest);
+    }
+    told(ret, rego != NULL ? KBS_VERDICT_LOADED : KBS_VERDICT_ERROR);
+}
+
+void kbs_policies_eval(struct kbs_policies *p, const struct kbs_wire_policy_eval *question,
+                       struct kbs_told *ret)
+{
+    static const enum kbs_verdict outcomes[] = {KBS_VERDICT_ERROR, KBS_VERDICT_DENY,
+                                                KBS_VERDICT_ALLOW};
+    const struct kbs_rego *rego = find(p, question->digest);
+
+    *ret = (struct kbs_told){.why = {.len = 0}};
+    if (rego == NULL) {
+        told(ret, KBS_VERDICT_UNKNOWN);
+        return;
+    }
+    int rc = kbs_rego_allow(rego, question->input.p, question->input.len, question->data.p,
+                            question->data.len, &ret->why);
+    told(ret, outcomes[rc + 1]);
+}
+
+void kbs_policies_deinit(struct kbs_policies *p)
+{
+    for (size_t i = 0; i < KBS_LIMIT_POLICIES_LOADED; i++) {
+        kbs_rego_free(p->v[i].rego);
+    }
+    *p = (struct kbs_policies){.questions = 0};
+}

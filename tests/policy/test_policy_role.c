@@ -1,0 +1,393 @@
+/*
+ * kbs-policy itself, started as kbsd starts it: what policies say, and what happens to those that
+ * would rather not end.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/digest.h"
+#include "base/io.h"
+#include "base/process.h"
+#include "channel/channel.h"
+
+#define LIMIT_MS 20000
+#define SKIPPED 77
+
+#define DATA "{\"plugin\":\"resource\",\"resource-path\":[\"a\",\"b\",\"c\"],\"query\":{}}"
+#define ALLOW_ALL "package policy\nallow := true\n"
+
+struct role {
+    pid_t pid;
+    int control;
+    int judge;
+    uint64_t id;
+    struct kbs_channel_msg msg; /* what the last verdict borrows */
+};
+
+static char program[1024];
+
+static void tell(int fd, enum kbs_wire_type type, const void *msg, int send_fd)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(
+        kbs_channel_send(fd, type, 0, msg, send_fd, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
+}
+
+static void become_policy(int control)
+{
+    char name[] = "kbs-policy";
+    char *argv[] = {name, NULL};
+
+    if (control == KBS_FD_CONTROL) {
+        (void)fcntl(control, F_SETFD, 0);
+    } else {
+        (void)dup2(control, KBS_FD_CONTROL);
+    }
+    (void)execv(program, argv);
+    _exit(127);
+}
+
+static int set_up(void **state)
+{
+    struct role *r = calloc(1, sizeof(*r));
+    struct kbs_wire_config_policy config = {.production = 0};
+    struct kbs_wire_attach attach = {.what = KBS_ATTACH_JUDGE};
+    struct kbs_error err = KBS_ERROR_NONE;
+    int control[2];
+    int questions[2];
+
+    assert_non_null(r);
+    *r = (struct role){.msg = KBS_CHANNEL_MSG};
+    assert_int_equal(kbs_channel_pair(control, &err), 0);
+    assert_int_equal(kbs_channel_pair(questions, &err), 0);
+    r->pid = fork();
+    assert_true(r->pid >= 0);
+    if (r->pid == 0) {
+        become_policy(control[1]);
+    }
+    close(control[1]);
+    r->control = control[0];
+    r->judge = questions[0];
+    tell(r->control, KBS_WIRE_CONFIG_POLICY, &config, -1);
+    tell(r->control, KBS_WIRE_ATTACH, &attach, questions[1]);
+    tell(r->control, KBS_WIRE_GO, NULL, -1);
+    close(questions[1]);
+    assert_int_equal(kbs_channel_recv(r->control, &r->msg, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
+    assert_int_equal(r->msg.frame.type, KBS_WIRE_READY);
+    *state = r;
+    return 0;
+}
+
+/* The role leaves by itself when its judge is gone. */
+static int tear_down(void **state)
+{
+    struct role *r = *state;
+    struct pollfd p = {.fd = r->control, .events = 0};
+    int status = -1;
+
+    kbs_io_close(&r->judge);
+    if (poll(&p, 1, LIMIT_MS) != 1) {
+        (void)kill(r->pid, SIGKILL);
+    }
+    (void)waitpid(r->pid, &status, 0);
+    kbs_io_close(&r->control);
+    kbs_channel_msg_deinit(&r->msg);
+    free(r);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+}
+
+static struct kbs_wire_verdict ask(struct role *r, enum kbs_wire_type type, const void *question)
+{
+    struct kbs_wire_verdict verdict = {.outcome = KBS_VERDICT_NONE};
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (kbs_channel_call(r->judge, type, question, KBS_WIRE_VERDICT, &verdict, &r->msg,
+                         kbs_deadline_in_ms(LIMIT_MS), &err) != 0) {
+        fail_msg("no verdict: %s", err.detail);
+    }
+    return verdict;
+}
+
+static struct kbs_wire_verdict load(struct role *r, struct kbs_span policy)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    const struct kbs_wire_policy_load question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .text = policy};
+
+    kbs_sha256(policy, digest);
+    return ask(r, KBS_WIRE_POLICY_LOAD, &question);
+}
+
+static struct kbs_wire_verdict eval(struct role *r, struct kbs_span policy, const char *input)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    const struct kbs_wire_policy_eval question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .input = kbs_span_str(input),
+                                                  .data = KBS_SPAN_LIT(DATA)};
+
+    kbs_sha256(policy, digest);
+    return ask(r, KBS_WIRE_POLICY_EVAL, &question);
+}
+
+static bool says(const struct kbs_wire_verdict *v, const char *text)
+{
+    return memmem(v->detail.p, v->detail.len, text, strlen(text)) != NULL;
+}
+
+static void print_verdict(const char *name, const struct kbs_wire_verdict *v)
+{
+    static const char *const names[] = {"none", "allow", "deny", "error", "unknown", "loaded"};
+
+    print_message("  %-28s %-7s %u:%u %.*s\n", name, names[v->outcome], (unsigned int)v->line,
+                  (unsigned int)v->column, (int)v->detail.len, (const char *)v->detail.p);
+}
+
+/* ---- what policies say ---- */
+
+static const struct decision {
+    const char *name;
+    const char *policy;
+    const char *input;
+    enum kbs_verdict outcome;
+    const char *detail;
+} decisions[] = {
+    {"true", ALLOW_ALL, "{}", KBS_VERDICT_ALLOW, ""},
+    {"false", "package policy\nallow := false\n", "{}", KBS_VERDICT_DENY, "allow is false"},
+    {"default", "package policy\ndefault allow = false\nallow if input.a == 1\n", "{\"a\":2}",
+     KBS_VERDICT_DENY, "allow is false"},
+    {"input", "package policy\ndefault allow = false\nallow if input.a == 1\n", "{\"a\":1}",
+     KBS_VERDICT_ALLOW, ""},
+    {"undefined", "package policy\nallow if input.a == 1\n", "{}", KBS_VERDICT_DENY,
+     "allow is undefined"},
+    {"number", "package policy\nallow := 1\n", "{}", KBS_VERDICT_DENY, "allow is not a boolean"},
+    {"text", "package policy\nallow := \"true\"\n", "{}", KBS_VERDICT_DENY,
+     "allow is not a boolean"},
+    {"set", "package policy\nallow contains true\n", "{}", KBS_VERDICT_DENY,
+     "allow is not a boolean"},
+    {"data", "package policy\nallow if data[\"resource-path\"][1] == \"b\"\n", "{}",
+     KBS_VERDICT_ALLOW, ""},
+    {"division by zero", "package policy\nallow if 1 / input.a == 1\n", "{\"a\":0}",
+     KBS_VERDICT_ERROR, "divide by zero"},
+    {"wrong argument", "package policy\nallow if count(input.a) == 1\n", "{\"a\":0}",
+     KBS_VERDICT_ERROR, "requires"},
+    {"no network",
+     "package policy\nallow if http.send({\"method\":\"get\",\"url\":\"http://a\"})\n", "{}",
+     KBS_VERDICT_ERROR, "http.send"},
+    {"no environment", "package policy\nallow if opa.runtime().env\n", "{}", KBS_VERDICT_ERROR,
+     "opa.runtime"},
+    {"input that is no JSON", ALLOW_ALL, "{", KBS_VERDICT_ERROR, ""},
+};
+
+static void test_decisions(void **state)
+{
+    for (size_t i = 0; i < sizeof(decisions) / sizeof(decisions[0]); i++) {
+        const struct decision *d = &decisions[i];
+        struct kbs_wire_verdict v = load(*state, kbs_span_str(d->policy));
+
+        if (v.outcome == KBS_VERDICT_LOADED) {
+            v = eval(*state, kbs_span_str(d->policy), d->input);
+        }
+        print_verdict(d->name, &v);
+        assert_int_equal(v.outcome, d->outcome);
+        assert_true(says(&v, d->detail));
+    }
+}
+
+static const struct refusal {
+    const char *name;
+    const char *policy;
+    uint32_t line;
+    uint32_t column;
+    const char *detail;
+} refusals[] = {
+    {"empty", "", 1, 1, "package"},
+    {"no rule", "package policy\nx := 1\n", 0, 0, "there is no rule allow"},
+    {"another package", "package other\nallow := true\n", 0, 0, "not policy"},
+    {"syntax", "package policy\nallow if {\n  x ==  }\n", 3, 9, "expecting expression"},
+    {"unbound", "package policy\nallow if y\n", 2, 10, "unsafe"},
+    {"Rego v0", "package policy\nallow { true }\n", 2, 7, "`if` keyword is required"},
+    {"not UTF-8", "package policy\nallow := \"\xff\"\n", 0, 0, "UTF-8"},
+};
+
+static void test_refusals(void **state)
+{
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        const struct refusal *f = &refusals[i];
+        struct kbs_wire_verdict v = load(*state, kbs_span_str(f->policy));
+
+        print_verdict(f->name, &v);
+        assert_int_equal(v.outcome, KBS_VERDICT_ERROR);
+        assert_int_equal(v.line, f->line);
+        assert_int_equal(v.column, f->column);
+        assert_true(says(&v, f->detail));
+        v = eval(*state, kbs_span_str(f->policy), "{}");
+        assert_int_equal(v.outcome, KBS_VERDICT_UNKNOWN);
+    }
+}
+
+/* ---- bounds ---- */
+
+static const struct hog {
+    const char *name;
+    const char *policy;
+} hogs[] = {
+    {"loop", "package policy\nallow if {\n  some a in numbers.range(1, 100000)\n"
+             "  some b in numbers.range(1, 100000)\n  a * b < 0\n}\n"},
+    {"memory", "package policy\nx := [a | some a in numbers.range(1, 100000000)]\n"
+               "allow if count(x) == 0\n"},
+    {"one built-in function",
+     "package policy\nallow if count(numbers.range(1, 1000000000)) == 0\n"},
+    {"large text", "package policy\nx := sprintf(\"%s\", [numbers.range(1, 50000000)])\n"
+                   "allow if count(x) == 0\n"},
+};
+
+/* Each is denied within its bound, and the next question is answered as if nothing had been. */
+static void test_hogs(void **state)
+{
+    struct kbs_span good = KBS_SPAN_LIT(ALLOW_ALL);
+    struct kbs_wire_verdict v = load(*state, good);
+
+    assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+    for (size_t i = 0; i < sizeof(hogs) / sizeof(hogs[0]); i++) {
+        struct kbs_span policy = kbs_span_str(hogs[i].policy);
+
+        v = load(*state, policy);
+        print_verdict(hogs[i].name, &v);
+        assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+        uint64_t begin_ns = kbs_clock_mono_ns();
+        v = eval(*state, policy, "{}");
+        print_message("  %-28s %.0f ms\n", "", (double)(kbs_clock_mono_ns() - begin_ns) / 1e6);
+        print_verdict(hogs[i].name, &v);
+        assert_int_equal(v.outcome, KBS_VERDICT_ERROR);
+        v = eval(*state, good, "{}");
+        assert_int_equal(v.outcome, KBS_VERDICT_ALLOW);
+    }
+}
+
+/* As large and as deep as a policy may be: an answer, and the role lives. */
+static void test_large_policies(void **state)
+{
+    struct kbs_buf deep = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
+    struct kbs_wire_verdict v;
+
+    kbs_buf_put_str(&deep, "package policy\nallow := ");
+    while (deep.len < KBS_LIMIT_DOCUMENT_BYTES - 1) {
+        kbs_buf_put_u8(&deep, '[');
+    }
+    v = load(*state, kbs_buf_span(&deep));
+    print_verdict("64 KiB of brackets", &v);
+    assert_int_equal(v.outcome, KBS_VERDICT_ERROR);
+    kbs_buf_clear(&deep);
+    kbs_buf_put_str(&deep, ALLOW_ALL);
+    while (deep.len < KBS_LIMIT_DOCUMENT_BYTES - 32) {
+        kbs_buf_printf(&deep, "x%zu := %zu\n", deep.len, deep.len);
+    }
+    v = load(*state, kbs_buf_span(&deep));
+    print_verdict("64 KiB of rules", &v);
+    assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+    v = eval(*state, kbs_buf_span(&deep), "{}");
+    print_verdict("64 KiB of rules", &v);
+    assert_int_equal(v.outcome, KBS_VERDICT_ALLOW);
+    kbs_buf_deinit(&deep);
+}
+
+/* One more than fit: the one that was not used for longest has to be loaded again. */
+static void test_places(void **state)
+{
+    char text[64];
+
+    for (int i = 0; i <= KBS_LIMIT_POLICIES_LOADED; i++) {
+        snprintf(text, sizeof(text), "package policy\nallow := true\nn := %d\n", i);
+        struct kbs_wire_verdict v = load(*state, kbs_span_str(text));
+
+        assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+        v = eval(*state, KBS_SPAN_LIT("package policy\nallow := true\nn := 0\n"), "{}");
+        assert_int_equal(v.outcome, KBS_VERDICT_ALLOW);
+    }
+    struct kbs_wire_verdict v =
+        eval(*state, KBS_SPAN_LIT("package policy\nallow := true\nn := 1\n"), "{}");
+    assert_int_equal(v.outcome, KBS_VERDICT_UNKNOWN);
+}
+
+/* Not a test of time: what a decision costs, round trip and all, is printed. */
+static void test_cost(void **state)
+{
+    static const char policy[] =
+        "package policy\nimport rego.v1\ndefault allow = false\n"
+        "allow if {\n  not any_not_affirming\n  count(input.submods) > 0\n}\n"
+        "any_not_affirming if {\n  some _, s in input.submods\n  s[\"ear.status\"] != "
+        "\"affirming\"\n}\n";
+    static const char input[] = "{\"submods\":{\"cpu0\":{\"ear.status\":\"affirming\"}}}";
+    const int rounds = 500;
+
+    assert_int_equal(load(*state, kbs_span_str(policy)).outcome, KBS_VERDICT_LOADED);
+    uint64_t begin_ns = kbs_clock_mono_ns();
+    for (int i = 0; i < rounds; i++) {
+        assert_int_equal(eval(*state, kbs_span_str(policy), input).outcome, KBS_VERDICT_ALLOW);
+    }
+    print_message("  a decision: %.0f us\n",
+                  (double)(kbs_clock_mono_ns() - begin_ns) / 1e3 / rounds);
+}
+
+/* A policy under another's digest would be asked in its place: the role takes its judge for broken. */
+static void test_foreign_digest(void **state)
+{
+    struct role *r = *state;
+    uint8_t digest[KBS_SHA256_BYTES] = {0};
+    const struct kbs_wire_policy_load question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .text = KBS_SPAN_LIT(ALLOW_ALL)};
+    struct kbs_wire_verdict verdict;
+    struct kbs_error err = KBS_ERROR_NONE;
+    int status = 0;
+
+    assert_int_equal(kbs_channel_call(r->judge, KBS_WIRE_POLICY_LOAD, &question, KBS_WIRE_VERDICT,
+                                      &verdict, &r->msg, kbs_deadline_in_ms(LIMIT_MS), &err),
+                     -1);
+    assert_int_equal(waitpid(r->pid, &status, 0), r->pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), KBS_EXIT_FAILURE);
+}
+
+static int tear_down_ended(void **state)
+{
+    struct role *r = *state;
+
+    kbs_io_close(&r->judge);
+    kbs_io_close(&r->control);
+    kbs_channel_msg_deinit(&r->msg);
+    free(r);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_decisions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_hogs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_policies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_places, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_foreign_digest, set_up, tear_down_ended),
+    };
+    const char *folder = getenv("KBS_BIN_DIR");
+
+    snprintf(program, sizeof(program), "%s/kbs-policy", folder != NULL ? folder : ".");
+    if (access(program, X_OK) != 0) {
+        puts("skipped: kbs-policy is not built (no cargo, or no crates)");
+        return SKIPPED;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
