@@ -42,6 +42,7 @@ int kbs_admin_cmd_token_caps(struct kbs_admin_options *o, int argc, char **argv)
 int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_secret_policy(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);

@@ -33,6 +33,7 @@ static const struct {
     {"secret", "set", kbs_admin_cmd_secret_set},
     {"secret", "list", kbs_admin_cmd_secret_list},
     {"secret", "show", kbs_admin_cmd_secret_show},
+    {"secret", "policy", kbs_admin_cmd_secret_policy},
     {"secret", "delete", kbs_admin_cmd_secret_delete},
     {"store", "accept", kbs_admin_cmd_store_accept},
     {"audit", "verify", kbs_admin_cmd_audit_verify},
@@ -56,8 +57,8 @@ int main(int argc, char **argv)
                  "  wrapping-key show|rotate|rewrap|destroy\n"
                  "                         the key that wrapped keys stand under\n"
                  "  secret set             seal a secret to the token and keep it\n"
-                 "  secret list|show|delete\n"
-                 "                         what secrets there are; destroy one\n"
+                 "  secret list|show|policy|delete\n"
+                 "                         what secrets there are; change a policy; destroy one\n"
                  "  token caps             what the token can do\n"
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n\n"

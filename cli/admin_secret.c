@@ -1,5 +1,6 @@
 /*
- * kbs-admin secret list, show and delete: what is known of secrets. No request gives a value back.
+ * kbs-admin secret list, show, policy and delete: what is known of secrets. No request gives a value
+ * back.
  */
 #include "cli/admin_secret.h"
 
@@ -116,46 +117,83 @@ int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv
     return KBS_CLI_OK;
 }
 
-/* ---- show, delete ---- */
+/* ---- show, policy, delete ---- */
+
+struct kind {
+    const char *method;
+    const char *synopsis;
+    const char *about;
+    bool takes_policy;
+};
+
+/* Appends {"policy":...}. */
+static int policy_put(struct kbs_buf *out, const char *file, struct kbs_error *err)
+{
+    const struct kbs_admin_new_key terms = {.policy_file = file};
+    struct kbs_buf members = KBS_BUF(KBS_LIMIT_POLICY_BYTES + 64);
+    int r = kbs_admin_new_key_put(&members, &terms, err);
+
+    if (r == 0) {
+        kbs_buf_put_u8(out, '{');
+        kbs_buf_put_span(out, kbs_span_skip(kbs_buf_span(&members), 1)); /* its comma */
+        kbs_buf_put_u8(out, '}');
+        r = kbs_buf_check(out, "request", err);
+    }
+    kbs_buf_deinit(&members);
+    return r;
+}
 
 /* One request about a secret whose answer is shown. */
-static int ask(const struct kbs_admin_options *o, const char *method, const char *path,
-               struct kbs_error *err)
+static int ask(const struct kbs_admin_options *o, const struct kind *kind, const char *path,
+               const char *policy_file, struct kbs_error *err)
 {
     struct kbs_admin_options options = *o;
     struct kbs_buf target = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
+    struct kbs_buf body = KBS_BUF(KBS_LIMIT_POLICY_BYTES + 64);
     struct kbs_admin admin = {.signer = NULL};
     KBS_AUTO_JSON answer = NULL;
-    int r = -1;
+    int r = kbs_admin_secret_target(path, &target, err);
 
-    options.dry_run = o->dry_run && strcmp(method, "GET") != 0;
-    if (kbs_admin_secret_target(path, &target, err) == 0 && kbs_admin_open(o, &admin, err) == 0) {
-        const struct kbs_admin_key_request q = {
-            .method = method, .target = kbs_buf_cstr(&target), .path = path};
+    options.dry_run = o->dry_run && strcmp(kind->method, "GET") != 0;
+    if (r == 0 && kind->takes_policy) {
+        kbs_buf_put_str(&target, "/policy");
+        r = policy_put(&body, policy_file, err);
+    }
+    if (r == 0 && (r = kbs_admin_open(o, &admin, err)) == 0) {
+        const struct kbs_admin_key_request q = {.method = kind->method,
+                                                .target = kbs_buf_cstr(&target),
+                                                .path = path,
+                                                .body = kbs_buf_span(&body)};
         r = kbs_admin_send(&admin, &options, &q, &answer, err);
     }
     if (r == 0 && answer != NULL) {
         r = kbs_admin_secret_show(o, answer, err);
     }
     kbs_admin_close(&admin);
+    kbs_buf_deinit(&body);
     kbs_buf_deinit(&target);
     return r;
 }
 
-static int run(struct kbs_admin_options *o, int argc, char **argv, const char *method,
-               const char *synopsis, const char *about)
+static int run(struct kbs_admin_options *o, int argc, char **argv, const struct kind *kind)
 {
+    const char *path = NULL;
+    const char *policy_file = NULL;
     struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    const struct kbs_arg own[] = {
+        {"policy", KBS_ARG_TEXT, &policy_file, "FILE", "the release policy", 0, 0},
+    };
     const struct kbs_args args = {
-        .synopsis = synopsis,
-        .about = about,
+        .synopsis = kind->synopsis,
+        .about = kind->about,
+        .own = own,
+        .own_count = kind->takes_policy ? 1 : 0,
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
-    const char *path = NULL;
 
     kbs_admin_common_args(o, common);
     int r = kbs_args_parse(&args, argc, argv, &path);
@@ -165,7 +203,10 @@ static int run(struct kbs_admin_options *o, int argc, char **argv, const char *m
     if (!kbs_key_path_valid(kbs_span_str(path))) {
         return kbs_args_usage(&args, "not a path (repo/type/tag): %s", path);
     }
-    if (ask(o, method, path, &err) != 0 || kbs_cli_flush(&err) != 0) {
+    if (kind->takes_policy && policy_file == NULL) {
+        return kbs_args_usage(&args, "--policy is missing");
+    }
+    if (ask(o, kind, path, policy_file, &err) != 0 || kbs_cli_flush(&err) != 0) {
         return kbs_cli_fail(&err);
     }
     return KBS_CLI_OK;
@@ -173,12 +214,31 @@ static int run(struct kbs_admin_options *o, int argc, char **argv, const char *m
 
 int kbs_admin_cmd_secret_show(struct kbs_admin_options *o, int argc, char **argv)
 {
-    return run(o, argc, argv, "GET", "kbs-admin secret show PATH [options]",
-               "Show the newest version of a secret and its policy. The value is never shown.");
+    static const struct kind kind = {
+        .method = "GET",
+        .synopsis = "kbs-admin secret show PATH [options]",
+        .about = "Show the newest version of a secret and its policy. The value is never shown."};
+
+    return run(o, argc, argv, &kind);
+}
+
+int kbs_admin_cmd_secret_policy(struct kbs_admin_options *o, int argc, char **argv)
+{
+    static const struct kind kind = {
+        .method = "POST",
+        .synopsis = "kbs-admin secret policy PATH --policy FILE [options]",
+        .about = "Give the newest version of a secret another release policy. The value stays.",
+        .takes_policy = true};
+
+    return run(o, argc, argv, &kind);
 }
 
 int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **argv)
 {
-    return run(o, argc, argv, "DELETE", "kbs-admin secret delete PATH [options]",
-               "Destroy all versions of a secret. Copies of the store (backups) keep them.");
+    static const struct kind kind = {
+        .method = "DELETE",
+        .synopsis = "kbs-admin secret delete PATH [options]",
+        .about = "Destroy all versions of a secret. Copies of the store (backups) keep them."};
+
+    return run(o, argc, argv, &kind);
 }

@@ -16,6 +16,7 @@
 #include "base/secret.h"
 #include "jose/read/jose.h"
 #include "jose/write/jose.h"
+#include "policy/release.h"
 
 static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, struct kbs_error *err)
 {
@@ -46,6 +47,17 @@ static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, stru
     return 0;
 }
 
+/* A policy that is broken would deny every resource, and say so only to guests. */
+static int api_check_policy(struct kbs_span policy, struct kbs_error *err)
+{
+    struct kbs_error found = KBS_ERROR_NONE;
+
+    if (policy.len != 0 && kbs_policy_check(policy, &found) != 0) {
+        return kbs_fail(err, KBS_INPUT, "the policy of resources is broken: %.140s", found.detail);
+    }
+    return 0;
+}
+
 static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
 {
     if (setup->duty != KBS_DUTY_RELEASE && setup->duty != KBS_DUTY_ADMIN) {
@@ -58,6 +70,13 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
         !kbs_span_to_cstr(setup->issuer, api->issuer, sizeof(api->issuer))) {
         return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes",
                         sizeof(api->issuer) - 1);
+    }
+    if (setup->resource_bytes == 0 || setup->resource_bytes > KBS_LIMIT_SECRET_VALUE_BYTES) {
+        return kbs_fail(err, KBS_INPUT, "resources must have room for 1 to %u bytes",
+                        (unsigned int)KBS_LIMIT_SECRET_VALUE_BYTES);
+    }
+    if (api_check_policy(setup->resource_policy, err) != 0) {
+        return -1;
     }
     return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
 }
@@ -75,6 +94,9 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->session_s = setup->session_s;
     api->token_s = setup->token_s;
     api->store = setup->store;
+    api->resource_bytes = setup->resource_bytes;
+    api->resource_policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
+    kbs_buf_put_span(&api->resource_policy, setup->resource_policy);
     api->token_fd = setup->token_fd;
     api->token_answer = KBS_CHANNEL_MSG;
     api->policy_fd = setup->policy_fd;
@@ -115,6 +137,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_channel_msg_deinit(&api->policy_answer);
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_buf_deinit(&api->answer.body);
+        kbs_buf_deinit(&api->resource_policy);
         kbs_api_ledger_owe(api, NULL);
         for (size_t i = 0; i < KBS_API_PARSED; i++) {
             kbs_parsed_deinit(&api->claims[i]);

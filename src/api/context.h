@@ -87,6 +87,8 @@ struct kbs_api {
     enum kbs_duty duty;
     bool production;
     bool allow_sample;
+    uint32_t resource_bytes;        /* of a resource's value */
+    struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -152,11 +154,20 @@ kbs_handler kbs_api_admin_wrapping_rewrap;
 kbs_handler kbs_api_admin_wrapping_destroy;
 kbs_handler kbs_api_admin_import_key; /* admin_token.c */
 kbs_handler kbs_api_admin_token_caps;
-kbs_handler kbs_api_resource;       /* resource.c */
+kbs_handler kbs_api_resource;      /* resource.c */
+kbs_handler kbs_api_resource_list; /* resource_admin.c */
+kbs_handler kbs_api_resource_set;
+kbs_handler kbs_api_resource_delete;
+kbs_handler kbs_api_resource_policy_list; /* documents_admin.c */
+kbs_handler kbs_api_resource_policy_set;
+kbs_handler kbs_api_attestation_policy_set;
+kbs_handler kbs_api_reference_value_set;
+kbs_handler kbs_api_reference_value_show;
 kbs_handler kbs_api_admin_seal_key; /* admin_secrets.c */
 kbs_handler kbs_api_admin_secret_list;
 kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
+kbs_handler kbs_api_admin_secret_policy;
 kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_store_show; /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
@@ -276,8 +287,7 @@ KBS_MUST_CHECK int kbs_epoch_check(struct kbs_api *api, struct kbs_error *err);
 /* KBS_BUSY while the store is not the ledger's; looks again at most once a second. */
 KBS_MUST_CHECK int kbs_epoch_gate(struct kbs_api *api, struct kbs_error *err);
 /* After a row was read: KBS_BUSY if the store went back, or the row is from its future. */
-KBS_MUST_CHECK int kbs_epoch_of_row(struct kbs_api *api, const struct kbs_key *key,
-                                    struct kbs_error *err);
+KBS_MUST_CHECK int kbs_epoch_of_row(struct kbs_api *api, uint64_t row_epoch, struct kbs_error *err);
 /*
  * Fills in m->epoch.manifest: the chain over all rows as m will leave them. KBS_BUSY, and no key is
  * served from then on, if the rows that are there are not those of the store's epoch.
@@ -299,10 +309,12 @@ struct kbs_mutation {
     const char *kind;              /* of its records; static */
     const struct kbs_admin *admin; /* whose request it is; NULL: of the one that `request` is of */
     uint64_t sequence;
-    struct kbs_span request;   /* the JWS that allows it */
-    const struct kbs_key *key; /* what it is about, for its records; NULL: a wrapping key */
-    uint32_t wrap_version;     /* of that */
-    bool has_order;            /* the token has one thing to do; its order is named so */
+    struct kbs_span request; /* the JWS that allows it */
+    /* what it is about, for its records; both NULL: a wrapping key */
+    const struct kbs_key *key;
+    const struct kbs_document *document;
+    uint32_t wrap_version; /* of that wrapping key */
+    bool has_order;        /* the token has one thing to do; its order is named so */
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
     uint64_t epoch;  /* begin fills in */
     uint64_t intent; /* number of the intent, once it is there */
@@ -327,6 +339,10 @@ KBS_MUST_CHECK int kbs_mutation_order(struct kbs_mutation *m, enum kbs_wire_type
 /* Signs the rows, which are put in order, and commits them with the epoch. */
 KBS_MUST_CHECK int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_row *rows,
                                        size_t count, bool erase, struct kbs_error *err);
+/* The same for documents, new ones and those that are dropped. */
+KBS_MUST_CHECK int kbs_mutation_commit_documents(struct kbs_mutation *m,
+                                                 struct kbs_store_document *documents, size_t count,
+                                                 struct kbs_error *err);
 /* End: the outcome `done`, in a record that the caller has filled in and that is freed. */
 KBS_MUST_CHECK int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r,
                                      struct kbs_error *err);
@@ -381,6 +397,26 @@ KBS_MUST_CHECK int kbs_key_destroy(struct kbs_mutation *m, struct kbs_key *key,
 /* When a destroyed key is really gone, as JSON member and record say it. */
 void kbs_key_gone(const struct kbs_key *key, char *out, size_t size);
 
+/* ---- document.c ---- */
+
+#define KBS_RESOURCE_POLICY "resource-policy" /* the one document of its kind */
+
+/*
+ * The newest version of a document, its row verified, from a store that is the ledger's. KBS_MISSING; of a
+ * document whose text is empty, too: that is how one is taken back.
+ */
+KBS_MUST_CHECK int kbs_document_get(struct kbs_api *api, enum kbs_document_kind kind,
+                                    struct kbs_span name, struct kbs_document *ret,
+                                    struct kbs_buf *text, struct kbs_error *err);
+/*
+ * Sets documents of one kind, all or none: their next versions. m: kind of record, who, request. names
+ * and texts: `count` of them (1 to KBS_LIMIT_REFERENCE_VALUES), no name twice. KBS_TOO_LARGE if there is no
+ * room for them.
+ */
+KBS_MUST_CHECK int kbs_document_set(struct kbs_mutation *m, enum kbs_document_kind kind,
+                                    const struct kbs_span *names, const struct kbs_span *texts,
+                                    size_t count, struct kbs_error *err);
+
 /* ---- due.c ---- */
 
 /* Looks up when the next key is to be destroyed. What fails is logged. */
@@ -396,6 +432,7 @@ void kbs_due_run(struct kbs_api *api);
 struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
+    const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */
@@ -417,6 +454,8 @@ KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_relea
 /* KBS_INTERNAL unless the row is one that the admin lane signed. */
 KBS_MUST_CHECK int kbs_row_check(struct kbs_api *api, const struct kbs_key *key,
                                  struct kbs_span policy, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_row_check_document(struct kbs_api *api, const struct kbs_document *document,
+                                          struct kbs_span text, struct kbs_error *err);
 /* SIGN_ROW over those bytes. */
 KBS_MUST_CHECK int kbs_row_sign(struct kbs_api *api, struct kbs_span content,
                                 uint8_t ret[KBS_ES256_BYTES], struct kbs_error *err);

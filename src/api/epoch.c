@@ -151,7 +151,7 @@ int kbs_epoch_gate(struct kbs_api *api, struct kbs_error *err)
     return s->stale ? kbs_fail(err, KBS_BUSY, "no key is served: %.140s", s->reason) : 0;
 }
 
-int kbs_epoch_of_row(struct kbs_api *api, const struct kbs_key *key, struct kbs_error *err)
+int kbs_epoch_of_row(struct kbs_api *api, uint64_t row_epoch, struct kbs_error *err)
 {
     struct kbs_standing *s = &api->standing;
     struct kbs_store_epoch now;
@@ -159,7 +159,7 @@ int kbs_epoch_of_row(struct kbs_api *api, const struct kbs_key *key, struct kbs_
     if (kbs_store_epoch_get(api->store, &now, err) != 0) {
         return -1;
     }
-    if (now.epoch < s->store.epoch || key->epoch > now.epoch) {
+    if (now.epoch < s->store.epoch || row_epoch > now.epoch) {
         stale(api, "the store went back from epoch %llu to %llu",
               (unsigned long long)s->store.epoch, (unsigned long long)now.epoch);
         return kbs_epoch_gate(api, err);

@@ -163,7 +163,7 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
     kbs_hex_cstr(kbs_span(r->key.id, sizeof(r->key.id)), id, sizeof(id));
     return json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I}, s:s, s:b,"
-        " s:b, s:s%, s:s%, s:I}",
+        " s:b, s:s, s:s%, s:s%, s:I}",
         "issuer", api->issuer, "tee", kbs_tee_name(r->session->tee), "binding",
         kbs_binding_name(r->session->binding), "token_age_s",
         (json_int_t)(call->now_s - r->session->attested_s), "session_age_s",
@@ -173,9 +173,9 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
         kbs_provenance_name(r->key.card.provenance), "floor", kbs_locality_name(r->key.card.floor),
         "class", kbs_storage_name(r->key.card.storage), "alg", kbs_key_alg_name(r->key.card.alg),
         "bytes", (json_int_t)r->key.card.bytes, "token_class",
-        kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "method",
-        (const char *)call->req->method.p, call->req->method.len, "path", (const char *)path.p,
-        path.len, "time", (json_int_t)call->now_s);
+        kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "plugin", r->want->plugin,
+        "method", (const char *)call->req->method.p, call->req->method.len, "path",
+        (const char *)path.p, path.len, "time", (json_int_t)call->now_s);
 }
 
 static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *err)
@@ -347,7 +347,7 @@ static int release_load(struct kbs_call *call, struct release *r, struct kbs_err
 static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
     if (kbs_epoch_gate(call->api, err) != 0 || release_load(call, r, err) != 0 ||
-        kbs_epoch_of_row(call->api, &r->key, err) != 0) {
+        kbs_epoch_of_row(call->api, r->key.epoch, err) != 0) {
         return -1;
     }
     kbs_hex_cstr(kbs_span(r->session->sid, sizeof(r->session->sid)), r->sid, sizeof(r->sid));
@@ -382,7 +382,7 @@ int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
 int kbs_api_key_release(struct kbs_call *call, struct kbs_error *err)
 {
     struct kbs_session session = KBS_SESSION_NULL;
-    struct request r = {.want = {.session = &session}};
+    struct request r = {.want = {.session = &session, .plugin = "key"}};
     int rc = -1;
 
     if (kbs_session_attested(call, &session, err) == 0 && request_parse(call, &r, err) == 0) {

@@ -50,6 +50,10 @@ void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase, str
         kbs_record_str(ret, "path", m->key->path);
         kbs_record_u64(ret, "version", m->key->version);
         kbs_record_hex(ret, "id", kbs_span(m->key->id, sizeof(m->key->id)));
+    } else if (m->document != NULL) {
+        kbs_record_str(ret, "document", kbs_document_kind_name(m->document->kind));
+        kbs_record_str(ret, "name", m->document->name);
+        kbs_record_u64(ret, "version", m->document->version);
     } else {
         kbs_record_u64(ret, "version", m->wrap_version);
     }
@@ -82,43 +86,74 @@ int kbs_mutation_order(struct kbs_mutation *m, enum kbs_wire_type type, const vo
                            : kbs_token_ask(m->api, type, order, ret, err);
 }
 
-static int rows_sign(struct kbs_api *api, const struct kbs_store_row *rows, size_t count,
-                     struct kbs_error *err)
+static int sign_content(struct kbs_api *api, const struct kbs_buf *content,
+                        uint8_t ret[KBS_ES256_BYTES], struct kbs_error *err)
+{
+    if (kbs_buf_check(content, "the row", err) != 0) {
+        return -1;
+    }
+    return kbs_row_sign(api, kbs_buf_span(content), ret, err);
+}
+
+static int rows_sign(struct kbs_api *api, const struct kbs_store_mutation *m, struct kbs_error *err)
 {
     struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
     int rc = 0;
 
-    for (size_t i = 0; rc == 0 && i < count; i++) {
+    for (size_t i = 0; rc == 0 && i < m->row_count; i++) {
         kbs_buf_clear(&content);
-        kbs_row_key_put(&content, rows[i].key, rows[i].policy);
-        rc = kbs_buf_check(&content, "the row", err);
-        if (rc == 0) {
-            rc = kbs_row_sign(api, kbs_buf_span(&content), rows[i].key->signature, err);
+        kbs_row_key_put(&content, m->rows[i].key, m->rows[i].policy);
+        rc = sign_content(api, &content, m->rows[i].key->signature, err);
+    }
+    for (size_t i = 0; rc == 0 && i < m->document_count; i++) {
+        const struct kbs_store_document *d = &m->documents[i];
+
+        if (!d->dropped) {
+            kbs_buf_clear(&content);
+            kbs_row_document_put(&content, d->document, d->text);
+            rc = sign_content(api, &content, d->document->signature, err);
         }
     }
     kbs_buf_deinit(&content);
     return rc;
 }
 
+/* From the store's epoch to the mutation's, with rows that are in order and know that epoch. */
+static int commit(struct kbs_mutation *m, struct kbs_store_mutation *store, struct kbs_error *err)
+{
+    store->from_epoch = m->api->standing.store.epoch;
+    store->epoch = m->api->standing.store;
+    store->epoch.epoch = m->epoch;
+    if (kbs_epoch_advance(m->api, store, err) != 0 || rows_sign(m->api, store, err) != 0) {
+        return -1;
+    }
+    return kbs_epoch_commit(m->api, store, err);
+}
+
 int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_row *rows, size_t count,
                         bool erase, struct kbs_error *err)
 {
-    struct kbs_store_mutation store = {.rows = rows,
-                                       .row_count = count,
-                                       .erase = erase,
-                                       .from_epoch = m->api->standing.store.epoch,
-                                       .epoch = m->api->standing.store};
+    struct kbs_store_mutation store = {.rows = rows, .row_count = count, .erase = erase};
 
-    store.epoch.epoch = m->epoch;
     for (size_t i = 0; i < count; i++) {
         rows[i].key->epoch = m->epoch;
         kbs_sha256(rows[i].request, rows[i].key->request);
     }
     kbs_store_rows_sort(rows, count);
-    if (kbs_epoch_advance(m->api, &store, err) != 0 || rows_sign(m->api, rows, count, err) != 0) {
-        return -1;
+    return commit(m, &store, err);
+}
+
+int kbs_mutation_commit_documents(struct kbs_mutation *m, struct kbs_store_document *documents,
+                                  size_t count, struct kbs_error *err)
+{
+    struct kbs_store_mutation store = {.documents = documents, .document_count = count};
+
+    for (size_t i = 0; i < count; i++) {
+        documents[i].document->epoch = m->epoch;
+        kbs_sha256(documents[i].request, documents[i].document->request);
     }
-    return kbs_epoch_commit(m->api, &store, err);
+    kbs_store_documents_sort(documents, count);
+    return commit(m, &store, err);
 }
 
 int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r, struct kbs_error *err)

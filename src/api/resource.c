@@ -7,8 +7,34 @@
  * makes such clients attest. After that 403, 404 and 501 are told apart, because a guest that is
  * told 401 for everything attests three times for a mistyped path. A key comes this way only if its
  * floor allows the form.
+ *
+ * /kbs/v0/pkcs11/resource is the same by another name. While a resource policy in Rego is set, which
+ * this version cannot evaluate, neither gives anything: who set it relies on what it denies.
  */
 #include "api/context.h"
+
+#include "wire/route.h"
+
+/* 0 if no resource policy is set. */
+static int no_resource_policy(struct kbs_call *call, struct kbs_error *err)
+{
+    struct kbs_buf text = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
+    struct kbs_error found = KBS_ERROR_NONE;
+    struct kbs_document policy;
+    int rc = kbs_document_get(call->api, KBS_DOCUMENT_RESOURCE_POLICY,
+                              KBS_SPAN_LIT(KBS_RESOURCE_POLICY), &policy, &text, &found);
+
+    kbs_buf_deinit(&text);
+    if (rc == 0) {
+        return kbs_fail(err, KBS_UNSUPPORTED,
+                        "a resource policy is set, and this service does not evaluate Rego yet");
+    }
+    if (found.category != KBS_MISSING) {
+        *err = found;
+        return -1;
+    }
+    return 0;
+}
 
 static bool is_secret(struct kbs_call *call, struct kbs_span path)
 {
@@ -25,12 +51,15 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
     static const char *const no_query[] = {NULL};
     struct kbs_session session = KBS_SESSION_NULL;
     struct kbs_release_want want = {
-        .session = &session, .formats = {KBS_FORMAT_JWE}, .format_count = 1};
+        .session = &session,
+        .plugin = call->req->route == KBS_ROUTE_PKCS11_RESOURCE ? "pkcs11" : "resource",
+        .formats = {KBS_FORMAT_JWE},
+        .format_count = 1};
     int rc = -1;
 
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, no_query, err) == 0 &&
-        kbs_request_path(call, &want.path, err) == 0) {
+        kbs_request_path(call, &want.path, err) == 0 && no_resource_policy(call, err) == 0) {
         want.secret = is_secret(call, want.path);
         rc = kbs_release_key(call, &want, err);
     }

@@ -96,6 +96,13 @@
 #define KBS_LIMIT_ADMIN_ACL_BYTES 512
 #define KBS_LIMIT_ADMIN_JWKS_BYTES 65536
 #define KBS_LIMIT_DOCUMENT_BYTES KBS_LIMIT_POLICY_BYTES /* a Rego policy; the reference values */
+#define KBS_LIMIT_DOCUMENT_NAME_BYTES 255
+#define KBS_LIMIT_DOCUMENT_VERSIONS 8        /* of one document that are kept */
+#define KBS_LIMIT_DOCUMENTS 10000            /* versions of all documents */
+#define KBS_LIMIT_DOCUMENTS_BYTES (8u << 20) /* their texts: read whole at every mutation */
+#define KBS_LIMIT_REFERENCE_VALUES 64        /* that are set in one request */
+#define KBS_REFERENCE_VALUE_S 31536000       /* how long a reference value counts */
+#define KBS_LIMIT_RESOURCE_LIST_ITEMS 10000  /* in an answer that is not paged */
 #define KBS_LIMIT_ADMIN_NONCE_S 60
 #define KBS_LIMIT_ADMIN_SIGNATURE_S 120
 #define KBS_LIMIT_KEY_LIST_ITEMS 1000 /* keys or secrets in one answer */

@@ -10,9 +10,12 @@
  */
 #include "catalog/row.h"
 
+#include <stdio.h>
+
 #define LAYOUT_CARDLESS 1
 #define LAYOUT_KEY 2
 #define LAYOUT_EPOCH 1
+#define LAYOUT_DOCUMENT 1
 
 static void put_be64(struct kbs_buf *out, uint64_t v)
 {
@@ -69,6 +72,20 @@ void kbs_row_key_put(struct kbs_buf *out, const struct kbs_key *key, struct kbs_
     kbs_buf_put(out, key->request, sizeof(key->request));
     put_text(out, kbs_key_card(key));
     put_text(out, policy);
+}
+
+/* Its key is kind/name: a kind has no slash. */
+void kbs_row_document_put(struct kbs_buf *out, const struct kbs_document *document,
+                          struct kbs_span text)
+{
+    char key[KBS_LIMIT_DOCUMENT_NAME_BYTES + 32];
+
+    (void)snprintf(key, sizeof(key), "%s/%s", kbs_document_kind_name(document->kind),
+                   document->name);
+    put_head(out, LAYOUT_DOCUMENT, "document", key, document->version, document->epoch);
+    put_be64(out, (uint64_t)document->created_s);
+    kbs_buf_put(out, document->request, sizeof(document->request));
+    put_text(out, text);
 }
 
 void kbs_row_epoch_put(struct kbs_buf *out, uint64_t epoch,

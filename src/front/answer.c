@@ -151,6 +151,25 @@ bool kbs_answer_local(struct kbs_conn *conn, enum kbs_route route, bool keep_ali
     return false;
 }
 
+/*
+ * The parameters of a path. A tail is one, its segments joined by the slashes that were between them: no
+ * decoded segment has one in it.
+ */
+static void put_params(const struct kbs_http_match *match, struct kbs_wire_list_builder *params,
+                       struct kbs_buf *tail)
+{
+    for (size_t i = 0; i < match->param_count; i++) {
+        kbs_wire_list_add(params, match->params[i]);
+    }
+    for (size_t i = 0; i < match->tail_count; i++) {
+        kbs_buf_put_str(tail, i > 0 ? "/" : "");
+        kbs_buf_put_span(tail, match->tail[i]);
+    }
+    if (match->tail_count != 0) {
+        kbs_wire_list_add(params, kbs_buf_span(tail));
+    }
+}
+
 /* Lists are built in buffers that must outlive the encoding. */
 static int encode_request(const struct kbs_conn *conn, const struct kbs_http_request *r,
                           uint64_t id, uint64_t deadline_ns, struct kbs_buf *frame,
@@ -158,6 +177,7 @@ static int encode_request(const struct kbs_conn *conn, const struct kbs_http_req
 {
     struct kbs_buf params_buf = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
     struct kbs_buf query_buf = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
+    struct kbs_buf tail = KBS_BUF(KBS_LIMIT_HTTP_TARGET_BYTES);
     struct kbs_wire_list_builder params = {.buf = &params_buf};
     struct kbs_wire_list_builder query = {.buf = &query_buf};
     struct kbs_wire_request m = {.route = (uint8_t)r->match.route,
@@ -173,19 +193,18 @@ static int encode_request(const struct kbs_conn *conn, const struct kbs_http_req
                                  .body = r->body};
     int result;
 
-    for (size_t i = 0; i < r->match.param_count; i++) {
-        kbs_wire_list_add(&params, r->match.params[i]);
-    }
+    put_params(&r->match, &params, &tail);
     for (size_t i = 0; i < r->path.query_count; i++) {
         kbs_wire_list_add(&query, r->path.query[i]);
     }
     m.params = kbs_wire_list_done(&params);
     m.query = kbs_wire_list_done(&query);
-    result = params_buf.failed || query_buf.failed
+    result = params_buf.failed || query_buf.failed || tail.failed
                  ? kbs_fail(err, KBS_INTERNAL, "out of memory")
                  : kbs_wire_encode(frame, KBS_WIRE_REQUEST, id, deadline_ns, &m, err);
     kbs_buf_deinit(&params_buf);
     kbs_buf_deinit(&query_buf);
+    kbs_buf_deinit(&tail);
     return result;
 }
 

@@ -28,7 +28,7 @@ enum kbs_refused {
     KBS_REFUSED_COUNT
 };
 
-#define KBS_METRICS_ROUTES 48
+#define KBS_METRICS_ROUTES 64
 #define KBS_METRICS_STATUSES 20
 
 struct kbs_metrics {

@@ -3,9 +3,10 @@
  *
  * The problem: which handler a request reaches must be decidable by reading one table, and an
  * administrator's route must not exist at all for guests. The approach: a static table of literal
- * segments and "{}" holes, matched against the decoded segments; each row names its listeners. No
- * patterns, no precedence: at most one row matches a given (listener, method, path), which
- * test_route checks for all pairs of rows.
+ * segments and "{}" holes, matched against the decoded segments; each row names its listeners. A
+ * last segment "{...}" takes all that are left, one at least. No other patterns, no precedence: at
+ * most one row matches a given (listener, method, path), which test_route checks for all pairs of
+ * rows.
  *
  * Body limits are per route, because they are what an unauthenticated peer can make us hold:
  * evidence is large, everything else is small.
@@ -18,6 +19,8 @@
 #define BODY_SMALL 4096u
 #define BODY_AUTH 65536u
 #define BODY_ADMIN (2u * KBS_LIMIT_POLICY_BYTES)
+#define BODY_DOCUMENT (2u * KBS_LIMIT_DOCUMENT_BYTES)   /* in base64 */
+#define BODY_RESOURCE KBS_LIMIT_SECRET_VALUE_BYTES      /* as it is */
 #define BODY_SECRET (2u * KBS_LIMIT_SECRET_VALUE_BYTES) /* in base64url, and a policy */
 
 static const struct kbs_http_route_row rows[] = {
@@ -26,6 +29,8 @@ static const struct kbs_http_route_row rows[] = {
     {KBS_ROUTE_KEY_RELEASE, GUEST, "POST", "/kbs/v0/key/{}/{}/{}", BODY_SMALL, "key-release"},
     {KBS_ROUTE_JWKS, GUEST, "GET", "/.well-known/jwks.json", 0, "jwks"},
     {KBS_ROUTE_RESOURCE, GUEST, "GET", "/kbs/v0/resource/{}/{}/{}", 0, "resource"},
+    {KBS_ROUTE_PKCS11_RESOURCE, GUEST, "GET", "/kbs/v0/pkcs11/resource/{}/{}/{}", 0,
+     "pkcs11-resource"},
     {KBS_ROUTE_ADMIN_NONCE, ADMIN, "GET", "/kbs/v0/admin/nonce", 0, "admin-nonce"},
     {KBS_ROUTE_ADMIN_KEY_LIST, ADMIN, "GET", "/kbs/v0/admin/keys", 0, "admin-key-list"},
     {KBS_ROUTE_ADMIN_KEY_CREATE, ADMIN, "POST", "/kbs/v0/admin/keys", BODY_ADMIN,
@@ -68,6 +73,26 @@ static const struct kbs_http_route_row rows[] = {
      "admin-secret-set"},
     {KBS_ROUTE_ADMIN_SECRET_DELETE, ADMIN, "DELETE", "/kbs/v0/admin/secrets/{}/{}/{}", 0,
      "admin-secret-delete"},
+    {KBS_ROUTE_ADMIN_SECRET_POLICY, ADMIN, "POST", "/kbs/v0/admin/secrets/{}/{}/{}/policy",
+     BODY_ADMIN, "admin-secret-policy"},
+    {KBS_ROUTE_RESOURCE_LIST, ADMIN, "GET", "/kbs/v0/resource", 0, "resource-list"},
+    {KBS_ROUTE_RESOURCE_SET, ADMIN, "POST", "/kbs/v0/resource/{}/{}/{}", BODY_RESOURCE,
+     "resource-set"},
+    {KBS_ROUTE_RESOURCE_DELETE, ADMIN, "DELETE", "/kbs/v0/resource/{}/{}/{}", 0, "resource-delete"},
+    {KBS_ROUTE_PKCS11_RESOURCE_SET, ADMIN, "POST", "/kbs/v0/pkcs11/resource/{}/{}/{}",
+     BODY_RESOURCE, "pkcs11-resource-set"},
+    {KBS_ROUTE_PKCS11_RESOURCE_DELETE, ADMIN, "DELETE", "/kbs/v0/pkcs11/resource/{}/{}/{}", 0,
+     "pkcs11-resource-delete"},
+    {KBS_ROUTE_RESOURCE_POLICY_LIST, ADMIN, "GET", "/kbs/v0/resource-policy", 0,
+     "resource-policy-list"},
+    {KBS_ROUTE_RESOURCE_POLICY_SET, ADMIN, "POST", "/kbs/v0/resource-policy", BODY_DOCUMENT,
+     "resource-policy-set"},
+    {KBS_ROUTE_ATTESTATION_POLICY_SET, ADMIN, "POST", "/kbs/v0/attestation-policy", BODY_DOCUMENT,
+     "attestation-policy-set"},
+    {KBS_ROUTE_REFERENCE_VALUE_SET, ADMIN, "POST", "/kbs/v0/reference-value", BODY_DOCUMENT,
+     "reference-value-set"},
+    {KBS_ROUTE_REFERENCE_VALUE_SHOW, ADMIN, "GET", "/kbs/v0/reference-value/{...}", 0,
+     "reference-value-show"},
     {KBS_ROUTE_HEALTHZ, GUEST | ADMIN, "GET", "/healthz", 0, "healthz"},
     {KBS_ROUTE_READYZ, GUEST | ADMIN, "GET", "/readyz", 0, "readyz"},
     {KBS_ROUTE_METRICS, GUEST | ADMIN, "GET", "/metrics", 0, "metrics"},
@@ -100,6 +125,11 @@ static bool path_matches(const struct kbs_http_route_row *row, const struct kbs_
     for (size_t i = 0; i < target->segment_count; i++) {
         if (!next_segment(&path, &want)) {
             return false;
+        }
+        if (kbs_span_equal_str(want, "{...}")) {
+            match->tail = &target->segments[i];
+            match->tail_count = target->segment_count - i;
+            return true;
         }
         if (kbs_span_equal_str(want, "{}")) {
             match->params[match->param_count++] = target->segments[i];

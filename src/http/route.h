@@ -21,6 +21,8 @@ struct kbs_http_match {
     size_t body_max;                             /* bytes; 0 for routes without a body */
     struct kbs_span params[KBS_HTTP_PARAMS_MAX]; /* borrows the target's segments */
     size_t param_count;
+    const struct kbs_span *tail; /* of a row that ends in "{...}": borrows the target's segments */
+    size_t tail_count;           /* at least 1; 0 for other rows */
     const char *allow; /* static: the value of Allow for KBS_HTTP_ROUTE_NO_METHOD, else NULL */
 };
 
@@ -43,7 +45,7 @@ struct kbs_http_route_row {
     enum kbs_route route;
     unsigned int listeners; /* bit 1 << enum kbs_listener */
     const char *method;
-    const char *path; /* "{}" stands for one segment */
+    const char *path; /* "{}" stands for one segment, "{...}" at its end for all that are left */
     size_t body_max;
     const char *name;
 };

@@ -11,7 +11,8 @@
  * also gives the chain as it is. A mutation that begins on rows which are not those of its epoch is
  * found out by its caller before anything is signed (src/api/epoch.c).
  *
- * Versions of keys are immutable but for their state, policy, card and blob.
+ * Versions of keys are immutable but for their state, policy, card and blob; those of documents are
+ * added and dropped only.
  */
 #include "store/sql.h"
 
@@ -130,6 +131,11 @@ static int rows_write(struct kbs_store *s, const struct kbs_store_mutation *m,
             return -1;
         }
     }
+    for (size_t i = 0; i < m->document_count; i++) {
+        if (kbs_sql_document_write(s, &m->documents[i], err) != 0) {
+            return -1;
+        }
+    }
     return 0;
 }
 
@@ -205,10 +211,35 @@ void kbs_store_rows_sort(struct kbs_store_row *rows, size_t count)
     }
 }
 
+/* The order that kbs_store_mutation.documents has to be in. */
+static int document_compare(const void *a, const void *b)
+{
+    const struct kbs_document *x = ((const struct kbs_store_document *)a)->document;
+    const struct kbs_document *y = ((const struct kbs_store_document *)b)->document;
+    int order = (int)x->kind - (int)y->kind;
+
+    if (order == 0) {
+        order = strcmp(x->name, y->name);
+    }
+    return order != 0 ? order : (int)(x->version > y->version) - (int)(x->version < y->version);
+}
+
+void kbs_store_documents_sort(struct kbs_store_document *documents, size_t count)
+{
+    if (count > 1) {
+        qsort(documents, count, sizeof(*documents), document_compare);
+    }
+}
+
 static bool rows_in_order(const struct kbs_store_mutation *m)
 {
     for (size_t i = 1; m != NULL && i < m->row_count; i++) {
         if (row_compare(&m->rows[i - 1], &m->rows[i]) >= 0) {
+            return false;
+        }
+    }
+    for (size_t i = 1; m != NULL && i < m->document_count; i++) {
+        if (document_compare(&m->documents[i - 1], &m->documents[i]) >= 0) {
             return false;
         }
     }
@@ -269,6 +300,62 @@ static int walk_table(struct kbs_store *s, struct walk *w, bool secrets, struct 
     return rc;
 }
 
+static bool is_dropped(const struct walk *w, struct kbs_document *document)
+{
+    const struct kbs_store_document wanted = {.document = document};
+
+    return w->m != NULL && w->m->document_count != 0 &&
+           bsearch(&wanted, w->m->documents, w->m->document_count, sizeof(wanted),
+                   document_compare) != NULL;
+}
+
+static int document_digest(struct walk *w, const struct kbs_document *document,
+                           struct kbs_span text, uint8_t ret[KBS_SHA256_BYTES],
+                           struct kbs_error *err)
+{
+    kbs_buf_clear(&w->row);
+    kbs_row_document_put(&w->row, document, text);
+    if (kbs_buf_check(&w->row, "a document", err) != 0) {
+        return -1;
+    }
+    kbs_row_digest(kbs_buf_span(&w->row), ret);
+    return 0;
+}
+
+static int walk_documents(struct kbs_store *s, struct walk *w, struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_DOCUMENT_ALL;
+    struct kbs_document document;
+    uint8_t digest[KBS_SHA256_BYTES];
+    int rc = 0;
+
+    while ((rc = kbs_sql_step(s, q, "read all documents", err)) == KBS_SQL_ROW) {
+        if (!kbs_sql_document_read(s, q, &document)) {
+            rc = kbs_fail(err, KBS_INTERNAL, "store: malformed document row");
+            break;
+        }
+        if (document_digest(w, &document, kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_TEXT), digest,
+                            err) != 0) {
+            rc = -1;
+            break;
+        }
+        kbs_row_manifest_add(w->now, digest);
+        if (!is_dropped(w, &document)) {
+            kbs_row_manifest_add(w->after, digest);
+        }
+    }
+    kbs_sql_reset(s, q);
+    for (size_t i = 0; rc == 0 && w->m != NULL && i < w->m->document_count; i++) {
+        const struct kbs_store_document *d = &w->m->documents[i];
+
+        if (!d->dropped) {
+            rc = document_digest(w, d->document, d->text, digest, err);
+            kbs_row_manifest_add(w->after, digest);
+        }
+    }
+    return rc;
+}
+
 int kbs_store_manifest(struct kbs_store *s, const struct kbs_store_mutation *m,
                        uint8_t ret_now[KBS_SHA256_BYTES], uint8_t ret_after[KBS_SHA256_BYTES],
                        struct kbs_error *err)
@@ -280,11 +367,12 @@ int kbs_store_manifest(struct kbs_store *s, const struct kbs_store_mutation *m,
     if (!rows_in_order(m)) {
         return kbs_fail(err, KBS_INTERNAL, "store: the rows of a mutation are not in order");
     }
-    /* Both tables as they are at one moment. */
+    /* All tables as they are at one moment. */
     if (kbs_sql_run(s, KBS_SQL_READ_BEGIN, "begin to read", err) != 0) {
         return -1;
     }
-    if (walk_table(s, &w, false, err) == 0 && walk_table(s, &w, true, err) == 0) {
+    if (walk_table(s, &w, false, err) == 0 && walk_table(s, &w, true, err) == 0 &&
+        walk_documents(s, &w, err) == 0) {
         memcpy(ret_now, w.now, sizeof(w.now));
         if (ret_after != NULL) {
             memcpy(ret_after, w.after, sizeof(w.after));

@@ -159,6 +159,19 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " UPDATE meta SET value = value + 1 WHERE name = 'sessions'; END;"
     "CREATE TRIGGER session_removed AFTER DELETE ON session BEGIN"
     " UPDATE meta SET value = value - 1 WHERE name = 'sessions'; END;",
+
+    /* Documents. Their versions are added and, when they are too many, taken away; never changed. */
+    "CREATE TABLE document ("
+    " kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 3),"
+    " name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 255),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " created_s INTEGER NOT NULL CHECK (created_s >= 0),"
+    " epoch INTEGER NOT NULL,"
+    " request TEXT NOT NULL,"
+    " signature BLOB NOT NULL,"
+    " text TEXT NOT NULL,"
+    " PRIMARY KEY (kind, name, version)) STRICT;"
+    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

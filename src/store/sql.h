@@ -11,7 +11,7 @@
 
 /* "KBSH", in the file's header: says whose file this is before any of it is believed. */
 #define KBS_STORE_APPLICATION_ID 0x4b425348
-#define KBS_STORE_SCHEMA 3
+#define KBS_STORE_SCHEMA 4
 
 enum kbs_sql {
     /* on the connection that does not wait for the disk */
@@ -37,6 +37,10 @@ enum kbs_sql {
     KBS_SQL_SECRET_NEWEST,
     KBS_SQL_SECRET_LIVE,
     KBS_SQL_SECRET_LIST,
+    KBS_SQL_DOCUMENT_NEWEST,
+    KBS_SQL_DOCUMENT_OLDEST,
+    KBS_SQL_DOCUMENT_SPACE,
+    KBS_SQL_DOCUMENT_ALL,
     KBS_SQL_EPOCH_GET,
     KBS_SQL_READ_BEGIN,
     /* on the connection that does */
@@ -47,6 +51,8 @@ enum kbs_sql {
     KBS_SQL_KEY_UPDATE,
     KBS_SQL_SECRET_INSERT,
     KBS_SQL_SECRET_UPDATE,
+    KBS_SQL_DOCUMENT_INSERT,
+    KBS_SQL_DOCUMENT_DELETE,
     KBS_SQL_EPOCH_SET,
     KBS_SQL_ADMIN_ADVANCE,
     KBS_SQL_COUNT
@@ -131,5 +137,13 @@ bool kbs_sql_key_read(struct kbs_store *s, enum kbs_sql which, struct kbs_key *r
 /* Calls `each` for every row of such a statement, which is bound. */
 KBS_MUST_CHECK int kbs_sql_key_each(struct kbs_store *s, enum kbs_sql which,
                                     kbs_store_key_each *each, void *ctx, struct kbs_error *err);
+
+/* The same for a statement over the columns of a document. */
+bool kbs_sql_document_read(struct kbs_store *s, enum kbs_sql which, struct kbs_document *ret);
+#define KBS_SQL_DOCUMENT_TEXT 7
+
+/* A document's part in a mutation, inside its transaction. */
+KBS_MUST_CHECK int kbs_sql_document_write(struct kbs_store *s, const struct kbs_store_document *d,
+                                          struct kbs_error *err);
 
 #endif

@@ -52,6 +52,8 @@
     "substr(card, 13, 16), version, path, state, 0, zeroblob(4), 0, policy, epoch, request," \
     " signature, card, NULL, NULL, NULL, NULL, NULL, NULL"
 
+#define DOCUMENT_COLUMNS "kind, name, version, created_s, epoch, request, signature, text"
+
 static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_BEGIN] = "BEGIN IMMEDIATE",
     [KBS_SQL_COMMIT] = "COMMIT",
@@ -101,6 +103,15 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         " (SELECT 1 FROM secret AS newer WHERE newer.path = secret.path"
         " AND newer.version > secret.version) ORDER BY path LIMIT ?2",
     [KBS_SQL_SECRET_ALL] = "SELECT " SECRET_COLUMNS " FROM secret ORDER BY epoch, path, version",
+    [KBS_SQL_DOCUMENT_NEWEST] =
+        "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name = ?2"
+        " ORDER BY version DESC LIMIT 1",
+    /* So many versions of one, and which is the oldest. */
+    [KBS_SQL_DOCUMENT_OLDEST] =
+        "SELECT count(*), min(version) FROM document WHERE kind = ?1 AND name = ?2",
+    [KBS_SQL_DOCUMENT_SPACE] = "SELECT count(*), sum(length(CAST(text AS BLOB))) FROM document",
+    [KBS_SQL_DOCUMENT_ALL] =
+        "SELECT " DOCUMENT_COLUMNS " FROM document ORDER BY epoch, kind, name, version",
     [KBS_SQL_EPOCH_GET] = "SELECT epoch, manifest, signature FROM epoch WHERE one = 1",
     [KBS_SQL_READ_BEGIN] = "BEGIN DEFERRED",
     [KBS_SQL_KEY_INSERT] =
@@ -116,6 +127,11 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_SECRET_UPDATE] = "UPDATE secret SET state = ?1, policy = ?2, epoch = ?3, request = ?4,"
                               " signature = ?5, card = ?6, sealed = ?7"
                               " WHERE path = ?8 AND version = ?9",
+    [KBS_SQL_DOCUMENT_INSERT] =
+        "INSERT INTO document (kind, name, version, created_s, epoch, request, signature, text)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [KBS_SQL_DOCUMENT_DELETE] =
+        "DELETE FROM document WHERE kind = ?1 AND name = ?2 AND version = ?3",
     [KBS_SQL_EPOCH_SET] = "UPDATE epoch SET epoch = ?1, manifest = ?2, signature = ?3"
                           " WHERE one = 1 AND epoch = ?4",
     [KBS_SQL_DURABLE_BEGIN] = "BEGIN IMMEDIATE",

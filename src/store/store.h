@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/ec.h"
 #include "base/tee_key.h"
+#include "catalog/document.h"
 #include "catalog/key.h"
 
 struct kbs_store;
@@ -84,17 +85,28 @@ struct kbs_store_row {
     bool fresh;              /* made; else the row of that path and version is changed */
 };
 
+/* A document in a mutation: a new version, or one that is dropped; all borrowed. */
+struct kbs_store_document {
+    struct kbs_document *document; /* signed */
+    struct kbs_span text;
+    struct kbs_span request; /* the administrator's; document->request is its digest */
+    bool dropped;            /* kind, name and version say which; nothing else counts */
+};
+
 /* A mutation; all borrowed. */
 struct kbs_store_mutation {
-    const struct kbs_store_row *rows; /* keys, then secrets, each by path and version */
-    size_t row_count;                 /* 0 to change the epoch alone */
-    bool erase;                       /* what the rows no longer hold must be gone from the file */
-    uint64_t from_epoch;              /* what the store must be at */
+    const struct kbs_store_row *rows;           /* keys, then secrets, each by path and version */
+    size_t row_count;                           /* 0 to change the epoch alone */
+    const struct kbs_store_document *documents; /* by kind, name and version */
+    size_t document_count;
+    bool erase;          /* what the rows no longer hold must be gone from the file */
+    uint64_t from_epoch; /* what the store must be at */
     struct kbs_store_epoch epoch;
 };
 
 /* Puts rows into the order that a mutation has them in. */
 void kbs_store_rows_sort(struct kbs_store_row *rows, size_t count);
+void kbs_store_documents_sort(struct kbs_store_document *documents, size_t count);
 
 /*
  * The chain over all rows (catalog/row.h): as they are now, and as they will be after `m`, whose
@@ -172,6 +184,20 @@ KBS_MUST_CHECK int kbs_store_secret_live(struct kbs_store *s, struct kbs_span pa
 KBS_MUST_CHECK int kbs_store_secret_list(struct kbs_store *s, struct kbs_span after_path,
                                          unsigned int limit, kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);
+
+/*
+ * Documents. The newest version, with its text (appended; may be NULL). KBS_MISSING.
+ */
+KBS_MUST_CHECK int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
+                                             struct kbs_span name, struct kbs_document *ret,
+                                             struct kbs_buf *text, struct kbs_error *err);
+/* How many versions of it there are, and the oldest of them (0 if there are none). */
+KBS_MUST_CHECK int kbs_store_document_versions(struct kbs_store *s, enum kbs_document_kind kind,
+                                               struct kbs_span name, uint64_t *ret_count,
+                                               uint32_t *ret_oldest, struct kbs_error *err);
+/* What all versions of all documents take: rows, and bytes of text. */
+KBS_MUST_CHECK int kbs_store_document_space(struct kbs_store *s, uint64_t *ret_rows,
+                                            uint64_t *ret_bytes, struct kbs_error *err);
 
 /*
  * Raises an administrator's sequence (by thumbprint of the key) to `sequence`; KBS_CONFLICT if it

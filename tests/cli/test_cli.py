@@ -38,6 +38,7 @@ KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "
     ["key", "show", "a/b/c", "--version", "4294967296"],
     ["secret"], ["secret", "set"], ["secret", "set", "a/b"], ["secret", "set", "a/b/c", "value"], ["secret", "list", "a/b/c"],
     ["secret", "set", "a/b/c", "--floor", "worker"], ["secret", "show", "../b/c"], ["secret", "delete"],
+    ["secret", "policy", "a/b/c"], ["secret", "show", "a/b/c", "--policy", "x"],
     ["init"], ["init", "x", "--token", "yubikey"], ["init", "x", "--listen", "localhost:1"],
     ["init", "x", "--admin-listen", "1.2.3.4"], ["init", "x", "--lanes", "0"], ["init", "x", "--lanes", "33"],
 ])
@@ -68,7 +69,7 @@ def test_kbs_guest_wrong_usage(argv, tmp_path):
 ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     "generate", "import", "adopt", "list", "show", "rotate", "policy", "disable", "enable", "destroy", "undo")),
     *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")),
-    *(["secret", c] for c in ("set", "list", "show", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"]]
+    *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"]]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
 
 

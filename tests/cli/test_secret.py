@@ -113,7 +113,20 @@ def test_dry_runs_change_nothing(admin):
     assert {seen[0] for seen in admin.server.seen} == {"GET"}
 
 
-# ---- list, show, delete
+# ---- list, show, policy, delete
+
+
+def test_policy_is_sent_without_the_value(admin, tmp_path):
+    (tmp_path / "policy").write_text(json.dumps(POLICY))
+    admin.answers[("POST", TARGET + "/policy")] = (200, JSON, {**SECRET, "policy": POLICY})
+    done = admin.run("secret", "policy", PATH, "--policy", tmp_path / "policy", "--dry-run", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["body"] == {"policy": POLICY} and admin.mutations() == []
+    done = admin.run("secret", "policy", PATH, "--policy", tmp_path / "policy")
+    assert done.returncode == 0 and b"kbs.tee" in done.stdout, done.stderr
+    assert admin.mutations() == [(TARGET + "/policy", {"policy": POLICY})]
+    assert admin.run("secret", "policy", PATH, "--policy", tmp_path / "none").returncode == 1
+    admin.answers[("POST", TARGET + "/policy")] = error(404, "no such secret")
+    assert admin.run("secret", "policy", PATH, "--policy", tmp_path / "policy").returncode == 5
 
 
 def test_list_show_and_delete(admin):

@@ -732,15 +732,17 @@ static void send_config(struct judge *j)
 {
     struct kbs_buf keys_buf = KBS_BUF(4096);
     struct kbs_wire_list_builder keys = {.buf = &keys_buf};
-    struct kbs_wire_config_judge config = {.duty = (uint8_t)j->duty,
-                                           .production = j->production ? 1 : 0,
-                                           .allow_sample = j->allow_sample ? 1 : 0,
-                                           .sessions = KBS_DEFAULT_SESSIONS_CHALLENGED,
-                                           .resource_bytes = KBS_LIMIT_SECRET_VALUE_BYTES,
-                                           .store_path = kbs_span_str(j->store_path),
-                                           .issuer = KBS_SPAN_LIT(JUDGE_ISSUER),
-                                           .session_s = 300,
-                                           .token_s = 300};
+    struct kbs_wire_config_judge config = {
+        .duty = (uint8_t)j->duty,
+        .production = j->production ? 1 : 0,
+        .allow_sample = j->allow_sample ? 1 : 0,
+        .sessions = KBS_DEFAULT_SESSIONS_CHALLENGED,
+        .resource_bytes = j->resource_bytes != 0 ? j->resource_bytes : KBS_LIMIT_SECRET_VALUE_BYTES,
+        .resource_policy = kbs_span_str(j->resource_policy),
+        .store_path = kbs_span_str(j->store_path),
+        .issuer = KBS_SPAN_LIT(JUDGE_ISSUER),
+        .session_s = 300,
+        .token_s = 300};
 
     if (j->duty == KBS_DUTY_ADMIN) {
         BIO *bio = BIO_new(BIO_s_mem());
@@ -984,35 +986,69 @@ void judge_expect(struct judge *j, const struct ask *ask, unsigned int status, c
     free(r);
 }
 
-void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy)
+/* Opens the store and gives the mutation the epoch that follows. */
+static struct kbs_store *mutation_open(struct judge *j, struct kbs_store_mutation *m)
 {
     struct kbs_store *store = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
+    assert_int_equal(kbs_store_epoch_get(store, &m->epoch, &err), 0);
+    m->from_epoch = m->epoch.epoch++;
+    return store;
+}
+
+/* Commits it, its one row signed in `signature` over `content`, which is freed. */
+static void mutation_commit(struct judge *j, struct kbs_store *store, struct kbs_store_mutation *m,
+                            struct kbs_buf *content, uint8_t signature[KBS_ES256_BYTES])
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t now[KBS_SHA256_BYTES];
+
+    assert_int_equal(kbs_store_manifest(store, m, now, m->epoch.manifest, &err), 0);
+    row_sign(j->row, kbs_buf_span(content), signature);
+    kbs_buf_clear(content);
+    kbs_row_epoch_put(content, m->epoch.epoch, m->epoch.manifest);
+    row_sign(j->row, kbs_buf_span(content), m->epoch.signature);
+    kbs_buf_deinit(content);
+    assert_int_equal(kbs_store_commit(store, m, &err), 0);
+    j->epoch = m->epoch.epoch;
+    assert_null(kbs_store_close(store));
+}
+
+void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy)
+{
+    struct kbs_store *store = NULL;
     struct kbs_store_row row = {.key = key,
                                 .policy = kbs_span_str(policy),
                                 .sealed = KBS_SPAN_LIT(JUDGE_SEALED), /* of secrets only */
                                 .fresh = true};
     struct kbs_store_mutation m = {.rows = &row, .row_count = 1};
     struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
-    uint8_t now[KBS_SHA256_BYTES];
 
     kbs_sha256(KBS_SPAN_EMPTY, key->request);
     kbs_sha256(row.policy, key->card.policy);
     judge_recard(key);
-    assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
-    assert_int_equal(kbs_store_epoch_get(store, &m.epoch, &err), 0);
-    m.from_epoch = m.epoch.epoch;
-    key->epoch = ++m.epoch.epoch;
-    assert_int_equal(kbs_store_manifest(store, &m, now, m.epoch.manifest, &err), 0);
+    store = mutation_open(j, &m);
+    key->epoch = m.epoch.epoch;
     kbs_row_key_put(&content, key, row.policy);
-    row_sign(j->row, kbs_buf_span(&content), key->signature);
-    kbs_buf_clear(&content);
-    kbs_row_epoch_put(&content, m.epoch.epoch, m.epoch.manifest);
-    row_sign(j->row, kbs_buf_span(&content), m.epoch.signature);
-    kbs_buf_deinit(&content);
-    assert_int_equal(kbs_store_commit(store, &m, &err), 0);
-    j->epoch = m.epoch.epoch;
-    assert_null(kbs_store_close(store));
+    mutation_commit(j, store, &m, &content, key->signature);
+}
+
+void judge_add_document(struct judge *j, enum kbs_document_kind kind, const char *name,
+                        uint32_t version, const char *text)
+{
+    struct kbs_document d = {.kind = kind, .version = version, .created_s = 1};
+    const struct kbs_store_document part = {.document = &d, .text = kbs_span_str(text)};
+    struct kbs_store_mutation m = {.documents = &part, .document_count = 1};
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+    struct kbs_store *store = mutation_open(j, &m);
+
+    assert_true(kbs_span_to_cstr(kbs_span_str(name), d.name, sizeof(d.name)));
+    kbs_sha256(KBS_SPAN_EMPTY, d.request);
+    d.epoch = m.epoch.epoch;
+    kbs_row_document_put(&content, &d, part.text);
+    mutation_commit(j, store, &m, &content, d.signature);
 }
 
 void judge_add_secret(struct judge *j, const char *path, uint32_t version, const char *policy)

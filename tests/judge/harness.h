@@ -56,7 +56,9 @@ struct judge {
     enum kbs_duty duty;
     bool allow_sample;
     bool production;
-    EVP_PKEY *sign; /* the token's keys */
+    const char *resource_policy; /* NULL: none */
+    uint32_t resource_bytes;     /* 0: as many as a secret may have */
+    EVP_PKEY *sign;              /* the token's keys */
     EVP_PKEY *import;
     EVP_PKEY *row;
     EVP_PKEY *head;
@@ -154,6 +156,10 @@ void judge_put_key(struct judge *j, struct kbs_key *key, const char *policy);
 void judge_add_secret(struct judge *j, const char *path, uint32_t version, const char *policy);
 /* Both, for a resident key that is enabled. */
 void judge_add_key(struct judge *j, const char *path, uint32_t version, const char *policy);
+
+/* Puts a document into the store likewise. */
+void judge_add_document(struct judge *j, enum kbs_document_kind kind, const char *name,
+                        uint32_t version, const char *text);
 
 /* Makes a row one of before there were cards, signed as it then was. Counted anew. */
 void judge_sign_cardless(struct judge *j, const char *path, uint32_t version);

@@ -1292,6 +1292,53 @@ static void test_resource_refusals(void **state)
     guest_free(&g);
 }
 
+/* The same secret by Trustee's name for what a token keeps, which its policy can tell. */
+static void test_resource_pkcs11(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_resource("secret");
+
+    judge_add_secret(j, "default/disk/secret", 1,
+                     "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":["
+                     "{\"claim\":\"kbs.plugin\",\"equals\":\"pkcs11\"}]}]}");
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    judge_expect(j, &ask, 403, "kbs.plugin");
+    ask.route = KBS_ROUTE_PKCS11_RESOURCE;
+    judge_expect(j, &ask, 200, JUDGE_TOKEN_BODY);
+    ask.cookie = NULL;
+    judge_expect(j, &ask, 401, "/errors/TokenNotFound");
+    guest_free(&g);
+}
+
+/* A policy that cannot be evaluated closes both roads, and nothing else; until it is taken back. */
+static void test_resource_policy_in_rego(void **state)
+{
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_resource("secret");
+    struct ask nobody = ask;
+
+    add_keys(j);
+    judge_add_secret(j, "default/disk/secret", 1, ALLOW);
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    judge_expect(j, &ask, 200, NULL);
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy", 1, "package policy");
+    judge_expect(j, &ask, 501, "resource policy");
+    judge_expect(j, &nobody, 401, "/errors/TokenNotFound");
+    ask.route = KBS_ROUTE_PKCS11_RESOURCE;
+    judge_expect(j, &ask, 501, "resource policy");
+    assert_int_equal(j->orders, 1);
+    judge_tamper(j, "UPDATE document SET text = ''");
+    judge_expect(j, &ask, 500, NULL); /* not as it was signed */
+    judge_tamper(j, "UPDATE document SET text = 'package policy'");
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy", 2, "");
+    judge_expect(j, &ask, 200, NULL);
+    guest_free(&g);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, judge_setup_release, judge_teardown)
@@ -1305,6 +1352,8 @@ int main(void)
         CASE(test_release),
         CASE(test_resource),
         CASE(test_resource_refusals),
+        CASE(test_resource_pkcs11),
+        CASE(test_resource_policy_in_rego),
         CASE(test_release_nonce_salt_context),
         CASE(test_release_accept),
         CASE(test_release_unattested),

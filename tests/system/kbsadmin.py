@@ -23,15 +23,20 @@ class Admin:
     def close(self):
         self.http.close()
 
-    def request(self, method, target, value=None):
-        body = json.dumps(value).encode() if value is not None else b""
+    def sign(self, method, target, body):
+        """Kbs-Signature of that request, with a fresh nonce and the next sequence."""
         nonce = self.http.request("GET", "/kbs/v0/admin/nonce").json()["nonce"]
         payload = {"m": method, "p": target, "b": b64u(hashlib.sha256(body).digest()), "n": nonce,
                    "s": time.time_ns() // 1000, "exp": int(time.time()) + 60}
         header = {"alg": "ES256", "kid": self.thumbprint, "typ": "kbs-admin"}
         text = b64u(json.dumps(header).encode()) + "." + b64u(json.dumps(payload).encode())
         r, s = utils.decode_dss_signature(self.key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
-        headers = {"Kbs-Signature": text + "." + b64u(r.to_bytes(32, "big") + s.to_bytes(32, "big"))}
+        return text + "." + b64u(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+
+    def request(self, method, target, value=None, raw=b"", content_type="application/json"):
+        """`value` as JSON, or `raw` as it is."""
+        body = json.dumps(value).encode() if value is not None else raw
+        headers = {"Kbs-Signature": self.sign(method, target, body)}
         if body:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         return self.http.request(method, target, body or None, headers)

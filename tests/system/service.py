@@ -121,6 +121,21 @@ class Service:
         self.log.close()
         return status
 
+    def kill_all(self):
+        """The whole service in one moment, as if the machine had stopped."""
+        pids = [r["pid"] for r in self.roles()]
+        self.process.kill()
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait(30)
+        self.process = None
+        self.log.close()
+        self.announce.unlink()
+        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 30, "all roles gone")
+
     def admin(self, *argv, check=True, **kwargs):
         return run(BIN / "kbs-admin", "--profile", self.folder / "admin" / "profile.json", "--url", self.admin_url,
                    *argv, check=check, **kwargs)

@@ -92,21 +92,6 @@ class Faulty(Service):
             wait_until(self.is_ready, 120, "service ready")
         return self
 
-    def kill_all(self):
-        """The whole service in one moment, as if the machine had stopped."""
-        pids = [r["pid"] for r in self.roles()]
-        self.process.kill()
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self.process.wait(30)
-        self.process = None
-        self.log.close()
-        self.announce.unlink()
-        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 30, "all roles gone")
-
     def readyz(self):
         return Http(self.plain_url).request("GET", "/readyz").status
 

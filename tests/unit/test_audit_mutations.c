@@ -154,6 +154,7 @@ static void test_every_kind(void **state)
         {"key-policy", "recard", true, KID},
         {"key-destroy", "destroy", true, KID},
         {"secret-set", "seal", false, KID},
+        {"secret-policy", "recard", true, KID},
         {"wrapping-key-generate", "generate", false, "wrap-catalog"},
         {"wrapping-key-destroy", "destroy", false, "wrap-catalog"},
     };

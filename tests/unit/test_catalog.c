@@ -136,6 +136,85 @@ static void test_row_covers_everything(void **state)
     kbs_buf_deinit(&content);
 }
 
+static void test_document_names(void **state)
+{
+    static const char *const good[] = {"a", "a/b", "default_cpu", "a.b-c/D_9/x/y/z", "-", "a..b"};
+    static const char *const bad[] = {"",     "/",    "/a",  "a/",   "a//b", ".",    "..",
+                                      "a/.b", "a/..", "a b", "a\\b", "a;b",  "a%2fb"};
+    char longest[KBS_LIMIT_DOCUMENT_NAME_BYTES + 1];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        assert_true(kbs_document_name_valid(kbs_span_str(good[i])));
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_false(kbs_document_name_valid(kbs_span_str(bad[i])));
+    }
+    memset(longest, 'n', sizeof(longest));
+    assert_true(kbs_document_name_valid(kbs_span(longest, sizeof(longest) - 1)));
+    assert_false(kbs_document_name_valid(kbs_span(longest, sizeof(longest))));
+    assert_string_equal(kbs_document_kind_name(KBS_DOCUMENT_REFERENCE_VALUE), "reference-value");
+    assert_string_equal(kbs_document_kind_name(KBS_DOCUMENT_COUNT), "unknown");
+}
+
+/* Every member of a document's row, and its text, change what is signed. */
+static void test_document_row_covers_everything(void **state)
+{
+    const struct kbs_document document = {
+        .kind = KBS_DOCUMENT_RESOURCE_POLICY, .name = "name", .version = 1};
+    struct kbs_document changed[7];
+    uint8_t digests[9][KBS_SHA256_BYTES];
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+
+    (void)state;
+    for (size_t i = 0; i < 7; i++) {
+        changed[i] = document;
+    }
+    changed[1].kind = KBS_DOCUMENT_ATTESTATION_POLICY;
+    changed[2].name[0] = 'N';
+    changed[3].version++;
+    changed[4].created_s++;
+    changed[5].epoch++;
+    changed[6].request[0]++;
+    for (size_t i = 0; i < 9; i++) {
+        kbs_buf_clear(&content);
+        kbs_row_document_put(&content, i < 7 ? &changed[i] : &document,
+                             i == 7   ? KBS_SPAN_LIT("x")
+                             : i == 8 ? KBS_SPAN_LIT("x ")
+                                      : KBS_SPAN_EMPTY);
+        kbs_row_digest(kbs_buf_span(&content), digests[i]);
+        for (size_t j = 0; j < i; j++) {
+            assert_memory_not_equal(digests[i], digests[j], KBS_SHA256_BYTES);
+        }
+    }
+    kbs_buf_deinit(&content);
+}
+
+/* Layout 1 to the byte (docs/protocol/store-rows.md), written out by hand. */
+static void test_document_row_layout(void **state)
+{
+    static const uint8_t head[] = {
+        1,   0,   0,   0,   8,   'd', 'o', 'c', 'u', 'm', 'e', 'n', 't', 0,   0,   0,   17, 'r',
+        'e', 'f', 'e', 'r', 'e', 'n', 'c', 'e', '-', 'v', 'a', 'l', 'u', 'e', '/', 'x', 0,  0,
+        0,   3,   0,   0,   0,   0,   0,   0,   0,   5,   0,   0,   0,   0,   0,   0,   1,  2};
+    static const uint8_t tail[] = {0, 0, 0, 2, 't', 'x'};
+    const struct kbs_document document = {.kind = KBS_DOCUMENT_REFERENCE_VALUE,
+                                          .name = "x",
+                                          .version = 3,
+                                          .created_s = 258,
+                                          .epoch = 5,
+                                          .request = {9}};
+    struct kbs_buf content = KBS_BUF(KBS_ROW_MAX_BYTES);
+
+    (void)state;
+    kbs_row_document_put(&content, &document, KBS_SPAN_LIT("tx"));
+    assert_int_equal(content.len, sizeof(head) + KBS_SHA256_BYTES + sizeof(tail));
+    assert_memory_equal(content.p, head, sizeof(head));
+    assert_memory_equal(content.p + sizeof(head), document.request, KBS_SHA256_BYTES);
+    assert_memory_equal(content.p + content.len - sizeof(tail), tail, sizeof(tail));
+    kbs_buf_deinit(&content);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +222,9 @@ int main(void)
         cmocka_unit_test(test_longest_kid),
         cmocka_unit_test(test_card),
         cmocka_unit_test(test_row_covers_everything),
+        cmocka_unit_test(test_document_names),
+        cmocka_unit_test(test_document_row_covers_everything),
+        cmocka_unit_test(test_document_row_layout),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

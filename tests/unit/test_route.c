@@ -240,10 +240,55 @@ static void test_find(void **state)
     assert_int_equal(m.route, KBS_ROUTE_JWKS);
 }
 
-/* A literal path for a row: holes filled with "x". */
+/* A tail is all segments that are left, one at least. */
+static void test_tail(void **state)
+{
+    static const struct {
+        const char *raw;
+        size_t segments; /* 0: another row's path, or none */
+    } cases[] = {
+        {"/kbs/v0/reference-value", 0},
+        {"/kbs/v0/reference-value/a", 1},
+        {"/kbs/v0/reference-value/a/b", 2},
+        {"/kbs/v0/reference-value/1/2/3/4/5/6/7/8/9/10/11/12/13", 13},
+        {"/kbs/v0/reference-values/a", 0},
+        {"/kbs/v0/resource/a/b/c/d", 0}, /* no other row has one */
+    };
+    struct kbs_http_match m;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct kbs_arena arena = KBS_ARENA(KBS_HTTP_TARGET_ARENA_BYTES);
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_http_target t;
+        int found;
+
+        assert_int_equal(kbs_http_target_parse(kbs_span_str(cases[i].raw), &arena, &t, &err), 0);
+        found = kbs_http_route_find(KBS_LISTENER_ADMIN, KBS_SPAN_LIT("GET"), &t, &m);
+        assert_int_equal(found == 0, cases[i].segments != 0);
+        if (found == 0) {
+            assert_int_equal(m.route, KBS_ROUTE_REFERENCE_VALUE_SHOW);
+            assert_int_equal(m.param_count, 0);
+            assert_int_equal(m.tail_count, cases[i].segments);
+            assert_ptr_equal(&m.tail[m.tail_count], &t.segments[t.segment_count]);
+        }
+        kbs_arena_deinit(&arena);
+    }
+    assert_int_equal(find(KBS_LISTENER_ADMIN, "DELETE", "/kbs/v0/reference-value/a/b", &m),
+                     KBS_HTTP_ROUTE_NO_METHOD);
+    assert_string_equal(m.allow, "GET");
+    assert_int_equal(find(KBS_LISTENER_GUEST, "GET", "/kbs/v0/reference-value/a", &m),
+                     KBS_HTTP_ROUTE_NO_PATH);
+}
+
+/* A literal path for a row: holes filled with "x", a tail with "x/y". */
 static void fill(const char *path, char *out)
 {
     for (; *path != '\0'; path++) {
+        if (strcmp(path, "{...}") == 0) {
+            (void)snprintf(out, 4, "x/y");
+            return;
+        }
         if (*path == '{') {
             *out++ = 'x';
             path++;
@@ -294,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_targets_accepted),
         cmocka_unit_test(test_targets_refused),
         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_tail),
         cmocka_unit_test(test_table),
     };
 

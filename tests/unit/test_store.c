@@ -188,33 +188,45 @@ static struct kbs_key new_secret(const char *path, uint32_t version)
 
 /* ---- mutations ---- */
 
-/* Rows with the next epoch, whose manifest must be what the store then has. */
-static int commit_rows(struct kbs_store *store, struct kbs_store_row *rows, size_t count,
-                       struct kbs_error *err)
+/* A mutation with the next epoch, whose manifest must be what the store then has. */
+static int commit_mutation(struct kbs_store *store, struct kbs_store_mutation *m,
+                           struct kbs_error *err)
 {
-    struct kbs_store_mutation m = {.rows = rows, .row_count = count, .erase = true};
     uint8_t before[KBS_SHA256_BYTES];
     uint8_t now[KBS_SHA256_BYTES];
     int rc = 0;
 
-    assert_int_equal(kbs_store_epoch_get(store, &m.epoch, err), 0);
-    memcpy(before, m.epoch.manifest, sizeof(before));
-    m.from_epoch = m.epoch.epoch++;
-    for (size_t i = 0; i < count; i++) {
-        rows[i].key->epoch = m.epoch.epoch;
-        kbs_sha256(rows[i].request, rows[i].key->request);
+    assert_int_equal(kbs_store_epoch_get(store, &m->epoch, err), 0);
+    memcpy(before, m->epoch.manifest, sizeof(before));
+    m->from_epoch = m->epoch.epoch++;
+    for (size_t i = 0; i < m->row_count; i++) {
+        m->rows[i].key->epoch = m->epoch.epoch;
     }
-    kbs_store_rows_sort(rows, count);
-    assert_int_equal(kbs_store_manifest(store, &m, now, m.epoch.manifest, err), 0);
+    for (size_t i = 0; i < m->document_count; i++) {
+        m->documents[i].document->epoch = m->epoch.epoch;
+    }
+    assert_int_equal(kbs_store_manifest(store, m, now, m->epoch.manifest, err), 0);
     assert_memory_equal(now, before, sizeof(now));
-    rc = kbs_store_commit(store, &m, err);
+    rc = kbs_store_commit(store, m, err);
     if (rc == 0) {
         struct kbs_error ignored = KBS_ERROR_NONE;
 
         assert_int_equal(kbs_store_manifest(store, NULL, now, NULL, &ignored), 0);
-        assert_memory_equal(now, m.epoch.manifest, sizeof(now));
+        assert_memory_equal(now, m->epoch.manifest, sizeof(now));
     }
     return rc;
+}
+
+static int commit_rows(struct kbs_store *store, struct kbs_store_row *rows, size_t count,
+                       struct kbs_error *err)
+{
+    struct kbs_store_mutation m = {.rows = rows, .row_count = count, .erase = true};
+
+    kbs_store_rows_sort(rows, count);
+    for (size_t i = 0; i < count; i++) {
+        kbs_sha256(rows[i].request, rows[i].key->request);
+    }
+    return commit_mutation(store, &m, err);
 }
 
 static int key_insert(struct kbs_store *store, struct kbs_key *key, struct kbs_span policy,
@@ -820,6 +832,152 @@ static void test_secrets_are_counted(void **state)
     assert_memory_not_equal(now, epoch.manifest, sizeof(now));
 }
 
+/* ---- documents ---- */
+
+static struct kbs_document new_document(enum kbs_document_kind kind, const char *name,
+                                        uint32_t version)
+{
+    struct kbs_document d = {.kind = kind, .version = version, .created_s = NOW};
+
+    assert_true(kbs_span_to_cstr(kbs_span_str(name), d.name, sizeof(d.name)));
+    kbs_random(d.signature, sizeof(d.signature));
+    return d;
+}
+
+static int commit_documents(struct kbs_store *store, struct kbs_store_document *documents,
+                            size_t count, struct kbs_error *err)
+{
+    struct kbs_store_mutation m = {.documents = documents, .document_count = count};
+
+    kbs_store_documents_sort(documents, count);
+    for (size_t i = 0; i < count; i++) {
+        kbs_sha256(documents[i].request, documents[i].document->request);
+    }
+    return commit_mutation(store, &m, err);
+}
+
+static int document_add(struct kbs_store *store, struct kbs_document *document, const char *text,
+                        struct kbs_error *err)
+{
+    struct kbs_store_document d = {
+        .document = document, .text = kbs_span_str(text), .request = KBS_SPAN_LIT("JWS")};
+
+    return commit_documents(store, &d, 1, err);
+}
+
+static void test_documents(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_document one = new_document(KBS_DOCUMENT_REFERENCE_VALUE, "a/b", 1);
+    struct kbs_document two = new_document(KBS_DOCUMENT_REFERENCE_VALUE, "a/b", 2);
+    struct kbs_document other = new_document(KBS_DOCUMENT_ATTESTATION_POLICY, "ab", 1);
+    struct kbs_document got;
+    struct kbs_buf text = KBS_BUF(64);
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint64_t rows = 0;
+    uint64_t bytes = 0;
+    uint32_t oldest = 0;
+
+    assert_int_equal(kbs_store_document_space(f->store, &rows, &bytes, &err), 0);
+    assert_int_equal(rows + bytes, 0);
+    assert_int_equal(document_add(f->store, &one, "one", &err), 0);
+    assert_int_equal(document_add(f->store, &other, "other", &err), 0);
+    assert_int_equal(document_add(f->store, &two, "\xc3\xa9", &err), 0);
+    assert_int_equal(
+        kbs_store_document_newest(f->store, two.kind, KBS_SPAN_LIT("a/b"), &got, &text, &err), 0);
+    assert_memory_equal(&got, &two, sizeof(got));
+    assert_true(kbs_span_equal_str(kbs_buf_span(&text), "\xc3\xa9"));
+    assert_int_equal(
+        kbs_store_document_versions(f->store, two.kind, KBS_SPAN_LIT("a/b"), &rows, &oldest, &err),
+        0);
+    assert_int_equal(rows, 2);
+    assert_int_equal(oldest, 1);
+    assert_int_equal(kbs_store_document_space(f->store, &rows, &bytes, &err), 0);
+    assert_int_equal(rows, 3);
+    assert_int_equal(bytes, 10); /* bytes, not characters */
+    assert_int_equal(kbs_store_document_newest(f->store, KBS_DOCUMENT_RESOURCE_POLICY,
+                                               KBS_SPAN_LIT("a/b"), &got, NULL, &err),
+                     -1);
+    assert_int_equal(err.category, KBS_MISSING);
+    assert_int_equal(document_add(f->store, &two, "again", &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    kbs_buf_deinit(&text);
+}
+
+/* One is added and another dropped, in one mutation; what is not there cannot be dropped. */
+static void test_document_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_document one = new_document(KBS_DOCUMENT_RESOURCE_POLICY, "p", 1);
+    struct kbs_document two = new_document(KBS_DOCUMENT_RESOURCE_POLICY, "p", 2);
+    struct kbs_store_document both[] = {{.document = &two, .text = KBS_SPAN_LIT("two")},
+                                        {.document = &one, .dropped = true}};
+    struct kbs_store_document gone = {.document = &one, .dropped = true};
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint64_t rows = 0;
+    uint32_t oldest = 0;
+
+    assert_int_equal(document_add(f->store, &one, "one", &err), 0);
+    assert_int_equal(commit_documents(f->store, both, 2, &err), 0);
+    assert_int_equal(
+        kbs_store_document_versions(f->store, one.kind, KBS_SPAN_LIT("p"), &rows, &oldest, &err),
+        0);
+    assert_int_equal(rows, 1);
+    assert_int_equal(oldest, 2);
+    assert_int_equal(commit_documents(f->store, &gone, 1, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+}
+
+/* Whatever is done to the rows behind the store's back, the manifest is another one. */
+static void test_documents_are_counted(void **state)
+{
+    static const char *const edits[] = {
+        "UPDATE document SET text = 'x'",
+        "UPDATE document SET name = 'x'",
+        "UPDATE document SET kind = 2",
+        "UPDATE document SET version = 9",
+        "UPDATE document SET created_s = 9",
+        "UPDATE document SET epoch = 0",
+        "UPDATE document SET request = 'x'",
+        "DELETE FROM document",
+        "INSERT INTO document SELECT kind, 'x', version, created_s, epoch, request, signature, text"
+        " FROM document",
+    };
+    struct fixture *f = *state;
+    struct kbs_document one = new_document(KBS_DOCUMENT_RESOURCE_POLICY, "p", 1);
+    struct kbs_store_epoch epoch;
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t now[KBS_SHA256_BYTES];
+
+    assert_int_equal(document_add(f->store, &one, "one", &err), 0);
+    assert_int_equal(kbs_store_epoch_get(f->store, &epoch, &err), 0);
+    tamper(f->path, "CREATE TABLE saved AS SELECT * FROM document");
+    for (size_t i = 0; i < sizeof(edits) / sizeof(edits[0]); i++) {
+        tamper(f->path, edits[i]);
+        assert_int_equal(kbs_store_manifest(f->store, NULL, now, NULL, &err), 0);
+        assert_memory_not_equal(now, epoch.manifest, sizeof(now));
+        tamper(f->path, "DELETE FROM document");
+        tamper(f->path, "INSERT INTO document SELECT * FROM saved");
+    }
+    assert_int_equal(kbs_store_manifest(f->store, NULL, now, NULL, &err), 0);
+    assert_memory_equal(now, epoch.manifest, sizeof(now));
+}
+
+static void test_documents_out_of_order(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_document a = new_document(KBS_DOCUMENT_RESOURCE_POLICY, "a", 1);
+    struct kbs_document b = new_document(KBS_DOCUMENT_RESOURCE_POLICY, "b", 1);
+    const struct kbs_store_document wrong[] = {{.document = &b}, {.document = &a}};
+    const struct kbs_store_mutation m = {.documents = wrong, .document_count = 2};
+    uint8_t now[KBS_SHA256_BYTES];
+    uint8_t after[KBS_SHA256_BYTES];
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_store_manifest(f->store, &m, now, after, &err), -1);
+    assert_int_equal(err.category, KBS_INTERNAL);
+}
+
 /* Not a test of speed: prints what a mutation's walk costs with many keys. */
 static void test_many_keys(void **state)
 {
@@ -980,6 +1138,10 @@ int main(void)
         CASE(test_wrapped),
         CASE(test_erased),
         CASE(test_secrets_are_counted),
+        CASE(test_documents),
+        CASE(test_document_dropped),
+        CASE(test_documents_are_counted),
+        CASE(test_documents_out_of_order),
         CASE(test_many_keys),
         CASE(test_migrate_cardless),
     };
