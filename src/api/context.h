@@ -87,6 +87,8 @@ struct kbs_api {
     enum kbs_duty duty;
     bool production;
     bool allow_sample;
+    bool rsa1_5;
+    uint32_t sessions; /* that may wait for their evidence */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
