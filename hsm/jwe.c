@@ -51,9 +51,13 @@ static int jwe_wrap(const struct kbs_tee_key *tee, struct kbs_span cek, struct k
         return jwe_wrap_ec(&tee->ec, cek, ret, err);
     case KBS_TEE_ALG_RSA1_5:
         return kbs_agree_rsa1_5_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
-    default:
-        return kbs_agree_oaep_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
+    case KBS_TEE_ALG_RSA_OAEP_256:
+    case KBS_TEE_ALG_RSA_OAEP:
+    case KBS_TEE_ALG_NONE:
+    case KBS_TEE_ALG_COUNT:
+        break;
     }
+    return kbs_agree_oaep_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
 }
 
 int kbs_jwe_seal(const struct kbs_tee_key *tee, struct kbs_span plain, struct kbs_recipient *ret,

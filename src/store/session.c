@@ -10,6 +10,8 @@
  */
 #include "store/sql.h"
 
+#define EXPIRE_ROUNDS 16 /* of a batch each, in one request */
+
 void kbs_session_deinit(struct kbs_session *s)
 {
     kbs_buf_deinit(&s->claims);
@@ -53,15 +55,15 @@ static int session_make_room(struct kbs_store *s, int64_t now_s, uint32_t challe
                              struct kbs_error *err)
 {
     struct session_count left = {.all = 0};
-    int64_t removed = 0;
-    bool full;
+    int64_t removed = 1;
+    bool full = true;
 
-    do {
+    for (int round = 0; full && removed > 0 && round < EXPIRE_ROUNDS; round++) {
         if (session_expire(s, now_s, &removed, &left, err) != 0) {
             return -1;
         }
         full = left.all >= KBS_LIMIT_SESSIONS || left.challenged >= challenged;
-    } while (full && removed > 0);
+    }
     return full ? kbs_fail(err, KBS_LIMITED, "too many sessions, try again later") : 0;
 }
 
@@ -93,16 +95,19 @@ int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *sess
                              uint32_t challenged, struct kbs_error *err)
 {
     struct kbs_error ignored = KBS_ERROR_NONE;
+    int rc;
 
     if (kbs_sql_run(s, KBS_SQL_BEGIN, "begin", err) != 0) {
         return -1;
     }
-    if (session_insert(s, session, challenged, err) != 0 ||
-        kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", err) != 0) {
-        (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
-        return -1;
+    rc = session_insert(s, session, challenged, err);
+    /* Who finds no room has still cleared some: or those after him would clear it all again. */
+    if ((rc == 0 || err->category == KBS_LIMITED) &&
+        kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", rc == 0 ? err : &ignored) == 0) {
+        return rc;
     }
-    return 0;
+    (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
+    return -1;
 }
 
 /* The members that only an attested session has. False if the row is not one that we wrote. */

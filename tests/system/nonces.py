@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import pathlib
+import select
 import sys
 import tempfile
 import time
@@ -40,7 +41,7 @@ class Pair:
             if answer.status != 429:
                 assert answer.status == 200, (answer.status, answer.body)
                 return
-            time.sleep(int(answer.headers["retry-after"]))
+            select.poll().poll(1000 * int(answer.headers["retry-after"]))
 
     def attest(self):
         """The statuses of both answers, sorted, and what the one that lost was told."""

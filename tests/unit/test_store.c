@@ -455,6 +455,59 @@ static void test_session_limit_challenged(void **state)
     }
 }
 
+/* Rows of one state that expire at a time, behind the store's back. */
+static void add_rows(struct fixture *f, unsigned int rows, int state, int64_t expires_s)
+{
+    char sql[640];
+
+    (void)snprintf(
+        sql, sizeof(sql),
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %u)"
+        " INSERT INTO session (cookie_hash, sid, state, version, tee, hash, nonce, created_s,"
+        " expires_s, binding, attested_s, tee_key, report_digest, claims)"
+        " SELECT randomblob(32), randomblob(16), %d, 2, 1, 'sha384', 'x', 0, %lld, 3, 0, x'00',"
+        " x'00', '{}' FROM n",
+        rows, state, (long long)expires_s);
+    tamper(f->path, sql);
+}
+
+static int64_t count_rows(struct fixture *f)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q = NULL;
+    int64_t rows;
+
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM session", -1, &q, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    rows = sqlite3_column_int64(q, 0);
+    assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return rows;
+}
+
+/*
+ * Sessions that wait fill their bound while many that had attested have expired: nobody clears them
+ * all in one request, and nobody clears the same ones twice.
+ */
+static void test_session_limit_and_expired(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_session s;
+    int64_t before;
+
+    add_rows(f, 5000, KBS_SESSION_ATTESTED, NOW - 1);
+    add_rows(f, 10, KBS_SESSION_CHALLENGED, NOW + 100);
+    for (before = 5010; before > 10; before = count_rows(f)) {
+        assert_int_equal(begin_one(f, 10, NOW, &s), KBS_LIMITED);
+        assert_true(count_rows(f) < before && before - count_rows(f) <= 1024);
+    }
+    assert_int_equal(count_rows(f), 10);
+    assert_int_equal(begin_one(f, 10, NOW + 100, &s), KBS_OK);
+    assert_int_equal(count_rows(f), 1);
+}
+
 #define ROUNDS 200
 #define RACERS 4
 
@@ -1016,6 +1069,7 @@ int main(void)
         CASE(test_session_expiry),
         CASE(test_session_limit),
         CASE(test_session_limit_challenged),
+        CASE(test_session_limit_and_expired),
         CASE(test_attest_race),
         CASE(test_key_insert_and_get),
         CASE(test_key_conflict),
