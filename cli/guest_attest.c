@@ -59,7 +59,7 @@ int kbs_guest_cmd_attest(int argc, char **argv)
     if (status != KBS_CLI_OK) {
         return status;
     }
-    if (kbs_guest_attest(http, &key.public_key, &session, &err) != 0 ||
+    if (kbs_guest_attest(http, &key.public_key, kbs_guest_protocol(&o), &session, &err) != 0 ||
         show(&session, token_out, handshake_out, o.json, &err) != 0 || kbs_cli_flush(&err) != 0) {
         status = kbs_cli_fail(&err);
     }

@@ -22,14 +22,16 @@ void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_
         {"tee-key", KBS_ARG_TEXT, &o->tee_key, "FILE", "use this TEE key (PEM), not a fresh one", 0,
          0},
         {"tee-alg", KBS_ARG_TEXT, &o->tee_alg, "ALG",
-         "of the TEE key: ECDH-ES+A256KW, RSA-OAEP-256, RSA-OAEP", 0, 0},
+         "of the TEE key: ECDH-ES+A256KW, RSA-OAEP-256, RSA-OAEP, RSA1_5", 0, 0},
         {"curve", KBS_ARG_TEXT, &o->curve, "NAME", "of a fresh TEE key: P-256, P-384, P-521", 0, 0},
+        {"protocol", KBS_ARG_TEXT, &o->protocol, "VERSION", "of the handshake: 0.4.0, 0.2.0", 0, 0},
         {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
     };
 
     o->tee = "sample";
     o->tee_alg = KBS_JOSE_ECDH_ES_A256KW;
     o->curve = "P-256";
+    o->protocol = "0.4.0";
     memcpy(list, all, sizeof(all));
 }
 
@@ -37,9 +39,15 @@ int kbs_guest_alg_from(const struct kbs_args *args, const char *text, enum kbs_t
 {
     *ret = kbs_tee_alg_from_name(kbs_span_str(text));
     if (*ret == KBS_TEE_ALG_NONE) {
-        return kbs_args_usage(args, "--tee-alg is ECDH-ES+A256KW, RSA-OAEP-256 or RSA-OAEP");
+        return kbs_args_usage(args,
+                              "--tee-alg is ECDH-ES+A256KW, RSA-OAEP-256, RSA-OAEP or RSA1_5");
     }
     return KBS_CLI_OK;
+}
+
+enum kbs_protocol kbs_guest_protocol(const struct kbs_guest_options *o)
+{
+    return kbs_protocol_from_name(kbs_span_str(o->protocol));
 }
 
 int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
@@ -61,6 +69,9 @@ int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_option
     }
     if (kbs_curve_from_jose_name(kbs_span_str(o->curve)) == KBS_CURVE_NONE) {
         return kbs_args_usage(args, "--curve is P-256, P-384 or P-521");
+    }
+    if (kbs_guest_protocol(o) == KBS_PROTOCOL_NONE) {
+        return kbs_args_usage(args, "--protocol is 0.4.0 or 0.2.0");
     }
     if (kbs_tee_from_name(kbs_span_str(o->tee)) != KBS_TEE_SAMPLE) {
         kbs_cli_say("no evidence of kind %s can be made here", o->tee);

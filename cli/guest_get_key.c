@@ -51,7 +51,8 @@ static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct k
                                            .accept = g->ask.format == KBS_FORMAT_COSE
                                                          ? "application/cose"
                                                          : "application/jose+json"};
-        r = kbs_guest_request(g->http, &g->tee_key.public_key, &q, &g->session, ret, err);
+        r = kbs_guest_request(g->http, &g->tee_key.public_key, kbs_guest_protocol(&g->server), &q,
+                              &g->session, ret, err);
         g->ask.digest = g->session.digest;
     }
     kbs_buf_deinit(&target);

@@ -38,7 +38,8 @@ static int fetch(const struct get_resource *g, struct kbs_http_client *http,
     if (kbs_buf_check(&target, "request", err) == 0) {
         const struct kbs_http_request q = {
             .method = "GET", .target = kbs_buf_cstr(&target), .accept = "application/json"};
-        r = kbs_guest_request(http, &tee_key->public_key, &q, &session, &response, err);
+        r = kbs_guest_request(http, &tee_key->public_key, kbs_guest_protocol(&g->server), &q,
+                              &session, &response, err);
     }
     if (r == 0) {
         r = kbs_http_expect_ok(&response, g->path, err);

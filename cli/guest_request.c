@@ -13,10 +13,11 @@
 #define RETRY_AFTER_MAX_S 30
 
 static int attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                  struct kbs_guest_session *session, struct kbs_error *err)
+                  enum kbs_protocol version, struct kbs_guest_session *session,
+                  struct kbs_error *err)
 {
     kbs_guest_session_deinit(session);
-    return kbs_guest_attest(http, key, session, err);
+    return kbs_guest_attest(http, key, version, session, err);
 }
 
 static void wait_s(uint32_t seconds)
@@ -28,14 +29,15 @@ static void wait_s(uint32_t seconds)
 }
 
 int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                      const struct kbs_http_request *request, struct kbs_guest_session *session,
-                      struct kbs_http_response *ret, struct kbs_error *err)
+                      enum kbs_protocol version, const struct kbs_http_request *request,
+                      struct kbs_guest_session *session, struct kbs_http_response *ret,
+                      struct kbs_error *err)
 {
     struct kbs_http_request q = *request;
     bool attested_again = false;
     int tries = 1;
 
-    if (attest(http, key, session, err) != 0) {
+    if (attest(http, key, version, session, err) != 0) {
         return -1;
     }
     for (;;) {
@@ -46,7 +48,7 @@ int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *ke
         if (ret->status == 401 && !attested_again) {
             attested_again = true;
             kbs_http_response_deinit(ret);
-            if (attest(http, key, session, err) != 0) {
+            if (attest(http, key, version, session, err) != 0) {
                 return -1;
             }
         } else if (ret->status == 503 && tries < TRIES) {

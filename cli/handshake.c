@@ -5,9 +5,11 @@
  * (docs/configuration.md, allow_sample).
  *
  * The hash is SHA-384 unless the challenge selects another of those offered (Trustee's
- * extra-params).
+ * extra-params). In version 0.2.0 the message has no nonce, and the digest is over less.
  */
 #include "cli/handshake.h"
+
+#include <stdio.h>
 
 #include "attest/rcar.h"
 #include "base/encoding.h"
@@ -15,11 +17,12 @@
 #include "jose/read/json.h"
 #include "jose/write/jose.h"
 
-#define AUTH_BODY                                                                \
-    "{\"version\":\"" KBS_RCAR_VERSION "\",\"tee\":\"sample\",\"extra-params\":" \
+#define AUTH_BODY                                              \
+    "{\"version\":\"%s\",\"tee\":\"sample\",\"extra-params\":" \
     "{\"supported-hash-algorithms\":[\"sha256\",\"sha384\",\"sha512\"]}}"
 #define SAMPLE_SVN "1"
 #define BODY_MAX_BYTES 16384
+#define AUTH_BODY_MAX_BYTES 256
 
 void kbs_guest_session_deinit(struct kbs_guest_session *s)
 {
@@ -42,7 +45,7 @@ static int read_extra_params(const json_t *challenge, enum kbs_hash *ret, struct
     if (name.len > 0) {
         *ret = kbs_hash_from_name(name);
     }
-    if (*ret == KBS_HASH_NONE) {
+    if (*ret == KBS_HASH_NONE || *ret == KBS_HASH_SM3) {
         return kbs_fail(err, KBS_INPUT, "auth: the server selects a hash that was not offered");
     }
     return 0;
@@ -73,9 +76,11 @@ static int read_challenge(const struct kbs_http_response *r, struct kbs_guest_se
 static int challenge(struct kbs_http_client *http, struct kbs_guest_session *s,
                      struct kbs_error *err)
 {
+    char body[AUTH_BODY_MAX_BYTES];
+    int n = snprintf(body, sizeof(body), AUTH_BODY, kbs_protocol_name(s->version));
     const struct kbs_http_request q = {.method = "POST",
                                        .target = "/kbs/v0/auth",
-                                       .body = KBS_SPAN_LIT(AUTH_BODY),
+                                       .body = kbs_span(body, (size_t)n),
                                        .content_type = "application/json"};
     struct kbs_http_response r = {.status = 0};
     int rc = kbs_http_send(http, &q, &r, err);
@@ -87,18 +92,32 @@ static int challenge(struct kbs_http_client *http, struct kbs_guest_session *s,
     return rc;
 }
 
+static void evidence_put(struct kbs_buf *out, const struct kbs_guest_session *s)
+{
+    kbs_buf_put_str(out, "{\"svn\":\"" SAMPLE_SVN "\",\"report_data\":\"");
+    kbs_base64_put(out, kbs_digest_span(&s->digest));
+    kbs_buf_put_str(out, "\"}");
+}
+
 /* The attestation message. `additional_evidence` is empty: the sample TEE has no devices. */
 static void attestation_put(struct kbs_buf *out, const struct kbs_guest_session *s,
                             const struct kbs_tee_key *key)
 {
+    if (s->version == KBS_PROTOCOL_0_2_0) {
+        kbs_buf_put_str(out, "{\"tee-pubkey\":");
+        kbs_jose_tee_jwk_put(out, key);
+        kbs_buf_put_str(out, ",\"tee-evidence\":");
+        evidence_put(out, s);
+        kbs_buf_put_u8(out, '}');
+        return;
+    }
     kbs_buf_put_str(out, "{\"init-data\":null,\"runtime-data\":{\"nonce\":");
     kbs_json_string_put(out, kbs_span_str(s->nonce));
     kbs_buf_put_str(out, ",\"tee-pubkey\":");
     kbs_jose_tee_jwk_put(out, key);
-    kbs_buf_put_str(out, "},\"tee-evidence\":{\"primary_evidence\":{\"svn\":\"" SAMPLE_SVN
-                         "\",\"report_data\":\"");
-    kbs_base64_put(out, kbs_digest_span(&s->digest));
-    kbs_buf_put_str(out, "\"},\"additional_evidence\":\"\"}}");
+    kbs_buf_put_str(out, "},\"tee-evidence\":{\"primary_evidence\":");
+    evidence_put(out, s);
+    kbs_buf_put_str(out, ",\"additional_evidence\":\"\"}}");
 }
 
 static int read_token(const struct kbs_http_response *r, struct kbs_guest_session *s,
@@ -144,12 +163,16 @@ static int attest(struct kbs_http_client *http, struct kbs_guest_session *s,
 }
 
 int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                     struct kbs_guest_session *ret, struct kbs_error *err)
+                     enum kbs_protocol version, struct kbs_guest_session *ret,
+                     struct kbs_error *err)
 {
-    *ret = (struct kbs_guest_session){.token = KBS_BUF(KBS_LIMIT_JWT_BYTES)};
+    const struct kbs_span no_devices = KBS_SPAN_EMPTY;
+
+    *ret = (struct kbs_guest_session){.version = version, .token = KBS_BUF(KBS_LIMIT_JWT_BYTES)};
     if (challenge(http, ret, err) != 0 ||
-        kbs_rcar_report_digest(ret->hash, key, kbs_span_str(ret->nonce), KBS_SPAN_EMPTY,
-                               &ret->digest, err) != 0 ||
+        kbs_rcar_report_digest(ret->hash, key, kbs_span_str(ret->nonce),
+                               version == KBS_PROTOCOL_0_2_0 ? NULL : &no_devices, &ret->digest,
+                               err) != 0 ||
         attest(http, ret, key, err) != 0) {
         kbs_guest_session_deinit(ret);
         return -1;

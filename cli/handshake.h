@@ -14,6 +14,7 @@
 
 struct kbs_guest_session {
     char nonce[KBS_GUEST_NONCE_BYTES + 1]; /* the challenge, as received */
+    enum kbs_protocol version;
     enum kbs_hash hash;
     struct kbs_digest digest; /* report data */
     char cookie[KBS_HTTP_COOKIE_BYTES + 1];
@@ -26,7 +27,8 @@ void kbs_guest_session_deinit(struct kbs_guest_session *s);
  * server's (kbs_http_expect_ok()), KBS_INPUT when an answer has another shape than the protocol's.
  */
 KBS_MUST_CHECK int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                                    struct kbs_guest_session *ret, struct kbs_error *err);
+                                    enum kbs_protocol version, struct kbs_guest_session *ret,
+                                    struct kbs_error *err);
 
 /*
  * The handshake file: {"nonce","hash","digest":"<hex>","request_nonce"?,"salt"?} (hex). Writing

@@ -236,6 +236,9 @@ int kbs_guest_open(const struct kbs_guest_ask *ask, const struct kbs_guest_key *
     int r;
 
     *ret = (struct kbs_guest_opened){.key = NULL};
+    if (tee_key->public_key.alg == KBS_TEE_ALG_RSA1_5) {
+        return mismatch(err, "a key does not come by RSA1_5");
+    }
     r = ask->format == KBS_FORMAT_COSE ? open_cose(ask, tee_key, answer, ret, err)
                                        : open_jose(ask, tee_key, answer, ret, err);
     if (r != 0) {

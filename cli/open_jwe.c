@@ -7,7 +7,7 @@
 #include "jose/read/jwe.h"
 #include "jose/write/jose.h"
 
-/* The content key: wrapped under ECDH-ES with an empty context, or by RSA-OAEP. */
+/* The content key: wrapped under ECDH-ES with an empty context, or by RSA. */
 static int cek_unwrap(const struct kbs_guest_key *tee_key, const struct kbs_jose_jwe_in *in,
                       struct kbs_secret **ret, struct kbs_error *err)
 {
@@ -18,6 +18,10 @@ static int cek_unwrap(const struct kbs_guest_key *tee_key, const struct kbs_jose
     if (in->alg == KBS_TEE_ALG_ECDH_ES_A256KW && in->epk.curve != tee_key->public_key.ec.curve) {
         return kbs_fail(err, KBS_UNPROCESSABLE,
                         "the answer is refused: epk is on another curve than the TEE key");
+    }
+    if (in->alg == KBS_TEE_ALG_RSA1_5) {
+        return kbs_agree_rsa1_5_decrypt(tee_key->rsa, kbs_buf_span(&in->encrypted_key),
+                                        KBS_JOSE_CEK_BYTES, ret, err);
     }
     kbs_jose_other_info_put(&info, KBS_SPAN_EMPTY, KBS_SPAN_EMPTY);
     if (kbs_buf_check(&info, "OtherInfo", err) == 0) {

@@ -43,6 +43,23 @@ static int jwe_wrap_ec(const struct kbs_ec_public *tee, struct kbs_span cek,
     return rc;
 }
 
+static int jwe_wrap(const struct kbs_tee_key *tee, struct kbs_span cek, struct kbs_recipient *ret,
+                    struct kbs_error *err)
+{
+    switch (tee->alg) {
+    case KBS_TEE_ALG_ECDH_ES_A256KW:
+        return jwe_wrap_ec(&tee->ec, cek, ret, err);
+    case KBS_TEE_ALG_RSA1_5:
+        return kbs_agree_rsa1_5_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
+    case KBS_TEE_ALG_RSA_OAEP_256:
+    case KBS_TEE_ALG_RSA_OAEP:
+    case KBS_TEE_ALG_NONE:
+    case KBS_TEE_ALG_COUNT:
+        break;
+    }
+    return kbs_agree_oaep_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
+}
+
 int kbs_jwe_seal(const struct kbs_tee_key *tee, struct kbs_span plain, struct kbs_recipient *ret,
                  uint8_t *ciphertext, struct kbs_error *err)
 {
@@ -55,12 +72,7 @@ int kbs_jwe_seal(const struct kbs_tee_key *tee, struct kbs_span plain, struct kb
     }
     kbs_random(kbs_secret_bytes(cek), JWE_CEK_BYTES);
     kbs_random(ret->iv, sizeof(ret->iv));
-    if (tee->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
-        rc = jwe_wrap_ec(&tee->ec, kbs_secret_span(cek), ret, err);
-    } else {
-        rc =
-            kbs_agree_oaep_encrypt(tee, kbs_secret_span(cek), ret->wrapped, &ret->wrapped_len, err);
-    }
+    rc = jwe_wrap(tee, kbs_secret_span(cek), ret, err);
     if (rc == 0) {
         kbs_jwe_protected_put(&aad, tee->alg, ret);
         rc = kbs_buf_check(&aad, "the JWE's header", err);

@@ -321,6 +321,7 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
         return kbs_exit_of(&err);
     }
     w->duty = s->duty;
+    w->rsa1_5 = s->config.rsa1_5 != 0;
     w->judge_fd = s->judge_fd;
     w->deeds.fd = s->audit_fd;
     login = main_login(s, &w->token, &err);

@@ -136,7 +136,7 @@ static int act_release(struct kbs_worker *w, const union kbs_order *o, struct kb
 static int act_open_secret(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                            struct kbs_error *err)
 {
-    return kbs_secret_open(&w->token, &w->ladder, w->cards, &o->open_secret, ret, err);
+    return kbs_secret_open(&w->token, &w->ladder, w->cards, w->rsa1_5, &o->open_secret, ret, err);
 }
 
 static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,

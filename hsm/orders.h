@@ -9,6 +9,7 @@
 
 struct kbs_worker {
     enum kbs_duty duty;
+    bool rsa1_5;    /* secrets go to TEE keys of RSA1_5 */
     int control_fd; /* borrowed */
     int judge_fd;   /* borrowed */
     struct kbs_token token;

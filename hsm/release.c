@@ -44,6 +44,11 @@ static int release_order_get(struct kbs_token *t, struct kbs_cards *cards,
             0) {
         return -1;
     }
+    if (ret->tee.alg == KBS_TEE_ALG_RSA1_5) {
+        return kbs_fail(
+            err, KBS_UNSUPPORTED,
+            "no key is released to a TEE key of RSA1_5, use ECDH-ES+A256KW or RSA-OAEP-256");
+    }
     if (ret->card.flags != 0) { /* fail closed: no order carries a proof of possession yet */
         return kbs_fail(err, KBS_UNSUPPORTED,
                         "the key asks for a proof of possession, which is not supported");

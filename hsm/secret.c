@@ -259,9 +259,17 @@ int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
 
 /* ---- OPEN_SECRET ---- */
 
-static int secret_tee_get(struct kbs_span bytes, struct kbs_tee_key *ret, struct kbs_error *err)
+static int secret_tee_get(struct kbs_span bytes, bool rsa1_5, struct kbs_tee_key *ret,
+                          struct kbs_error *err)
 {
-    return kbs_tee_key_get(bytes, ret, err) == 0 ? kbs_tee_key_check(ret, err) : -1;
+    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check(ret, err) != 0) {
+        return -1;
+    }
+    /* The judge has asked the same; neither has to believe the other. */
+    if (ret->alg == KBS_TEE_ALG_RSA1_5 && !rsa1_5) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "TEE keys of RSA1_5 are not allowed here");
+    }
+    return 0;
 }
 
 /*
@@ -289,7 +297,7 @@ static int secret_at_rest_get(const struct kbs_card *card, struct kbs_span bytes
 }
 
 int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
-                    const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
+                    bool rsa1_5, const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
                     struct kbs_error *err)
 {
     struct kbs_ec_public seal_key;
@@ -299,7 +307,7 @@ int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct
     KBS_AUTO_SECRET plain = NULL;
 
     if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
-        secret_tee_get(m->tee_key, &tee, err) != 0 ||
+        secret_tee_get(m->tee_key, rsa1_5, &tee, err) != 0 ||
         secret_at_rest_get(&card, m->sealed, &sealed, err) != 0 ||
         secret_seal_key(t, sealed.seal_version, &seal_key, err) != 0 ||
         secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) != 0 ||

@@ -22,13 +22,14 @@ KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder 
                                    struct kbs_error *err);
 
 /*
- * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. Errors as
- * kbs_card_check(), KBS_UNPROCESSABLE for a TEE key that is none, KBS_UNSUPPORTED for a card that
- * asks for more than that (floor, flags).
+ * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. rsa1_5: TEE keys
+ * of that algorithm are taken. Errors as kbs_card_check(), KBS_UNPROCESSABLE for a TEE key that is
+ * none or is not taken, KBS_UNSUPPORTED for a card that asks for more than that (floor, flags).
  */
 KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
-                                   struct kbs_cards *cards, const struct kbs_wire_open_secret *m,
-                                   struct kbs_answer *ret, struct kbs_error *err);
+                                   struct kbs_cards *cards, bool rsa1_5,
+                                   const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
+                                   struct kbs_error *err);
 
 /*
  * The content of a sealed secret by AES-GCM in the token, under a session key that can decrypt.

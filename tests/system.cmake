@@ -19,6 +19,15 @@ endif()
 add_test(NAME stress-rewrap
     COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/system/rewrap.py" ${rewrap_keys})
 kbs_test_properties(stress-rewrap system 300)
+# A small one of ci/stress nonces.
+set(nonce_pairs 200)
+if(KBS_SANITIZE)
+    set(nonce_pairs 50)
+endif()
+add_test(NAME stress-nonces
+    COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/system/nonces.py" ${nonce_pairs})
+kbs_test_properties(stress-nonces system 300)
+kbs_pytest(system_rcar PATH system/test_rcar.py LABELS system)
 kbs_pytest(system_secrets PATH system/test_secrets.py LABELS system)
 kbs_pytest(system_resources PATH system/test_resources.py LABELS system TIMEOUT 600)
 kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)

@@ -84,6 +84,21 @@ KBS_MUST_CHECK int kbs_agree_oaep_decrypt(const struct kbs_agree_rsa *key, enum 
                                           struct kbs_span ciphertext, struct kbs_secret **ret,
                                           struct kbs_error *err);
 
+/*
+ * RSAES-PKCS1-v1_5 (RFC 8017 section 7.2) to a key of RSA1_5. `out` has room for the modulus' length.
+ * KBS_UNPROCESSABLE as above.
+ */
+KBS_MUST_CHECK int kbs_agree_rsa1_5_encrypt(const struct kbs_tee_key *key, struct kbs_span plain,
+                                            uint8_t *out, size_t *ret_len, struct kbs_error *err);
+
+/*
+ * The reverse, to a content key of `bytes`. One that does not open, or has another length, gives as
+ * many random bytes and no error: the content will not open with them. Returns owned.
+ */
+KBS_MUST_CHECK int kbs_agree_rsa1_5_decrypt(const struct kbs_agree_rsa *key,
+                                            struct kbs_span ciphertext, size_t bytes,
+                                            struct kbs_secret **ret, struct kbs_error *err);
+
 #define KBS_GCM_IV_BYTES 12
 #define KBS_GCM_TAG_BYTES 16
 /* A256GCM (RFC 7518 section 5.3): cek of 32 bytes. `out` has room for plain.len bytes. */

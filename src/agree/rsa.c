@@ -1,10 +1,15 @@
 /*
- * RSA private keys, and RSA-OAEP as JOSE uses it: MGF1 with the same hash, no label.
+ * RSA private keys, RSA-OAEP as JOSE uses it (MGF1 with the same hash, no label), and RSA1_5.
  *
  * A public key comes as modulus and exponent and is checked by kbs_rsa_public_check() before
  * OpenSSL sees it. A private key from outside is bounded in size before it is checked: proving the
- * primes of an oversized key would take minutes. PKCS#1 v1.5 encryption is not here: its padding
- * errors are an oracle. OAEP's are one too if told apart, so opening has a single answer.
+ * primes of an oversized key would take minutes. OAEP's padding errors are an oracle if told apart,
+ * so opening has a single answer.
+ *
+ * PKCS#1 v1.5 is there for guests that speak nothing else, in functions of its own: nothing that asks
+ * for OAEP can get it by an algorithm's number. What was encrypted by it is safe only with a receiver
+ * that does not tell good padding from bad, so ours has no such answer: a ciphertext that does not
+ * open gives a random content key (RFC 7516 section 11.5), and what fails is the content.
  *
  * Invariant: a struct kbs_agree_rsa holds a consistent pair that kbs_rsa_public_check() accepts.
  */
@@ -20,6 +25,7 @@
 #include <openssl/rsa.h>
 
 #include "agree/pem.h"
+#include "base/random.h"
 
 #define RSA_QUICK_PRIMES 3
 
@@ -172,42 +178,47 @@ static EVP_PKEY *public_pkey(const struct kbs_rsa_public *k)
     return pkey;
 }
 
-/* An initialised context for one OAEP operation. Returns owned, NULL on failure. */
-static EVP_PKEY_CTX *oaep_ctx(EVP_PKEY *pkey, bool encrypt, const char *hash)
+/*
+ * An initialised context for one operation: OAEP with that hash, PKCS#1 v1.5 if it is NULL. Returns
+ * owned, NULL on failure.
+ */
+static EVP_PKEY_CTX *rsa_ctx(EVP_PKEY *pkey, bool encrypt, const char *hash)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+    bool ok = ctx != NULL &&
+              (encrypt ? EVP_PKEY_encrypt_init(ctx) : EVP_PKEY_decrypt_init(ctx)) == 1 &&
+              EVP_PKEY_CTX_set_rsa_padding(ctx, hash != NULL ? RSA_PKCS1_OAEP_PADDING
+                                                             : RSA_PKCS1_PADDING) == 1;
 
-    if (ctx != NULL && (encrypt ? EVP_PKEY_encrypt_init(ctx) : EVP_PKEY_decrypt_init(ctx)) == 1 &&
-        EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) == 1 &&
-        EVP_PKEY_CTX_set_rsa_oaep_md_name(ctx, hash, NULL) == 1 &&
-        EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, hash, NULL) == 1) {
-        return ctx;
+    if (ok && hash != NULL) {
+        ok = EVP_PKEY_CTX_set_rsa_oaep_md_name(ctx, hash, NULL) == 1 &&
+             EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, hash, NULL) == 1;
     }
-    EVP_PKEY_CTX_free(ctx);
-    return NULL;
+    if (!ok) {
+        EVP_PKEY_CTX_free(ctx);
+        return NULL;
+    }
+    return ctx;
 }
 
-int kbs_agree_oaep_encrypt(const struct kbs_tee_key *key, struct kbs_span plain, uint8_t *out,
-                           size_t *ret_len, struct kbs_error *err)
+/* `hash` as for rsa_ctx(). */
+static int rsa_encrypt(const struct kbs_tee_key *key, const char *hash, struct kbs_span plain,
+                       uint8_t *out, size_t *ret_len, struct kbs_error *err)
 {
-    const char *hash = oaep_hash(key->alg);
     EVP_PKEY *pkey;
     EVP_PKEY_CTX *ctx = NULL;
     size_t len = key->rsa.n_len;
     int rc = -1;
 
-    *ret_len = 0;
-    if (hash == NULL) {
-        return kbs_fail(err, KBS_INTERNAL, "OAEP to a key that is not RSA");
-    }
     if (kbs_rsa_public_check(&key->rsa, err) < 0) {
         return -1;
     }
     ERR_clear_error();
     pkey = public_pkey(&key->rsa);
-    ctx = pkey != NULL ? oaep_ctx(pkey, true, hash) : NULL;
+    ctx = pkey != NULL ? rsa_ctx(pkey, true, hash) : NULL;
     if (ctx == NULL || EVP_PKEY_encrypt(ctx, out, &len, plain.p, plain.len) != 1) {
-        (void)kbs_fail_openssl(err, KBS_UNPROCESSABLE, "RSA-OAEP of %zu bytes", plain.len);
+        (void)kbs_fail_openssl(err, KBS_UNPROCESSABLE, "%s of %zu bytes",
+                               kbs_tee_alg_name(key->alg), plain.len);
     } else {
         *ret_len = len;
         rc = 0;
@@ -215,6 +226,28 @@ int kbs_agree_oaep_encrypt(const struct kbs_tee_key *key, struct kbs_span plain,
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(pkey);
     return rc;
+}
+
+int kbs_agree_oaep_encrypt(const struct kbs_tee_key *key, struct kbs_span plain, uint8_t *out,
+                           size_t *ret_len, struct kbs_error *err)
+{
+    const char *hash = oaep_hash(key->alg);
+
+    *ret_len = 0;
+    if (hash == NULL) {
+        return kbs_fail(err, KBS_INTERNAL, "OAEP to a key that is not for it");
+    }
+    return rsa_encrypt(key, hash, plain, out, ret_len, err);
+}
+
+int kbs_agree_rsa1_5_encrypt(const struct kbs_tee_key *key, struct kbs_span plain, uint8_t *out,
+                             size_t *ret_len, struct kbs_error *err)
+{
+    *ret_len = 0;
+    if (key->alg != KBS_TEE_ALG_RSA1_5) {
+        return kbs_fail(err, KBS_INTERNAL, "RSA1_5 to a key that is not for it");
+    }
+    return rsa_encrypt(key, NULL, plain, out, ret_len, err);
 }
 
 int kbs_agree_oaep_decrypt(const struct kbs_agree_rsa *key, enum kbs_tee_alg alg,
@@ -238,7 +271,7 @@ int kbs_agree_oaep_decrypt(const struct kbs_agree_rsa *key, enum kbs_tee_alg alg
         return -1;
     }
     ERR_clear_error();
-    ctx = oaep_ctx(key->pkey, false, hash);
+    ctx = rsa_ctx(key->pkey, false, hash);
     ok = ctx != NULL &&
          EVP_PKEY_decrypt(ctx, kbs_secret_bytes(plain), &len, ciphertext.p, ciphertext.len) == 1;
     EVP_PKEY_CTX_free(ctx);
@@ -248,5 +281,37 @@ int kbs_agree_oaep_decrypt(const struct kbs_agree_rsa *key, enum kbs_tee_alg alg
     }
     kbs_secret_truncate(plain, len);
     *ret = plain;
+    return 0;
+}
+
+int kbs_agree_rsa1_5_decrypt(const struct kbs_agree_rsa *key, struct kbs_span ciphertext,
+                             size_t bytes, struct kbs_secret **ret, struct kbs_error *err)
+{
+    struct kbs_secret *plain = NULL;
+    struct kbs_secret *other = NULL;
+    size_t len = key->pub.n_len;
+    EVP_PKEY_CTX *ctx;
+    bool opened;
+
+    *ret = NULL;
+    if (kbs_secret_new(len, &plain, err) < 0) {
+        return -1;
+    }
+    if (kbs_secret_new(bytes, &other, err) < 0) {
+        kbs_secret_free(plain);
+        return -1;
+    }
+    kbs_random(kbs_secret_bytes(other), bytes);
+    ERR_clear_error();
+    ctx = rsa_ctx(key->pkey, false, NULL);
+    opened =
+        ctx != NULL && ciphertext.len == key->pub.n_len &&
+        EVP_PKEY_decrypt(ctx, kbs_secret_bytes(plain), &len, ciphertext.p, ciphertext.len) == 1 &&
+        len == bytes;
+    EVP_PKEY_CTX_free(ctx);
+    ERR_clear_error();
+    kbs_secret_free(opened ? other : plain);
+    *ret = opened ? plain : other;
+    kbs_secret_truncate(*ret, bytes);
     return 0;
 }

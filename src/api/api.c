@@ -66,6 +66,9 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
     if (setup->session_s == 0 || setup->token_s == 0) {
         return kbs_fail(err, KBS_INPUT, "sessions and tokens must live for some time");
     }
+    if (setup->sessions == 0) {
+        return kbs_fail(err, KBS_INPUT, "no session could ever begin");
+    }
     if (setup->issuer.len == 0 ||
         !kbs_span_to_cstr(setup->issuer, api->issuer, sizeof(api->issuer))) {
         return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes",
@@ -91,6 +94,8 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->duty = setup->duty;
     api->production = setup->production;
     api->allow_sample = setup->allow_sample;
+    api->rsa1_5 = setup->rsa1_5;
+    api->sessions = setup->sessions;
     api->session_s = setup->session_s;
     api->token_s = setup->token_s;
     api->store = setup->store;

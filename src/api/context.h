@@ -87,6 +87,8 @@ struct kbs_api {
     enum kbs_duty duty;
     bool production;
     bool allow_sample;
+    bool rsa1_5;
+    uint32_t sessions;              /* that may wait for their evidence */
     uint32_t resource_bytes;        /* of a resource's value */
     struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
     char issuer[256];

@@ -11,6 +11,9 @@
  *
  * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does
  * not get that far is only counted in the log. Anyone can cause both.
+ *
+ * A guest may bring evidence of devices. Each is verified like the TEE's own, and one that fails
+ * fails them all: a token says of everything in it that it was verified.
  */
 #include "api/context.h"
 
@@ -24,7 +27,8 @@
 struct attest {
     struct kbs_session session;
     struct kbs_rcar_attestation message;
-    struct kbs_evidence_result result;
+    struct kbs_ear_part parts[KBS_EAR_PARTS_MAX]; /* the primary evidence's first */
+    size_t part_count;
     struct kbs_buf token; /* the compact JWS; answered, never kept */
     char sid[33];
     char key[KBS_API_THUMBPRINT_BYTES];
@@ -56,6 +60,7 @@ static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *re
     cookie_new(answer->cookie);
     kbs_sha256(kbs_span_str(answer->cookie), session.cookie_hash);
     session.state = KBS_SESSION_CHALLENGED;
+    session.version = request->version;
     session.tee = request->tee;
     session.hash = request->hash;
     session.created_s = call->now_s;
@@ -64,11 +69,12 @@ static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *re
         !kbs_span_to_cstr(kbs_buf_span(&nonce), session.nonce, sizeof(session.nonce))) {
         rc = kbs_fail(err, KBS_INTERNAL, "out of memory");
     } else {
-        rc = kbs_store_session_create(call->api->store, &session, err);
+        rc = kbs_store_session_create(call->api->store, &session, call->api->sessions, err);
     }
     if (rc == 0) {
         answer->cookie_expires_s = (uint64_t)session.expires_s;
-        kbs_rcar_challenge_put(&answer->body, kbs_buf_span(&nonce));
+        kbs_rcar_challenge_put(&answer->body, kbs_buf_span(&nonce),
+                               request->selected ? request->hash : KBS_HASH_NONE);
     }
     kbs_buf_deinit(&nonce);
     kbs_session_deinit(&session);
@@ -84,7 +90,7 @@ int kbs_api_auth(struct kbs_call *call, struct kbs_error *err)
         kbs_rcar_request_parse(call->req->body, &request, err) != 0) {
         return -1;
     }
-    if (request.tee == KBS_TEE_SAMPLE && !call->api->allow_sample) {
+    if (kbs_evidence_is_sample(request.tee) && !call->api->allow_sample) {
         return kbs_fail(
             err, KBS_UNAUTHENTICATED,
             "Attestation error: RCAR handshake Auth failed: unknown or unsupported tee");
@@ -92,7 +98,30 @@ int kbs_api_auth(struct kbs_call *call, struct kbs_error *err)
     return auth_session(call, &request, err);
 }
 
-/* From cookie to a message whose nonce is the session's. */
+/* The message, in the shape of the session's version, with the session's nonce. */
+static int attest_message(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    struct kbs_session *s = &a->session;
+    struct kbs_rcar_attestation *m = &a->message;
+
+    if (kbs_request_json_type(call->req, true, err) != 0 ||
+        kbs_rcar_attestation_parse(call->req->body, s->version, m, err) != 0) {
+        return -1;
+    }
+    if (s->version == KBS_PROTOCOL_0_2_0) {
+        m->nonce = kbs_span_str(s->nonce);
+    }
+    if (!kbs_span_equal_str(m->nonce, s->nonce)) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the nonce is not the session's");
+    }
+    if (m->tee_key.alg == KBS_TEE_ALG_RSA1_5 && !call->api->rsa1_5) {
+        return kbs_fail(err, KBS_UNPROCESSABLE,
+                        "\"tee-pubkey\": RSA1_5 is not supported, use RSA-OAEP-256");
+    }
+    return 0;
+}
+
+/* From cookie to a message that is the session's. */
 static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error *err)
 {
     struct kbs_session *s = &a->session;
@@ -103,18 +132,27 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
     if (s->state != KBS_SESSION_CHALLENGED) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "nonce already used");
     }
-    if (kbs_request_json_type(call->req, true, err) != 0 ||
-        kbs_rcar_attestation_parse(call->req->body, &a->message, err) != 0) {
+    if (attest_message(call, a, err) != 0) {
         return -1;
-    }
-    if (!kbs_span_equal_str(a->message.nonce, s->nonce)) {
-        return kbs_fail(err, KBS_UNAUTHENTICATED, "the nonce is not the session's");
     }
     s->tee_key = a->message.tee_key;
     kbs_hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
     kbs_jose_tee_thumbprint(&s->tee_key, a->key);
-    return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce, a->message.additional,
-                                  &s->report_digest, err);
+    return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce,
+                                  kbs_rcar_additional(&a->message), &s->report_digest, err);
+}
+
+static void attest_record_devices(struct kbs_record *r, const struct kbs_rcar_attestation *m)
+{
+    struct kbs_buf names = KBS_BUF(KBS_LIMIT_AUDIT_FIELD_BYTES);
+
+    for (size_t i = 0; i < m->device_count; i++) {
+        kbs_buf_printf(&names, "%s%s", i > 0 ? " " : "", kbs_tee_name(m->devices[i].tee));
+    }
+    if (names.len > 0) {
+        kbs_record_text(r, "devices", kbs_buf_span(&names));
+    }
+    kbs_buf_deinit(&names);
 }
 
 static void attest_record(struct kbs_call *call, const struct attest *a, struct kbs_record *r,
@@ -123,14 +161,16 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
     kbs_record_init(r, strcmp(outcome, "refused") == 0 ? "attest-refused" : "attest");
     kbs_record_str(r, "outcome", outcome);
     kbs_record_str(r, "session", a->sid);
+    kbs_record_str(r, "protocol", kbs_protocol_name(a->session.version));
     kbs_record_str(r, "tee", kbs_tee_name(a->session.tee));
+    attest_record_devices(r, &a->message);
     kbs_record_str(r, "tee_key", a->key);
     kbs_record_hex(r, "report_data", kbs_digest_span(&a->session.report_digest));
     if (reason != NULL) {
         kbs_record_str(r, "reason", reason);
     } else {
-        kbs_record_str(r, "binding", kbs_binding_name(a->result.binding));
-        kbs_record_str(r, "status", a->result.status != NULL ? a->result.status : "none");
+        kbs_record_str(r, "binding", kbs_binding_name(a->session.binding));
+        kbs_record_str(r, "status", a->parts[0].result.status);
     }
     kbs_record_text(r, "peer", call->req->peer);
 }
@@ -198,14 +238,12 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
         .sid = kbs_span_str(a->sid),
         .iat = call->now_s,
         .exp = call->now_s + call->api->token_s,
-        .tee = s->tee,
-        .result = &a->result,
         .attestation = &a->message,
-        .report_digest = &s->report_digest,
+        .parts = a->parts,
+        .part_count = a->part_count,
     };
     KBS_AUTO_JSON claims = NULL;
 
-    s->binding = a->result.binding;
     s->attested_s = ear.iat;
     s->expires_s = ear.exp;
     if (kbs_ear_build(&ear, &claims, err) != 0) {
@@ -217,10 +255,54 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
     return kbs_json_dump(claims, &s->claims, err);
 }
 
+/* Verifies one piece of evidence; the session is bound as strongly as the weakest of them. */
+static int attest_part(struct attest *a, enum kbs_tee tee, enum kbs_evidence_place place,
+                       const json_t *evidence, const struct kbs_digest *report_digest,
+                       struct kbs_error *err)
+{
+    struct kbs_ear_part *part = &a->parts[a->part_count];
+
+    if (kbs_evidence_verify(tee, place, evidence, report_digest, &part->result, err) != 0) {
+        return -1;
+    }
+    part->tee = tee;
+    part->report_digest = *report_digest;
+    if (a->part_count == 0 || part->result.binding < a->session.binding) {
+        a->session.binding = part->result.binding;
+    }
+    a->part_count++;
+    return 0;
+}
+
+/* All evidence, the TEE's own first. */
+static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    const struct kbs_rcar_attestation *m = &a->message;
+    const struct kbs_session *s = &a->session;
+    struct kbs_digest digest;
+
+    if (attest_part(a, s->tee, KBS_EVIDENCE_PRIMARY, m->primary_evidence, &s->report_digest, err) !=
+            0 ||
+        kbs_rcar_report_digest(s->hash, &m->tee_key, m->nonce, NULL, &digest, err) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < m->device_count; i++) {
+        const struct kbs_rcar_device *device = &m->devices[i];
+
+        if (kbs_evidence_is_sample(device->tee) && !call->api->allow_sample) {
+            return kbs_fail(err, KBS_UNAUTHENTICATED, "evidence of %s is not allowed here",
+                            kbs_tee_name(device->tee));
+        }
+        if (attest_part(a, device->tee, KBS_EVIDENCE_DEVICE, device->evidence, &digest, err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_error *err)
 {
-    if (kbs_evidence_verify(a->session.tee, a->message.primary_evidence, &a->session.report_digest,
-                            &a->result, err) != 0) {
+    if (attest_verify(call, a, err) != 0) {
         return err->category == KBS_UNAUTHENTICATED
                    ? attest_refused(call, a, "refused", &call->api->refused, err)
                    : -1;
@@ -260,7 +342,9 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
                        "Attestation error: RCAR handshake Attest failed: %.120s", cause.detail);
     }
     kbs_buf_deinit(&a.token);
-    kbs_evidence_result_deinit(&a.result);
+    for (size_t i = 0; i < a.part_count; i++) {
+        kbs_evidence_result_deinit(&a.parts[i].result);
+    }
     kbs_rcar_attestation_deinit(&a.message);
     kbs_session_deinit(&a.session);
     return rc;

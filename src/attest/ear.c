@@ -6,13 +6,15 @@
  * established and nothing else: a trust claim of 0 ("no claim", AR4SI) is left out, and init_data
  * is absent because no verifier here has compared it with anything (Trustee has it only then, too).
  *
- * report_data stands as Trustee writes it: the evidence's own base64 for `sample`, lower-case hex
- * for every kind that has a report field.
+ * report_data stands as Trustee writes it: the evidence's own base64 for the sample kinds, lower-case
+ * hex for every kind that has a report field.
  *
  * `sid` is ours: it names the session that the token belongs to, and makes the token useless beside
  * it. Since these tokens are read by nobody's clock but ours, kbs_ear_check() grants no leeway.
  */
 #include "attest/ear.h"
+
+#include <stdio.h>
 
 #include "base/encoding.h"
 
@@ -21,6 +23,7 @@
 #define EAR_BUILD "kbs-judge " KBS_VERSION
 #define EAR_POLICY_ID "default"
 #define SID_MAX_BYTES 64
+#define SUBMOD_NAME_BYTES 32
 #define RUNTIME_DATA_MAX_BYTES KBS_LIMIT_JWT_BYTES
 
 /* Spans as JSON strings; NULL if they are not UTF-8. */
@@ -34,7 +37,7 @@ static json_t *report_data_string(enum kbs_tee tee, const struct kbs_digest *dig
     struct kbs_buf text = KBS_BUF(2 * KBS_DIGEST_MAX_BYTES);
     json_t *v;
 
-    if (tee == KBS_TEE_SAMPLE) {
+    if (kbs_evidence_is_sample(tee)) {
         kbs_base64_put(&text, kbs_digest_span(digest));
     } else {
         kbs_hex_put(&text, kbs_digest_span(digest));
@@ -45,14 +48,15 @@ static json_t *report_data_string(enum kbs_tee tee, const struct kbs_digest *dig
 }
 
 /* The object that was hashed, as an object. */
-static int runtime_data_object(const struct kbs_rcar_attestation *a, json_t **ret,
+static int runtime_data_object(const struct kbs_rcar_attestation *a,
+                               const struct kbs_span *additional, json_t **ret,
                                struct kbs_error *err)
 {
     struct kbs_buf text = KBS_BUF(RUNTIME_DATA_MAX_BYTES);
     int r;
 
     *ret = NULL;
-    kbs_rcar_runtime_data_put(&text, &a->tee_key, a->nonce, a->additional);
+    kbs_rcar_runtime_data_put(&text, &a->tee_key, a->nonce, additional);
     r = kbs_buf_check(&text, "runtime data", err);
     if (r == 0) {
         r = kbs_json_parse_object(kbs_buf_span(&text), "runtime data", ret, err);
@@ -83,13 +87,13 @@ static json_t *trust_vector(const struct kbs_evidence_result *r)
     return v;
 }
 
-/* The appraisal of the one submodule. Returns owned, or NULL when memory runs out. */
-static json_t *submod(const struct kbs_ear *ear, json_t *runtime_data)
+/* The appraisal of one submodule. Returns owned, or NULL when memory runs out. */
+static json_t *submod(const struct kbs_ear_part *part, json_t *runtime_data)
 {
-    const struct kbs_evidence_result *r = ear->result;
+    const struct kbs_evidence_result *r = &part->result;
     KBS_AUTO_JSON evidence = json_pack(
-        "{s:O, s:o, s:O}", kbs_tee_name(ear->tee), r->claims, "report_data",
-        report_data_string(ear->tee, ear->report_digest), "runtime_data_claims", runtime_data);
+        "{s:O, s:o, s:O}", kbs_tee_name(part->tee), r->claims, "report_data",
+        report_data_string(part->tee, &part->report_digest), "runtime_data_claims", runtime_data);
     if (evidence == NULL) {
         return NULL;
     }
@@ -98,27 +102,58 @@ static json_t *submod(const struct kbs_ear *ear, json_t *runtime_data)
                      "ear.veraison.annotated-evidence", evidence);
 }
 
-int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err)
+/* The name of part i: its class, and how many of that class are before it. */
+static void submod_name(const struct kbs_ear *ear, size_t i, char *out, size_t size)
 {
-    KBS_AUTO_JSON runtime_data = NULL;
-    KBS_AUTO_JSON cpu0 = NULL;
+    const char *class = ear->parts[i].result.class;
+    unsigned int index = 0;
 
-    *ret = NULL;
-    if (ear->tee == KBS_TEE_NONE || !json_is_object(ear->result->claims) ||
-        ear->result->status == NULL || ear->report_digest->len == 0) {
+    for (size_t before = 0; before < i; before++) {
+        index += strcmp(ear->parts[before].result.class, class) == 0 ? 1 : 0;
+    }
+    (void)snprintf(out, size, "%s%u", class, index);
+}
+
+/* Adds part i. Only the first one's runtime data is over the others' evidence. */
+static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, struct kbs_error *err)
+{
+    const struct kbs_ear_part *part = &ear->parts[i];
+    const struct kbs_span *additional = i == 0 ? kbs_rcar_additional(ear->attestation) : NULL;
+    KBS_AUTO_JSON runtime_data = NULL;
+    char name[SUBMOD_NAME_BYTES];
+
+    if (part->tee == KBS_TEE_NONE || part->result.class == NULL ||
+        !json_is_object(part->result.claims) || part->result.status == NULL ||
+        part->report_digest.len == 0) {
         return kbs_fail(err, KBS_INTERNAL, "claims without verified evidence");
     }
-    if (runtime_data_object(ear->attestation, &runtime_data, err) != 0) {
+    if (runtime_data_object(ear->attestation, additional, &runtime_data, err) != 0) {
         return -1;
     }
-    cpu0 = submod(ear, runtime_data);
-    if (cpu0 != NULL) {
-        *ret =
-            json_pack("{s:s, s:I, s:I, s:o, s:o, s:{s:s, s:s}, s:{s:O}}", "eat_profile",
-                      EAR_PROFILE, "iat", (json_int_t)ear->iat, "exp", (json_int_t)ear->exp, "iss",
-                      span_string(ear->issuer), "sid", span_string(ear->sid), "ear.verifier-id",
-                      "developer", EAR_DEVELOPER, "build", EAR_BUILD, "submods", "cpu0", cpu0);
+    submod_name(ear, i, name, sizeof(name));
+    if (json_object_set_new(submods, name, submod(part, runtime_data)) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }
+    return 0;
+}
+
+int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err)
+{
+    KBS_AUTO_JSON submods = json_object();
+
+    *ret = NULL;
+    if (submods == NULL || ear->part_count == 0 || ear->part_count > KBS_EAR_PARTS_MAX) {
+        return kbs_fail(err, KBS_INTERNAL, "claims without verified evidence");
+    }
+    for (size_t i = 0; i < ear->part_count; i++) {
+        if (submod_add(ear, i, submods, err) != 0) {
+            return -1;
+        }
+    }
+    *ret = json_pack("{s:s, s:I, s:I, s:o, s:o, s:{s:s, s:s}, s:O}", "eat_profile", EAR_PROFILE,
+                     "iat", (json_int_t)ear->iat, "exp", (json_int_t)ear->exp, "iss",
+                     span_string(ear->issuer), "sid", span_string(ear->sid), "ear.verifier-id",
+                     "developer", EAR_DEVELOPER, "build", EAR_BUILD, "submods", submods);
     if (*ret == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }

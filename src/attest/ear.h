@@ -8,24 +8,33 @@
 
 #include "attest/rcar.h"
 
+/* A submodule: one piece of evidence that was verified. */
+struct kbs_ear_part {
+    enum kbs_tee tee;
+    struct kbs_evidence_result result; /* owned by the caller */
+    struct kbs_digest report_digest;
+};
+
+#define KBS_EAR_PARTS_MAX (1 + KBS_LIMIT_DEVICES)
+
 struct kbs_ear {
     struct kbs_span issuer;
     struct kbs_span sid; /* session id, hex: finds the session again */
     int64_t iat;         /* Unix seconds */
     int64_t exp;
-    enum kbs_tee tee;
-    const struct kbs_evidence_result *result;
     const struct kbs_rcar_attestation *attestation;
-    const struct kbs_digest *report_digest;
+    const struct kbs_ear_part *parts; /* the primary evidence's first, then the devices' */
+    size_t part_count;                /* 1 to KBS_EAR_PARTS_MAX */
 };
 
 /*
- * Builds the claims set: eat_profile, iat, exp, iss, sid, ear.verifier-id, and submods.cpu0 with
- * ear.status, ear.trustworthiness-vector, ear.appraisal-policy-id and
- * ear.veraison.annotated-evidence (the TEE's claims under its name, report_data,
- * runtime_data_claims). report_data is what Trustee writes: standard base64 for `sample`, hex for
- * kinds with a report field. init_data is never there: nothing has compared it. Returns owned;
- * shares the result's claims, which must not be changed afterwards.
+ * Builds the claims set: eat_profile, iat, exp, iss, sid, ear.verifier-id, and in submods one
+ * member per part, named by class and a number (cpu0, gpu0), with ear.status,
+ * ear.trustworthiness-vector, ear.appraisal-policy-id and ear.veraison.annotated-evidence (the TEE's
+ * claims under its name, report_data, runtime_data_claims, which are what was hashed). report_data
+ * is what Trustee writes: standard base64 for the sample kinds, hex for kinds with a report field.
+ * init_data is never there: nothing has compared it. Returns owned; shares the results' claims,
+ * which must not be changed afterwards.
  */
 KBS_MUST_CHECK int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err);
 

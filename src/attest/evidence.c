@@ -1,6 +1,8 @@
 /*
  * The table of evidence verifiers. One row per kind that has a verifier here; a kind without a row
- * cannot be attested, whatever the protocol knows about it. The result is emptied first and stays
+ * cannot be attested, whatever the protocol knows about it. A device's row is no TEE's: its report
+ * data is not over the devices beside it, so as the primary evidence it would leave them out of
+ * what is bound. The result is emptied first and stays
  * empty on failure, and a verifier that forgets to establish the binding, or to give claims, is an
  * error of ours, not a success.
  */
@@ -11,8 +13,14 @@
 typedef int kbs_evidence_verifier(const json_t *evidence, const struct kbs_digest *report_data,
                                   struct kbs_evidence_result *ret, struct kbs_error *err);
 
-static kbs_evidence_verifier *const verifiers[KBS_TEE_COUNT] = {
-    [KBS_TEE_SAMPLE] = kbs_evidence_sample_verify,
+static const struct {
+    kbs_evidence_verifier *verify; /* NULL: none */
+    enum kbs_evidence_place place;
+    const char *class; /* as CoCo's attestation service names it */
+    bool sample;
+} kinds[KBS_TEE_COUNT] = {
+    [KBS_TEE_SAMPLE] = {kbs_evidence_sample_verify, KBS_EVIDENCE_PRIMARY, "cpu", true},
+    [KBS_TEE_SAMPLEDEVICE] = {kbs_evidence_sample_verify, KBS_EVIDENCE_DEVICE, "gpu", true},
 };
 
 void kbs_evidence_result_deinit(struct kbs_evidence_result *r)
@@ -21,15 +29,23 @@ void kbs_evidence_result_deinit(struct kbs_evidence_result *r)
     *r = (struct kbs_evidence_result){.claims = NULL};
 }
 
-int kbs_evidence_verify(enum kbs_tee tee, const json_t *evidence,
+bool kbs_evidence_is_sample(enum kbs_tee tee)
+{
+    return (unsigned int)tee < KBS_TEE_COUNT && kinds[tee].sample;
+}
+
+int kbs_evidence_verify(enum kbs_tee tee, enum kbs_evidence_place place, const json_t *evidence,
                         const struct kbs_digest *report_data, struct kbs_evidence_result *ret,
                         struct kbs_error *err)
 {
     *ret = (struct kbs_evidence_result){.claims = NULL};
-    if ((unsigned int)tee >= KBS_TEE_COUNT || verifiers[tee] == NULL) {
-        return kbs_fail(err, KBS_UNAUTHENTICATED, "no verifier for this kind of evidence");
+    if ((unsigned int)tee >= KBS_TEE_COUNT || kinds[tee].verify == NULL ||
+        kinds[tee].place != place) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "there is no verifier here for %s as %s",
+                        kbs_tee_name(tee), place == KBS_EVIDENCE_PRIMARY ? "a TEE" : "a device");
     }
-    if (verifiers[tee](evidence, report_data, ret, err) != 0) {
+    ret->class = kinds[tee].class;
+    if (kinds[tee].verify(evidence, report_data, ret, err) != 0) {
         kbs_evidence_result_deinit(ret);
         return -1;
     }

@@ -1,7 +1,7 @@
 /*
  * Evidence: one interface, one file per kind. A verifier gets the evidence as received and the
- * digest that its report data must carry; it says what it established. No knowledge of sessions,
- * store or HTTP.
+ * digest that its report data must carry; it says what it established. What is known of each kind
+ * is its row in evidence.c. No knowledge of sessions, store or HTTP.
  */
 #ifndef KBS_ATTEST_EVIDENCE_H
 #define KBS_ATTEST_EVIDENCE_H
@@ -11,10 +11,17 @@
 #include "base/terms.h"
 #include "jose/read/json.h"
 
+/* Where evidence stands in an Attestation. */
+enum kbs_evidence_place {
+    KBS_EVIDENCE_PRIMARY, /* of the TEE itself */
+    KBS_EVIDENCE_DEVICE   /* of a device beside it */
+};
+
 struct kbs_evidence_result {
     enum kbs_binding
-        binding;    /* what the verifier established, at least KBS_BINDING_EVIDENCE on success */
-    json_t *claims; /* owned: the TEE's claims, as `input` shows them under the TEE's name */
+        binding;       /* what the verifier established, at least KBS_BINDING_EVIDENCE on success */
+    const char *class; /* static: "cpu", "gpu"; its submodule is named so */
+    json_t *claims;    /* owned: the TEE's claims, as `input` shows them under the TEE's name */
     const char *status; /* "affirming", "warning", "contraindicated", "none" (EAR, AR4SI) */
     int hardware;       /* AR4SI trust claims, -128..127 */
     int executables;
@@ -22,12 +29,16 @@ struct kbs_evidence_result {
 };
 void kbs_evidence_result_deinit(struct kbs_evidence_result *r);
 
+/* True for kinds that anybody can write, which prove nothing. */
+bool kbs_evidence_is_sample(enum kbs_tee tee);
+
 /*
- * Verifies one piece of evidence. KBS_UNAUTHENTICATED if it does not hold (detail: which check),
- * KBS_INPUT if it does not parse. *ret is empty after a failure.
+ * Verifies one piece of evidence. KBS_UNAUTHENTICATED if it does not hold (detail: which check) or
+ * if there is no verifier for that kind in that place, KBS_INPUT if it does not parse. *ret is empty
+ * after a failure.
  */
-KBS_MUST_CHECK int kbs_evidence_verify(enum kbs_tee tee, const json_t *evidence,
-                                       const struct kbs_digest *report_data,
+KBS_MUST_CHECK int kbs_evidence_verify(enum kbs_tee tee, enum kbs_evidence_place place,
+                                       const json_t *evidence, const struct kbs_digest *report_data,
                                        struct kbs_evidence_result *ret, struct kbs_error *err);
 
 #endif

@@ -1,5 +1,7 @@
 /*
- * Sample evidence: {"svn": string, "report_data": <standard base64 of the digest>}.
+ * Sample evidence, of a TEE and of a device: {"svn": string, "report_data": <standard base64 of the
+ * digest>}. Clients send svn "1" for the TEE and "2" for the device; it is a claim, for a policy to
+ * look at, and not checked here.
  *
  * Anyone can write it, so it proves nothing but that the sender knows what it sent; it exists for
  * tests and demonstrations. The result says so: hardware 97 ("not recognised as genuine"),

@@ -1,4 +1,4 @@
-/* The verifier for `tee` "sample": no hardware, no signature, only the binding. See sample.c. */
+/* The verifier for `tee` "sample" and "sampledevice": no hardware, no signature, only the binding. See sample.c. */
 #ifndef KBS_ATTEST_SAMPLE_H
 #define KBS_ATTEST_SAMPLE_H
 

@@ -10,27 +10,25 @@
 static const struct {
     const char *name;
     size_t bytes;
-} hashes[] = {
-    [KBS_HASH_NONE] = {"none", 0},
-    [KBS_HASH_SHA256] = {"sha256", 32},
-    [KBS_HASH_SHA384] = {"sha384", 48},
-    [KBS_HASH_SHA512] = {"sha512", 64},
+} hashes[KBS_HASH_COUNT] = {
+    [KBS_HASH_NONE] = {"none", 0},      [KBS_HASH_SHA256] = {"sha256", 32},
+    [KBS_HASH_SHA384] = {"sha384", 48}, [KBS_HASH_SHA512] = {"sha512", 64},
+    [KBS_HASH_SM3] = {"sm3", 32},
 };
-#define HASH_COUNT (sizeof(hashes) / sizeof(hashes[0]))
 
 size_t kbs_hash_bytes(enum kbs_hash hash)
 {
-    return (size_t)hash < HASH_COUNT ? hashes[hash].bytes : 0;
+    return (size_t)hash < KBS_HASH_COUNT ? hashes[hash].bytes : 0;
 }
 
 const char *kbs_hash_name(enum kbs_hash hash)
 {
-    return (size_t)hash < HASH_COUNT ? hashes[hash].name : "none";
+    return (size_t)hash < KBS_HASH_COUNT ? hashes[hash].name : "none";
 }
 
 enum kbs_hash kbs_hash_from_name(struct kbs_span name)
 {
-    for (size_t i = 1; i < HASH_COUNT; i++) {
+    for (size_t i = 1; i < KBS_HASH_COUNT; i++) {
         if (kbs_span_equal_str(name, hashes[i].name)) {
             return (enum kbs_hash)i;
         }
@@ -44,15 +42,20 @@ enum kbs_hash kbs_hash_from_name(struct kbs_span name)
  */
 static const EVP_MD *md_of(enum kbs_hash hash)
 {
-    static EVP_MD *fetched[HASH_COUNT];
+    static EVP_MD *fetched[KBS_HASH_COUNT];
 
-    if (hash == KBS_HASH_NONE || (size_t)hash >= HASH_COUNT) {
+    if (hash == KBS_HASH_NONE || (size_t)hash >= KBS_HASH_COUNT) {
         return NULL;
     }
     if (fetched[hash] == NULL) {
         fetched[hash] = EVP_MD_fetch(NULL, hashes[hash].name, NULL);
     }
     return fetched[hash];
+}
+
+bool kbs_hash_available(enum kbs_hash hash)
+{
+    return md_of(hash) != NULL;
 }
 
 void kbs_digest(enum kbs_hash hash, const struct kbs_span *parts, size_t n, struct kbs_digest *ret)
@@ -68,7 +71,7 @@ void kbs_digest(enum kbs_hash hash, const struct kbs_span *parts, size_t n, stru
     ok = ok && EVP_DigestFinal_ex(ctx, ret->p, &len);
     EVP_MD_CTX_free(ctx);
     if (!ok) {
-        (void)fputs("kbs: the SHA-2 digests of OpenSSL do not work\n", stderr);
+        (void)fputs("kbs: a digest of OpenSSL does not work\n", stderr);
         abort();
     }
     ret->len = len;

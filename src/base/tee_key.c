@@ -33,6 +33,7 @@ int kbs_tee_key_check(const struct kbs_tee_key *k, struct kbs_error *err)
         return kbs_ec_public_check(&k->ec, err);
     case KBS_TEE_ALG_RSA_OAEP_256:
     case KBS_TEE_ALG_RSA_OAEP:
+    case KBS_TEE_ALG_RSA1_5:
         return kbs_rsa_public_check(&k->rsa, err);
     case KBS_TEE_ALG_NONE:
     case KBS_TEE_ALG_COUNT:

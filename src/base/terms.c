@@ -27,8 +27,17 @@ static const char *const key_states[KBS_KEY_STATE_COUNT] = {"none", "enabled", "
                                                             "pending-destruction", "destroyed"};
 static const char *const kcv_macs[KBS_KCV_COUNT] = {"none", "HMAC-SHA-256", "AES-CMAC"};
 static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW", "RSA-OAEP-256",
-                                                        "RSA-OAEP"};
-static const char *const tees[KBS_TEE_COUNT] = {"none", "sample"};
+                                                        "RSA-OAEP", "RSA1_5"};
+static const char *const tees[KBS_TEE_COUNT] = {
+    "none",     "sample", "sampledevice", "az-snp-vtpm", "az-tdx-vtpm", "cca", "csv",
+    "hygondcu", "nvidia", "se",           "sgx",         "snp",         "tdx", "tpm"};
+static const char *const protocols[KBS_PROTOCOL_COUNT] = {"none", "0.2.0", "0.4.0"};
+
+/* Clients of before September 2025 spell these so, in the same version of the protocol. */
+static const struct {
+    const char *name;
+    enum kbs_tee tee;
+} tees_of_before[] = {{"azsnpvtpm", KBS_TEE_AZ_SNP_VTPM}, {"aztdxvtpm", KBS_TEE_AZ_TDX_VTPM}};
 
 static const char *name_of(const char *const *table, size_t count, size_t v)
 {
@@ -85,6 +94,11 @@ const char *kbs_tee_name(enum kbs_tee v)
     return name_of(tees, KBS_TEE_COUNT, (size_t)v);
 }
 
+const char *kbs_protocol_name(enum kbs_protocol v)
+{
+    return name_of(protocols, KBS_PROTOCOL_COUNT, (size_t)v);
+}
+
 const char *kbs_storage_name(enum kbs_storage v)
 {
     return name_of(storages, KBS_STORAGE_COUNT, (size_t)v);
@@ -122,7 +136,17 @@ enum kbs_locality kbs_locality_from_name(struct kbs_span name)
 
 enum kbs_tee kbs_tee_from_name(struct kbs_span name)
 {
+    for (size_t i = 0; i < sizeof(tees_of_before) / sizeof(tees_of_before[0]); i++) {
+        if (kbs_span_equal_str(name, tees_of_before[i].name)) {
+            return tees_of_before[i].tee;
+        }
+    }
     return (enum kbs_tee)value_of(tees, KBS_TEE_COUNT, name);
+}
+
+enum kbs_protocol kbs_protocol_from_name(struct kbs_span name)
+{
+    return (enum kbs_protocol)value_of(protocols, KBS_PROTOCOL_COUNT, name);
 }
 
 enum kbs_storage kbs_storage_from_name(struct kbs_span name)

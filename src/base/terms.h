@@ -65,6 +65,7 @@ enum kbs_tee_alg {
     KBS_TEE_ALG_ECDH_ES_A256KW = 1,
     KBS_TEE_ALG_RSA_OAEP_256 = 2,
     KBS_TEE_ALG_RSA_OAEP = 3, /* SHA-1: only because the TEE key says so */
+    KBS_TEE_ALG_RSA1_5 = 4,   /* PKCS#1 v1.5: secrets only, and only where an operator allows it */
     KBS_TEE_ALG_COUNT
 };
 
@@ -161,11 +162,34 @@ enum kbs_provenance {
     KBS_PROVENANCE_COUNT
 };
 
-/* The `tee` values of the KBS protocol that have a verifier here. */
+/*
+ * The `tee` values of the KBS protocol. That one is here says that its name is known; which of them
+ * have a verifier is in attest/evidence.c.
+ */
 enum kbs_tee {
     KBS_TEE_NONE = 0,
-    KBS_TEE_SAMPLE = 1, /* "sample": no hardware, only for tests and demonstrations */
+    KBS_TEE_SAMPLE = 1,       /* no hardware, only for tests and demonstrations */
+    KBS_TEE_SAMPLEDEVICE = 2, /* the same, as a device beside a TEE */
+    KBS_TEE_AZ_SNP_VTPM = 3,
+    KBS_TEE_AZ_TDX_VTPM = 4,
+    KBS_TEE_CCA = 5,
+    KBS_TEE_CSV = 6,
+    KBS_TEE_HYGONDCU = 7,
+    KBS_TEE_NVIDIA = 8,
+    KBS_TEE_SE = 9,
+    KBS_TEE_SGX = 10,
+    KBS_TEE_SNP = 11,
+    KBS_TEE_TDX = 12,
+    KBS_TEE_TPM = 13,
     KBS_TEE_COUNT
+};
+
+/* The versions of the KBS protocol that are spoken here; a session keeps to the one it began with. */
+enum kbs_protocol {
+    KBS_PROTOCOL_NONE = 0,
+    KBS_PROTOCOL_0_2_0 = 1,
+    KBS_PROTOCOL_0_4_0 = 2,
+    KBS_PROTOCOL_COUNT
 };
 
 /* Names: returns static text, "unknown" for numbers out of range. */
@@ -181,12 +205,14 @@ const char *kbs_key_alg_name(enum kbs_key_alg v);
 const char *kbs_key_state_name(enum kbs_key_state v);
 const char *kbs_kcv_mac_name(enum kbs_kcv_mac v); /* "HMAC-SHA-256", "AES-CMAC" */
 const char *kbs_tee_alg_name(enum kbs_tee_alg v); /* as JOSE spells it */
-const char *kbs_tee_name(enum kbs_tee v);         /* as the protocol spells it */
+const char *kbs_tee_name(enum kbs_tee v);         /* as the protocol spells it today */
+const char *kbs_protocol_name(enum kbs_protocol v);
 
 /* The reverse; the NONE value (UNKNOWN for classes) if the name is not in the table. */
 enum kbs_purpose kbs_purpose_from_name(struct kbs_span name);
 enum kbs_locality kbs_locality_from_name(struct kbs_span name);
-enum kbs_tee kbs_tee_from_name(struct kbs_span name);
+enum kbs_tee kbs_tee_from_name(struct kbs_span name); /* also by a name of before */
+enum kbs_protocol kbs_protocol_from_name(struct kbs_span name);
 enum kbs_storage kbs_storage_from_name(struct kbs_span name);
 enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
 enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);

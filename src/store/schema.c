@@ -9,8 +9,8 @@
  * is changed, and so is a newer schema.
  *
  * All tables are STRICT and carry CHECKs for what their readers rely on. meta.sessions counts the
- * rows of `session` by triggers: count(*) would walk up to KBS_LIMIT_SESSIONS index entries at each
- * challenge.
+ * rows of `session` by triggers, and meta.challenged those that have not attested: count(*) would
+ * walk up to KBS_LIMIT_SESSIONS index entries at each challenge.
  */
 #include "store/sql.h"
 
@@ -171,7 +171,42 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " signature BLOB NOT NULL,"
     " text TEXT NOT NULL,"
     " PRIMARY KEY (kind, name, version)) STRICT;"
-    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);",
+    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);"
+
+    /*
+     * Sessions know their version of the protocol, and those that have not attested are counted.
+     * Sessions that are open begin again.
+     */
+    "DROP TABLE session;"
+    "UPDATE meta SET value = 0 WHERE name = 'sessions';"
+    "INSERT INTO meta (name, value) VALUES ('challenged', 0);"
+    "CREATE TABLE session ("
+    " cookie_hash BLOB NOT NULL UNIQUE CHECK (length(cookie_hash) = 32),"
+    " sid BLOB NOT NULL UNIQUE CHECK (length(sid) = 16),"
+    " state INTEGER NOT NULL CHECK (state IN (1, 2)),"
+    " version INTEGER NOT NULL,"
+    " tee INTEGER NOT NULL,"
+    " hash TEXT NOT NULL,"
+    " nonce TEXT NOT NULL,"
+    " created_s INTEGER NOT NULL,"
+    " expires_s INTEGER NOT NULL,"
+    " binding INTEGER,"
+    " attested_s INTEGER,"
+    " tee_key BLOB,"
+    " report_digest BLOB,"
+    " claims TEXT,"
+    " CHECK (state = 1 OR (binding IS NOT NULL AND attested_s IS NOT NULL AND tee_key IS NOT NULL"
+    "  AND report_digest IS NOT NULL AND claims IS NOT NULL))) STRICT;"
+    "CREATE INDEX session_expires ON session (expires_s);"
+    "CREATE TRIGGER session_added AFTER INSERT ON session BEGIN"
+    " UPDATE meta SET value = value + 1 WHERE name = 'sessions';"
+    " UPDATE meta SET value = value + (NEW.state = 1) WHERE name = 'challenged'; END;"
+    "CREATE TRIGGER session_attested AFTER UPDATE OF state ON session BEGIN"
+    " UPDATE meta SET value = value + (NEW.state = 1) - (OLD.state = 1)"
+    " WHERE name = 'challenged'; END;"
+    "CREATE TRIGGER session_removed AFTER DELETE ON session BEGIN"
+    " UPDATE meta SET value = value - 1 WHERE name = 'sessions';"
+    " UPDATE meta SET value = value - (OLD.state = 1) WHERE name = 'challenged'; END;",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

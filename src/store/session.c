@@ -10,14 +10,22 @@
  */
 #include "store/sql.h"
 
+#define EXPIRE_ROUNDS 16 /* of a batch each, in one request */
+
 void kbs_session_deinit(struct kbs_session *s)
 {
     kbs_buf_deinit(&s->claims);
 }
 
-/* Removes a batch of expired rows; gives how many, and how many rows are left. */
+/* How many rows there are, and how many of them have not attested. */
+struct session_count {
+    int64_t all;
+    int64_t challenged;
+};
+
+/* Removes a batch of expired rows; gives how many, and what is left. */
 static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_removed,
-                          int64_t *ret_left, struct kbs_error *err)
+                          struct session_count *ret_left, struct kbs_error *err)
 {
     int rc = 0;
 
@@ -28,7 +36,8 @@ static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_remov
     *ret_removed = sqlite3_changes64(s->fast.db);
     rc = kbs_sql_step(s, KBS_SQL_SESSION_COUNT, "count sessions", err);
     if (rc == KBS_SQL_ROW) {
-        *ret_left = kbs_sql_column_int(s, KBS_SQL_SESSION_COUNT, 0);
+        ret_left->all = kbs_sql_column_int(s, KBS_SQL_SESSION_COUNT, 0);
+        ret_left->challenged = kbs_sql_column_int(s, KBS_SQL_SESSION_COUNT, 1);
     }
     kbs_sql_reset(s, KBS_SQL_SESSION_COUNT);
     if (rc == 0) {
@@ -37,21 +46,35 @@ static int session_expire(struct kbs_store *s, int64_t now_s, int64_t *ret_remov
     return rc == KBS_SQL_ROW ? 0 : -1;
 }
 
-static int session_insert(struct kbs_store *s, const struct kbs_session *session,
-                          struct kbs_error *err)
+/*
+ * Anybody can begin a session, so those that have only begun have a bound of their own, well under
+ * that of all: whoever begins as many as he can keeps other beginners out for a while, but not the
+ * guests that have attested.
+ */
+static int session_make_room(struct kbs_store *s, int64_t now_s, uint32_t challenged,
+                             struct kbs_error *err)
 {
-    const enum kbs_sql q = KBS_SQL_SESSION_INSERT;
-    int64_t removed = 0;
-    int64_t left = 0;
-    int rc = 0;
+    struct session_count left = {.all = 0};
+    int64_t removed = 1;
+    bool full = true;
 
-    do {
-        if (session_expire(s, session->created_s, &removed, &left, err) != 0) {
+    for (int round = 0; full && removed > 0 && round < EXPIRE_ROUNDS; round++) {
+        if (session_expire(s, now_s, &removed, &left, err) != 0) {
             return -1;
         }
-    } while (left >= KBS_LIMIT_SESSIONS && removed > 0);
-    if (left >= KBS_LIMIT_SESSIONS) {
-        return kbs_fail(err, KBS_LIMITED, "too many sessions, try again later");
+        full = left.all >= KBS_LIMIT_SESSIONS || left.challenged >= challenged;
+    }
+    return full ? kbs_fail(err, KBS_LIMITED, "too many sessions, try again later") : 0;
+}
+
+static int session_insert(struct kbs_store *s, const struct kbs_session *session,
+                          uint32_t challenged, struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_SESSION_INSERT;
+    int rc = 0;
+
+    if (session_make_room(s, session->created_s, challenged, err) != 0) {
+        return -1;
     }
     kbs_sql_bind_blob(s, q, 1, kbs_span(session->cookie_hash, sizeof(session->cookie_hash)));
     kbs_sql_bind_blob(s, q, 2, kbs_span(session->sid, sizeof(session->sid)));
@@ -60,6 +83,7 @@ static int session_insert(struct kbs_store *s, const struct kbs_session *session
     kbs_sql_bind_text(s, q, 5, kbs_span_str(session->nonce));
     kbs_sql_bind_int(s, q, 6, session->created_s);
     kbs_sql_bind_int(s, q, 7, session->expires_s);
+    kbs_sql_bind_int(s, q, 8, session->version);
     rc = kbs_sql_run(s, q, "insert a session", err);
     if (rc == KBS_SQL_EXISTS) {
         return kbs_fail(err, KBS_INTERNAL, "store: the same random session id twice");
@@ -68,19 +92,22 @@ static int session_insert(struct kbs_store *s, const struct kbs_session *session
 }
 
 int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *session,
-                             struct kbs_error *err)
+                             uint32_t challenged, struct kbs_error *err)
 {
     struct kbs_error ignored = KBS_ERROR_NONE;
+    int rc;
 
     if (kbs_sql_run(s, KBS_SQL_BEGIN, "begin", err) != 0) {
         return -1;
     }
-    if (session_insert(s, session, err) != 0 ||
-        kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", err) != 0) {
-        (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
-        return -1;
+    rc = session_insert(s, session, challenged, err);
+    /* Who finds no room has still cleared some: or those after him would clear it all again. */
+    if ((rc == 0 || err->category == KBS_LIMITED) &&
+        kbs_sql_run(s, KBS_SQL_COMMIT, "commit a session", rc == 0 ? err : &ignored) == 0) {
+        return rc;
     }
-    return 0;
+    (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
+    return -1;
 }
 
 /* The members that only an attested session has. False if the row is not one that we wrote. */
@@ -107,12 +134,14 @@ static bool session_read(struct kbs_store *s, enum kbs_sql q, struct kbs_session
 {
     int64_t state = kbs_sql_column_int(s, q, 2);
     int64_t tee = kbs_sql_column_int(s, q, 3);
+    int64_t version = kbs_sql_column_int(s, q, 13);
 
     if ((state != KBS_SESSION_CHALLENGED && state != KBS_SESSION_ATTESTED) || tee <= KBS_TEE_NONE ||
-        tee >= KBS_TEE_COUNT) {
+        tee >= KBS_TEE_COUNT || version <= KBS_PROTOCOL_NONE || version >= KBS_PROTOCOL_COUNT) {
         return false;
     }
     ret->state = (enum kbs_session_state)state;
+    ret->version = (enum kbs_protocol)version;
     ret->tee = (enum kbs_tee)tee;
     ret->hash = kbs_hash_from_name(kbs_sql_column_bytes(s, q, 4));
     ret->created_s = kbs_sql_column_int(s, q, 6);

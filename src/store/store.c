@@ -38,7 +38,7 @@
 
 #define SESSION_COLUMNS                                                                     \
     "cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s, binding, attested_s," \
-    " tee_key, report_digest, claims"
+    " tee_key, report_digest, claims, version"
 #define KEY_COLUMNS                                                                 \
     "id, version, path, state, kcv_mac, kcv, destroy_at_s, policy, epoch, request," \
     " signature, card, purpose, provenance, floor, bytes, created_s, blob"
@@ -62,10 +62,11 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_SESSION_EXPIRE] =
         "DELETE FROM session WHERE rowid IN"
         " (SELECT rowid FROM session WHERE expires_s <= ?1 ORDER BY expires_s LIMIT 64)",
-    [KBS_SQL_SESSION_COUNT] = "SELECT value FROM meta WHERE name = 'sessions'",
+    [KBS_SQL_SESSION_COUNT] = "SELECT a.value, c.value FROM meta AS a, meta AS c"
+                              " WHERE a.name = 'sessions' AND c.name = 'challenged'",
     [KBS_SQL_SESSION_INSERT] =
-        "INSERT INTO session (cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s)"
-        " VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO session (cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s,"
+        " version) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8)",
     [KBS_SQL_SESSION_BY_COOKIE] =
         "SELECT " SESSION_COLUMNS " FROM session WHERE cookie_hash = ?1 AND expires_s > ?2",
     [KBS_SQL_SESSION_BY_SID] =

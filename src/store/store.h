@@ -34,6 +34,7 @@ struct kbs_session {
     uint8_t cookie_hash[KBS_SHA256_BYTES];
     uint8_t sid[16];
     enum kbs_session_state state;
+    enum kbs_protocol version;
     enum kbs_tee tee;
     enum kbs_hash hash;
     char nonce[64]; /* standard base64, NUL-terminated */
@@ -49,10 +50,12 @@ struct kbs_session {
 #define KBS_SESSION_NULL ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES)})
 void kbs_session_deinit(struct kbs_session *s);
 
-/* Inserts a challenged session. KBS_LIMITED at KBS_LIMIT_SESSIONS live ones; expired ones are
- * removed first. */
+/*
+ * Inserts a challenged session. KBS_LIMITED at KBS_LIMIT_SESSIONS live ones, or at `challenged` of
+ * them that have not attested; expired ones are removed first, and never one that is alive.
+ */
 KBS_MUST_CHECK int kbs_store_session_create(struct kbs_store *s, const struct kbs_session *session,
-                                            struct kbs_error *err);
+                                            uint32_t challenged, struct kbs_error *err);
 /* KBS_UNAUTHENTICATED if there is none or it has expired at now_s. */
 KBS_MUST_CHECK int kbs_store_session_by_cookie(struct kbs_store *s,
                                                const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,

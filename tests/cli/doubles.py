@@ -76,7 +76,7 @@ class Admin:
 
 
 class Kbs:
-    """auth and attest as docs/protocol/rcar.md; `keys` is a list of answers to requests for keys and resources, in turn; one
+    """auth and attest as docs/protocol/rcar.md, in either version; `keys` is a list of answers to requests for keys and resources, in turn; one
     that depends on the TEE key is a function of its JWK."""
 
     def __init__(self, *keys):
@@ -85,7 +85,8 @@ class Kbs:
 
     def __call__(self, method, target, headers, body):
         if target == "/kbs/v0/auth":
-            assert json.loads(body)["version"] == "0.4.0"
+            self.version = json.loads(body)["version"]
+            assert self.version in ("0.2.0", "0.4.0")
             self.cookies.append(os.urandom(16).hex())
             self.nonce = base64.b64encode(os.urandom(32)).decode()
             cookie = f"kbs-session-id={self.cookies[-1]}; Path=/; HttpOnly"
@@ -94,14 +95,14 @@ class Kbs:
             return error(401)
         if target == "/kbs/v0/attest":
             message = json.loads(body)
-            runtime = message["runtime-data"]
-            self.tee = runtime["tee-pubkey"]
-            assert runtime["nonce"] == self.nonce and message["init-data"] is None
-            data = {"additional-evidence": "", "nonce": self.nonce, "tee-pubkey": runtime["tee-pubkey"]}
+            old = self.version == "0.2.0"
+            self.tee = message["tee-pubkey"] if old else message["runtime-data"]["tee-pubkey"]
+            data = {"nonce": self.nonce, "tee-pubkey": self.tee} | ({} if old else {"additional-evidence": ""})
             text = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-            assert message["tee-evidence"] == {"primary_evidence": {
-                "svn": "1", "report_data": base64.b64encode(hashlib.sha384(text).digest()).decode()},
-                "additional_evidence": ""}
+            evidence = {"svn": "1", "report_data": base64.b64encode(hashlib.sha384(text).digest()).decode()}
+            assert message == ({"tee-pubkey": self.tee, "tee-evidence": evidence} if old else {
+                "init-data": None, "runtime-data": {"nonce": self.nonce, "tee-pubkey": self.tee},
+                "tee-evidence": {"primary_evidence": evidence, "additional_evidence": ""}})
             return 200, JSON, {"token": "head.body.tail"}
         assert (method, body) == ("GET", b"") if "/resource/" in target else method == "POST"
         answer = self.keys.pop(0)

@@ -58,7 +58,9 @@ def test_kbs_admin_wrong_usage(argv, tmp_path):
     ["get-key", "a/b/c", "--recipient-in", "x"], ["open"], ["open", "x", "--path", "a/b/c"],
     ["get-resource", "--url", "http://127.0.0.1:1"], ["get-resource", "a/b", "--url", "http://127.0.0.1:1"],
     ["get-resource", "a/b/c"], ["get-resource", "a/b/c", "--url", "http://127.0.0.1:1", "--cose"],
-    ["get-resource", "a/b/c", "--url", "http://127.0.0.1:1", "--tee-alg", "RSA1_5"],
+    ["get-resource", "a/b/c", "--url", "http://127.0.0.1:1", "--tee-alg", "RSA-OAEP-512"],
+    ["get-resource", "a/b/c", "--url", "http://127.0.0.1:1", "--protocol", "0.3.0"],
+    ["attest", "--url", "http://127.0.0.1:1", "--protocol", "none"],
 ])
 def test_kbs_guest_wrong_usage(argv, tmp_path):
     done = run("kbs-guest", *argv, cwd=tmp_path)

@@ -161,7 +161,9 @@ def test_answers_of_another_shape(admin, argv, answer):
 # ---- kbs-guest get-resource
 
 
-def oaep(alg):
+def rsa_scheme(alg):
+    if alg == "RSA1_5":
+        return padding.PKCS1v15()
     digest = hashes.SHA256() if alg == "RSA-OAEP-256" else hashes.SHA1()
     return padding.OAEP(padding.MGF1(digest), digest, None)
 
@@ -172,7 +174,7 @@ def seal_to(tee, plain, cek=None, curve=None, **changes):
     header = {"alg": tee["alg"], "enc": "A256GCM"}
     if tee["kty"] == "RSA":
         n, e = (int.from_bytes(unb64u(tee[name]), "big") for name in "ne")
-        wrapped = rsa.RSAPublicNumbers(e, n).public_key().encrypt(cek, oaep(tee["alg"]))
+        wrapped = rsa.RSAPublicNumbers(e, n).public_key().encrypt(cek, rsa_scheme(tee["alg"]))
     else:
         ephemeral = ec.generate_private_key(CURVES[curve or tee["crv"]])
         own = ephemeral.public_key().public_numbers()
@@ -192,7 +194,7 @@ def get_resource(server, *options, **kwargs):
 
 
 @pytest.mark.parametrize("options", [[], ["--curve", "P-384"], ["--curve", "P-521"], ["--tee-alg", "RSA-OAEP-256"],
-                                     ["--tee-alg", "RSA-OAEP"]])
+                                     ["--tee-alg", "RSA-OAEP"], ["--tee-alg", "RSA1_5", "--protocol", "0.2.0"]])
 def test_get_resource_opens_the_answer(tmp_path, options):
     value = os.urandom(131072)
     with Stub(Kbs(*3 * [lambda tee: (200, JSON, seal_to(tee, value))])) as server:
@@ -227,6 +229,17 @@ def test_get_resource_refuses(tmp_path, answer):
     with Stub(Kbs(lambda tee: (200, JSON, answer(tee)))) as server:
         done = get_resource(server, "--out", tmp_path / "out")
     assert done.returncode == 1 and done.stdout == b"" and done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("answer", [
+    lambda tee: flipped(tee, "encrypted_key"), lambda tee: flipped(tee, "tag"), lambda tee: seal_to(tee, b"value", cek=bytes(16)),
+    lambda tee: seal_to(tee, b"value", cek=bytes(24)), lambda tee: seal_to(tee | {"alg": "RSA-OAEP"}, b"value", alg="RSA1_5")])
+def test_rsa1_5_fails_in_one_way(tmp_path, answer):
+    """What the padding hid is not told apart from a content that was changed (RFC 7516 section 11.5)."""
+    with Stub(Kbs(lambda tee: (200, JSON, answer(tee)))) as server:
+        done = get_resource(server, "--out", tmp_path / "out", "--tee-alg", "RSA1_5")
+    assert done.returncode == 1 and b"fails its integrity check" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
 
 

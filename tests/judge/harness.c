@@ -736,7 +736,8 @@ static void send_config(struct judge *j)
         .duty = (uint8_t)j->duty,
         .production = j->production ? 1 : 0,
         .allow_sample = j->allow_sample ? 1 : 0,
-        .sessions = KBS_DEFAULT_SESSIONS_CHALLENGED,
+        .rsa1_5 = j->rsa1_5 ? 1 : 0,
+        .sessions = j->sessions != 0 ? j->sessions : KBS_DEFAULT_SESSIONS_CHALLENGED,
         .resource_bytes = j->resource_bytes != 0 ? j->resource_bytes : KBS_LIMIT_SECRET_VALUE_BYTES,
         .resource_policy = kbs_span_str(j->resource_policy),
         .store_path = kbs_span_str(j->store_path),
@@ -1138,7 +1139,7 @@ static void guest_public(struct guest *g)
 
     memset(k, 0, sizeof(*k));
     if (EVP_PKEY_is_a(g->key, "RSA")) {
-        k->alg = KBS_TEE_ALG_RSA_OAEP_256;
+        k->alg = g->rsa_alg != KBS_TEE_ALG_NONE ? g->rsa_alg : KBS_TEE_ALG_RSA_OAEP_256;
         k->rsa.n_len = rsa_number(g->key, OSSL_PKEY_PARAM_RSA_N, k->rsa.n, sizeof(k->rsa.n));
         k->rsa.e_len = rsa_number(g->key, OSSL_PKEY_PARAM_RSA_E, k->rsa.e, sizeof(k->rsa.e));
     } else {
@@ -1147,50 +1148,101 @@ static void guest_public(struct guest *g)
     }
 }
 
-void guest_auth(struct judge *j, struct guest *g)
+struct kbs_digest guest_digest(const struct guest *g, bool device)
 {
-    const struct ask ask = {.route = KBS_ROUTE_AUTH,
-                            .target = "/kbs/v0/auth",
-                            .content_type = "application/json",
-                            .body =
-                                "{\"version\":\"0.4.0\",\"tee\":\"sample\",\"extra-params\":\"\"}"};
-    struct reply *r = calloc(1, sizeof(*r));
+    const struct kbs_span additional = kbs_span_str(g->additional != NULL ? g->additional : "");
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_digest digest;
+
+    assert_int_equal(
+        kbs_rcar_report_digest(g->hash != KBS_HASH_NONE ? g->hash : KBS_HASH_SHA384, &g->public,
+                               kbs_span_str(g->nonce),
+                               device || g->version == KBS_PROTOCOL_0_2_0 ? NULL : &additional,
+                               &digest, &err),
+        0);
+    return digest;
+}
+
+/* The Challenge: its nonce, and whether it selects what the guest expects. */
+static void guest_challenge(struct guest *g, const char *text)
+{
     struct kbs_error err = KBS_ERROR_NONE;
     KBS_AUTO_JSON body = NULL;
+    const json_t *extra;
 
-    assert_non_null(r);
-    judge_ask(j, &ask, r);
-    assert_int_equal(r->status, 200);
-    assert_string_equal(r->type, "application/json");
-    assert_int_equal(strlen(r->cookie), KBS_LIMIT_COOKIE_BYTES);
-    assert_int_equal(r->cookie[12], '4'); /* UUIDv4 */
-    assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "challenge", &body, &err), 0);
+    assert_int_equal(kbs_json_parse_object(kbs_span_str(text), "challenge", &body, &err), 0);
     (void)snprintf(g->nonce, sizeof(g->nonce), "%s",
                    json_string_value(json_object_get(body, "nonce")));
     assert_int_equal(strlen(g->nonce), 44);
     assert_int_equal(g->nonce[43], '=');
+    extra = json_object_get(body, "extra-params");
+    if (g->hash == KBS_HASH_NONE) {
+        assert_string_equal(json_string_value(extra), "");
+    } else {
+        assert_string_equal(json_string_value(json_object_get(extra, "selected-hash-algorithm")),
+                            kbs_hash_name(g->hash));
+    }
+}
+
+void guest_auth(struct judge *j, struct guest *g)
+{
+    char body[512];
+    const struct ask ask = {.route = KBS_ROUTE_AUTH,
+                            .target = "/kbs/v0/auth",
+                            .content_type = "application/json",
+                            .body = body};
+    struct reply *r = calloc(1, sizeof(*r));
+
+    assert_non_null(r);
+    (void)snprintf(body, sizeof(body), "{\"version\":\"%s\",\"tee\":\"%s\",\"extra-params\":%s}",
+                   g->version != KBS_PROTOCOL_NONE ? kbs_protocol_name(g->version) : "0.4.0",
+                   g->tee != NULL ? g->tee : "sample", g->extra != NULL ? g->extra : "\"\"");
+    judge_ask(j, &ask, r);
+    if (r->status != 200) {
+        print_error("auth: %u %s\n", r->status, r->body);
+        fail();
+    }
+    assert_string_equal(r->type, "application/json");
+    assert_int_equal(strlen(r->cookie), KBS_LIMIT_COOKIE_BYTES);
+    assert_int_equal(r->cookie[12], '4'); /* UUIDv4 */
+    guest_challenge(g, r->body);
     (void)snprintf(g->cookie, sizeof(g->cookie), "%s", r->cookie);
     if (g->key == NULL) {
         g->key = key_new("P-256");
     }
     guest_public(g);
     free(r);
-    assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &g->public, kbs_span_str(g->nonce),
-                                            KBS_SPAN_EMPTY, &g->digest, &err),
-                     0);
+    g->digest = guest_digest(g, false);
+}
+
+static void guest_sample_put(struct kbs_buf *out, const struct guest *g)
+{
+    kbs_buf_put_str(out, "{\"svn\":\"1\",\"report_data\":\"");
+    kbs_base64_put(out, kbs_digest_span(&g->digest));
+    kbs_buf_put_str(out, "\"}");
 }
 
 void guest_evidence(struct guest *g, char *out, size_t size)
 {
     struct kbs_buf text = KBS_BUF(size - 1);
 
-    kbs_buf_printf(
-        &text, "{\"init-data\":null,\"runtime-data\":{\"nonce\":\"%s\",\"tee-pubkey\":", g->nonce);
-    kbs_jose_tee_jwk_put(&text, &g->public);
-    kbs_buf_put_str(&text,
-                    "},\"tee-evidence\":{\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"");
-    kbs_base64_put(&text, kbs_digest_span(&g->digest));
-    kbs_buf_put_str(&text, "\"},\"additional_evidence\":\"\"}}");
+    if (g->version == KBS_PROTOCOL_0_2_0) {
+        kbs_buf_put_str(&text, "{\"tee-pubkey\":");
+        kbs_jose_tee_jwk_put(&text, &g->public);
+        kbs_buf_put_str(&text, ",\"tee-evidence\":");
+        guest_sample_put(&text, g);
+        kbs_buf_put_u8(&text, '}');
+    } else {
+        kbs_buf_printf(
+            &text,
+            "{\"init-data\":null,\"runtime-data\":{\"nonce\":\"%s\",\"tee-pubkey\":", g->nonce);
+        kbs_jose_tee_jwk_put(&text, &g->public);
+        kbs_buf_put_str(&text, "},\"tee-evidence\":{\"primary_evidence\":");
+        guest_sample_put(&text, g);
+        kbs_buf_put_str(&text, ",\"additional_evidence\":");
+        kbs_json_string_put(&text, kbs_span_str(g->additional != NULL ? g->additional : ""));
+        kbs_buf_put_str(&text, "}}");
+    }
     assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
     kbs_buf_deinit(&text);
 }

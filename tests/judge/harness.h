@@ -56,6 +56,8 @@ struct judge {
     enum kbs_duty duty;
     bool allow_sample;
     bool production;
+    bool rsa1_5;
+    uint32_t sessions;           /* 0: KBS_DEFAULT_SESSIONS_CHALLENGED */
     const char *resource_policy; /* NULL: none */
     uint32_t resource_bytes;     /* 0: as many as a secret may have */
     EVP_PKEY *sign;              /* the token's keys */
@@ -175,6 +177,12 @@ void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *paylo
 
 /* The guest's side. */
 struct guest {
+    enum kbs_protocol version; /* NONE: 0.4.0 */
+    const char *tee;           /* NULL: "sample" */
+    const char *extra;         /* extra-params, JSON; NULL: "" */
+    const char *additional;    /* additional_evidence; NULL: "" */
+    enum kbs_hash hash;        /* what the challenge selects; NONE: nothing, so SHA-384 */
+    enum kbs_tee_alg rsa_alg;  /* NONE: RSA-OAEP-256 */
     char cookie[64];
     char nonce[64];
     char token[8192];
@@ -183,8 +191,10 @@ struct guest {
     struct kbs_tee_key public;
     struct kbs_digest digest;
 };
-/* g->key: NULL for a new EC key; else an RSA key to be used by RSA-OAEP-256. */
+/* g->key: NULL for a new EC key; else an RSA key to be used by rsa_alg. */
 void guest_auth(struct judge *j, struct guest *g);
+/* The report data: of the TEE's own evidence, and of a device's. guest_auth() sets g->digest. */
+struct kbs_digest guest_digest(const struct guest *g, bool device);
 /* The Attestation for the guest's key, nonce and digest. */
 void guest_evidence(struct guest *g, char *out, size_t size);
 void guest_attest(struct judge *j, struct guest *g);

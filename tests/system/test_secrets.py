@@ -64,7 +64,8 @@ def open_jwe(guest, jwe):
     if isinstance(guest, RsaGuest):
         assert header == {"alg": guest.alg, "enc": "A256GCM"}
         digest = hashes.SHA256() if guest.alg == "RSA-OAEP-256" else hashes.SHA1()
-        cek = guest.key.decrypt(unb64u(jwe["encrypted_key"]), padding.OAEP(padding.MGF1(digest), digest, None))
+        scheme = padding.PKCS1v15() if guest.alg == "RSA1_5" else padding.OAEP(padding.MGF1(digest), digest, None)
+        cek = guest.key.decrypt(unb64u(jwe["encrypted_key"]), scheme)
     else:
         epk = header["epk"]
         assert set(header) == {"alg", "enc", "epk"} and header["alg"] == ALG

@@ -340,6 +340,7 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
     struct kbs_wire_config_token config = {
         .duty = (uint8_t)(o->duty != KBS_DUTY_NONE ? o->duty : KBS_DUTY_ADMIN),
         .production = o->production,
+        .rsa1_5 = o->rsa1_5,
         .module = kbs_span_str(o->module != NULL ? o->module : module_path),
         .uri = kbs_span_str(o->uri != NULL ? o->uri : d->uri),
         .init_args = kbs_span_str(d->init_args),

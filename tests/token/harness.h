@@ -80,6 +80,7 @@ struct start_options {
     const char *uri;
     const char *module;
     bool production;
+    bool rsa1_5;
     bool no_memlock;     /* RLIMIT_MEMLOCK 0, without the capability to exceed it */
     bool expect_exit;    /* stop after GO */
     bool expect_failure; /* stop after LOGIN_DONE, or at the end of file before it */

@@ -29,6 +29,7 @@ static struct token_dir template_dir;
 
 static const struct start_options admin_lane = {.duty = KBS_DUTY_ADMIN};
 static const struct start_options guest_lane = {.duty = KBS_DUTY_RELEASE};
+static const struct start_options guest_lane_rsa1_5 = {.duty = KBS_DUTY_RELEASE, .rsa1_5 = true};
 
 static uint8_t plain[KBS_LIMIT_SECRET_VALUE_BYTES];
 
@@ -218,6 +219,12 @@ static struct kbs_secret *tee_unwrap(const struct tee *t, const struct kbs_jose_
     KBS_AUTO_SECRET z = NULL;
     KBS_AUTO_SECRET kek = NULL;
 
+    if (t->key.alg == KBS_TEE_ALG_RSA1_5) {
+        must(kbs_agree_rsa1_5_decrypt(t->rsa, kbs_buf_span(&in->encrypted_key), KBS_JOSE_CEK_BYTES,
+                                      &cek, &err),
+             &err);
+        return cek;
+    }
     if (t->rsa != NULL) {
         must(kbs_agree_oaep_decrypt(t->rsa, t->key.alg, kbs_buf_span(&in->encrypted_key), &cek,
                                     &err),
@@ -275,6 +282,7 @@ static void test_sizes_and_tee_keys(void **state)
         tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P521),
         tee_new(KBS_TEE_ALG_RSA_OAEP_256, KBS_CURVE_NONE),
         tee_new(KBS_TEE_ALG_RSA_OAEP, KBS_CURVE_NONE),
+        tee_new(KBS_TEE_ALG_RSA1_5, KBS_CURVE_NONE),
     };
     struct token_dir d;
     struct worker admin;
@@ -283,7 +291,7 @@ static void test_sizes_and_tee_keys(void **state)
     (void)state;
     dir_copy(&template_dir, &d);
     worker_start(&admin, &d, &admin_lane);
-    worker_start(&guest, &d, &guest_lane);
+    worker_start(&guest, &d, &guest_lane_rsa1_5);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct secret s = secret_new(PATH, (uint32_t)i + 1);
         struct kbs_error err = KBS_ERROR_NONE;
@@ -311,6 +319,49 @@ static void test_sizes_and_tee_keys(void **state)
     }
     assert_int_equal(worker_stop(&guest), 0);
     assert_int_equal(worker_stop(&admin), 0);
+    dir_remove(&d);
+}
+
+/*
+ * RSA1_5 is for secrets, where the operator allows it, and never for keys: kbs-token refuses both by
+ * itself, whatever the judge believes.
+ */
+static void test_rsa1_5(void **state)
+{
+    struct tee tee = tee_new(KBS_TEE_ALG_RSA1_5, KBS_CURVE_NONE);
+    struct secret s = secret_new(PATH, 1);
+    const struct kbs_ec_public none = {.curve = KBS_CURVE_P256}; /* replaced by the RSA key */
+    struct key_ref key = key_ref(7, 1);
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    secret_take(&w, &s, 32);
+    assert_int_equal(order_generate(&w, &key, 32).category, KBS_OK);
+    assert_int_equal(worker_stop(&w), 0);
+    for (size_t allowed = 0; allowed < 2; allowed++) {
+        struct kbs_wire_open_secret open = open_order(&s, &tee);
+        struct kbs_wire_release release = release_order(&key, &none, KBS_FORMAT_JWE);
+        struct kbs_wire_result r;
+
+        worker_start(&w, &d, allowed ? &guest_lane_rsa1_5 : &guest_lane);
+        if (allowed) {
+            r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+            assert_opens(&tee, &r, 32);
+        } else {
+            assert_open_refused(&w, &open, KBS_UNPROCESSABLE);
+        }
+        release.tee_key = kbs_span(tee.bytes, tee.len);
+        release.floor = KBS_LOCALITY_WORKER;
+        r = worker_order(&w, KBS_WIRE_RELEASE, &release);
+        assert_category(&r, KBS_UNSUPPORTED);
+        assert_non_null(memmem(r.detail.p, r.detail.len, "RSA1_5", 6));
+        assert_int_equal(worker_stop(&w), 0);
+    }
+    secret_deinit(&s);
+    tee_deinit(&tee);
     dir_remove(&d);
 }
 
@@ -820,6 +871,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_and_tee_keys),
+        cmocka_unit_test(test_rsa1_5),
         cmocka_unit_test(test_plaintext_is_sealed_here),
         cmocka_unit_test(test_plaintext_is_sealed_twice),
         cmocka_unit_test(test_every_part_of_a_jwe_counts),

@@ -471,7 +471,7 @@ static struct kbs_span flattened(const char *compact)
  */
 static const char *jwe_foreign(const char *compact)
 {
-    static const char *const algs[] = {"ECDH-ES+A256KW", "RSA-OAEP", "RSA-OAEP-256"};
+    static const char *const algs[] = {"ECDH-ES+A256KW", "RSA-OAEP", "RSA-OAEP-256", "RSA1_5"};
     struct kbs_buf *bytes = part_new();
     json_t *header = NULL;
     const char *name;
@@ -510,10 +510,9 @@ static struct vector_answer jwe_ask(const json_t *jwk, struct vector_jwe *v,
                                              .ec = *kbs_agree_key_public(ec)};
     } else if (member_is(jwk, "kty", "RSA")) {
         v->rsa = rsa = rsa_of(jwk);
-        v->public_key = (struct kbs_tee_key){.alg = member_is(jwk, "alg", "RSA-OAEP")
-                                                        ? KBS_TEE_ALG_RSA_OAEP
-                                                        : KBS_TEE_ALG_RSA_OAEP_256,
-                                             .rsa = *kbs_agree_rsa_public(rsa)};
+        v->public_key =
+            (struct kbs_tee_key){.alg = kbs_tee_alg_from_name(kbs_span_str(text_of(jwk, "alg"))),
+                                 .rsa = *kbs_agree_rsa_public(rsa)};
     } else {
         return vector_answer(VECTOR_SKIPPED, "a symmetric key; TEE keys are EC or RSA");
     }

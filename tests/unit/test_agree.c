@@ -588,6 +588,55 @@ static void oaep_round_trips(void **state)
     key = kbs_agree_rsa_free(key);
 }
 
+/*
+ * RSA1_5: what opens is the content key; what does not open is a random one of the same length, and
+ * nothing tells the two apart. Neither pair of functions does the other's work.
+ */
+static void rsa1_5_round_trips(void **state)
+{
+    static const uint8_t cek[32] = {7, 0, 7};
+    struct kbs_agree_rsa *key = NULL;
+    struct kbs_secret *back = NULL;
+    struct kbs_tee_key tee = {.alg = KBS_TEE_ALG_RSA1_5};
+    uint8_t out[KBS_LIMIT_RSA_BYTES_MAX];
+    size_t len = 0;
+
+    (void)state;
+    assert_int_equal(kbs_agree_rsa_generate_quick(2048, &key, &err), 0);
+    tee.rsa = *kbs_agree_rsa_public(key);
+    assert_int_equal(kbs_agree_rsa1_5_encrypt(&tee, kbs_span(cek, 32), out, &len, &err), 0);
+    assert_int_equal(len, 256);
+    assert_int_equal(kbs_agree_rsa1_5_decrypt(key, kbs_span(out, len), 32, &back, &err), 0);
+    assert_int_equal(kbs_secret_len(back), 32);
+    assert_memory_equal(kbs_secret_bytes(back), cek, 32);
+    back = kbs_secret_free(back);
+    for (size_t i = 0; i < 4; i++) {
+        /* another length; a byte changed; a byte missing; by OAEP */
+        size_t bytes = i == 0 ? 16 : 32;
+
+        out[9] ^= i == 1 ? 1 : 0;
+        len = i == 2 ? 255 : 256;
+        if (i == 3) {
+            tee.alg = KBS_TEE_ALG_RSA_OAEP_256;
+            assert_int_equal(kbs_agree_oaep_encrypt(&tee, kbs_span(cek, 32), out, &len, &err), 0);
+        }
+        assert_int_equal(kbs_agree_rsa1_5_decrypt(key, kbs_span(out, len), bytes, &back, &err), 0);
+        assert_int_equal(kbs_secret_len(back), bytes);
+        assert_memory_not_equal(kbs_secret_bytes(back), cek, bytes);
+        back = kbs_secret_free(back);
+    }
+    assert_refused(kbs_agree_rsa1_5_encrypt(&tee, kbs_span(cek, 32), out, &len, &err),
+                   KBS_INTERNAL);
+    tee.alg = KBS_TEE_ALG_RSA1_5;
+    assert_refused(kbs_agree_oaep_encrypt(&tee, kbs_span(cek, 32), out, &len, &err), KBS_INTERNAL);
+    assert_refused(kbs_agree_oaep_decrypt(key, KBS_TEE_ALG_RSA1_5, kbs_span(out, 256), &back, &err),
+                   KBS_INTERNAL);
+    tee.rsa.e[tee.rsa.e_len - 1] &= 0xfe;
+    assert_refused(kbs_agree_rsa1_5_encrypt(&tee, kbs_span(cek, 32), out, &len, &err),
+                   KBS_UNPROCESSABLE);
+    kbs_agree_rsa_free(key);
+}
+
 /* What is for one hash does not open by another, and not by an algorithm that is not RSA. */
 static void oaep_hashes_are_not_mixed(void **state)
 {
@@ -1119,6 +1168,35 @@ static void rfc7520_rsa_oaep(void **state)
     json_decref(doc);
 }
 
+/* Section 5.13: of three recipients the first, by RSA1_5. */
+static void rfc7520_rsa1_5(void **state)
+{
+    json_t *doc = vector("jose-cookbook/5_13.encrypting_to_multiple_recipients.json");
+    struct kbs_agree_rsa *key = NULL;
+    struct kbs_secret *cek = NULL;
+    struct kbs_buf pem;
+    struct kbs_buf wrapped;
+    struct kbs_buf expected;
+
+    (void)state;
+    if (doc == NULL) {
+        skip();
+    }
+    rsa_jwk_pem(&pem, json_array_get(json_object_get(json_object_get(doc, "input"), "key"), 0));
+    assert_int_equal(kbs_agree_rsa_from_pem(kbs_buf_span(&pem), &key, &err), 0);
+    wrapped = member_of(json_array_get(json_object_get(doc, "encrypting_key"), 0), "encrypted_key");
+    expected = member_of(json_object_get(doc, "generated"), "cek");
+    assert_int_equal(
+        kbs_agree_rsa1_5_decrypt(key, kbs_buf_span(&wrapped), expected.len, &cek, &err), 0);
+    assert_memory_equal(kbs_secret_bytes(cek), expected.p, expected.len);
+    kbs_secret_free(cek);
+    kbs_buf_deinit(&expected);
+    kbs_buf_deinit(&wrapped);
+    kbs_buf_deinit(&pem);
+    kbs_agree_rsa_free(key);
+    json_decref(doc);
+}
+
 /* Last, and a test because cmocka's exit status knows nothing of a failed teardown. */
 static void no_secret_is_left(void **state)
 {
@@ -1143,6 +1221,7 @@ int main(void)
         cmocka_unit_test(kcv),
         cmocka_unit_test(kcv_by_cmac),
         cmocka_unit_test(oaep_round_trips),
+        cmocka_unit_test(rsa1_5_round_trips),
         cmocka_unit_test(oaep_hashes_are_not_mixed),
         cmocka_unit_test(rsa_pem_goes_round),
         cmocka_unit_test(rsa_sizes_are_bounded),
@@ -1154,6 +1233,7 @@ int main(void)
         cmocka_unit_test(wycheproof_oaep),
         cmocka_unit_test(wycheproof_gcm),
         cmocka_unit_test(rfc7520_rsa_oaep),
+        cmocka_unit_test(rfc7520_rsa1_5),
         cmocka_unit_test(no_secret_is_left),
     };
 

@@ -250,6 +250,17 @@ static void digests_match_fips_180(void **state)
                         "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8");
     assert_int_equal(kbs_hash_from_name(text("sha512")), KBS_HASH_SHA512);
     assert_int_equal(kbs_hash_from_name(text("md5")), KBS_HASH_NONE);
+    assert_int_equal(kbs_hash_from_name(text("none")), KBS_HASH_NONE);
+    assert_true(kbs_hash_available(KBS_HASH_SHA256) && kbs_hash_available(KBS_HASH_SHA384) &&
+                kbs_hash_available(KBS_HASH_SHA512));
+    assert_false(kbs_hash_available(KBS_HASH_NONE));
+    if (kbs_hash_available(KBS_HASH_SM3)) { /* GB/T 32905-2016, appendix A.1 */
+        kbs_buf_clear(&b);
+        kbs_digest(KBS_HASH_SM3, abc, 2, &d);
+        kbs_hex_put(&b, kbs_digest_span(&d));
+        assert_string_equal(kbs_buf_cstr(&b),
+                            "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0");
+    }
     kbs_buf_deinit(&b);
 }
 

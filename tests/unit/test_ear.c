@@ -33,10 +33,11 @@ static void attested(struct kbs_rcar_attestation *a, struct kbs_digest *digest)
 {
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_rcar_attestation_parse(KBS_SPAN_LIT(MESSAGE), a, &err), 0);
-    assert_int_equal(
-        kbs_rcar_report_digest(KBS_HASH_SHA384, &a->tee_key, a->nonce, a->additional, digest, &err),
-        0);
+    assert_int_equal(kbs_rcar_attestation_parse(KBS_SPAN_LIT(MESSAGE), KBS_PROTOCOL_0_4_0, a, &err),
+                     0);
+    assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &a->tee_key, a->nonce,
+                                            kbs_rcar_additional(a), digest, &err),
+                     0);
 }
 
 static void sample_evidence(void **state)
@@ -48,7 +49,9 @@ static void sample_evidence(void **state)
 
     (void)state;
     attested(&a, &digest);
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err), 0);
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
+                                         &digest, &r, &err),
+                     0);
     assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
     assert_string_equal(r.status, "contraindicated");
     assert_int_equal(r.hardware, 97);
@@ -57,17 +60,22 @@ static void sample_evidence(void **state)
     kbs_evidence_result_deinit(&r);
     kbs_evidence_result_deinit(&r);
 
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_NONE, a.primary_evidence, &digest, &r, &err), -1);
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_NONE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
+                                         &digest, &r, &err),
+                     -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
-    assert_int_equal(kbs_evidence_verify((enum kbs_tee)77, a.primary_evidence, &digest, &r, &err),
+    assert_int_equal(kbs_evidence_verify((enum kbs_tee)77, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
+                                         &digest, &r, &err),
                      -1);
     digest.p[47] ^= 1; /* another key, nonce or TEE: another digest */
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err),
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
+                                         &digest, &r, &err),
                      -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
     assert_null(r.claims);
     digest.len = 0;
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err),
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
+                                         &digest, &r, &err),
                      -1);
     kbs_rcar_attestation_deinit(&a);
 }
@@ -108,7 +116,8 @@ static void sample_evidence_refused(void **state)
         struct kbs_evidence_result r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        (void)!kbs_evidence_verify(KBS_TEE_SAMPLE, evidence, &digest, &r, &err);
+        (void)!kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, evidence, &digest, &r,
+                                   &err);
         if ((int)err.category != rows[i].category) {
             fail_msg("row %zu: %s", i, err.detail);
         }
@@ -117,29 +126,200 @@ static void sample_evidence_refused(void **state)
     kbs_rcar_attestation_deinit(&a);
 }
 
-/* A claims set as kbs-judge makes it. Returns owned. */
-static json_t *claims_of(struct kbs_span issuer, struct kbs_span sid)
+/* Verifies one piece of sample evidence into *ret; the digest is of the message. */
+static void part_of(const struct kbs_rcar_attestation *a, enum kbs_tee tee,
+                    enum kbs_evidence_place place, const json_t *evidence,
+                    const struct kbs_span *additional, struct kbs_ear_part *ret)
 {
-    struct kbs_rcar_attestation a;
-    struct kbs_evidence_result r;
-    struct kbs_digest digest;
     struct kbs_error err = KBS_ERROR_NONE;
-    json_t *claims = NULL;
 
-    attested(&a, &digest);
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, a.primary_evidence, &digest, &r, &err), 0);
+    ret->tee = tee;
+    assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &a->tee_key, a->nonce, additional,
+                                            &ret->report_digest, &err),
+                     0);
+    if (kbs_evidence_verify(tee, place, evidence, &ret->report_digest, &ret->result, &err) != 0) {
+        fail_msg("%s: %s", kbs_tee_name(tee), err.detail);
+    }
+}
+
+/* The claims set of a message, as kbs-judge makes it. Returns owned. */
+static json_t *claims_of_message(const struct kbs_rcar_attestation *a, struct kbs_span issuer,
+                                 struct kbs_span sid)
+{
+    struct kbs_ear_part parts[KBS_EAR_PARTS_MAX];
     const struct kbs_ear ear = {.issuer = issuer,
                                 .sid = sid,
                                 .iat = 1000,
                                 .exp = 1300,
-                                .tee = KBS_TEE_SAMPLE,
-                                .result = &r,
-                                .attestation = &a,
-                                .report_digest = &digest};
+                                .attestation = a,
+                                .parts = parts,
+                                .part_count = 1 + a->device_count};
+    struct kbs_error err = KBS_ERROR_NONE;
+    json_t *claims = NULL;
+
+    part_of(a, KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a->primary_evidence, kbs_rcar_additional(a),
+            &parts[0]);
+    for (size_t i = 0; i < a->device_count; i++) {
+        part_of(a, a->devices[i].tee, KBS_EVIDENCE_DEVICE, a->devices[i].evidence, NULL,
+                &parts[1 + i]);
+    }
     (void)!kbs_ear_build(&ear, &claims, &err);
-    kbs_evidence_result_deinit(&r);
+    for (size_t i = 0; i < ear.part_count; i++) {
+        kbs_evidence_result_deinit(&parts[i].result);
+    }
+    return claims;
+}
+
+static json_t *claims_of(struct kbs_span issuer, struct kbs_span sid)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+    json_t *claims;
+
+    attested(&a, &digest);
+    claims = claims_of_message(&a, issuer, sid);
     kbs_rcar_attestation_deinit(&a);
     return claims;
+}
+
+/* What is verified as a TEE is not verified as a device, and the other way round. */
+static void evidence_in_its_place(void **state)
+{
+    static const struct {
+        enum kbs_tee tee;
+        enum kbs_evidence_place place;
+        const char *detail;
+    } rows[] = {
+        {KBS_TEE_SAMPLE, KBS_EVIDENCE_DEVICE, "no verifier here for sample as a device"},
+        {KBS_TEE_SAMPLEDEVICE, KBS_EVIDENCE_PRIMARY, "no verifier here for sampledevice as a TEE"},
+        {KBS_TEE_TDX, KBS_EVIDENCE_PRIMARY, "no verifier here for tdx as a TEE"},
+        {KBS_TEE_AZ_SNP_VTPM, KBS_EVIDENCE_PRIMARY, "no verifier here for az-snp-vtpm as a TEE"},
+        {KBS_TEE_NVIDIA, KBS_EVIDENCE_DEVICE, "no verifier here for nvidia as a device"},
+    };
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+
+    (void)state;
+    attested(&a, &digest);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct kbs_evidence_result r;
+        struct kbs_error err = KBS_ERROR_NONE;
+
+        assert_int_equal(
+            kbs_evidence_verify(rows[i].tee, rows[i].place, a.primary_evidence, &digest, &r, &err),
+            -1);
+        assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+        assert_non_null(strstr(err.detail, rows[i].detail));
+        assert_null(r.claims);
+    }
+    kbs_rcar_attestation_deinit(&a);
+}
+
+/* The same handshake with a device beside it, and in 0.2.0. */
+#define DEVICE_DATA "kN8tkobKJMiohstH5cp+tfgSULK/PK4q21HRl4tJaQq51O/hwXOFAo+R+D0/7wGT"
+#define TEE_PUBKEY                                                  \
+    "{\"alg\":\"ECDH-ES+A256KW\",\"crv\":\"P-256\",\"kty\":\"EC\"," \
+    "\"x\":\"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4\","        \
+    "\"y\":\"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM\"}"
+#define MESSAGE_DEVICE                                                                            \
+    "{\"runtime-data\":{\"nonce\":\"" NONCE "\",\"tee-pubkey\":" TEE_PUBKEY "},\"tee-evidence\":" \
+    "{\"primary_evidence\":{\"svn\":\"1\",\"report_data\":"                                       \
+    "\"bxeVpj+2QFlaTCTgPiwObNbcYDX69u4BkqMkSuCNEWUFUMjUK88KaeX97vgD9Oq9\"},"                      \
+    "\"additional_evidence\":\"{\\\"sampledevice\\\":{\\\"svn\\\":\\\"2\\\","                     \
+    "\\\"report_data\\\":\\\"" DEVICE_DATA "\\\"}}\"}}"
+#define MESSAGE_0_2_0                                                                 \
+    "{\"tee-pubkey\":" TEE_PUBKEY ",\"tee-evidence\":{\"svn\":\"1\",\"report_data\":" \
+    "\"" DEVICE_DATA "\"}}"
+
+static const char *text_at(const json_t *v, const char *submod, const char *name,
+                           const char *member)
+{
+    const json_t *evidence = json_object_get(json_object_get(json_object_get(v, "submods"), submod),
+                                             "ear.veraison.annotated-evidence");
+    const json_t *at = name != NULL ? json_object_get(evidence, name) : evidence;
+
+    return json_string_value(json_object_get(at, member));
+}
+
+static void ear_of_a_device(void **state)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_JSON claims = NULL;
+
+    (void)state;
+    assert_int_equal(
+        kbs_rcar_attestation_parse(KBS_SPAN_LIT(MESSAGE_DEVICE), KBS_PROTOCOL_0_4_0, &a, &err), 0);
+    claims = claims_of_message(&a, KBS_SPAN_LIT(ISSUER), KBS_SPAN_LIT(SID));
+    assert_non_null(claims);
+    assert_int_equal(json_object_size(json_object_get(claims, "submods")), 2);
+    assert_string_equal(text_at(claims, "cpu0", "sample", "svn"), "1");
+    assert_true(kbs_span_equal_str(
+        a.additional, text_at(claims, "cpu0", "runtime_data_claims", "additional-evidence")));
+    assert_string_equal(text_at(claims, "gpu0", "sampledevice", "svn"), "2");
+    assert_string_equal(text_at(claims, "gpu0", NULL, "report_data"), DEVICE_DATA);
+    assert_string_equal(text_at(claims, "gpu0", "runtime_data_claims", "nonce"), NONCE);
+    assert_null(text_at(claims, "gpu0", "runtime_data_claims", "additional-evidence"));
+    kbs_rcar_attestation_deinit(&a);
+}
+
+static void ear_of_0_2_0(void **state)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_JSON claims = NULL;
+
+    (void)state;
+    assert_int_equal(
+        kbs_rcar_attestation_parse(KBS_SPAN_LIT(MESSAGE_0_2_0), KBS_PROTOCOL_0_2_0, &a, &err), 0);
+    a.nonce = KBS_SPAN_LIT(NONCE);
+    claims = claims_of_message(&a, KBS_SPAN_LIT(ISSUER), KBS_SPAN_LIT(SID));
+    assert_non_null(claims);
+    assert_int_equal(json_object_size(json_object_get(claims, "submods")), 1);
+    assert_string_equal(text_at(claims, "cpu0", "runtime_data_claims", "nonce"), NONCE);
+    assert_null(text_at(claims, "cpu0", "runtime_data_claims", "additional-evidence"));
+    kbs_rcar_attestation_deinit(&a);
+}
+
+/* Several of one class are numbered; what was not verified makes no claims. */
+static void ear_numbers_its_parts(void **state)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+    struct kbs_ear_part parts[3];
+    struct kbs_ear ear = {.issuer = KBS_SPAN_LIT(ISSUER),
+                          .sid = KBS_SPAN_LIT(SID),
+                          .attestation = &a,
+                          .parts = parts,
+                          .part_count = 3};
+    struct kbs_error err = KBS_ERROR_NONE;
+    json_t *claims = NULL;
+
+    (void)state;
+    attested(&a, &digest);
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        part_of(&a, KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &a.additional,
+                &parts[i]);
+    }
+    parts[1].result.class = "gpu";
+    parts[2].result.class = "gpu";
+    assert_int_equal(kbs_ear_build(&ear, &claims, &err), 0);
+    assert_non_null(json_object_get(json_object_get(claims, "submods"), "cpu0"));
+    assert_non_null(json_object_get(json_object_get(claims, "submods"), "gpu0"));
+    assert_non_null(json_object_get(json_object_get(claims, "submods"), "gpu1"));
+    json_decref(claims);
+
+    ear.part_count = 0;
+    assert_int_equal(kbs_ear_build(&ear, &claims, &err), -1);
+    ear.part_count = 3;
+    parts[2].report_digest.len = 0;
+    assert_int_equal(kbs_ear_build(&ear, &claims, &err), -1);
+    assert_int_equal(err.category, KBS_INTERNAL);
+    assert_null(claims);
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        kbs_evidence_result_deinit(&parts[i].result);
+    }
+    kbs_rcar_attestation_deinit(&a);
 }
 
 static void ear_claims(void **state)
@@ -326,10 +506,17 @@ static void veraison_token(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sample_evidence),   cmocka_unit_test(sample_evidence_refused),
-        cmocka_unit_test(ear_claims),        cmocka_unit_test(ear_check_accepts_our_own),
-        cmocka_unit_test(ear_check_refuses), cmocka_unit_test(trustee_token),
+        cmocka_unit_test(sample_evidence),
+        cmocka_unit_test(sample_evidence_refused),
+        cmocka_unit_test(ear_claims),
+        cmocka_unit_test(ear_check_accepts_our_own),
+        cmocka_unit_test(ear_check_refuses),
+        cmocka_unit_test(trustee_token),
         cmocka_unit_test(veraison_token),
+        cmocka_unit_test(evidence_in_its_place),
+        cmocka_unit_test(ear_of_a_device),
+        cmocka_unit_test(ear_of_0_2_0),
+        cmocka_unit_test(ear_numbers_its_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

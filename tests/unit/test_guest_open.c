@@ -415,6 +415,28 @@ static void an_answer_to_an_rsa_key_opens(void **state)
     kbs_buf_deinit(&text);
 }
 
+/* No service releases a key so; one that does is not believed, whatever the guest asked with. */
+static void no_key_comes_by_rsa1_5(void **state)
+{
+    struct kbs_buf text = KBS_BUF(BYTES_MAX);
+    uint8_t encrypted[KBS_LIMIT_RSA_BYTES_MAX];
+    struct fixture f;
+    size_t len = 0;
+
+    (void)state;
+    fixture_init(&f, KBS_FORMAT_JOSE, KBS_CURVE_P256);
+    kbs_guest_key_deinit(&f.tee_key);
+    assert_int_equal(kbs_guest_key_get(NULL, KBS_TEE_ALG_RSA1_5, NULL, &f.tee_key, &f.err), 0);
+    assert_int_equal(kbs_agree_rsa1_5_encrypt(&f.tee_key.public_key, kbs_span(f.key, 32), encrypted,
+                                              &len, &f.err),
+                     0);
+    kbs_jose_rsa_recipient_put(&text, KBS_TEE_ALG_RSA1_5, kbs_span_str(KID),
+                               kbs_span(encrypted, len));
+    assert_refused_text(&f, kbs_buf_span(&text), "RSA1_5");
+    fixture_deinit(&f);
+    kbs_buf_deinit(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +448,7 @@ int main(void)
         cmocka_unit_test(no_single_byte_can_be_changed),
         cmocka_unit_test(one_format_is_not_the_other),
         cmocka_unit_test(an_answer_to_an_rsa_key_opens),
+        cmocka_unit_test(no_key_comes_by_rsa1_5),
     };
     return cmocka_run_group_tests(tests, set_up_group, NULL);
 }

@@ -81,6 +81,7 @@ static struct kbs_session new_session(int64_t created_s, int64_t expires_s)
     kbs_random(s.cookie_hash, sizeof(s.cookie_hash));
     kbs_random(s.sid, sizeof(s.sid));
     s.state = KBS_SESSION_CHALLENGED;
+    s.version = KBS_PROTOCOL_0_2_0;
     s.tee = KBS_TEE_SAMPLE;
     s.hash = KBS_HASH_SHA384;
     (void)snprintf(s.nonce, sizeof(s.nonce), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
@@ -342,10 +343,11 @@ static void test_session_round_trip(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
     uint8_t sid[16];
 
-    assert_int_equal(kbs_store_session_create(f->store, &s, &err), 0);
+    assert_int_equal(kbs_store_session_create(f->store, &s, KBS_LIMIT_SESSIONS, &err), 0);
     assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 1, &got, &err), 0);
     assert_int_equal(got.state, KBS_SESSION_CHALLENGED);
     assert_string_equal(got.nonce, s.nonce);
+    assert_int_equal(got.version, KBS_PROTOCOL_0_2_0);
     assert_int_equal(got.hash, KBS_HASH_SHA384);
     assert_int_equal(got.tee, KBS_TEE_SAMPLE);
     assert_int_equal(got.created_s, NOW);
@@ -378,7 +380,7 @@ static void test_session_expiry(void **state)
     struct kbs_session got = KBS_SESSION_NULL;
     struct kbs_error err = KBS_ERROR_NONE;
 
-    assert_int_equal(kbs_store_session_create(f->store, &s, &err), 0);
+    assert_int_equal(kbs_store_session_create(f->store, &s, KBS_LIMIT_SESSIONS, &err), 0);
     assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 299, &got, &err),
                      0);
     assert_int_equal(kbs_store_session_by_cookie(f->store, s.cookie_hash, NOW + 300, &got, &err),
@@ -407,16 +409,115 @@ static void test_session_limit(void **state)
     (void)snprintf(
         sql, sizeof(sql),
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
-        " INSERT INTO session (cookie_hash, sid, state, tee, hash, nonce, created_s, expires_s)"
-        " SELECT randomblob(32), randomblob(16), 1, 1, 'sha384', 'x', 0,"
+        " INSERT INTO session (cookie_hash, sid, state, version, tee, hash, nonce, created_s, expires_s)"
+        " SELECT randomblob(32), randomblob(16), 1, 1, 1, 'sha384', 'x', 0,"
         " %lld + (i %% 2) * 1000 FROM n",
         KBS_LIMIT_SESSIONS, (long long)(NOW + 20));
     tamper(f->path, sql);
-    assert_int_equal(kbs_store_session_create(f->store, &s, &err), -1);
+    assert_int_equal(kbs_store_session_create(f->store, &s, KBS_LIMIT_SESSIONS, &err), -1);
     assert_int_equal(err.category, KBS_LIMITED);
     s.created_s = NOW + 20;
-    assert_int_equal(kbs_store_session_create(f->store, &s, &err), 0);
+    assert_int_equal(kbs_store_session_create(f->store, &s, KBS_LIMIT_SESSIONS, &err), 0);
     kbs_session_deinit(&s);
+}
+
+/* Whether one more may begin when `challenged` of them may wait. */
+static enum kbs_category begin_one(struct fixture *f, uint32_t challenged, int64_t now_s,
+                                   struct kbs_session *ret)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    *ret = new_session(now_s, now_s + 300);
+    (void)!kbs_store_session_create(f->store, ret, challenged, &err);
+    return err.category;
+}
+
+/* Those that have not attested have a bound of their own, and those that have do not count in it. */
+static void test_session_limit_challenged(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_session s[4];
+    struct kbs_session got = KBS_SESSION_NULL;
+    struct kbs_session more;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(begin_one(f, 3, NOW, &s[i]), KBS_OK);
+    }
+    assert_int_equal(begin_one(f, 3, NOW, &more), KBS_LIMITED);
+    attest(&s[0], NOW + 1, NOW + 600);
+    assert_int_equal(kbs_store_session_attest(f->store, &s[0], &err), 0); /* one place is free */
+    assert_int_equal(begin_one(f, 3, NOW + 1, &s[3]), KBS_OK);
+    assert_int_equal(begin_one(f, 3, NOW + 1, &more), KBS_LIMITED);
+    assert_int_equal(kbs_store_session_by_cookie(f->store, s[0].cookie_hash, NOW + 2, &got, &err),
+                     0);
+    assert_int_equal(got.state, KBS_SESSION_ATTESTED); /* and was not put out by the others */
+
+    /* Three of the first four are gone: two that waited, which had their time, not the attested. */
+    assert_int_equal(begin_one(f, 2, NOW + 300, &more), KBS_OK);
+    assert_int_equal(begin_one(f, 2, NOW + 300, &more), KBS_LIMITED);
+    assert_int_equal(kbs_store_session_by_cookie(f->store, s[0].cookie_hash, NOW + 300, &got, &err),
+                     0);
+    /* The attested one goes as well, and takes no other's place along. */
+    assert_int_equal(begin_one(f, 1, NOW + 601, &more), KBS_OK);
+    assert_int_equal(begin_one(f, 1, NOW + 601, &more), KBS_LIMITED);
+    kbs_session_deinit(&got);
+    for (size_t i = 0; i < 4; i++) {
+        kbs_session_deinit(&s[i]);
+    }
+}
+
+/* Rows of one state that expire at a time, behind the store's back. */
+static void add_rows(struct fixture *f, unsigned int rows, int state, int64_t expires_s)
+{
+    char sql[640];
+
+    (void)snprintf(
+        sql, sizeof(sql),
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %u)"
+        " INSERT INTO session (cookie_hash, sid, state, version, tee, hash, nonce, created_s,"
+        " expires_s, binding, attested_s, tee_key, report_digest, claims)"
+        " SELECT randomblob(32), randomblob(16), %d, 2, 1, 'sha384', 'x', 0, %lld, 3, 0, x'00',"
+        " x'00', '{}' FROM n",
+        rows, state, (long long)expires_s);
+    tamper(f->path, sql);
+}
+
+static int64_t count_rows(struct fixture *f)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q = NULL;
+    int64_t rows;
+
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM session", -1, &q, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    rows = sqlite3_column_int64(q, 0);
+    assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return rows;
+}
+
+/*
+ * Sessions that wait fill their bound while many that had attested have expired: nobody clears them
+ * all in one request, and nobody clears the same ones twice.
+ */
+static void test_session_limit_and_expired(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_session s;
+    int64_t before;
+
+    add_rows(f, 5000, KBS_SESSION_ATTESTED, NOW - 1);
+    add_rows(f, 10, KBS_SESSION_CHALLENGED, NOW + 100);
+    for (before = 5010; before > 10; before = count_rows(f)) {
+        assert_int_equal(begin_one(f, 10, NOW, &s), KBS_LIMITED);
+        assert_true(count_rows(f) < before && before - count_rows(f) <= 1024);
+    }
+    assert_int_equal(count_rows(f), 10);
+    assert_int_equal(begin_one(f, 10, NOW + 100, &s), KBS_OK);
+    assert_int_equal(count_rows(f), 1);
 }
 
 #define ROUNDS 200
@@ -481,7 +582,7 @@ static void test_attest_race(void **state)
         int won = 0;
         int lost = 0;
 
-        assert_int_equal(kbs_store_session_create(f->store, &s, &err), 0);
+        assert_int_equal(kbs_store_session_create(f->store, &s, KBS_LIMIT_SESSIONS, &err), 0);
         for (int i = 0; i < RACERS; i++) {
             assert_int_equal(write(go[i][1], s.cookie_hash, sizeof(s.cookie_hash)),
                              sizeof(s.cookie_hash));
@@ -1125,6 +1226,8 @@ int main(void)
         CASE(test_session_round_trip),
         CASE(test_session_expiry),
         CASE(test_session_limit),
+        CASE(test_session_limit_challenged),
+        CASE(test_session_limit_and_expired),
         CASE(test_attest_race),
         CASE(test_key_insert_and_get),
         CASE(test_key_conflict),
