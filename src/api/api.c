@@ -46,6 +46,22 @@ static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, stru
     return 0;
 }
 
+/* Who else is let in; in production nobody, whatever the configuration was checked for. */
+static int api_mode(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
+{
+    bool open =
+        setup->admin_mode == KBS_ADMIN_BEARER || setup->admin_mode == KBS_ADMIN_INSECURE_ALLOW_ALL;
+
+    if (setup->production && open) {
+        return kbs_fail(err, KBS_INPUT,
+                        "the production profile takes signed administrators' requests only");
+    }
+    api->admin_mode = setup->admin_mode;
+    return setup->admin_mode != KBS_ADMIN_BEARER
+               ? 0
+               : kbs_bearer_new(setup->identity_providers, setup->acls, &api->bearer, err);
+}
+
 static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
 {
     if (setup->duty != KBS_DUTY_RELEASE && setup->duty != KBS_DUTY_ADMIN) {
@@ -59,7 +75,10 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
         return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes",
                         sizeof(api->issuer) - 1);
     }
-    return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
+    if (setup->duty == KBS_DUTY_ADMIN) {
+        return api_enrol(api, setup->admin_keys, err) != 0 ? -1 : api_mode(api, setup, err);
+    }
+    return 0;
 }
 
 int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct kbs_error *err)
@@ -118,6 +137,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
             kbs_parsed_deinit(&api->policies[i]);
         }
         free(api->admins);
+        api->bearer = kbs_bearer_free(api->bearer);
         kbs_cleanse(api->nonce_key, sizeof(api->nonce_key));
         free(api);
     }

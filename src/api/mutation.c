@@ -54,8 +54,7 @@ void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase, str
         kbs_record_u64(ret, "version", m->wrap_version);
     }
     if (m->admin != NULL) {
-        kbs_record_str(ret, "admin", m->admin->thumbprint);
-        kbs_record_u64(ret, "sequence", m->sequence);
+        kbs_admin_record(ret, m->admin, m->sequence);
     }
     kbs_record_str(ret, "token_serial", m->api->token.serial);
 }

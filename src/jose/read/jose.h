@@ -51,6 +51,7 @@ enum kbs_jws_alg {
     KBS_JWS_ALG_COUNT
 };
 #define KBS_JWS_ALG_BIT(alg) (1u << (alg))
+#define KBS_JWS_ALGS_ALL (KBS_JWS_ALG_BIT(KBS_JWS_ALG_COUNT) - 2u)
 /* KBS_JWS_ALG_NONE for any other name, "none" among them. */
 enum kbs_jws_alg kbs_jws_alg_from_name(struct kbs_span name);
 
