@@ -446,9 +446,9 @@ static void crypto(void **state)
 
         for (size_t k = 0; k < json_array_size(tests); k++) {
             const json_t *t = json_array_get(tests, k);
-            const char *jws = text_of(t, "jws");
+            const char *jws = text_of(t, "jws"); /* empty for the JSON form, which is not ours */
 
-            if (jws[0] != '\0') {
+            if (json_object_get(t, "jwe") == NULL) {
                 decided(&tally, t, jws_accepted(jws, key_of_group(group)),
                         is_valid(t) ? jws_reason(jws, key_of_group(group)) : AGREES);
             } else {
