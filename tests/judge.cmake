@@ -7,3 +7,8 @@ foreach(half IN ITEMS guest admin)
         LABELS judge)
     add_dependencies(judge_${half} kbs-judge)
 endforeach()
+kbs_test(judge_denial
+    SOURCES judge/test_judge_denial.c judge/harness.c jose/maker.c
+    LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write kbs_http
+    LABELS judge TIMEOUT 300)
+add_dependencies(judge_denial kbs-judge)

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "attest/rcar.h"
+#include "base/clock.h"
+#include "base/digest.h"
 #include "base/encoding.h"
 #include "base/io.h"
 #include "base/process.h"
@@ -728,9 +730,27 @@ static void attach_peer(struct judge *j, enum kbs_attach what, int *ret_ours)
     *ret_ours = pair[0];
 }
 
+static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
+                                    struct kbs_buf *buf)
+{
+    struct kbs_wire_list_builder b = {.buf = buf};
+    size_t n = 0;
+
+    while (n < max && items[n] != NULL) {
+        n++;
+    }
+    assert_true(!pairs || n % 2 == 0);
+    for (size_t i = 0; i < n; i++) {
+        kbs_wire_list_add(&b, kbs_span_str(items[i]));
+    }
+    return kbs_wire_list_done(&b);
+}
+
 static void send_config(struct judge *j)
 {
     struct kbs_buf keys_buf = KBS_BUF(4096);
+    struct kbs_buf providers_buf = KBS_BUF(65536);
+    struct kbs_buf acls_buf = KBS_BUF(65536);
     struct kbs_wire_list_builder keys = {.buf = &keys_buf};
     struct kbs_wire_config_judge config = {.duty = (uint8_t)j->duty,
                                            .production = j->production ? 1 : 0,
@@ -753,8 +773,13 @@ static void send_config(struct judge *j)
         BIO_free(bio);
     }
     config.admin_keys = kbs_wire_list_done(&keys);
+    config.admin_mode = (uint8_t)j->admin_mode;
+    config.identity_providers = list_of(j->providers, JUDGE_LIST, false, &providers_buf);
+    config.acls = list_of(j->acls, JUDGE_LIST, true, &acls_buf);
     control_send(j, KBS_WIRE_CONFIG_JUDGE, &config, -1);
     kbs_buf_deinit(&keys_buf);
+    kbs_buf_deinit(&providers_buf);
+    kbs_buf_deinit(&acls_buf);
 }
 
 static void judge_spawn(struct judge *j)
@@ -796,6 +821,13 @@ void judge_start_fails(struct judge *j, int status)
     judge_spawn(j);
     serve_until(j, j->control);
     assert_int_equal(judge_wait(j), status);
+}
+
+void judge_restart(struct judge *j)
+{
+    kbs_io_close(&j->control);
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    judge_start(j);
 }
 
 int judge_wait(struct judge *j)
@@ -888,22 +920,6 @@ int judge_teardown(void **state)
 }
 
 /* ---- the front's part ---- */
-
-static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
-                                    struct kbs_buf *buf)
-{
-    struct kbs_wire_list_builder b = {.buf = buf};
-    size_t n = 0;
-
-    while (n < max && items[n] != NULL) {
-        n++;
-    }
-    assert_true(!pairs || n % 2 == 0);
-    for (size_t i = 0; i < n; i++) {
-        kbs_wire_list_add(&b, kbs_span_str(items[i]));
-    }
-    return kbs_wire_list_done(&b);
-}
 
 static void reply_read(struct judge *j, struct reply *ret)
 {
@@ -1079,6 +1095,65 @@ void judge_tamper(struct judge *j, const char *sql)
     assert_int_equal(sqlite3_busy_timeout(db, WAIT_MS), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* ---- the administrator's part ---- */
+
+static void get_nonce(struct judge *j, char *out, size_t size)
+{
+    const struct ask ask = {
+        .route = KBS_ROUTE_ADMIN_NONCE, .method = "GET", .target = "/kbs/v0/admin/nonce"};
+    struct reply *r = calloc(1, sizeof(*r));
+    struct kbs_error err = KBS_ERROR_NONE;
+    KBS_AUTO_JSON body = NULL;
+
+    assert_non_null(r);
+    judge_ask(j, &ask, r);
+    assert_int_equal(r->status, 200);
+    assert_int_equal(kbs_json_parse_object(kbs_span_str(r->body), "nonce", &body, &err), 0);
+    (void)snprintf(out, size, "%s", json_string_value(json_object_get(body, "nonce")));
+    free(r);
+}
+
+struct signature signature_for(struct judge *j, const struct ask *ask)
+{
+    struct signature s = {.key = j->admin,
+                          .typ = "kbs-admin",
+                          .m = ask->method != NULL ? ask->method : "POST",
+                          .p = ask->target,
+                          .body = ask->body != NULL ? ask->body : "",
+                          .s = ++j->sequence,
+                          .exp = kbs_clock_unix_s() + 60};
+
+    get_nonce(j, s.nonce, sizeof(s.nonce));
+    return s;
+}
+
+const char *signature_make(struct signature *s)
+{
+    struct kbs_ec_public public = key_public(s->key, KBS_CURVE_P256);
+    struct kbs_buf payload = KBS_BUF(4095);
+    uint8_t digest[KBS_SHA256_BYTES];
+    char kid[44];
+
+    kbs_sha256(kbs_span_str(s->body), digest);
+    kbs_jose_thumbprint(&public, kid);
+    kbs_buf_printf(&payload, "{\"m\":\"%s\",\"p\":\"%s\",\"b\":\"", s->m, s->p);
+    kbs_base64url_put(&payload, kbs_span(digest, sizeof(digest)));
+    kbs_buf_printf(&payload, "\",\"n\":\"%s\",\"s\":%llu,\"exp\":%lld%s}", s->nonce,
+                   (unsigned long long)s->s, (long long)s->exp, s->extra != NULL ? s->extra : "");
+    jws_sign(s->key, s->kid != NULL ? s->kid : kid, s->typ, kbs_buf_cstr(&payload), s->text,
+             sizeof(s->text));
+    kbs_buf_deinit(&payload);
+    return s->text;
+}
+
+void expect_signed(struct judge *j, struct ask ask, unsigned int status, const char *text)
+{
+    struct signature s = signature_for(j, &ask);
+
+    ask.signature = signature_make(&s);
+    judge_expect(j, &ask, status, text);
 }
 
 /* ---- the guest's part ---- */

@@ -25,6 +25,7 @@
 #define JUDGE_ISSUER "kbs-test"
 #define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
 #define JUDGE_KCV "\x0a\x0b\x0c\x0d"
+#define JUDGE_LIST 12
 #define JUDGE_SEALED "what the token keeps of a secret"
 
 enum token_mood {
@@ -56,7 +57,10 @@ struct judge {
     enum kbs_duty duty;
     bool allow_sample;
     bool production;
-    EVP_PKEY *sign; /* the token's keys */
+    enum kbs_admin_mode admin_mode;
+    const char *providers[JUDGE_LIST]; /* issuer, audience, keys in turn; borrowed */
+    const char *acls[JUDGE_LIST];      /* role, allowed_endpoints in turn; borrowed */
+    EVP_PKEY *sign;                    /* the token's keys */
     EVP_PKEY *import;
     EVP_PKEY *row;
     EVP_PKEY *head;
@@ -127,6 +131,8 @@ int judge_teardown(void **state);
 void judge_start(struct judge *j);
 /* Starts it and expects it to give up with that status before READY. */
 void judge_start_fails(struct judge *j, int status);
+/* Ends it and starts another one, as when its lane is recycled. */
+void judge_restart(struct judge *j);
 /* Waits for it to end; returns its exit status. */
 int judge_wait(struct judge *j);
 
@@ -166,6 +172,29 @@ struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve);
 /* Signs a compact JWS into out (NUL-terminated). */
 void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out,
               size_t size);
+
+/* The administrator's side. */
+
+/* What goes into a signature; the test changes one member at a time. */
+struct signature {
+    EVP_PKEY *key;
+    const char *kid; /* NULL: the key's thumbprint */
+    const char *typ;
+    const char *m;
+    const char *p;
+    const char *body;
+    char nonce[128];
+    uint64_t s;
+    int64_t exp;
+    const char *extra; /* appended to the payload's members */
+    char text[4096];   /* the result */
+};
+/* A good one for that request, with the next sequence. */
+struct signature signature_for(struct judge *j, const struct ask *ask);
+/* Signs. Returns s->text. */
+const char *signature_make(struct signature *s);
+/* Signs as an administrator would and expects the status. */
+void expect_signed(struct judge *j, struct ask ask, unsigned int status, const char *text);
 
 /* The guest's side. */
 struct guest {
