@@ -1,5 +1,6 @@
 kbs_test(unit_parsed SOURCES unit/test_parsed.c LINKS kbs_api LABELS unit)
 kbs_test(unit_admin_modes SOURCES unit/test_admin_modes.c jose/maker.c LINKS kbs_api LABELS unit)
+kbs_test(unit_jose_attacks SOURCES unit/test_jose_attacks.c jose/maker.c LINKS kbs_api LABELS unit)
 foreach(half IN ITEMS guest admin)
     kbs_test(judge_${half}
         SOURCES judge/test_judge_${half}.c judge/harness.c
