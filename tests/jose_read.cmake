@@ -8,3 +8,4 @@ endforeach()
 
 kbs_fuzzer(fuzz_json SOURCES fuzz/fuzz_json.c LINKS kbs_jose_read CORPUS fuzz/corpus/json)
 kbs_fuzzer(fuzz_jws SOURCES fuzz/fuzz_jws.c LINKS kbs_jose_read CORPUS fuzz/corpus/jws)
+kbs_fuzzer(fuzz_jwt SOURCES fuzz/fuzz_jwt.c LINKS kbs_jose_read CORPUS fuzz/corpus/jwt)
