@@ -23,7 +23,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#define WORKSPACE_INTS 4096 /* 340 places in an expression that are tried at a time */
+#define WORKSPACE_INTS 4096 /* some 680 places in an expression that are tried at a time */
 #define MATCH_LIMIT 10000   /* calls of the matcher by itself: groups */
 #define DEPTH_LIMIT 100     /* of those calls */
 #define HEAP_LIMIT_KIB 256
