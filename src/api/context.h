@@ -293,7 +293,7 @@ struct kbs_mutation {
     const char *kind;              /* of its records; static */
     const struct kbs_admin *admin; /* whose request it is; NULL: of the one that `request` is of */
     uint64_t sequence;
-    struct kbs_span request;   /* the JWS that allows it */
+    struct kbs_span request;   /* what allows it; begin fills in, if there is a call */
     const struct kbs_key *key; /* what it is about, for its records; NULL: a wrapping key */
     uint32_t wrap_version;     /* of that */
     bool has_order;            /* the token has one thing to do; its order is named so */

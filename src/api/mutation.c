@@ -30,6 +30,9 @@ int kbs_mutation_begin(struct kbs_mutation *m, struct kbs_error *err)
     if (kbs_epoch_check(api, err) != 0 || kbs_epoch_gate(api, err) != 0) {
         return -1;
     }
+    if (m->call != NULL) {
+        m->request = kbs_admin_request(m->call);
+    }
     kbs_random(m->order, sizeof(m->order));
     m->epoch = api->standing.store.epoch + 1;
     return 0;

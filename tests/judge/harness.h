@@ -173,29 +173,6 @@ struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve);
 void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *payload, char *out,
               size_t size);
 
-/* The administrator's side. */
-
-/* What goes into a signature; the test changes one member at a time. */
-struct signature {
-    EVP_PKEY *key;
-    const char *kid; /* NULL: the key's thumbprint */
-    const char *typ;
-    const char *m;
-    const char *p;
-    const char *body;
-    char nonce[128];
-    uint64_t s;
-    int64_t exp;
-    const char *extra; /* appended to the payload's members */
-    char text[4096];   /* the result */
-};
-/* A good one for that request, with the next sequence. */
-struct signature signature_for(struct judge *j, const struct ask *ask);
-/* Signs. Returns s->text. */
-const char *signature_make(struct signature *s);
-/* Signs as an administrator would and expects the status. */
-void expect_signed(struct judge *j, struct ask ask, unsigned int status, const char *text);
-
 /* The guest's side. */
 struct guest {
     char cookie[64];

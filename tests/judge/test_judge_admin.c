@@ -2,7 +2,7 @@
  * The judge of the admin lane: what an administrator can do, and every signature that must not
  * count.
  */
-#include "harness.h"
+#include "signed.h"
 
 #include <stdio.h>
 #include <stdlib.h>

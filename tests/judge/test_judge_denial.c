@@ -8,7 +8,7 @@
  * everything is refused, each route is asked with a good signature at the end, and those of Trustee's
  * clients with a good token.
  */
-#include "harness.h"
+#include "signed.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
