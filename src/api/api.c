@@ -46,22 +46,6 @@ static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, stru
     return 0;
 }
 
-/* Who else is let in; in production nobody, whatever the configuration was checked for. */
-static int api_mode(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
-{
-    bool open =
-        setup->admin_mode == KBS_ADMIN_BEARER || setup->admin_mode == KBS_ADMIN_INSECURE_ALLOW_ALL;
-
-    if (setup->production && open) {
-        return kbs_fail(err, KBS_INPUT,
-                        "the production profile takes signed administrators' requests only");
-    }
-    api->admin_mode = setup->admin_mode;
-    return setup->admin_mode != KBS_ADMIN_BEARER
-               ? 0
-               : kbs_bearer_new(setup->identity_providers, setup->acls, &api->bearer, err);
-}
-
 static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
 {
     if (setup->duty != KBS_DUTY_RELEASE && setup->duty != KBS_DUTY_ADMIN) {
@@ -75,10 +59,27 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
         return kbs_fail(err, KBS_INPUT, "the issuer's name must be 1 to %zu bytes",
                         sizeof(api->issuer) - 1);
     }
-    if (setup->duty == KBS_DUTY_ADMIN) {
-        return api_enrol(api, setup->admin_keys, err) != 0 ? -1 : api_mode(api, setup, err);
+    return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
+}
+
+/* Who else is let in; in production nobody, whatever the configuration was checked for. */
+static int api_mode(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
+{
+    bool open =
+        setup->admin_mode == KBS_ADMIN_BEARER || setup->admin_mode == KBS_ADMIN_INSECURE_ALLOW_ALL;
+
+    if (setup->duty != KBS_DUTY_ADMIN) {
+        return 0;
     }
-    return 0;
+    if (setup->production && open) {
+        return kbs_fail(err, KBS_INPUT,
+                        "the production profile takes signed administrators' requests only");
+    }
+    api->admin_mode = setup->admin_mode;
+    if (setup->admin_mode != KBS_ADMIN_BEARER) {
+        return 0;
+    }
+    return kbs_bearer_new(setup->identity_providers, setup->acls, &api->bearer, err);
 }
 
 int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct kbs_error *err)
@@ -100,7 +101,8 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
     api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
     kbs_random(api->nonce_key, sizeof(api->nonce_key));
-    if (api_check(api, setup, err) != 0 || kbs_token_describe(api, err) != 0) {
+    if (api_check(api, setup, err) != 0 || api_mode(api, setup, err) != 0 ||
+        kbs_token_describe(api, err) != 0) {
         (void)kbs_api_free(api);
         return -1;
     }

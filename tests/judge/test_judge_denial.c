@@ -541,6 +541,83 @@ static void test_anybody(void **state)
     print_message("%zu requests denied\n", m->asked);
 }
 
+/* ---- who did it ---- */
+
+/* What the newest secret's row says that its administrator asked. */
+static void kept_request(const struct judge *j, struct kbs_buf *out)
+{
+    sqlite3_stmt *stmt = NULL;
+    sqlite3 *db = NULL;
+
+    assert_int_equal(sqlite3_open_v2(j->store_path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(db, "SELECT request FROM secret ORDER BY epoch DESC", -1, &stmt, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+    kbs_buf_put(out, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0));
+    assert_int_equal(sqlite3_finalize(stmt), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    assert_false(out->failed);
+}
+
+static bool find_route(enum kbs_route route, struct target *t)
+{
+    for (size_t n = 0; target_next(&n, t);) {
+        if (t->row.route == route) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Sets a resource and asks ledger and store who did. */
+static void set_and_look(struct matrix *m, const struct ask *ask, const char *recorded,
+                         struct kbs_buf *ret_kept)
+{
+    ledger_forget(m->j);
+    judge_expect(m->j, ask, 200, NULL);
+    assert_non_null(strstr(m->j->ledger_text, "secret-set phase=intent"));
+    assert_non_null(strstr(m->j->ledger_text, "secret-set phase=outcome"));
+    assert_non_null(strstr(m->j->ledger_text, recorded));
+    kept_request(m->j, ret_kept);
+}
+
+static void test_who_did_it(void **state)
+{
+    struct matrix *m = *state;
+    struct kbs_buf kept = KBS_BUF(TEXT_BYTES);
+    struct target t;
+
+    if (!find_route(KBS_ROUTE_RESOURCE_SET, &t)) {
+        print_message("no route sets a resource: skipped\n");
+        skip();
+    }
+    t.ask.body = "value";
+    good_bearer(m, &t.ask);
+    set_and_look(m, &t.ask, " auth=bearer role=admin ", &kept);
+    assert_non_null(strstr(m->j->ledger_text, " admin=bearer:"));
+    assert_null(strstr(m->j->ledger_text, " sequence="));
+    /* Header and payload, so that it can be read, and no signature, so that it cannot be used. */
+    assert_true(kbs_span_starts_with(kbs_span_str(t.ask.authorization + strlen("Bearer ")),
+                                     kbs_buf_cstr(&kept)));
+    assert_ptr_equal(strchr(strchr(kbs_buf_cstr(&kept), '.') + 1, '.'), NULL);
+
+    kbs_buf_clear(&kept);
+    t.ask.authorization = NULL;
+    m->signature = signature_for(m->j, &t.ask);
+    sign(m, &t.ask);
+    set_and_look(m, &t.ask, " auth=signed ", &kept);
+    assert_true(kbs_span_equal_str(kbs_buf_span(&kept), t.ask.signature));
+
+    kbs_buf_clear(&kept);
+    t.ask.signature = NULL;
+    m->j->admin_mode = KBS_ADMIN_INSECURE_ALLOW_ALL;
+    judge_restart(m->j);
+    set_and_look(m, &t.ask, " admin=anybody auth=anybody ", &kept);
+    assert_int_equal(kept.len, 0);
+    kbs_buf_deinit(&kept);
+}
+
 /* What the configuration refuses, the judge refuses as well: it is the one that would be fooled. */
 static void test_production(void **state)
 {
@@ -574,6 +651,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_matrix, set_up_deny_all, tear_down),
         cmocka_unit_test_setup_teardown(test_matrix, set_up_bearer, tear_down),
         cmocka_unit_test_setup_teardown(test_anybody, set_up_anybody, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_did_it, set_up_bearer, tear_down),
         cmocka_unit_test_setup_teardown(test_production, set_up_bearer, tear_down),
     };
 
