@@ -618,6 +618,41 @@ static void test_who_did_it(void **state)
     kbs_buf_deinit(&kept);
 }
 
+/* Keys of every kind, within the judge's walls. */
+static void test_kinds_of_keys(void **state)
+{
+    static const char *const algs[JUDGE_LIST / 3] = {"ES384", "ES512", "PS256", "EdDSA"};
+    struct matrix *m = *state;
+    struct maker makers[COUNT(algs)];
+    struct kbs_buf pems[COUNT(algs)];
+    struct target t;
+
+    if (!find_route(KBS_ROUTE_RESOURCE_POLICY_LIST, &t)) {
+        print_message("no route shows policies: skipped\n");
+        skip();
+    }
+    for (size_t i = 0; i < COUNT(algs); i++) {
+        makers[i] = maker_new(algs[i]);
+        pems[i] = KBS_BUF(4096);
+        maker_pem(&makers[i], &pems[i]);
+        m->j->providers[3 * i] = m->j->providers[3 * i + 1] = "";
+        m->j->providers[3 * i + 2] = kbs_buf_cstr(&pems[i]);
+    }
+    judge_restart(m->j);
+    for (size_t i = 0; i < COUNT(algs); i++) {
+        struct ask ask = t.ask;
+
+        bearer_of(m, &ask, &makers[i], "idp", "kbs", "admin", 60, "");
+        judge_expect(m->j, &ask, 200, NULL);
+    }
+    bearer_of(m, &t.ask, &m->idp, "idp", "kbs", "admin", 60, ""); /* is none of them */
+    judge_expect(m->j, &t.ask, 401, "Cannot verify token with any of the issuers");
+    for (size_t i = 0; i < COUNT(algs); i++) {
+        maker_free(&makers[i]);
+        kbs_buf_deinit(&pems[i]);
+    }
+}
+
 /* What the configuration refuses, the judge refuses as well: it is the one that would be fooled. */
 static void test_production(void **state)
 {
@@ -652,6 +687,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_matrix, set_up_bearer, tear_down),
         cmocka_unit_test_setup_teardown(test_anybody, set_up_anybody, tear_down),
         cmocka_unit_test_setup_teardown(test_who_did_it, set_up_bearer, tear_down),
+        cmocka_unit_test_setup_teardown(test_kinds_of_keys, set_up_bearer, tear_down),
         cmocka_unit_test_setup_teardown(test_production, set_up_bearer, tear_down),
     };
 
