@@ -1,6 +1,6 @@
 /*
- * Is this request an administrator's? Kbs-Signature over everything that decides what a request
- * does.
+ * Is this request an administrator's? The gate of every handler of the admin lane: Kbs-Signature
+ * over everything that decides what a request does, or what the mode has in its place.
  *
  * The problem: between the administrator and this process stand a network and a front, neither of
  * which may change, redirect, repeat or delay an order. The approach: a JWS by an enrolled key over
@@ -14,14 +14,23 @@
  * begins, makes it single use, also if the mutation then fails. Reads are signed alike and leave
  * the sequence alone.
  *
+ * Trustee's modes are for Trustee's clients, which cannot sign: they hold on the routes that those
+ * clients know and on no other, so that no mode lets anybody near keys, the store's epoch or the
+ * ledger. A request that has a Kbs-Signature is judged by that alone: it never falls back on its
+ * Bearer token. Nothing makes a Bearer request single use, and that its target is what the handler
+ * was given is checked as for a signature, since the rules of a role are about the target.
+ *
  * Refusals are recorded, as sampler.c lets them: whoever reaches the listener can cause them.
  */
 #include "api/context.h"
+
+#include <stdio.h>
 
 #include "base/encoding.h"
 #include "base/random.h"
 #include "base/secret.h"
 #include "jose/read/jose.h"
+#include "wire/route.h"
 
 #define NONCE_TIME_BYTES 8
 #define NONCE_RANDOM_BYTES 16
@@ -208,13 +217,106 @@ static int admin_check(struct kbs_call *call, const char *method, const char *pa
     return kbs_store_admin_advance(call->api->store, (*ret_admin)->thumbprint, *ret_sequence, err);
 }
 
+/* ---- Trustee's modes ---- */
+
+/* The routes that Trustee's clients know. */
+static bool route_has_modes(const struct kbs_wire_request *req)
+{
+    return req->route >= KBS_ROUTE_RESOURCE_LIST && req->route <= KBS_ROUTE_REFERENCE_VALUE_SHOW;
+}
+
+static int mode_check(struct kbs_call *call, const char *pattern, struct kbs_error *err)
+{
+    struct kbs_admin *caller = &call->api->caller;
+
+    *caller = (struct kbs_admin){.auth = KBS_ADMIN_ANYBODY, .thumbprint = "anybody"};
+    switch (call->api->admin_mode) {
+    case KBS_ADMIN_BEARER:
+        if (!target_matches(call->req, pattern)) {
+            return kbs_fail(err, KBS_UNAUTHENTICATED,
+                            "the target has another spelling than its route");
+        }
+        return kbs_bearer_verify(call, caller, err);
+    case KBS_ADMIN_INSECURE_ALLOW_ALL:
+        return 0;
+    case KBS_ADMIN_DENY_ALL:
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "DenyAll authorization_mode is enabled");
+    case KBS_ADMIN_SIGNED:
+    case KBS_ADMIN_MODE_COUNT:
+        break;
+    }
+    return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature is missing");
+}
+
+/* A refusal in the words that Trustee's clients know. The endpoint is the pattern's, not the request's. */
+static int mode_refused(const char *pattern, struct kbs_error *err)
+{
+    static const char prefix[] = "/kbs/v0/";
+    const char *endpoint =
+        strncmp(pattern, prefix, sizeof(prefix) - 1) == 0 ? pattern + sizeof(prefix) - 1 : pattern;
+    char reason[KBS_LIMIT_ERROR_DETAIL_BYTES];
+
+    (void)snprintf(reason, sizeof(reason), "%s", err->detail);
+    return kbs_fail(err, err->category,
+                    "admin access denied for endpoint %.*s: Admin access denied: %s",
+                    (int)strcspn(endpoint, "/"), endpoint, reason);
+}
+
+static int mode_admit(struct kbs_call *call, const char *pattern,
+                      const struct kbs_admin **ret_admin, struct kbs_error *err)
+{
+    int rc = mode_check(call, pattern, err);
+
+    if (rc == 0 || err->category == KBS_DENIED) {
+        *ret_admin = &call->api->caller;
+    }
+    if (rc == 0) {
+        call->auth = (*ret_admin)->auth;
+    }
+    return rc == 0 ? 0 : mode_refused(pattern, err);
+}
+
+struct kbs_span kbs_admin_request(const struct kbs_call *call)
+{
+    struct kbs_error none = KBS_ERROR_NONE;
+    struct kbs_span token = KBS_SPAN_EMPTY;
+
+    if (call->auth == KBS_ADMIN_BY_SIGNATURE) {
+        return call->req->signature;
+    }
+    if (call->auth == KBS_ADMIN_BY_BEARER && kbs_request_bearer(call->req, &token, &none) == 0) {
+        while (token.len > 0 && token.p[token.len - 1] != '.') {
+            token.len--;
+        }
+        token.len -= token.len > 0 ? 1 : 0;
+    }
+    return token;
+}
+
+void kbs_admin_record(struct kbs_record *r, const struct kbs_admin *admin, uint64_t sequence)
+{
+    static const char *const names[] = {[KBS_ADMIN_BY_SIGNATURE] = "signed",
+                                        [KBS_ADMIN_BY_BEARER] = "bearer",
+                                        [KBS_ADMIN_ANYBODY] = "anybody"};
+
+    kbs_record_str(r, "admin", admin->thumbprint);
+    if (admin->auth == KBS_ADMIN_BY_SIGNATURE) {
+        kbs_record_u64(r, "sequence", sequence);
+    }
+    kbs_record_str(r, "auth", names[admin->auth]);
+    if (admin->role[0] != '\0') {
+        kbs_record_str(r, "role", admin->role);
+    }
+}
+
 static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
     struct kbs_api *api = call->api;
     struct kbs_record r;
 
-    if ((err->category != KBS_UNAUTHENTICATED && err->category != KBS_CONFLICT) ||
+    if ((err->category != KBS_UNAUTHENTICATED && err->category != KBS_DENIED &&
+         err->category != KBS_CONFLICT) ||
         !kbs_sampler_admit(&api->denied, (uint64_t)call->now_s)) {
         return -1;
     }
@@ -225,8 +327,12 @@ static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, st
                     kbs_span(call->req->target.p, call->req->target.len < DENIED_TARGET_BYTES
                                                       ? call->req->target.len
                                                       : DENIED_TARGET_BYTES));
-    if (admin != NULL) { /* which key was claimed; only a conflict proves that it signed */
+    if (admin !=
+        NULL) { /* which key was claimed: only a conflict, or a role, proves that it signed */
         kbs_record_str(&r, "admin", admin->thumbprint);
+        if (admin->role[0] != '\0') {
+            kbs_record_str(&r, "role", admin->role);
+        }
     }
     kbs_sampler_tell(&api->denied, &r);
     kbs_record_text(&r, "peer", call->req->peer);
@@ -243,12 +349,18 @@ int kbs_admin_verify(struct kbs_call *call, const char *method, const char *patt
                      const struct kbs_admin **ret_admin, uint64_t *ret_sequence,
                      struct kbs_error *err)
 {
+    bool by_mode = route_has_modes(call->req) && call->req->signature.len == 0 &&
+                   call->api->admin_mode != KBS_ADMIN_SIGNED;
+
     *ret_admin = NULL;
     *ret_sequence = 0;
-    if (admin_check(call, method, pattern, mutation, ret_admin, ret_sequence, err) == 0) {
+    call->auth = KBS_ADMIN_BY_SIGNATURE;
+    if ((by_mode
+             ? mode_admit(call, pattern, ret_admin, err)
+             : admin_check(call, method, pattern, mutation, ret_admin, ret_sequence, err)) == 0) {
         return 0;
     }
-    if (err->category == KBS_UNAUTHENTICATED) {
+    if (err->category == KBS_UNAUTHENTICATED || err->category == KBS_DENIED) {
         call->answer->variant = "AdminAuthAccess";
     }
     return admin_denied(call, *ret_admin, err);

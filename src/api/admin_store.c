@@ -86,8 +86,7 @@ static int accept_record(struct kbs_call *call, const struct kbs_admin *admin, u
     kbs_record_u64(&r, "store_epoch", m->from_epoch);
     kbs_record_hex(&r, "manifest", kbs_span(m->epoch.manifest, sizeof(m->epoch.manifest)));
     kbs_record_str(&r, "reason", s->reason);
-    kbs_record_str(&r, "admin", admin->thumbprint);
-    kbs_record_u64(&r, "sequence", sequence);
+    kbs_admin_record(&r, admin, sequence);
     kbs_record_text(&r, "peer", call->req->peer);
     rc = kbs_api_ledger_append(call->api, &r, NULL, err);
     kbs_record_deinit(&r);

@@ -84,6 +84,26 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
     return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
 }
 
+/* Who else is let in; in production nobody, whatever the configuration was checked for. */
+static int api_mode(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
+{
+    bool open =
+        setup->admin_mode == KBS_ADMIN_BEARER || setup->admin_mode == KBS_ADMIN_INSECURE_ALLOW_ALL;
+
+    if (setup->duty != KBS_DUTY_ADMIN) {
+        return 0;
+    }
+    if (setup->production && open) {
+        return kbs_fail(err, KBS_INPUT,
+                        "the production profile takes signed administrators' requests only");
+    }
+    api->admin_mode = setup->admin_mode;
+    if (setup->admin_mode != KBS_ADMIN_BEARER) {
+        return 0;
+    }
+    return kbs_bearer_new(setup->identity_providers, setup->acls, &api->bearer, err);
+}
+
 int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct kbs_error *err)
 {
     struct kbs_api *api = calloc(1, sizeof(*api));
@@ -110,7 +130,8 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
     api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
     kbs_random(api->nonce_key, sizeof(api->nonce_key));
-    if (api_check(api, setup, err) != 0 || kbs_token_describe(api, err) != 0) {
+    if (api_check(api, setup, err) != 0 || api_mode(api, setup, err) != 0 ||
+        kbs_token_describe(api, err) != 0) {
         (void)kbs_api_free(api);
         return -1;
     }
@@ -149,6 +170,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
             kbs_parsed_deinit(&api->policies[i]);
         }
         free(api->admins);
+        api->bearer = kbs_bearer_free(api->bearer);
         kbs_cleanse(api->nonce_key, sizeof(api->nonce_key));
         free(api);
     }

@@ -10,10 +10,20 @@
 #define KBS_API_ARENA_BYTES (256u * 1024)
 #define KBS_API_THUMBPRINT_BYTES 44 /* base64url of SHA-256, and a terminator */
 
-/* An enrolled administrator. */
+/* How an administrator was known. */
+enum kbs_admin_auth {
+    KBS_ADMIN_BY_SIGNATURE = 0, /* Kbs-Signature, the only way in production */
+    KBS_ADMIN_BY_BEARER = 1,    /* a JWT of an identity provider */
+    KBS_ADMIN_ANYBODY = 2       /* not at all */
+};
+
+/* An enrolled administrator, or whom Trustee's modes let in. */
 struct kbs_admin {
-    struct kbs_ec_public key;
+    struct kbs_ec_public key; /* of signatures only */
+    /* of the key, or a name for the records: "bearer:" and a part of a hash, or "anybody" */
     char thumbprint[KBS_API_THUMBPRINT_BYTES];
+    enum kbs_admin_auth auth;
+    char role[KBS_LIMIT_ADMIN_ROLE_BYTES + 1]; /* of a Bearer token, plain text; else empty */
 };
 
 /* What DESCRIBE said of the token; NUL-terminated text, checked to be UTF-8. */
@@ -105,6 +115,9 @@ struct kbs_api {
     uint8_t nonce_key[32]; /* of admin nonces, this process's own */
     struct kbs_admin *admins;
     size_t admin_count;
+    enum kbs_admin_mode admin_mode;
+    struct kbs_bearer *bearer;  /* owned; NULL but in mode BEARER */
+    struct kbs_admin caller;    /* of the request at hand, where nobody enrolled signed it */
     struct kbs_sampler denied;  /* admin-denied */
     struct kbs_sampler refused; /* attest-refused */
     struct kbs_standing standing;
@@ -129,6 +142,7 @@ struct kbs_call {
     struct kbs_arena arena;
     uint64_t deadline_ns;
     int64_t now_s;
+    enum kbs_admin_auth auth; /* kbs_admin_verify() fills in */
 };
 
 /* 0 with call->answer filled in, or -1. */
@@ -311,7 +325,7 @@ struct kbs_mutation {
     const char *kind;              /* of its records; static */
     const struct kbs_admin *admin; /* whose request it is; NULL: of the one that `request` is of */
     uint64_t sequence;
-    struct kbs_span request; /* the JWS that allows it */
+    struct kbs_span request; /* what allows it; begin fills in, if there is a call */
     /* what it is about, for its records; both NULL: a wrapping key */
     const struct kbs_key *key;
     const struct kbs_document *document;
@@ -496,6 +510,9 @@ KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_sessio
 
 /* ---- request.c ---- */
 
+/* The token of `Authorization: Bearer`. KBS_UNAUTHENTICATED if there is none. Returns borrowed. */
+KBS_MUST_CHECK int kbs_request_bearer(const struct kbs_wire_request *req, struct kbs_span *ret,
+                                      struct kbs_error *err);
 /*
  * KBS_INPUT unless content_type is application/json (parameters ignored); absent is allowed if
  * `lenient`.
@@ -532,11 +549,36 @@ KBS_MUST_CHECK int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FO
 
 /*
  * Checks Kbs-Signature against the request as received (docs/protocol/admin-api.md): enrolled key,
- * method, target, body, nonce, expiry; for a mutation it also uses up the sequence. *ret_admin
- * borrows api. Refusals are recorded.
+ * method, target, body, nonce, expiry; for a mutation it also uses up the sequence. On the routes
+ * that Trustee's clients know a request without Kbs-Signature is let in as the mode says, with
+ * sequence 0. *ret_admin borrows api until the next request. Refusals are recorded.
  */
 KBS_MUST_CHECK int kbs_admin_verify(struct kbs_call *call, const char *method, const char *pattern,
                                     bool mutation, const struct kbs_admin **ret_admin,
                                     uint64_t *ret_sequence, struct kbs_error *err);
+/*
+ * What is kept with the row of a mutation, asked for after kbs_admin_verify(): the JWS of Kbs-Signature; of a Bearer token header and
+ * payload without the signature, for a token that is kept must not be usable; empty for anybody.
+ */
+struct kbs_span kbs_admin_request(const struct kbs_call *call);
+/* Who did it, for a record: `admin`, `auth`, and `sequence` or `role`. */
+void kbs_admin_record(struct kbs_record *r, const struct kbs_admin *admin, uint64_t sequence);
+
+/* ---- admin_bearer.c ---- */
+
+/*
+ * Identity providers and rules of mode BEARER, as in CONFIG_JUDGE. KBS_INPUT names the one that is
+ * wrong, and why. Returns owned.
+ */
+KBS_MUST_CHECK int kbs_bearer_new(const struct kbs_wire_list *providers,
+                                  const struct kbs_wire_list *acls, struct kbs_bearer **ret,
+                                  struct kbs_error *err);
+struct kbs_bearer *kbs_bearer_free(struct kbs_bearer *b); /* NULL is fine; always returns NULL */
+/*
+ * Who the request's Bearer token says that its sender is. KBS_UNAUTHENTICATED if no provider vouches
+ * for it; KBS_DENIED, with *ret filled in, if its role may not use the request's target.
+ */
+KBS_MUST_CHECK int kbs_bearer_verify(const struct kbs_call *call, struct kbs_admin *ret,
+                                     struct kbs_error *err);
 
 #endif

@@ -30,6 +30,9 @@ int kbs_mutation_begin(struct kbs_mutation *m, struct kbs_error *err)
     if (kbs_epoch_check(api, err) != 0 || kbs_epoch_gate(api, err) != 0) {
         return -1;
     }
+    if (m->call != NULL) {
+        m->request = kbs_admin_request(m->call);
+    }
     kbs_random(m->order, sizeof(m->order));
     m->epoch = api->standing.store.epoch + 1;
     return 0;
@@ -58,8 +61,7 @@ void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase, str
         kbs_record_u64(ret, "version", m->wrap_version);
     }
     if (m->admin != NULL) {
-        kbs_record_str(ret, "admin", m->admin->thumbprint);
-        kbs_record_u64(ret, "sequence", m->sequence);
+        kbs_admin_record(ret, m->admin, m->sequence);
     }
     kbs_record_str(ret, "token_serial", m->api->token.serial);
 }

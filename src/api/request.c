@@ -1,5 +1,5 @@
 /*
- * The parts of a request that several handlers read: content type, query, path parameters, Accept.
+ * The parts of a request that several handlers read: Bearer token, content type, query, path parameters, Accept.
  *
  * The problem: lenient reading here is how a request comes to mean two things. The approach: what
  * is not known is refused with 400, and names are compared after the front's single decoding, never
@@ -14,6 +14,7 @@
 #include <strings.h>
 
 #define Q_MAX 1000u
+#define BEARER "Bearer "
 
 static struct kbs_span trim(struct kbs_span s)
 {
@@ -43,6 +44,20 @@ static struct kbs_span cut(struct kbs_span *rest, char separator)
     }
     *rest = KBS_SPAN_EMPTY;
     return trim(piece);
+}
+
+int kbs_request_bearer(const struct kbs_wire_request *req, struct kbs_span *ret,
+                       struct kbs_error *err)
+{
+    struct kbs_span text = req->authorization;
+
+    *ret = KBS_SPAN_EMPTY;
+    if (text.len <= strlen(BEARER) || strncasecmp((const char *)text.p, BEARER, strlen(BEARER)) !=
+                                          0) { /* RFC 9110 section 11.1 */
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "Authorization is not a Bearer token");
+    }
+    *ret = kbs_span_skip(text, strlen(BEARER));
+    return 0;
 }
 
 static bool is_name(struct kbs_span s, const char *name)

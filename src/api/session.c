@@ -12,13 +12,9 @@
  */
 #include "api/context.h"
 
-#include <strings.h>
-
 #include "attest/ear.h"
 #include "base/encoding.h"
 #include "jose/read/jose.h"
-
-#define BEARER "Bearer "
 
 static int cookie_hash(struct kbs_span cookie, uint8_t ret[KBS_SHA256_BYTES], struct kbs_error *err)
 {
@@ -60,19 +56,18 @@ static int session_of_claims(struct kbs_call *call, const json_t *claims, struct
 
 static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
 {
-    struct kbs_span text = call->req->authorization;
+    struct kbs_span text = KBS_SPAN_EMPTY;
     struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
     KBS_AUTO_JSON claims = NULL;
     int rc = -1;
 
-    if (text.len <= strlen(BEARER) || strncasecmp((const char *)text.p, BEARER, strlen(BEARER)) !=
-                                          0) { /* RFC 9110 section 11.1 */
-        return kbs_fail(err, KBS_UNAUTHENTICATED, "Authorization is not a Bearer token");
+    if (kbs_request_bearer(call->req, &text, err) != 0) {
+        return -1;
     }
     if (!call->api->token.has_sign) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "no token was ever issued here");
     }
-    if (kbs_jose_jws_split(kbs_span_skip(text, strlen(BEARER)), &jws, err) == 0) {
+    if (kbs_jose_jws_split(text, &jws, err) == 0) {
         if (!kbs_span_equal_str(jws.kid, call->api->token.sign_kid)) {
             rc = kbs_fail(err, KBS_UNAUTHENTICATED, "the token was signed by another key");
         } else {

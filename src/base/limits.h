@@ -53,6 +53,7 @@
 #define KBS_LIMIT_JSON_DEPTH 32
 #define KBS_LIMIT_JSON_VALUES 100000u /* above any event log; about 12 MiB of {} */
 #define KBS_LIMIT_JWT_BYTES 65536
+#define KBS_LIMIT_JWKS_KEYS 32 /* of one set */
 
 /* RCAR sessions (src/api, src/store) */
 #define KBS_LIMIT_SESSIONS 100000
@@ -95,7 +96,10 @@
 #define KBS_LIMIT_POLICIES_LOADED 16
 #define KBS_LIMIT_ADMIN_KEYS 64
 #define KBS_LIMIT_ADMIN_PROVIDERS 16
+#define KBS_LIMIT_ADMIN_PROVIDER_BYTES 255 /* an issuer, an audience */
+#define KBS_LIMIT_ADMIN_JWT_LEEWAY_S 60    /* between an identity provider's clock and ours */
 #define KBS_LIMIT_ADMIN_ACLS 64
+#define KBS_LIMIT_ADMIN_ROLE_BYTES 64
 #define KBS_LIMIT_ADMIN_ACL_BYTES 512
 #define KBS_LIMIT_ADMIN_JWKS_BYTES 65536
 #define KBS_LIMIT_DOCUMENT_BYTES KBS_LIMIT_POLICY_BYTES /* a Rego policy; the reference values */

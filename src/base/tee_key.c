@@ -9,6 +9,36 @@ static bool number_valid(const uint8_t *p, size_t len)
     return len > 0 && p[0] != 0 && (p[len - 1] & 1) != 0;
 }
 
+/*
+ * Moduli of a library that chose its primes as k*M + (65537^a mod M), M the product of the first
+ * primes (CVE-2017-15361): such a modulus is a power of 65537 modulo each of them, and it can be
+ * factored. One in 2^27 of all other moduli looks like that for these primes.
+ */
+static bool modulus_is_roca(const struct kbs_rsa_public *k)
+{
+    static const uint8_t primes[] = {11, 13, 17,  19,  37,  53,  61,  71, 73,
+                                     79, 97, 103, 107, 109, 127, 151, 157};
+
+    for (size_t i = 0; i < sizeof(primes); i++) {
+        unsigned int p = primes[i];
+        unsigned int power = 1;
+        unsigned int n = 0;
+        bool found = false;
+
+        for (size_t b = 0; b < k->n_len; b++) {
+            n = (n << 8 | k->n[b]) % p;
+        }
+        for (unsigned int a = 0; a < p && !found; a++) {
+            found = power == n;
+            power = power * (65537 % p) % p;
+        }
+        if (!found) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int kbs_rsa_public_check(const struct kbs_rsa_public *k, struct kbs_error *err)
 {
     if (k->n_len < KBS_LIMIT_RSA_BYTES_MIN || k->n_len > KBS_LIMIT_RSA_BYTES_MAX ||
@@ -22,6 +52,10 @@ int kbs_rsa_public_check(const struct kbs_rsa_public *k, struct kbs_error *err)
         return kbs_fail(err, KBS_UNPROCESSABLE,
                         "the RSA exponent is not an odd number from 3 on, of at most %d bytes",
                         KBS_RSA_EXPONENT_MAX_BYTES);
+    }
+    if (modulus_is_roca(k)) {
+        return kbs_fail(err, KBS_UNPROCESSABLE,
+                        "the RSA modulus is of a kind that can be factored");
     }
     return 0;
 }

@@ -36,7 +36,8 @@ static inline struct kbs_span kbs_rsa_e(const struct kbs_rsa_public *k)
 
 /*
  * RSA: 2048 to 4096 bits and a multiple of 8 of them, odd modulus without leading zeros, odd exponent from
- * 3 on (RFC 8017 section 3.1; whether n is a product of two primes cannot be seen). KBS_UNPROCESSABLE.
+ * 3 on (RFC 8017 section 3.1; whether n is a product of two primes cannot be seen), and not of the form that
+ * CVE-2017-15361 is about. KBS_UNPROCESSABLE.
  */
 KBS_MUST_CHECK int kbs_rsa_public_check(const struct kbs_rsa_public *k, struct kbs_error *err);
 /* By alg: kbs_ec_public_check() or kbs_rsa_public_check(); KBS_UNPROCESSABLE also for no alg. */

@@ -728,9 +728,27 @@ static void attach_peer(struct judge *j, enum kbs_attach what, int *ret_ours)
     *ret_ours = pair[0];
 }
 
+static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
+                                    struct kbs_buf *buf)
+{
+    struct kbs_wire_list_builder b = {.buf = buf};
+    size_t n = 0;
+
+    while (n < max && items[n] != NULL) {
+        n++;
+    }
+    assert_true(!pairs || n % 2 == 0);
+    for (size_t i = 0; i < n; i++) {
+        kbs_wire_list_add(&b, kbs_span_str(items[i]));
+    }
+    return kbs_wire_list_done(&b);
+}
+
 static void send_config(struct judge *j)
 {
     struct kbs_buf keys_buf = KBS_BUF(4096);
+    struct kbs_buf providers_buf = KBS_BUF(65536);
+    struct kbs_buf acls_buf = KBS_BUF(65536);
     struct kbs_wire_list_builder keys = {.buf = &keys_buf};
     struct kbs_wire_config_judge config = {
         .duty = (uint8_t)j->duty,
@@ -756,8 +774,13 @@ static void send_config(struct judge *j)
         BIO_free(bio);
     }
     config.admin_keys = kbs_wire_list_done(&keys);
+    config.admin_mode = (uint8_t)j->admin_mode;
+    config.identity_providers = list_of(j->providers, JUDGE_LIST, false, &providers_buf);
+    config.acls = list_of(j->acls, JUDGE_LIST, true, &acls_buf);
     control_send(j, KBS_WIRE_CONFIG_JUDGE, &config, -1);
     kbs_buf_deinit(&keys_buf);
+    kbs_buf_deinit(&providers_buf);
+    kbs_buf_deinit(&acls_buf);
 }
 
 static void judge_spawn(struct judge *j)
@@ -799,6 +822,13 @@ void judge_start_fails(struct judge *j, int status)
     judge_spawn(j);
     serve_until(j, j->control);
     assert_int_equal(judge_wait(j), status);
+}
+
+void judge_restart(struct judge *j)
+{
+    kbs_io_close(&j->control);
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    judge_start(j);
 }
 
 int judge_wait(struct judge *j)
@@ -891,22 +921,6 @@ int judge_teardown(void **state)
 }
 
 /* ---- the front's part ---- */
-
-static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
-                                    struct kbs_buf *buf)
-{
-    struct kbs_wire_list_builder b = {.buf = buf};
-    size_t n = 0;
-
-    while (n < max && items[n] != NULL) {
-        n++;
-    }
-    assert_true(!pairs || n % 2 == 0);
-    for (size_t i = 0; i < n; i++) {
-        kbs_wire_list_add(&b, kbs_span_str(items[i]));
-    }
-    return kbs_wire_list_done(&b);
-}
 
 static void reply_read(struct judge *j, struct reply *ret)
 {

@@ -25,6 +25,7 @@
 #define JUDGE_ISSUER "kbs-test"
 #define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
 #define JUDGE_KCV "\x0a\x0b\x0c\x0d"
+#define JUDGE_LIST 12
 #define JUDGE_SEALED "what the token keeps of a secret"
 
 enum token_mood {
@@ -60,7 +61,10 @@ struct judge {
     uint32_t sessions;           /* 0: KBS_DEFAULT_SESSIONS_CHALLENGED */
     const char *resource_policy; /* NULL: none */
     uint32_t resource_bytes;     /* 0: as many as a secret may have */
-    EVP_PKEY *sign;              /* the token's keys */
+    enum kbs_admin_mode admin_mode;
+    const char *providers[JUDGE_LIST]; /* issuer, audience, keys in turn; borrowed */
+    const char *acls[JUDGE_LIST];      /* role, allowed_endpoints in turn; borrowed */
+    EVP_PKEY *sign;                    /* the token's keys */
     EVP_PKEY *import;
     EVP_PKEY *row;
     EVP_PKEY *head;
@@ -131,6 +135,8 @@ int judge_teardown(void **state);
 void judge_start(struct judge *j);
 /* Starts it and expects it to give up with that status before READY. */
 void judge_start_fails(struct judge *j, int status);
+/* Ends it and starts another one, as when its lane is recycled. */
+void judge_restart(struct judge *j);
 /* Waits for it to end; returns its exit status. */
 int judge_wait(struct judge *j);
 

@@ -375,7 +375,7 @@ static void keys_and_signature_forms(void **state)
     assert_int_equal(verify(kbs_buf_span(&text), &p256.key, &err), 0);
     assert_int_equal(verify(kbs_buf_span(&text), &other.key, &err), -1);
     assert_int_equal(verify(kbs_buf_span(&text), &p384.key, &err), -1);
-    assert_non_null(strstr(err.detail, "P-256"));
+    assert_non_null(strstr(err.detail, "ES256 is not what its key is for"));
     off = p256.key;
     off.y[31] ^= 1;
     assert_int_equal(verify(kbs_buf_span(&text), &off, &err), -1);
@@ -675,86 +675,6 @@ static json_t *vectors_json(const char *name)
     return v;
 }
 
-/* Does the text verify, as ES256, with this JWK, whatever its payload? */
-static bool wycheproof_accepts(struct kbs_span text, const json_t *jwk)
-{
-    struct kbs_buf payload = KBS_BUF(4096);
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_ec_public key;
-    struct kbs_jose_jws jws;
-    bool ok;
-
-    if (kbs_jose_jwk_get(jwk, "ES256", &key, &err) != 0 ||
-        kbs_jose_jws_split(text, &jws, &err) != 0) {
-        return false;
-    }
-    ok = kbs_jose_jws_verify_bytes(&jws, &key, &payload, &err) == 0;
-    kbs_jose_jws_deinit(&jws);
-    kbs_buf_deinit(&payload);
-    return ok;
-}
-
-/* The keys a group offers: one JWK, or a set of which any may verify. */
-static bool wycheproof_any(struct kbs_span text, const json_t *key)
-{
-    const json_t *set = json_object_get(key, "keys");
-
-    for (size_t i = 0; i < json_array_size(set); i++) {
-        if (wycheproof_accepts(text, json_array_get(set, i))) {
-            return true;
-        }
-    }
-    return set == NULL && wycheproof_accepts(text, key);
-}
-
-static void wycheproof_run(const char *name, size_t *ret_tests, size_t *ret_accepted)
-{
-    KBS_AUTO_JSON file = vectors_json(name);
-    const json_t *groups = json_object_get(file, "testGroups");
-
-    for (size_t i = 0; i < json_array_size(groups); i++) {
-        const json_t *group = json_array_get(groups, i);
-        const json_t *key = json_object_get(group, "public");
-        const json_t *tests = json_object_get(group, "tests");
-
-        key = key != NULL ? key : json_object_get(group, "private");
-        for (size_t k = 0; k < json_array_size(tests); k++) {
-            const json_t *t = json_array_get(tests, k);
-            const json_t *jws = json_object_get(t, "jws");
-            bool valid = strcmp(json_string_value(json_object_get(t, "result")), "valid") == 0;
-            bool es256 = strcmp(json_string_value(json_object_get(key, "alg")) != NULL
-                                    ? json_string_value(json_object_get(key, "alg"))
-                                    : "",
-                                "ES256") == 0;
-            bool accepted =
-                json_is_string(jws) &&
-                wycheproof_any(kbs_span(json_string_value(jws), json_string_length(jws)), key);
-
-            if (accepted != (valid && es256)) {
-                fail_msg("%s %lld: %s", name,
-                         (long long)json_integer_value(json_object_get(t, "tcId")),
-                         accepted ? "accepted" : "refused");
-            }
-            (*ret_tests)++;
-            *ret_accepted += accepted;
-        }
-    }
-}
-
-static void wycheproof(void **state)
-{
-    size_t tests = 0;
-    size_t accepted = 0;
-
-    (void)state;
-    wycheproof_run("wycheproof/json_web_signature_test.json", &tests, &accepted);
-    assert_in_range(tests, 390, 450);
-    assert_int_equal(accepted, 2);
-    wycheproof_run("wycheproof/json_web_key_test.json", &tests, &accepted);
-    assert_in_range(tests, 410, 480);
-    assert_int_equal(accepted, 2);
-}
-
 static void rfc7520(void **state)
 {
     KBS_AUTO_JSON public = vectors_json("jose-cookbook/3_1.ec_public_key.json");
@@ -790,7 +710,6 @@ int main(void)
         cmocka_unit_test(pem_keys_refused),
         cmocka_unit_test(recipients),
         cmocka_unit_test(recipient_round_trip),
-        cmocka_unit_test(wycheproof),
         cmocka_unit_test(rfc7520),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

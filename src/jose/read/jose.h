@@ -1,7 +1,7 @@
 /*
- * JOSE, the reading half: public JWKs and signatures that come from outside. cjose does the ES256
- * verification and the JWK import, behind our own checks of algorithm, type, curve and size; no key
- * material passes through it.
+ * JOSE, the reading half: public JWKs and signatures that come from outside. cjose verifies ECDSA and RSA
+ * signatures, behind our own checks of algorithm, type, curve and size; no key material passes
+ * through it. Signatures by other keys than ours and our administrators': jwt.h.
  */
 #ifndef KBS_JOSE_READ_JOSE_H
 #define KBS_JOSE_READ_JOSE_H
@@ -35,11 +35,32 @@ KBS_MUST_CHECK int kbs_jose_rsa_jwk_get(const json_t *jwk, const char *alg_requi
 KBS_MUST_CHECK int kbs_jose_public_from_pem(struct kbs_span pem, struct kbs_ec_public *ret,
                                             struct kbs_error *err);
 
+/* The signature algorithms there are here (RFC 7518 section 3.1, RFC 8037 section 3.1). */
+enum kbs_jws_alg {
+    KBS_JWS_ALG_NONE = 0,
+    KBS_JWS_ALG_ES256 = 1,
+    KBS_JWS_ALG_ES384 = 2,
+    KBS_JWS_ALG_ES512 = 3,
+    KBS_JWS_ALG_RS256 = 4,
+    KBS_JWS_ALG_RS384 = 5,
+    KBS_JWS_ALG_RS512 = 6,
+    KBS_JWS_ALG_PS256 = 7,
+    KBS_JWS_ALG_PS384 = 8,
+    KBS_JWS_ALG_PS512 = 9,
+    KBS_JWS_ALG_EDDSA = 10,
+    KBS_JWS_ALG_COUNT
+};
+#define KBS_JWS_ALG_BIT(alg) (1u << (alg))
+#define KBS_JWS_ALGS_ALL (KBS_JWS_ALG_BIT(KBS_JWS_ALG_COUNT) - 2u)
+/* KBS_JWS_ALG_NONE for any other name, "none" among them. */
+enum kbs_jws_alg kbs_jws_alg_from_name(struct kbs_span name);
+
 /*
  * The three parts of a compact JWS, split and header parsed, nothing verified. Payload not decoded.
  */
 struct kbs_jose_jws {
     json_t *header;       /* owned; kbs_jose_jws_deinit() */
+    enum kbs_jws_alg alg; /* what the header says: a claim, which the key decides on */
     struct kbs_span kid;  /* borrowed from header; empty if absent */
     struct kbs_span text; /* borrowed: the whole compact text */
 };

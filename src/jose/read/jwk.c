@@ -1,5 +1,5 @@
 /*
- * Public keys from outside: JWKs, EC and RSA, and PEM.
+ * Public JWKs from outside: EC, RSA and Ed25519.
  *
  * A JWK is read member by member rather than handed to cjose, whose import takes wrong-sized
  * coordinates and says nothing about `alg`, `use` or a private member. What counts: kty, crv, x and
@@ -7,23 +7,10 @@
  * announces another use than the one it is wanted for is refused (RFC 7517 sections 4.2 to 4.4): a
  * signature key shall not receive wrapped keys, nor the reverse. A private member is an accident at
  * the sender and is refused loudly instead of being dropped.
- *
- * PEM is one SubjectPublicKeyInfo and nothing else, of a named curve. OpenSSL would skip text
- * before it, accept curve parameters written out, and ask the terminal for a passphrase: none of
- * this may happen here.
  */
-#include <openssl/bio.h>
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-
 #include "base/encoding.h"
-#include "jose/read/jose.h"
+#include "jose/read/jwt.h"
 #include "jose/write/jose.h"
-
-#define PEM_MAX_BYTES 4096
 
 static int coordinate_get(const json_t *jwk, const char *name, enum kbs_curve curve, uint8_t *out,
                           struct kbs_error *err)
@@ -49,7 +36,7 @@ struct use {
 
 static struct use use_of(const char *alg)
 {
-    if (strcmp(alg, "ES256") == 0) {
+    if (kbs_jws_alg_from_name(kbs_span_str(alg)) != KBS_JWS_ALG_NONE) {
         return (struct use){"sig", {"verify", "verify"}};
     }
     if (strcmp(alg, KBS_JOSE_ECDH_ES_A256KW) == 0) {
@@ -199,100 +186,72 @@ int kbs_jose_rsa_jwk_get(const json_t *jwk, const char *alg_required, struct kbs
     return 0;
 }
 
-/* Says "no passphrase" where OpenSSL would ask the terminal. */
-static int no_passphrase(char *buf, int size, int rwflag, void *data)
+/* RFC 8037 section 2. */
+static int ed25519_get(const json_t *jwk, const char *alg, uint8_t *out, struct kbs_error *err)
 {
-    (void)buf;
-    (void)size;
-    (void)rwflag;
-    (void)data;
-    return -1;
+    struct kbs_span text;
+
+    if (jwk_check(jwk, "OKP", alg, err) != 0 || kbs_json_get_string(jwk, "crv", &text, err) != 0) {
+        return -1;
+    }
+    if (!kbs_span_equal_str(text, "Ed25519")) {
+        return kbs_fail(err, KBS_INPUT, "JWK: \"crv\" is not Ed25519");
+    }
+    if (kbs_json_get_string(jwk, "x", &text, err) != 0) {
+        return -1;
+    }
+    if (kbs_base64url_get_exact(out, KBS_JWS_ED25519_BYTES, text) != 0) {
+        return kbs_fail(err, KBS_INPUT, "JWK: \"x\" is not the base64url of %d bytes",
+                        KBS_JWS_ED25519_BYTES);
+    }
+    return 0;
 }
 
-static bool is_space(uint8_t c)
+/* The kind of key that an algorithm is computed with. */
+static enum kbs_jws_key_kind kind_of_alg(enum kbs_jws_alg alg)
 {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    if (alg == KBS_JWS_ALG_EDDSA) {
+        return KBS_JWS_KEY_ED25519;
+    }
+    return alg <= KBS_JWS_ALG_ES512 ? KBS_JWS_KEY_EC : KBS_JWS_KEY_RSA;
 }
 
-static EVP_PKEY *pem_read(struct kbs_span pem)
+int kbs_jws_key_from_jwk(const json_t *jwk, struct kbs_jws_key *ret, struct kbs_error *err)
 {
-    EVP_PKEY *pkey = NULL;
-    char *rest = NULL;
-    BIO *bio;
-
-    while (pem.len > 0 && is_space(pem.p[0])) {
-        pem = kbs_span_skip(pem, 1);
-    }
-    if (pem.len > PEM_MAX_BYTES || !kbs_span_starts_with(pem, "-----BEGIN PUBLIC KEY-----")) {
-        return NULL;
-    }
-    bio = BIO_new_mem_buf(pem.p, (int)pem.len);
-    if (bio == NULL) {
-        return NULL;
-    }
-    pkey = PEM_read_bio_PUBKEY(bio, NULL, no_passphrase, NULL);
-    long left = BIO_get_mem_data(bio, &rest);
-    for (long i = 0; i < left; i++) {
-        if (!is_space((uint8_t)rest[i])) {
-            EVP_PKEY_free(pkey);
-            pkey = NULL;
-            break;
-        }
-    }
-    BIO_free(bio);
-    return pkey;
-}
-
-static enum kbs_curve pkey_curve(const EVP_PKEY *pkey)
-{
-    char group[32];
-    int explicit_parameters = 0;
-
-    if (!EVP_PKEY_is_a(pkey, "EC") ||
-        EVP_PKEY_get_group_name(pkey, group, sizeof(group), NULL) != 1 ||
-        (EVP_PKEY_get_int_param(pkey, OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS,
-                                &explicit_parameters) == 1 &&
-         explicit_parameters != 0)) {
-        return KBS_CURVE_NONE;
-    }
-    for (enum kbs_curve c = KBS_CURVE_P256; c <= KBS_CURVE_P521; c++) {
-        if (strcmp(group, kbs_curve_group_name(c)) == 0) {
-            return c;
-        }
-    }
-    return KBS_CURVE_NONE;
-}
-
-static int pkey_coordinate(const EVP_PKEY *pkey, const char *param, uint8_t *out, size_t bytes)
-{
-    BIGNUM *n = NULL;
-    int ok = EVP_PKEY_get_bn_param(pkey, param, &n) == 1 && BN_bn2binpad(n, out, (int)bytes) >= 0;
-
-    BN_free(n);
-    return ok ? 0 : -1;
-}
-
-int kbs_jose_public_from_pem(struct kbs_span pem, struct kbs_ec_public *ret, struct kbs_error *err)
-{
-    struct kbs_ec_public key = {.curve = KBS_CURVE_NONE};
-    EVP_PKEY *pkey = pem_read(pem);
-    bool ok = false;
+    struct kbs_jws_key key = {.kind = KBS_JWS_KEY_NONE};
+    struct kbs_span text = KBS_SPAN_EMPTY;
+    enum kbs_jws_alg alg;
+    char name[8];
+    int rc;
 
     *ret = key;
-    if (pkey != NULL) {
-        key.curve = pkey_curve(pkey);
-        size_t bytes = kbs_curve_field_bytes(key.curve);
-        ok = bytes != 0 && pkey_coordinate(pkey, OSSL_PKEY_PARAM_EC_PUB_X, key.x, bytes) == 0 &&
-             pkey_coordinate(pkey, OSSL_PKEY_PARAM_EC_PUB_Y, key.y, bytes) == 0;
-    }
-    EVP_PKEY_free(pkey);
-    ERR_clear_error();
-    if (!ok) {
-        return kbs_fail(err, KBS_INPUT,
-                        "not one PEM \"PUBLIC KEY\" with an EC key on P-256, P-384 or P-521");
-    }
-    if (kbs_ec_public_check(&key, err) != 0) {
+    if (kbs_json_get_string(jwk, "alg", &text, err) != 0) {
         return -1;
+    }
+    alg = kbs_jws_alg_from_name(text);
+    if (alg == KBS_JWS_ALG_NONE || !kbs_span_to_cstr(text, name, sizeof(name))) {
+        return kbs_fail(err, KBS_INPUT, "JWK: \"alg\" is not a signature algorithm of ours");
+    }
+    key.kind = kind_of_alg(alg);
+    key.algs = KBS_JWS_ALG_BIT(alg);
+    if (key.kind == KBS_JWS_KEY_EC) {
+        rc = kbs_jose_jwk_get(jwk, name, &key.ec, err);
+    } else if (key.kind == KBS_JWS_KEY_RSA) {
+        rc = kbs_jose_rsa_jwk_get(jwk, name, &key.rsa, err);
+    } else {
+        rc = ed25519_get(jwk, name, key.ed25519, err);
+    }
+    if (rc != 0) {
+        return -1;
+    }
+    if ((key.algs & kbs_jws_key_algs(&key)) == 0) {
+        return kbs_fail(err, KBS_INPUT, "JWK: %s is not for a key on this curve", name);
+    }
+    if (kbs_json_opt_string(jwk, "kid", &text, err) != 0) {
+        return -1;
+    }
+    if (!kbs_span_to_cstr(text, key.kid, sizeof(key.kid))) {
+        return kbs_fail(err, KBS_INPUT, "JWK: \"kid\" is not a short string");
     }
     *ret = key;
     return 0;
