@@ -23,6 +23,7 @@ kbs_pytest(system_secrets PATH system/test_secrets.py LABELS system)
 kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)
 kbs_pytest(system_kbs_attacks PATH system/test_kbs_attacks.py LABELS system
     ENVIRONMENT "KBS_VECTORS_DIR=${KBS_VECTORS_DIR}")
+kbs_pytest(system_canaries PATH system/test_canaries.py LABELS system)
 kbs_pytest(system_proxy PATH system/test_proxy.py LABELS system)
 kbs_pytest(system_memory PATH system/test_memory.py LABELS system)
 kbs_pytest(system_resilience PATH system/test_resilience.py LABELS system)
