@@ -110,8 +110,8 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
 
 void kbs_api_forget(struct kbs_api *api)
 {
-    kbs_buf_wipe(&api->answer.body);
-    kbs_buf_wipe(&api->token_answer.body);
+    kbs_buf_deinit(&api->answer.body);
+    kbs_buf_deinit(&api->token_answer.body);
     kbs_cleanse(api->answer.cookie, sizeof(api->answer.cookie));
 }
 
