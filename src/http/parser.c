@@ -15,8 +15,8 @@
  *
  * Invariants: the head is at most KBS_LIMIT_HTTP_HEAD_BYTES from its first byte to its empty line,
  * because llhttp is never given more than is left of it; the body buffer never exceeds the route's
- * limit, nor the operator's; a callback that fails has filled in the refusal; after DONE no byte is taken until
- * kbs_http_parser_next().
+ * limit, nor the operator's; a callback that fails has filled in the refusal; after DONE no byte is
+ * taken until kbs_http_parser_next().
  *
  * Rejected: resuming the paused llhttp for the next request (state of one request in another's
  * parser is what CVE-2025-23167 was made of); reading on after a refusal whose end is not certain.
