@@ -53,7 +53,7 @@ KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
                                             const struct kbs_wire_request *request,
                                             uint64_t deadline_ns, struct kbs_wire_response *ret);
 
-/* Overwrites what the last request and its answer left: cookies, tokens, secrets. Ends *ret above. */
+/* Overwrites what the last request and its answer left: cookies, tokens, secrets. Ends its *ret. */
 void kbs_api_forget(struct kbs_api *api);
 
 /*

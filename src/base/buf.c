@@ -5,8 +5,8 @@
  * What a buffer held is overwritten before its memory is given back, also when it grows. Buffers
  * carry requests through front and judge, and a request may have a cookie, a token or, from
  * clients that cannot seal, a secret in it; nobody who fills one has to think of that. It costs a
- * memset. Rejected: a flag for the buffers that need it, which would be forgotten on one of the way's
- * ten buffers.
+ * memset. Rejected: a flag for buffers that need it. There are ten of them on the way of one
+ * request, and one would be forgotten.
  */
 #include "base/buf.h"
 

@@ -5,24 +5,24 @@
  * place among the sessions that may wait; one client must not take what all share. The approach: a
  * token bucket per source that fills at `per_s` and holds twice as many. A bucket is kept as the
  * moment when it will be full again. From then on the source is as one that never came and is
- * forgotten, which is two seconds after its last handshake at the latest; so the table holds debtors
- * only, and an entry is never taken from one of them to make room.
+ * forgotten, two seconds after its last handshake at the latest; so the table holds debtors only,
+ * and an entry is never taken from one of them to make room.
  *
- * Who has many sources (a /48 of IPv6 is 65536 of them) has as many buckets, and no limit per source
- * helps. What must not happen is that he turns the table itself against others. Each place that he
- * holds costs him `per_s` handshakes a second that were let through, so a full table stands for
- * KBS_LIMIT_AUTH_SOURCES times the limit, far more than a front can serve unless the limit is a few
- * per second. When it is full all the same, a source that is not in it is let through uncounted
+ * Who has many sources (a /48 of IPv6 is 65536 of them) has as many buckets, and no limit per
+ * source helps. What must not happen is that he turns the table itself against others. Each place
+ * that he holds costs him `per_s` handshakes a second that were let through, so a full table stands
+ * for KBS_LIMIT_AUTH_SOURCES times the limit, far more than a front can serve unless the limit is a
+ * few per second. When it is full all the same, a source that is not in it is let through uncounted
  * (and the metrics say so): its own debt is not known, but nobody is locked out, and nobody in the
  * table is let off. What then holds is what holds against anybody: the queue of the front, and the
  * cap on sessions that have not attested (docs/threat-model.md).
  *
- * Looked for by going through all debts, which forgets old ones on the way: a few on any day, 4096 at
- * worst, then for about 15 us, which is not more than the rest of the front's work for a request.
- * Rejected: a hash table. Its places collide, so who finds out which of his sources share one with
- * others crowds that one out; a random key makes it harder, this makes it impossible. Rejected:
- * counting refused handshakes, with which a client behind the same address could keep another out
- * for as long as it likes.
+ * Looked for by going through all debts, which forgets old ones on the way: a few on any day, 4096
+ * at worst, then for about 15 us, which is not more than the rest of the front's work for a
+ * request. Rejected: a hash table. Its places collide, so who finds out which of his sources share
+ * one with others crowds that one out; a random key makes it harder, this makes it impossible.
+ * Rejected: counting refused handshakes, with which a client behind the same address could keep
+ * another out for as long as it likes.
  */
 #include "front/sources.h"
 

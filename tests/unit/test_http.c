@@ -663,7 +663,7 @@ static void test_desync_chunks(void **state)
         {"size, 2^64", BYTES(CHUNKED "10000000000000000\r\n" END), "400x"},
         {"size, 2^64 + 1", BYTES(CHUNKED "10000000000000001\r\na\r\n" END), "400x"},
         {"size, 2^72", BYTES(CHUNKED "1000000000000000000\r\n" END), "400x"},
-        /* more than will ever be taken: refused once that much has come, and nothing is behind it */
+        /* more than will be taken: refused once that much has come, and nothing is behind it */
         {"size, 2^32", BYTES(CHUNKED "100000000\r\n" END), "..."},
         {"minus zero", BYTES(CHUNKED "-0\r\n\r\n"), "400x"},
         {"0x0", BYTES(CHUNKED "0x0\r\n\r\n"), "400x"},
