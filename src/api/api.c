@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "base/secret.h"
 #include "jose/read/jose.h"
+#include "jose/read/json.h"
 #include "jose/write/jose.h"
 #include "policy/release.h"
 
@@ -111,6 +112,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     if (api == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
+    kbs_json_wipe_freed();
     api->duty = setup->duty;
     api->production = setup->production;
     api->allow_sample = setup->allow_sample;
@@ -154,6 +156,13 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
                    kbs_token_class_name(api->token.class));
     *ret = api;
     return 0;
+}
+
+void kbs_api_forget(struct kbs_api *api)
+{
+    kbs_buf_deinit(&api->answer.body);
+    kbs_buf_deinit(&api->token_answer.body);
+    kbs_cleanse(api->answer.cookie, sizeof(api->answer.cookie));
 }
 
 struct kbs_api *kbs_api_free(struct kbs_api *api)

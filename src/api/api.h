@@ -54,6 +54,9 @@ KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
                                             const struct kbs_wire_request *request,
                                             uint64_t deadline_ns, struct kbs_wire_response *ret);
 
+/* Overwrites what the last request and its answer left: cookies, tokens, secrets. Ends its *ret. */
+void kbs_api_forget(struct kbs_api *api);
+
 /*
  * The admin lane's own work between requests: a signed head of the ledger every so often, keys that
  * were to be destroyed by now. First the milliseconds until there is some (-1: never); then what is

@@ -1,11 +1,14 @@
 /*
  * Arenas. Chunks of at least 4 KiB, handed out front to back; larger requests get a chunk of their
  * own. The cap counts what was handed out, so that one request cannot take the process's memory.
+ * Like buffers (buf.c) they are overwritten before they are given back.
  */
 #include "base/arena.h"
 
 #include <stdalign.h>
 #include <stdlib.h>
+
+#include "base/secret.h"
 
 #define CHUNK_BYTES 4096
 
@@ -21,6 +24,7 @@ void kbs_arena_deinit(struct kbs_arena *a)
     while (a->chunks != NULL) {
         struct kbs_arena_chunk *next = a->chunks->next;
 
+        kbs_cleanse(a->chunks->bytes, a->chunks->used);
         free(a->chunks);
         a->chunks = next;
     }

@@ -1,7 +1,7 @@
 /*
  * Capped buffers: growing byte buffers with a mandatory maximum and a sticky failure, so that a
- * writer checks once at the end. Not for secrets: growth leaves copies behind (struct kbs_secret
- * does not grow).
+ * writer checks once at the end. Their memory is overwritten before it is given back; but it is not
+ * locked, and pieces of it are borrowed: keys and PINs are struct kbs_secret.
  */
 #ifndef KBS_BASE_BUF_H
 #define KBS_BASE_BUF_H
@@ -22,6 +22,7 @@ struct kbs_buf {
 void kbs_buf_init(struct kbs_buf *b, size_t max);
 void kbs_buf_deinit(struct kbs_buf *b); /* safe twice, and on a zeroed buffer */
 void kbs_buf_clear(struct kbs_buf *b);  /* empty and usable again, memory kept */
+void kbs_buf_wipe(struct kbs_buf *b);   /* the same, and the memory is overwritten */
 
 void kbs_buf_put(struct kbs_buf *b, const void *p, size_t n);
 void kbs_buf_put_span(struct kbs_buf *b, struct kbs_span s);
@@ -38,7 +39,7 @@ void kbs_buf_printf(struct kbs_buf *b, const char *fmt, ...) KBS_PRINTF(2, 3);
 uint8_t *kbs_buf_reserve(struct kbs_buf *b, size_t n);
 void kbs_buf_commit(struct kbs_buf *b, size_t n);
 
-/* Removes n bytes from the front (moves the rest down). */
+/* Removes n bytes from the front (moves the rest down; what was behind it stays until deinit). */
 void kbs_buf_consume(struct kbs_buf *b, size_t n);
 
 static inline struct kbs_span kbs_buf_span(const struct kbs_buf *b)

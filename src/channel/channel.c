@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "base/io.h"
-#include "base/secret.h"
 
 void kbs_channel_msg_deinit(struct kbs_channel_msg *m)
 {
@@ -202,26 +201,6 @@ static int recv_header_check(const uint8_t *header, struct kbs_channel_msg *ret,
     return 0;
 }
 
-/*
- * Room for the whole body. What was read of it moves and leaves no copy behind: the receiver of a
- * secret can only wipe what it knows of.
- */
-static uint8_t *recv_room(struct kbs_buf *body, size_t left)
-{
-    struct kbs_buf larger = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
-
-    if (body->len == 0 || body->len + left <= body->cap) {
-        return kbs_buf_reserve(body, left);
-    }
-    if (kbs_buf_reserve(&larger, body->len + left) != NULL) {
-        kbs_buf_put_span(&larger, kbs_buf_span(body));
-    }
-    kbs_cleanse(body->p, body->len);
-    kbs_buf_deinit(body);
-    *body = larger;
-    return kbs_buf_reserve(body, left);
-}
-
 /* What the body still lacks. */
 static int recv_rest_of_body(int fd, struct kbs_channel_msg *ret, uint64_t deadline_ns,
                              struct kbs_error *err)
@@ -233,7 +212,7 @@ static int recv_rest_of_body(int fd, struct kbs_channel_msg *ret, uint64_t deadl
     if (left == 0) {
         return 0;
     }
-    to = recv_room(&ret->body, left);
+    to = kbs_buf_reserve(&ret->body, left);
     if (to == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }

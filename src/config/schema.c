@@ -61,6 +61,7 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(TOKEN_MIN, "attestation_token", "duration_min", NUMBER, false, 1, 1440, token_min, NULL),
     KEY(MAX_CONNECTIONS, "limits", "max_connections", NUMBER, false, 1, KBS_LIMIT_FRONT_CONNECTIONS,
         max_connections, NULL),
+    KEY(AUTH_PER_S, "limits", "auth_per_second", NUMBER, false, 0, 1000000, auth_per_s, NULL),
     KEY(USER_FRONT, "users", "front", STRING, false, 1, 32, users.front, kbs_config_check_user),
     KEY(USER_JUDGE, "users", "judge", STRING, false, 1, 32, users.judge, kbs_config_check_user),
     KEY(USER_TOKEN, "users", "token", STRING, false, 1, 32, users.token, kbs_config_check_user),

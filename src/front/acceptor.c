@@ -143,7 +143,8 @@ static bool accept_one(struct kbs_acceptor_listener *l)
     struct kbs_error err = KBS_ERROR_NONE;
     union address from = {.any = {.sa_family = AF_UNSPEC}};
     socklen_t from_len = sizeof(from);
-    char peer[KBS_CONN_PEER_BYTES];
+    char text[KBS_CONN_PEER_BYTES];
+    struct kbs_conn_peer peer = {.text = text};
     const int one = 1;
     int fd;
 
@@ -168,8 +169,9 @@ static bool accept_one(struct kbs_acceptor_listener *l)
     if (from.any.sa_family != AF_UNIX) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     }
-    peer_text(&from, peer, sizeof(peer));
-    if (kbs_conns_add(a->conns, fd, l->tls, peer, &err) < 0) {
+    peer_text(&from, text, sizeof(text));
+    peer.source = kbs_source_of(&from.any);
+    if (kbs_conns_add(a->conns, fd, l->tls, &peer, &err) < 0) {
         kbs_metrics_refused(a->metrics, KBS_REFUSED_ACCEPT);
     }
     return true;

@@ -22,14 +22,16 @@ static uint64_t next_id(struct kbs_conn *conn)
     return (++conn->owner->next_serial << 20) | conn->slot;
 }
 
-static void count(struct kbs_conn *conn, unsigned int status)
+static void count(struct kbs_conn *conn, const struct kbs_http_response *response)
 {
     const struct kbs_conn_request *r = &conn->request;
     const struct kbs_metrics_request m = {
         .route = r->route,
-        .status = status,
+        .status = response->status,
         .duration_us = r->started_ns != 0 ? (kbs_clock_mono_ns() - r->started_ns) / 1000 : 0,
         .lane = r->lane,
+        .request_bytes = r->length,
+        .response_bytes = response->body.len,
     };
 
     kbs_metrics_request(conn->owner->metrics, &m);
@@ -47,7 +49,7 @@ static void send_mode(struct kbs_conn *conn, const struct kbs_http_response *res
         conn->broken = true; /* out of memory: what a judge sent was checked in lanes.c */
     } else {
         kbs_conn_put(conn, kbs_buf_span(&text));
-        count(conn, response->status);
+        count(conn, response);
     }
     kbs_buf_deinit(&text);
 }
@@ -59,6 +61,12 @@ void kbs_answer_send(struct kbs_conn *conn, const struct kbs_http_response *resp
                                                 .now_s = kbs_clock_unix_s()};
 
     send_mode(conn, response, &mode);
+}
+
+/* A source that is over its limit may begin another handshake after a second at the latest. */
+static uint32_t retry_after_s(unsigned int status)
+{
+    return status == 429 || status == 503 ? KBS_LIMIT_RETRY_AFTER_S : 0;
 }
 
 void kbs_answer_refusal(struct kbs_conn *conn, const struct kbs_http_refusal *refusal)
@@ -75,7 +83,7 @@ void kbs_answer_refusal(struct kbs_conn *conn, const struct kbs_http_refusal *re
     kbs_metrics_refused(conn->owner->metrics, (unsigned int)refusal->reason);
     kbs_error_body(&body, refusal->variant, refusal->detail);
     response.body = kbs_buf_span(&body);
-    response.retry_after_s = refusal->status == 503 ? KBS_LIMIT_RETRY_AFTER_S : 0;
+    response.retry_after_s = retry_after_s(refusal->status);
     send_mode(conn, &response, &mode);
     kbs_buf_deinit(&body);
 }
@@ -86,8 +94,7 @@ static void send_error(struct kbs_conn *conn, unsigned int status, const char *v
     struct kbs_buf body = KBS_BUF(2048);
     struct kbs_http_response response = {.status = status,
                                          .content_type = KBS_SPAN_LIT("application/json"),
-                                         .retry_after_s =
-                                             status == 503 ? KBS_LIMIT_RETRY_AFTER_S : 0};
+                                         .retry_after_s = retry_after_s(status)};
 
     kbs_error_body(&body, variant, detail);
     response.body = kbs_buf_span(&body);
@@ -112,13 +119,16 @@ void kbs_answer_timeout(struct kbs_conn *conn, unsigned int refused)
 
 static void answer_metrics(struct kbs_conn *conn, bool keep_alive)
 {
-    const struct kbs_conns *c = conn->owner;
+    struct kbs_conns *c = conn->owner;
     const struct kbs_gauges gauges = {.connections = c->count,
                                       .lanes_attached = kbs_lanes_attached(c->lanes),
                                       .lanes_busy = kbs_lanes_busy(c->lanes),
                                       .queue = c->lanes->waiting,
-                                      .body_bytes = c->body_bytes};
-    struct kbs_buf text = KBS_BUF(131072);
+                                      .body_bytes = c->body_bytes,
+                                      .auth_sources =
+                                          kbs_sources_in_debt(&c->sources, kbs_clock_mono_ns()),
+                                      .auth_uncounted = c->sources.uncounted};
+    struct kbs_buf text = KBS_BUF(KBS_METRICS_TEXT_BYTES);
     struct kbs_http_response response = {
         .status = 200, .content_type = KBS_SPAN_LIT("text/plain; version=0.0.4; charset=utf-8")};
 
@@ -217,7 +227,11 @@ bool kbs_answer_ask(struct kbs_conn *conn, const struct kbs_http_request *reques
     bool keep_alive = request->keep_alive;
     int room = kbs_lanes_room(c->lanes);
 
-    if (room == KBS_LANES_NONE) {
+    if (request->match.route == KBS_ROUTE_AUTH &&
+        !kbs_sources_take(&c->sources, &conn->source, kbs_clock_mono_ns())) {
+        kbs_answer_error(conn, KBS_REFUSED_AUTH_RATE, KBS_LIMITED,
+                         "too many handshakes from your address; try again", keep_alive);
+    } else if (room == KBS_LANES_NONE) {
         kbs_answer_error(conn, KBS_REFUSED_NO_LANE, KBS_BUSY, "no lane is ready", keep_alive);
     } else if (room == KBS_LANES_FULL) {
         kbs_answer_error(conn, KBS_REFUSED_QUEUE_FULL, KBS_BUSY, "too many requests are waiting",

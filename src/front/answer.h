@@ -11,7 +11,7 @@
 void kbs_answer_send(struct kbs_conn *conn, const struct kbs_http_response *response,
                      bool keep_alive);
 void kbs_answer_refusal(struct kbs_conn *conn, const struct kbs_http_refusal *refusal);
-/* An error of the front: counted as `refused`; Retry-After for the 503 categories. */
+/* An error of the front: counted as `refused`; Retry-After with 429 and 503. */
 void kbs_answer_error(struct kbs_conn *conn, unsigned int refused, enum kbs_category category,
                       const char *detail, bool keep_alive);
 void kbs_answer_timeout(struct kbs_conn *conn, unsigned int refused); /* 408, closes */

@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/secret.h"
 #include "front/step.h"
 
 #define RECV_BYTES 16384
@@ -286,6 +287,7 @@ static void receive(struct kbs_conn *conn)
             return;
         }
         take(conn, kbs_span(bytes, (size_t)n));
+        kbs_cleanse(bytes, (size_t)n); /* a plain listener's requests */
         if ((size_t)n < sizeof(bytes)) {
             return;
         }
@@ -332,13 +334,15 @@ static int conn_init(struct kbs_conn *conn, struct kbs_conns *c, bool tls, struc
     if (kbs_http_parser_new(c->listener, &conn->parser, err) < 0) {
         return -1;
     }
+    kbs_http_parser_bound_body(conn->parser, c->request_body_max);
     if (uv_poll_init(c->loop, &conn->poll, conn->fd) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the socket cannot be polled");
     }
     return 0;
 }
 
-int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const char *peer, struct kbs_error *err)
+int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const struct kbs_conn_peer *peer,
+                  struct kbs_error *err)
 {
     struct kbs_conn *conn = c->count < c->max ? calloc(1, sizeof(*conn)) : NULL;
 
@@ -348,7 +352,8 @@ int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const char *peer, struc
     }
     conn->owner = c;
     conn->fd = fd;
-    (void)kbs_span_to_cstr(kbs_span_str(peer), conn->peer, sizeof(conn->peer));
+    (void)kbs_span_to_cstr(kbs_span_str(peer->text), conn->peer, sizeof(conn->peer));
+    conn->source = peer->source;
     if (conn_init(conn, c, tls, err) < 0) {
         kbs_tls_free(conn->tls);
         kbs_http_parser_free(conn->parser);

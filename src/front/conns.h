@@ -10,6 +10,7 @@
 #include "base/terms.h"
 #include "front/lanes.h"
 #include "front/metrics.h"
+#include "front/sources.h"
 #include "front/timeouts.h"
 #include "http/parser.h"
 #include "http/response.h"
@@ -52,6 +53,7 @@ struct kbs_conn_request {
     int lane;
     bool keep_alive;
     size_t body_bytes; /* our share of kbs_conns.body_bytes */
+    size_t length;     /* of the body, once it is known */
 };
 
 /*
@@ -79,6 +81,7 @@ struct kbs_conn {
     struct kbs_conn_request request;
     const struct kbs_lanes_answer *answer; /* during KBS_CONN_EVENT_ANSWER only */
     char peer[KBS_CONN_PEER_BYTES];
+    struct kbs_source source;
     struct kbs_conn *idle_prev, *idle_next; /* list of idle connections */
     bool in_idle_list;
     uint64_t idle_since_ns;
@@ -91,6 +94,8 @@ struct kbs_conns {
     struct kbs_tls_context *tls; /* NULL without TLS listeners */
     struct kbs_lanes *lanes;
     struct kbs_metrics *metrics;
+    struct kbs_sources sources; /* its per_s is the caller's, too */
+    size_t request_body_max;    /* of any request */
     void (*room)(void *data); /* a connection is gone, or has become idle while the table is full */
     void *data;
     struct kbs_conn **table; /* max entries */
@@ -107,9 +112,15 @@ struct kbs_conns {
 KBS_MUST_CHECK int kbs_conns_init(struct kbs_conns *c, struct kbs_error *err);
 void kbs_conns_deinit(struct kbs_conns *c); /* once no connection is left */
 
-/* Takes a connected, non-blocking socket. It is closed on failure. `peer` is copied. */
-KBS_MUST_CHECK int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const char *peer,
-                                 struct kbs_error *err);
+/* Who connected; copied. */
+struct kbs_conn_peer {
+    const char *text;
+    struct kbs_source source;
+};
+
+/* Takes a connected, non-blocking socket. It is closed on failure. */
+KBS_MUST_CHECK int kbs_conns_add(struct kbs_conns *c, int fd, bool tls,
+                                 const struct kbs_conn_peer *peer, struct kbs_error *err);
 
 /*
  * Somebody waits to connect. True when there is room; else a connection that can be spared is

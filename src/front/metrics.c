@@ -1,5 +1,5 @@
 /*
- * Metrics and the log lines beside them.
+ * Metrics and the log lines beside them (docs/metrics.md).
  *
  * The problem: numbers and lines must tell an operator what happens under attack, without letting
  * the attacker choose their number or content. The approach: labels come from closed sets (route
@@ -53,9 +53,52 @@ static const char *route_label(size_t index)
     return index > 0 && kbs_http_route_row(index - 1, &row) ? row.name : "none";
 }
 
+/* The bounds of a histogram: the values, in its own unit, and their labels. */
+struct bounds {
+    uint64_t most[KBS_METRICS_BUCKETS];
+    const char *label[KBS_METRICS_BUCKETS];
+};
+
+static const struct bounds *seconds(void) /* of microseconds */
+{
+    static const struct bounds bounds = {
+        {500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000, 5000000, 20000000},
+        {"0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "1", "5",
+         "20"}};
+
+    return &bounds;
+}
+
+static const struct bounds *bytes(void)
+{
+    static const struct bounds bounds = {
+        {0, 64, 256, 1024, 2048, 4096, 8192, 16384, 65536, 262144, 1048576, 4194304},
+        {"0", "64", "256", "1024", "2048", "4096", "8192", "16384", "65536", "262144", "1048576",
+         "4194304"}};
+
+    return &bounds;
+}
+
+static void observe(struct kbs_metrics_histogram *h, const struct bounds *bounds, uint64_t value)
+{
+    size_t i = 0;
+
+    while (i < KBS_METRICS_BUCKETS && value > bounds->most[i]) {
+        i++;
+    }
+    if (i < KBS_METRICS_BUCKETS) {
+        h->at_most[i]++;
+    }
+    h->count++;
+    h->sum += value;
+}
+
 void kbs_metrics_request(struct kbs_metrics *m, const struct kbs_metrics_request *r)
 {
     m->requests[route_index(r->route)][status_index(r->status)]++;
+    observe(&m->duration_us, seconds(), r->duration_us);
+    observe(&m->request_bytes, bytes(), r->request_bytes);
+    observe(&m->response_bytes, bytes(), r->response_bytes);
     if (r->route == KBS_ROUTE_HEALTHZ || r->route == KBS_ROUTE_READYZ ||
         r->route == KBS_ROUTE_METRICS) {
         return;
@@ -70,9 +113,9 @@ void kbs_metrics_request(struct kbs_metrics *m, const struct kbs_metrics_request
 const char *kbs_refused_name(unsigned int refused)
 {
     static const char *const names[KBS_REFUSED_COUNT - KBS_HTTP_REASON_COUNT] = {
-        "head-timeout", "body-timeout", "body-memory",   "no-lane",    "queue-full",
-        "deadline",     "lane-died",    "lane-breach",   "lane-stuck", "disconnected",
-        "tls",          "tls-timeout",  "write-timeout", "capacity",   "accept",
+        "head-timeout",  "body-timeout", "body-memory", "no-lane",      "queue-full", "deadline",
+        "lane-died",     "lane-breach",  "lane-stuck",  "disconnected", "tls",        "tls-timeout",
+        "write-timeout", "capacity",     "accept",      "auth-rate",
     };
 
     if (refused < KBS_HTTP_REASON_COUNT) {
@@ -119,15 +162,104 @@ static void put_requests(const struct kbs_metrics *m, struct kbs_buf *out)
     }
 }
 
+static void put_one(struct kbs_buf *out, const char *type, const char *name, const char *help,
+                    uint64_t value)
+{
+    kbs_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name,
+                   (unsigned long long)value);
+}
+
 static void put_gauge(struct kbs_buf *out, const char *name, const char *help, uint64_t value)
 {
-    kbs_buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %llu\n", name, help, name, name,
-                   (unsigned long long)value);
+    put_one(out, "gauge", name, help, value);
+}
+
+static void put_counter(struct kbs_buf *out, const char *name, const char *help, uint64_t value)
+{
+    put_one(out, "counter", name, help, value);
+}
+
+/* `divisor` makes the unit of the name of what was observed: 1, or 1000000 for microseconds. */
+static void put_histogram(struct kbs_buf *out, const char *name, const char *help,
+                          const struct kbs_metrics_histogram *h, const struct bounds *bounds,
+                          uint64_t divisor)
+{
+    uint64_t n = 0;
+
+    kbs_buf_printf(out, "# HELP %s %s\n# TYPE %s histogram\n", name, help, name);
+    for (size_t i = 0; i < KBS_METRICS_BUCKETS; i++) {
+        n += h->at_most[i];
+        kbs_buf_printf(out, "%s_bucket{le=\"%s\"} %llu\n", name, bounds->label[i],
+                       (unsigned long long)n);
+    }
+    kbs_buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %llu", name,
+                   (unsigned long long)h->count, name, (unsigned long long)(h->sum / divisor));
+    if (divisor > 1) {
+        kbs_buf_printf(out, ".%06llu", (unsigned long long)(h->sum % divisor));
+    }
+    kbs_buf_printf(out, "\n%s_count %llu\n", name, (unsigned long long)h->count);
+}
+
+static void put_histograms(const struct kbs_metrics *m, struct kbs_buf *out)
+{
+    put_histogram(out, "kbs_http_request_duration_seconds",
+                  "From the first byte of a request to its answer.", &m->duration_us, seconds(),
+                  1000000);
+    put_histogram(out, "kbs_http_request_size_bytes", "Bodies of requests.", &m->request_bytes,
+                  bytes(), 1);
+    put_histogram(out, "kbs_http_response_size_bytes", "Bodies of answers.", &m->response_bytes,
+                  bytes(), 1);
+}
+
+/* Answers to one route: with one status, or all of them (0). 0 for a route that is not here. */
+static uint64_t answers(const struct kbs_metrics *m, enum kbs_route route, unsigned int status)
+{
+    size_t r = route_index(route);
+    uint64_t n = 0;
+
+    for (size_t s = 0; r != 0 && s < KBS_METRICS_STATUSES; s++) {
+        n += status == 0 || status_at(s) == status ? m->requests[r][s] : 0;
+    }
+    return n;
+}
+
+/* The same numbers under the names that dashboards made for Trustee look for. */
+static void put_trustee(const struct kbs_metrics *m, struct kbs_buf *out)
+{
+    uint64_t auths = answers(m, KBS_ROUTE_AUTH, 0);
+    uint64_t challenges = answers(m, KBS_ROUTE_AUTH, 200);
+    uint64_t attests = answers(m, KBS_ROUTE_ATTEST, 0);
+    uint64_t tokens = answers(m, KBS_ROUTE_ATTEST, 200);
+    uint64_t refused = answers(m, KBS_ROUTE_ATTEST, 401);
+
+    put_counter(out, "kbs_auth_requests_total", "Handshakes begun.", auths);
+    put_counter(out, "kbs_auth_successes_total", "Of them, given a challenge.", challenges);
+    put_counter(out, "kbs_auth_errors_total", "Of them, refused.", auths - challenges);
+    put_counter(out, "kbs_attestation_requests_total", "Evidence sent.", attests);
+    put_counter(out, "kbs_attestation_successes_total", "Of it, given a token.", tokens);
+    put_counter(out, "kbs_attestation_failures_total", "Of it, refused as evidence (401).",
+                refused);
+    put_counter(out, "kbs_attestation_errors_total", "Of it, not judged.",
+                attests - tokens - refused);
+    put_counter(out, "kbs_resource_reads_total", "Resources given to guests.",
+                answers(m, KBS_ROUTE_RESOURCE, 200) + answers(m, KBS_ROUTE_PKCS11_RESOURCE, 200));
+    put_counter(out, "kbs_resource_writes_total", "Resources set.",
+                answers(m, KBS_ROUTE_RESOURCE_SET, 200) +
+                    answers(m, KBS_ROUTE_PKCS11_RESOURCE_SET, 200) +
+                    answers(m, KBS_ROUTE_ADMIN_SECRET_SET, 200));
+    put_counter(out, "kbs_resource_deletes_total", "Resources deleted.",
+                answers(m, KBS_ROUTE_RESOURCE_DELETE, 200) +
+                    answers(m, KBS_ROUTE_PKCS11_RESOURCE_DELETE, 200) +
+                    answers(m, KBS_ROUTE_ADMIN_SECRET_DELETE, 200));
 }
 
 void kbs_metrics_text(const struct kbs_metrics *m, const struct kbs_gauges *g, struct kbs_buf *out)
 {
+    kbs_buf_put_str(out, "# HELP kbs_build_info Always 1.\n# TYPE kbs_build_info gauge\n"
+                         "kbs_build_info{version=\"" KBS_VERSION "\"} 1\n");
     put_requests(m, out);
+    put_histograms(m, out);
+    put_trustee(m, out);
     kbs_buf_put_str(out,
                     "# HELP kbs_http_refused_total Requests and connections refused or cut off.\n"
                     "# TYPE kbs_http_refused_total counter\n");
@@ -135,9 +267,13 @@ void kbs_metrics_text(const struct kbs_metrics *m, const struct kbs_gauges *g, s
         kbs_buf_printf(out, "kbs_http_refused_total{reason=\"%s\"} %llu\n", kbs_refused_name(i),
                        (unsigned long long)m->refused[i]);
     }
-    put_gauge(out, "kbs_http_connections", "Open connections.", g->connections);
+    put_gauge(out, "kbs_http_active_connections", "Open connections.", g->connections);
     put_gauge(out, "kbs_http_body_bytes", "Request bodies being received.", g->body_bytes);
     put_gauge(out, "kbs_lanes_attached", "Lanes that can take requests.", g->lanes_attached);
     put_gauge(out, "kbs_lanes_busy", "Lanes with a request.", g->lanes_busy);
     put_gauge(out, "kbs_queue_length", "Requests waiting for a lane.", g->queue);
+    put_gauge(out, "kbs_auth_sources", "Sources whose handshakes are being counted.",
+              g->auth_sources);
+    put_counter(out, "kbs_auth_uncounted_total",
+                "Handshakes of sources that there was no place to count.", g->auth_uncounted);
 }

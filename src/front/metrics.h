@@ -23,16 +23,28 @@ enum kbs_refused {
     KBS_REFUSED_TLS,          /* handshake or record layer */
     KBS_REFUSED_TLS_TIMEOUT,
     KBS_REFUSED_WRITE_TIMEOUT,
-    KBS_REFUSED_CAPACITY, /* all connections in use */
-    KBS_REFUSED_ACCEPT,   /* accept(2) failed */
+    KBS_REFUSED_CAPACITY,  /* all connections in use */
+    KBS_REFUSED_ACCEPT,    /* accept(2) failed */
+    KBS_REFUSED_AUTH_RATE, /* too many handshakes from one source */
     KBS_REFUSED_COUNT
 };
 
-#define KBS_METRICS_ROUTES 64
+#define KBS_METRICS_ROUTES 64 /* one more than rows of the route table */
 #define KBS_METRICS_STATUSES 20
+#define KBS_METRICS_BUCKETS 12
+#define KBS_METRICS_TEXT_BYTES 262144 /* every route with every status, and the rest */
+
+struct kbs_metrics_histogram {
+    uint64_t at_most[KBS_METRICS_BUCKETS]; /* observations up to a bound and over the one before */
+    uint64_t count;
+    uint64_t sum;
+};
 
 struct kbs_metrics {
     uint64_t requests[KBS_METRICS_ROUTES][KBS_METRICS_STATUSES]; /* private */
+    struct kbs_metrics_histogram duration_us;                    /* private */
+    struct kbs_metrics_histogram request_bytes;                  /* private */
+    struct kbs_metrics_histogram response_bytes;                 /* private */
     uint64_t refused[KBS_REFUSED_COUNT];
     uint64_t logged_ns[KBS_REFUSED_COUNT]; /* private: when the last line of a kind was written */
     uint64_t unlogged[KBS_REFUSED_COUNT];  /* private: events since then */
@@ -45,13 +57,17 @@ struct kbs_gauges {
     uint32_t lanes_busy;
     uint32_t queue;
     size_t body_bytes;
+    uint32_t auth_sources;
+    uint64_t auth_uncounted;
 };
 
 struct kbs_metrics_request {
     enum kbs_route route;
     unsigned int status;
     uint64_t duration_us;
-    int lane; /* -1 when the front answered itself */
+    int lane;              /* -1 when the front answered itself */
+    size_t request_bytes;  /* of the body, as far as it came */
+    size_t response_bytes; /* the same */
 };
 
 /* Counts an answered request and logs one line (none for the front's own routes). */

@@ -26,9 +26,14 @@ static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m,
     if (config.lanes == 0 || config.lanes > KBS_LIMIT_LANES) {
         return kbs_fail(err, KBS_INPUT, "the number of lanes is out of range");
     }
+    if (config.body_bytes == 0 || config.body_bytes > KBS_LIMIT_HTTP_BODY_BYTES) {
+        return kbs_fail(err, KBS_INPUT, "the bound of request bodies is out of range");
+    }
     f->production = config.production != 0;
     f->conns.listener = (enum kbs_listener)config.listener;
     f->conns.max = config.max_connections;
+    f->conns.sources.per_s = config.auth_per_s;
+    f->conns.request_body_max = config.body_bytes;
     f->lanes.count = config.lanes;
     kbs_buf_put_span(certificate, config.certificate);
     if (kbs_buf_check(certificate, "the TLS certificate", err) < 0) {

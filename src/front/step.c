@@ -69,6 +69,7 @@ static enum kbs_conn_state begin(struct kbs_conn *conn)
     enum kbs_conn_state next = KBS_CONN_WRITING;
 
     conn->request.route = r->match.route;
+    conn->request.length = r->body.len;
     if (!kbs_answer_local(conn, r->match.route, r->keep_alive) && kbs_answer_ask(conn, r)) {
         next = KBS_CONN_WAITING;
     }
@@ -99,6 +100,7 @@ static enum kbs_conn_state refuse_overdrawn(struct kbs_conn *conn)
 
 static enum kbs_conn_state refuse(struct kbs_conn *conn)
 {
+    conn->request.length = kbs_http_parser_body_bytes(conn->parser);
     kbs_answer_refusal(conn, kbs_http_parser_refusal(conn->parser));
     if (conn->request.keep_alive) {
         kbs_http_parser_next(conn->parser);

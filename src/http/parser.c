@@ -15,8 +15,8 @@
  *
  * Invariants: the head is at most KBS_LIMIT_HTTP_HEAD_BYTES from its first byte to its empty line,
  * because llhttp is never given more than is left of it; the body buffer never exceeds the route's
- * limit; a callback that fails has filled in the refusal; after DONE no byte is taken until
- * kbs_http_parser_next().
+ * limit, nor the operator's; a callback that fails has filled in the refusal; after DONE no byte is
+ * taken until kbs_http_parser_next().
  *
  * Rejected: resuming the paused llhttp for the next request (state of one request in another's
  * parser is what CVE-2025-23167 was made of); reading on after a refusal whose end is not certain.
@@ -51,6 +51,7 @@ struct head {
 struct kbs_http_parser {
     llhttp_t llhttp;
     enum kbs_listener listener;
+    size_t body_bound; /* of any request, beside its route's */
     enum kbs_http_phase phase;
     struct head head;
     struct kbs_buf body;
@@ -309,6 +310,7 @@ static int check_route(struct kbs_http_parser *p, bool has_body)
     int r = kbs_http_route_find(p->listener, method, &p->request.path, match);
 
     if (r == 0) {
+        match->body_max = match->body_max < p->body_bound ? match->body_max : p->body_bound;
         return 0;
     }
     if (r == KBS_HTTP_ROUTE_NO_PATH) {
@@ -389,9 +391,15 @@ int kbs_http_parser_new(enum kbs_listener listener, struct kbs_http_parser **ret
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
     p->listener = listener;
+    p->body_bound = KBS_LIMIT_HTTP_BODY_BYTES;
     kbs_http_parser_next(p);
     *ret = p;
     return 0;
+}
+
+void kbs_http_parser_bound_body(struct kbs_http_parser *p, size_t max)
+{
+    p->body_bound = max;
 }
 
 struct kbs_http_parser *kbs_http_parser_free(struct kbs_http_parser *p)

@@ -70,6 +70,8 @@ enum kbs_http_phase {
 /* A parser for the routes of one listener kind. Returns owned. KBS_INTERNAL when out of memory. */
 KBS_MUST_CHECK int kbs_http_parser_new(enum kbs_listener listener, struct kbs_http_parser **ret,
                                        struct kbs_error *err);
+/* Bounds the body of every request, in bytes; the route's own bound still holds. */
+void kbs_http_parser_bound_body(struct kbs_http_parser *p, size_t max);
 /* NULL is fine; returns NULL. */
 struct kbs_http_parser *kbs_http_parser_free(struct kbs_http_parser *p);
 

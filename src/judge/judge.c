@@ -230,6 +230,8 @@ static int judge_request(struct judge *j)
         }
         rc = kbs_channel_send(j->front, KBS_WIRE_RESPONSE, id, &response, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
+        kbs_buf_wipe(&j->msg.body);
+        kbs_api_forget(j->api);
     }
     if (rc != 0) {
         kbs_log_error("front_channel", &err);

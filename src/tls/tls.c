@@ -177,7 +177,7 @@ static int configure(SSL_CTX *ctx, struct kbs_error *err)
     }
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
-                                 SSL_OP_CIPHER_SERVER_PREFERENCE);
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_CLEANSE_PLAINTEXT);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     return 0;
@@ -271,6 +271,7 @@ static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *
         r = SSL_read_ex(t->ssl, bytes, sizeof(bytes), &n);
         if (r == 1) {
             kbs_buf_put(plain, bytes, n);
+            kbs_cleanse(bytes, n);
             if (plain->failed) {
                 return kbs_buf_check(plain, "the decrypted input", err);
             }

@@ -135,7 +135,7 @@ class Front:
     """A running kbs-front with one listener of each kind: plain TCP, TLS (with credentials), unix."""
 
     def __init__(self, lanes=1, listener=GUEST, max_connections=64, credentials=None, program="kbs-front",
-                 attach=True, start=True):
+                 attach=True, start=True, **limits):
         self.folder = tempfile.TemporaryDirectory()
         self.credentials = credentials
         self.plain = socket.create_server(("127.0.0.1", 0))
@@ -160,7 +160,7 @@ class Front:
         self.status = None
         self.judges = []
         if start:
-            self.configure(listener, lanes, max_connections)
+            self.configure(listener, lanes, max_connections, **limits)
             self.go()
             if attach:
                 self.judges = [self.attach_lane(i) for i in range(lanes)]
@@ -190,10 +190,11 @@ class Front:
         else:
             self.control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
 
-    def configure(self, listener=GUEST, lanes=1, max_connections=64, certificate=None):
+    def configure(self, listener=GUEST, lanes=1, max_connections=64, certificate=None, auth_per_s=0, body_bytes=2 << 20):
         if certificate is None:
             certificate = open(self.credentials.cert, "rb").read() if self.credentials else b""
-        self.send(CONFIG_FRONT, struct.pack("<BBII", listener, 0, lanes, max_connections) + packed_bytes(certificate))
+        self.send(CONFIG_FRONT, struct.pack("<BBIIII", listener, 0, lanes, max_connections, auth_per_s, body_bytes)
+                  + packed_bytes(certificate))
 
     def attach(self, what, fd, index=0):
         self.send(ATTACH, struct.pack("<BI", what, index), fd)
@@ -260,7 +261,7 @@ class Front:
         """The metrics as {"name{labels}": value}."""
         with self.connect() as client:
             text = client.get("/metrics").body.decode()
-        return {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1])
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
                 for line in text.splitlines() if not line.startswith("#")}
 
     def until(self, name, value):

@@ -3,10 +3,13 @@ import json
 import os
 import re
 import resource
+import shutil
 import socket
 import ssl
 import struct
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -287,11 +290,152 @@ def test_health_ready_metrics():
         assert metrics['kbs_http_requests_total{route="auth",status="401"}'] == 1
         assert metrics['kbs_http_requests_total{route="readyz",status="503"}'] == 1
         assert metrics['kbs_http_refused_total{reason="path"}'] == 1
-        assert metrics["kbs_http_connections"] == 2
+        assert metrics["kbs_http_active_connections"] == 2
         assert not any("secret" in name for name in metrics)
         judge.close()
         front.until("kbs_lanes_attached", 0)
         check_busy(client.get("/readyz"))
+
+
+def exposition(text):
+    """A strict reader of the text format, version 0.0.4: {family: (type, {(suffix, labels): value})}."""
+    families, family = {}, None
+    assert text.endswith("\n")
+    for line in text[:-1].split("\n"):
+        if match := re.fullmatch(r"# HELP ([a-z_]+) ([^\\\n]+)", line):
+            family = match[1]
+            assert family not in families, f"{family} twice"
+            families[family] = [None, {}]
+        elif match := re.fullmatch(r"# TYPE ([a-z_]+) (counter|gauge|histogram)", line):
+            assert match[1] == family and families[family] == [None, {}]
+            families[family][0] = match[2]
+        else:
+            match = re.fullmatch(r'([a-z_]+)(?:\{((?:[a-z_]+="[^"\\\n]*",?)*)\})? ([0-9]+(?:\.[0-9]+)?)', line)
+            assert match, line
+            kind, samples = families[family]
+            suffix = match[1][len(family):]
+            suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+            assert match[1].startswith(family) and suffix in suffixes, line
+            labels = tuple(re.findall(r'([a-z_]+)="([^"]*)"', match[2] or ""))
+            assert (suffix, labels) not in samples, line
+            samples[suffix, labels] = float(match[3])
+    for name, (kind, samples) in families.items():
+        assert kind, name
+        assert kind != "counter" or name.endswith("_total"), name
+        if kind == "histogram":
+            buckets = [(float(labels[0][1]), n) for (suffix, labels), n in samples.items() if suffix == "_bucket"]
+            assert buckets == sorted(buckets) and [n for _, n in buckets] == sorted(n for _, n in buckets)
+            assert buckets[-1] == (float("inf"), samples["_count", ()])
+    return families
+
+
+def test_metrics_are_well_formed_and_name_nobody():
+    with Front(auth_per_s=1) as front, front.connect() as client:
+        front.judges[0].serve(lambda r: {"status": 401 if b"bad" in r.body else 200, "body": b"x" * 100})
+        auths = [client.post("/kbs/v0/auth", body, b"Cookie: kbs-session-id=" + ID + b"\r\n").status
+                 for body in (b"{}", b"bad", b"over the limit")]
+        for body in b"{}", b"bad", b"good":
+            client.post("/kbs/v0/attest", body)
+        client.post("/kbs/v0/key/secretrepo/secrettype/secrettag?version=7", b"{}", b"Authorization: Bearer sesame\r\n")
+        client.get("/kbs/v0/resource/secretrepo/secrettype/secrettag")
+        client.get("/secretpath/%22")
+        client.get("/kbs/v0/resource/secretrepo/secrettype/secret%22tag")
+        client.send(b"DELETE /kbs/v0/auth HTTP/1.1\r\nHost: secrethost\r\n\r\n")
+        client.answer()
+        text = client.get("/metrics").body.decode("ascii")
+    families = exposition(text)
+    one = {name: samples["", ()] for name, (_, samples) in families.items() if ("", ()) in samples}
+    assert auths[:2] == [200, 401]
+    assert [one[f"kbs_auth_{x}_total"] for x in ("requests", "successes", "errors")] == [
+        3, auths.count(200), 3 - auths.count(200)]
+    assert [one[f"kbs_attestation_{x}_total"] for x in ("requests", "successes", "failures", "errors")] == [3, 2, 1, 0]
+    assert one["kbs_resource_reads_total"] == 2 and one["kbs_auth_sources"] <= 1 and one["kbs_auth_uncounted_total"] == 0
+    requests = sum(families["kbs_http_requests_total"][1].values())
+    assert requests == 11
+    for name in "kbs_http_request_duration_seconds", "kbs_http_request_size_bytes", "kbs_http_response_size_bytes":
+        assert families[name][1]["_count", ()] == requests
+    assert families["kbs_http_request_size_bytes"][1]["_sum", ()] == sum(map(len, (
+        b"{}", b"bad", b"over the limit", b"{}", b"bad", b"good", b"{}")))
+    # every label is from a closed list
+    labels = {label for _, samples in families.values() for _, pairs in samples for label in pairs}
+    assert {name for name, _ in labels} == {"route", "status", "reason", "le", "version"}
+    assert {value for name, value in labels if name == "route"} == {"auth", "attest", "key-release", "resource", "none"}
+    for secret in ("secret", "sesame", ID.decode(), "version=7", "127.0.0.1"):
+        assert secret not in text
+    if shutil.which("promtool"):  # it warns of counts without a unit, too: only what is no exposition counts
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+        assert "error while linting" not in done.stderr and done.returncode in (0, 3), done.stderr
+
+
+# Limits that an operator sets.
+
+def check_limited(answer):
+    assert answer.status == 429
+    assert answer.headers["retry-after"] == "1" and answer.headers["connection"] == "keep-alive"
+    assert error_type(answer) == "TooManyRequests"
+
+
+def test_handshakes_of_one_source_are_limited():
+    with Front(auth_per_s=3) as front, front.connect() as client, front.connect() as other, front.connect_unix() as unix:
+        seen = []
+        front.judges[0].serve(lambda r: seen.append(r.route) or {})
+        begin = time.monotonic()
+        statuses = []
+        while len(statuses) < 20:
+            statuses.append(client.post("/kbs/v0/auth", b"{}").status)
+        took = time.monotonic() - begin
+        assert set(statuses) == {200, 429} and statuses[:6] == [200] * 6
+        assert 6 <= statuses.count(200) <= 6 + 3 * took + 1
+        assert seen == [1] * statuses.count(200)  # the others took no lane
+        client.send_post("/kbs/v0/auth", b"{}")
+        limited = client.answer()
+        if limited.status == 429:  # unless the machine was so slow that another was due
+            check_limited(limited)
+            check_limited(other.post("/kbs/v0/auth", b"{}"))  # another connection is the same source
+        assert client.post("/kbs/v0/attest", b"{}").status == 200  # only handshakes are counted
+        assert unix.post("/kbs/v0/auth", b"{}").status == 200  # another source
+        metrics = front.metrics()
+        assert metrics['kbs_http_refused_total{reason="auth-rate"}'] >= statuses.count(429)
+        assert metrics['kbs_http_requests_total{route="auth",status="429"}'] >= statuses.count(429)
+
+
+def test_a_source_is_let_in_again():
+    with Front(auth_per_s=1) as front, front.connect() as client:
+        front.judges[0].serve()
+        statuses = [client.post("/kbs/v0/auth", b"{}").status for _ in range(3)]
+        assert statuses[:2] == [200, 200]
+        end = time.monotonic() + 10
+        while client.post("/kbs/v0/auth", b"{}").status != 200:  # each a request: progress enough
+            assert time.monotonic() < end
+
+
+def test_no_limit_of_handshakes():
+    with Front() as front, front.connect() as client:
+        front.judges[0].serve()
+        assert {client.post("/kbs/v0/auth", b"{}").status for _ in range(500)} == {200}
+        assert front.metrics()["kbs_auth_sources"] == 0
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_body_bytes(framing):
+    def send(client, target, body):
+        if framing == "length":
+            client.send_post(target, body)
+        else:
+            client.send(b"POST " + target.encode() + b" HTTP/1.1\r\nHost: kbs\r\nTransfer-Encoding: chunked\r\n\r\n"
+                        + (b"%x\r\n%s\r\n" % (len(body), body)) + b"0\r\n\r\n")
+        return client.answer()
+
+    with Front(body_bytes=6000) as front:
+        front.judges[0].serve(lambda r: {"body": b"%d" % len(r.body)})
+        with front.connect() as client:
+            assert send(client, "/kbs/v0/attest", b"x" * 6000).body == b"6000"
+            answer = send(client, "/kbs/v0/attest", b"x" * 6001)
+            assert answer.status == 413 and error_type(answer) == "TooLarge"
+            assert answer.headers["connection"] == "close"
+        with front.connect() as client:  # the route's own bound is lower
+            assert send(client, KEY, b"x" * 4096).status == 200
+            assert send(client, KEY, b"x" * 4097).status == 413
 
 
 def test_log_lines():
@@ -300,7 +444,7 @@ def test_log_lines():
         client.post(KEY, b"{}", b"Cookie: kbs-session-id=" + ID + b"\r\nAuthorization: Bearer sesame\r\n")
         for _ in range(100):
             client.get("/secret-path")
-        front.until("kbs_http_connections", 2)
+        front.until("kbs_http_active_connections", 2)
         log = front.log()
         assert len(re.findall(r"event=request route=key-release status=200 us=\d+ lane=0", log)) == 1
         assert log.count("reason=path") < 5
@@ -615,7 +759,7 @@ def test_client_leaves_in_the_middle(start):
     with Front() as front:
         with front.connect() as client:
             client.send(start)
-        front.until("kbs_http_connections", 1)
+        front.until("kbs_http_active_connections", 1)
         assert front.judges[0].idle()
 
 
@@ -757,7 +901,7 @@ def test_drain_leaves_the_listener_to_the_next_front(credentials):
 def test_drain_is_cut_in_time():
     with Front(program="kbs-front-fast") as front, front.connect() as client:
         client.send(b"GET /healthz HTTP/1.1\r\n")
-        front.until("kbs_http_connections", 2)
+        front.until("kbs_http_active_connections", 2)
         front.drain()
         assert front.wait() == 0
 
@@ -840,11 +984,12 @@ def test_start_out_of_turn():
         assert front.wait() == 79
 
 
-@pytest.mark.parametrize("listener, lanes, connections", [(0, 1, 1), (3, 1, 1), (1, 0, 1), (1, 33, 1), (1, 1, 0),
-                                                          (1, 1, 2**32 - 1)])
-def test_unusable_configuration(listener, lanes, connections):
+@pytest.mark.parametrize("listener, lanes, connections, body_bytes", [
+    (0, 1, 1, 1), (3, 1, 1, 1), (1, 0, 1, 1), (1, 33, 1, 1), (1, 1, 0, 1), (1, 1, 2**32 - 1, 1), (1, 1, 1, 0),
+    (1, 1, 1, (2 << 20) + 1)])
+def test_unusable_configuration(listener, lanes, connections, body_bytes):
     with Front(start=False) as front:
-        front.configure(listener, lanes, connections)
+        front.configure(listener, lanes, connections, body_bytes=body_bytes)
         assert front.wait() == 79
 
 

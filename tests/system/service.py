@@ -66,6 +66,10 @@ class Service:
         assert n == 1, f"{pattern} matches {n} times in kbs.toml"
         path.write_text(text)
 
+    def limit_auth(self, per_second):
+        """Handshakes of one source; 0 for any number. All of a test come from one."""
+        self.edit_config(r"^\[limits\]$", f"[limits]\nauth_per_second = {per_second}")
+
     def add_plain_listener(self, address="127.0.0.1:0"):
         self.edit_config(r"^plain_sockets = .*$", f'plain_sockets = ["{address}"]')
 

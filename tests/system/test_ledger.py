@@ -245,6 +245,7 @@ def small_disk(make_service, tmp_path):
         pytest.skip("no tmpfs can be mounted here")
     try:
         service.ledger_path = folder / "audit.log"
+        service.limit_auth(0)  # this is about what gets past the limit
         service.edit_config(r'^(\[audit\]\n)path = .*$', rf'\1path = "{service.ledger_path}"')
         service.start()
         service.generate(KEY)

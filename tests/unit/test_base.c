@@ -47,6 +47,32 @@ static void buf_is_capped_and_sticky(void **state)
     kbs_buf_deinit(&b);
 }
 
+/* Memory that a buffer keeps is overwritten by kbs_buf_wipe(), also behind what was consumed. */
+static void buf_is_wiped(void **state)
+{
+    struct kbs_buf b = KBS_BUF(1000);
+    const uint8_t zeros[64] = {0};
+
+    (void)state;
+    for (int i = 0; i < 64; i++) {
+        kbs_buf_put_u8(&b, 's');
+    }
+    kbs_buf_consume(&b, 60);
+    kbs_buf_wipe(&b);
+    assert_int_equal(b.len, 0);
+    assert_non_null(b.p);
+    assert_memory_equal(b.p, zeros, sizeof(zeros));
+    for (int i = 0; i < 900; i++) { /* growth keeps the content */
+        kbs_buf_put_u8(&b, (uint8_t)('a' + i % 26));
+    }
+    for (int i = 0; i < 900; i++) {
+        assert_int_equal(b.p[i], 'a' + i % 26);
+    }
+    kbs_buf_deinit(&b);
+    kbs_buf_wipe(&b); /* and one without memory */
+    assert_null(b.p);
+}
+
 static void base64url_is_canonical(void **state)
 {
     static const struct {
@@ -440,6 +466,7 @@ int main(void)
     struct kbs_error err = KBS_ERROR_NONE;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buf_is_capped_and_sticky),
+        cmocka_unit_test(buf_is_wiped),
         cmocka_unit_test(base64url_is_canonical),
         cmocka_unit_test(base64_needs_its_padding),
         cmocka_unit_test(every_short_text_has_one_decoding),

@@ -19,9 +19,26 @@
  */
 #include "jose/read/json.h"
 
+#include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/secret.h"
+
+/* jansson's free takes no size, and its strings grow by copying; so the allocator is asked. */
+static void wipe_and_free(void *p)
+{
+    if (p != NULL) {
+        kbs_cleanse(p, malloc_usable_size(p));
+        free(p);
+    }
+}
+
+void kbs_json_wipe_freed(void)
+{
+    json_set_alloc_funcs(malloc, wipe_and_free);
+}
 
 void kbs_json_cleanup(json_t **v)
 {

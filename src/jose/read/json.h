@@ -11,6 +11,12 @@
 #include "base/buf.h"
 #include "base/error.h"
 
+/*
+ * From here on, what jansson gives back to the heap is overwritten first: texts, names and values
+ * of requests. Once, before the first use of jansson in a process that reads secrets.
+ */
+void kbs_json_wipe_freed(void);
+
 /* json_decref() by scope. */
 void kbs_json_cleanup(json_t **v);
 #define KBS_AUTO_JSON __attribute__((cleanup(kbs_json_cleanup))) json_t *
