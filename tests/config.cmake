@@ -1,1 +1,2 @@
 kbs_test(unit_config SOURCES unit/test_config.c LINKS kbs_config LABELS unit)
+kbs_pytest(config_trustee PATH config/test_trustee.py LABELS unit)

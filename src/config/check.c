@@ -213,7 +213,8 @@ static void check_server(struct kbs_config_loader *l, struct kbs_config_server *
     make_sockets(l, s, ids);
     if (s->n_sockets + s->n_plain_sockets == 0 && !sockets->bad && !plain_bad &&
         !(kbs_config_keys[ids->sockets].required && !sockets->given)) {
-        kbs_config_fail(l, sockets->at, "%s: sockets and plain_sockets are both empty",
+        kbs_config_fail(l, sockets->at,
+                        "%s: sockets and plain_sockets are both empty, and there is no default",
                         kbs_config_keys[ids->sockets].table);
     }
     if (s->n_sockets > 0) {

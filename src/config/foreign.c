@@ -24,7 +24,7 @@
 #define VALUES                                                                           \
     "values are kept in [store], sealed: put them there with kbs-admin secret set, and " \
     "remove it"
-#define LOCAL "everything is kept in [store], signed, values sealed"
+#define LOCAL "everything is kept in [store], secrets sealed"
 #define SHARED                                                                            \
     "a shared database is not available in this version: everything is kept in [store]; " \
     "remove it"
