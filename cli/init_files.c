@@ -243,6 +243,23 @@ static void server_put(struct kbs_buf *out, const char *table, const char *liste
     kbs_buf_put_str(out, "private_key = \"tls/key.pem\"\ncertificate = \"tls/cert.pem\"\n");
 }
 
+static void admin_put(const struct kbs_init *in, struct kbs_buf *out)
+{
+    kbs_buf_put_str(out, "\n[admin]\nkeys = [\"admin/admin.pub.pem\"]\n");
+    if (!in->production) {
+        kbs_buf_put_str(out, "# Let clients of Trustee's KBS in, which sign no request; never in "
+                             "production:\n# trustee_compat = true\n"
+                             "# authorization_mode = \"InsecureAllowAll\"\n");
+    }
+}
+
+static const char last_tables[] =
+    "\n[attestation_token]\nissuer_name = \"kbs-hsm\"\nduration_min = 5\n\n"
+    "[limits]\nmax_connections = 1024\n"
+    "# auth_per_second = 200 # handshakes that one source begins; 0: any number\n\n"
+    "# Who may have resources that come without a policy of their own:\n"
+    "# [[plugins]]\n# name = \"resource\"\n# policy = \"policy.json\"\n";
+
 static int config_put(const struct kbs_init *in, struct kbs_buf *out, struct kbs_error *err)
 {
     struct kbs_buf init_args = KBS_BUF(TEXT_MAX_BYTES / 4);
@@ -257,16 +274,21 @@ static int config_put(const struct kbs_init *in, struct kbs_buf *out, struct kbs
         (void)kbs_fail(err, KBS_TOO_LARGE, "the folder's name is too long");
         goto out;
     }
-    kbs_buf_printf(out,
-                   "# Made by kbs-admin init. What each key means: docs/configuration.md.\n"
-                   "[profile]\nmode = \"%s\"\n",
-                   in->production ? "production" : "demo");
+    kbs_buf_printf(
+        out,
+        "# Made by kbs-admin init. What each key means, and which there are beside these: "
+        "kbs.toml(5).\n# After a change: kbsd -c FILE --check-config\n"
+        "[profile]\nmode = \"%s\"\n",
+        in->production ? "production" : "demo");
     server_put(out, "http_server", in->listen);
     kbs_buf_put_str(out, "plain_sockets = []\n");
     server_put(out, "admin_server", in->admin_listen);
-    kbs_buf_put_str(out, "\n[admin]\nkeys = [\"admin/admin.pub.pem\"]\n\n[token]\n");
+    admin_put(in, out);
+    kbs_buf_put_str(out, "\n[token]\n");
     toml_put(out, "module = ", in->module, "\n");
-    kbs_buf_put_str(out, "uri = \"" KBS_INIT_URI "\"\npin_file = \"pin\"\n");
+    kbs_buf_put_str(out, "uri = \"" KBS_INIT_URI
+                         "\"\npin_file = \"pin\" # or \"credential:NAME\", one of "
+                         "systemd's\n");
     toml_put(out, "init_args = ", init_args_text, "\n");
     if (env.len > 0) {
         toml_put(out, "env = [", env_text, "]\n");
@@ -281,8 +303,7 @@ static int config_put(const struct kbs_init *in, struct kbs_buf *out, struct kbs
                     in->production
                         ? "allow_sample = false\n"
                         : "allow_sample = true # proves nothing: for tests and demonstrations\n");
-    kbs_buf_put_str(out, "\n[attestation_token]\nissuer_name = \"kbs-hsm\"\nduration_min = 5\n\n"
-                         "[limits]\nmax_connections = 1024\n");
+    kbs_buf_put_str(out, last_tables);
     r = kbs_buf_check(out, "kbs.toml", err);
 out:
     kbs_buf_deinit(&init_args);

@@ -1,10 +1,11 @@
 /*
  * What the keys say together, and what the file system says to them. Everything that would make a
  * role fail at start and that can be seen from here is found here, where the operator gets a line
- * and a column for it; so `kbsd --check` answers for more than syntax. The answers may be stale a
+ * and a column for it; so `kbsd --check-config` answers for more than syntax. The answers may be stale a
  * moment later: the roles check again what they open.
  *
- * The profile decides between error and warning: `insecure()` is the one place for that.
+ * Rules do not depend on each other, and each passes over what has been reported already. The profile
+ * decides between error and warning: kbs_config_insecure() is the one place for that.
  */
 #include <errno.h>
 #include <limits.h>
@@ -16,38 +17,20 @@
 #include "base/io.h"
 #include "config/schema.h"
 
-static int insecure(struct kbs_config_loader *l, struct kbs_toml_position at, const char *what)
-{
-    struct kbs_config *c = l->config;
-    if (c->production) {
-        return kbs_config_fail(l, at, "%s: refused in the production profile", what);
-    }
-    char text[256];
-    snprintf(text, sizeof(text), "%s:%u:%u: %s: production would refuse this", l->file, at.line,
-             at.column, what);
-    const char *kept = kbs_arena_cstr(&c->arena, kbs_span_str(text));
-    if (kept == NULL || c->warnings.n == KBS_CONFIG_WARNINGS) {
-        return kbs_fail(l->err, KBS_INTERNAL, "%s: too many warnings", l->file);
-    }
-    c->warning_texts[c->warnings.n++] = kept;
-    c->warnings.v = c->warning_texts;
-    return 0;
-}
-
 /* Whoever can change one of these files decides: the keys of administrators above all. */
-static int check_writers(struct kbs_config_loader *l, struct kbs_toml_position at, const char *name,
+static int check_writers(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
                          mode_t mode)
 {
     char what[96];
     snprintf(what, sizeof(what), "%s: everybody may change it", name);
-    return (mode & S_IWOTH) != 0 ? insecure(l, at, what) : 0;
+    return (mode & S_IWOTH) != 0 ? kbs_config_insecure(l, at, what) : 0;
 }
 
-/* A regular file; `mode` gets its permission bits. */
-static int check_file(struct kbs_config_loader *l, struct kbs_toml_position at, const char *name,
-                      const char *path, unsigned int *ret_mode)
+int kbs_config_check_file(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
+                          const char *path, unsigned int *ret_mode)
 {
     struct stat st;
+    *ret_mode = 0;
     if (stat(path, &st) != 0) {
         return kbs_config_fail(l, at, "%s: %s", name, strerror(errno));
     }
@@ -59,45 +42,50 @@ static int check_file(struct kbs_config_loader *l, struct kbs_toml_position at, 
 }
 
 /* A file that need not be there yet, in a folder that must. */
-static int check_parent(struct kbs_config_loader *l, enum kbs_config_key_id id, const char *path)
+static void check_parent(struct kbs_config_loader *l, enum kbs_config_key_id id, const char *path)
 {
     const struct kbs_config_key *key = &kbs_config_keys[id];
+    struct kbs_doc_place at = kbs_config_at(l, id);
     char folder[8192];
     const char *slash = strrchr(path, '/');
     int n = slash == NULL ? snprintf(folder, sizeof(folder), ".")
                           : snprintf(folder, sizeof(folder), "%.*s/", (int)(slash - path), path);
     struct stat st;
     if (n < 0 || (size_t)n >= sizeof(folder) || stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        return kbs_config_fail(l, l->at[id], "%s.%s: its folder does not exist", key->table,
-                               key->name);
+        kbs_config_fail(l, at, "%s.%s: its folder does not exist", key->table, key->name);
+    } else if (stat(path, &st) != 0) {
+        return; /* it will be made */
+    } else if (!S_ISREG(st.st_mode)) {
+        kbs_config_fail(l, at, "%s.%s: is not a regular file", key->table, key->name);
+    } else {
+        (void)check_writers(l, at, key->table, st.st_mode);
     }
-    if (stat(path, &st) != 0) {
-        return 0; /* it will be made */
-    }
-    if (!S_ISREG(st.st_mode)) {
-        return kbs_config_fail(l, l->at[id], "%s.%s: is not a regular file", key->table, key->name);
-    }
-    return check_writers(l, l->at[id], key->table, st.st_mode);
 }
 
-/* Reads a PEM file of public things. A private key in it is a mistake that must not travel any
- * further. */
-static int read_public_pem(struct kbs_config_loader *l, struct kbs_toml_position at,
-                           const char *name, const char *path, const char *label,
-                           struct kbs_buf *out)
+int kbs_config_read_file(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
+                         const char *path, struct kbs_buf *out)
 {
     struct kbs_error why = KBS_ERROR_NONE;
     unsigned int mode;
-    if (check_file(l, at, name, path, &mode) != 0) {
+    if (kbs_config_check_file(l, at, name, path, &mode) != 0) {
         return -1;
     }
     if (kbs_io_read_file(path, out, &why) != 0) {
         return kbs_config_fail(l, at, "%s: cannot be read, or has more than %zu bytes", name,
                                out->max);
     }
-    const char *text = kbs_buf_cstr(out);
+    return 0;
+}
+
+int kbs_config_read_pem(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
+                        const char *path, const char *label, struct kbs_buf *out)
+{
     char begin[64];
     snprintf(begin, sizeof(begin), "-----BEGIN %s-----", label);
+    if (kbs_config_read_file(l, at, name, path, out) != 0) {
+        return -1;
+    }
+    const char *text = kbs_buf_cstr(out);
     if (text != NULL && strstr(text, "PRIVATE KEY-----") != NULL) {
         return kbs_config_fail(l, at, "%s: holds a private key, which does not belong there", name);
     }
@@ -107,109 +95,160 @@ static int read_public_pem(struct kbs_config_loader *l, struct kbs_toml_position
     return 0;
 }
 
-static int check_sockets(struct kbs_config_loader *l, const struct kbs_config_strings *texts,
-                         struct kbs_config_socket *sockets, size_t *ret_n)
-{
-    for (size_t i = 0; i < texts->n; i++) {
-        struct kbs_config_socket *s = &sockets[i];
-        (void)kbs_config_socket_parse(texts->v[i], s); /* checked when it was read */
-        const char *path = texts->v[i] + (s->address.ss_family == AF_UNIX ? 5 : 0);
-        if (s->address.ss_family == AF_UNIX && path[0] != '/') {
-            char resolved[1200];
-            snprintf(resolved, sizeof(resolved), "unix:%s%s", l->folder, path);
-            const char *kept = kbs_arena_cstr(&l->config->arena, kbs_span_str(resolved));
-            const char *wrong = kept != NULL ? kbs_config_socket_parse(kept, s) : "no memory";
-            if (wrong != NULL) {
-                return kbs_config_fail(l, (struct kbs_toml_position){0}, "plain_sockets: %s",
-                                       wrong);
-            }
-        }
-    }
-    *ret_n = texts->n;
-    return 0;
-}
+/* Servers */
 
 struct server_keys {
     enum kbs_config_key_id sockets;
     enum kbs_config_key_id private_key;
     enum kbs_config_key_id certificate;
+    enum kbs_config_key_id plain_sockets; /* KBS_CONFIG_KEY_COUNT: it has none */
 };
 
-static int check_tls_files(struct kbs_config_loader *l, const struct kbs_config_server *s,
-                           const struct server_keys *ids)
+/* A unix socket's path is resolved against the file's folder. */
+static int resolve_socket(struct kbs_config_loader *l, struct kbs_doc_place at, const char *text,
+                          struct kbs_config_socket *s)
 {
-    const char *table = kbs_config_keys[ids->sockets].table;
-    struct kbs_toml_position sockets_at = l->at[ids->sockets];
-    if (s->private_key == NULL || s->certificate == NULL) {
-        return kbs_config_fail(l, sockets_at, "%s.sockets needs %s.%s", table, table,
-                               s->private_key == NULL ? "private_key" : "certificate");
-    }
-    unsigned int mode;
-    struct kbs_toml_position at = l->at[ids->private_key];
-    if (check_file(l, at, "private_key", s->private_key, &mode) != 0) {
-        return -1;
-    }
-    /* A group of its own for TLS keys is common practice, so only "others" count. */
-    if ((mode & 07u) != 0 && insecure(l, at, "private_key: others may read or change it") != 0) {
-        return -1;
-    }
-    struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
-    int rc = read_public_pem(l, l->at[ids->certificate], "certificate", s->certificate,
-                             "CERTIFICATE", &pem);
-    kbs_buf_deinit(&pem);
-    return rc;
-}
-
-static int check_server(struct kbs_config_loader *l, struct kbs_config_server *s,
-                        const struct server_keys *ids)
-{
-    if (check_sockets(l, &s->socket_texts, s->sockets, &s->n_sockets) != 0 ||
-        check_sockets(l, &s->plain_socket_texts, s->plain_sockets, &s->n_plain_sockets) != 0) {
-        return -1;
-    }
-    if (s->n_sockets + s->n_plain_sockets > KBS_LIMIT_FRONT_LISTENERS) {
-        return kbs_config_fail(l, l->at[ids->sockets], "%s: at most %d sockets in all",
-                               kbs_config_keys[ids->sockets].table, KBS_LIMIT_FRONT_LISTENERS);
-    }
-    if (s->n_sockets + s->n_plain_sockets == 0) {
-        return kbs_config_fail(l, l->at[ids->sockets],
-                               "%s: sockets and plain_sockets are both empty",
-                               kbs_config_keys[ids->sockets].table);
-    }
-    return s->n_sockets > 0 ? check_tls_files(l, s, ids) : 0;
-}
-
-static int check_admin_keys(struct kbs_config_loader *l)
-{
-    struct kbs_config *c = l->config;
-    for (size_t i = 0; i < c->admin_key_paths.n; i++) {
-        struct kbs_buf pem = KBS_BUF(KBS_CONFIG_ADMIN_KEY_BYTES);
-        int rc = read_public_pem(l, l->items[KBS_CONFIG_KEY_ADMIN_KEYS][i], "admin.keys",
-                                 c->admin_key_paths.v[i], "PUBLIC KEY", &pem);
-        c->admin_keys[i] = kbs_arena_copy(&c->arena, kbs_buf_span(&pem));
-        kbs_buf_deinit(&pem);
-        if (rc != 0) {
-            return -1;
+    (void)kbs_config_socket_parse(text, s); /* checked when it was read */
+    if (s->address.ss_family == AF_UNIX && text[5] != '/') {
+        char resolved[1200];
+        snprintf(resolved, sizeof(resolved), "unix:%s%s", l->folder, text + 5);
+        const char *kept = kbs_arena_cstr(&l->config->arena, kbs_span_str(resolved));
+        if (kept == NULL) {
+            return kbs_config_no_memory(l);
         }
-        if (c->admin_keys[i].p == NULL) {
-            return kbs_fail(l->err, KBS_INTERNAL, "%s: no memory for the configuration", l->file);
+        const char *wrong = kbs_config_socket_parse(kept, s);
+        if (wrong != NULL) {
+            return kbs_config_fail(l, at, "%s", wrong);
         }
     }
     return 0;
 }
 
-static int check_token(struct kbs_config_loader *l)
+static void check_socket(struct kbs_config_loader *l, struct kbs_doc_place at, const char *table,
+                         const struct kbs_config_server *server, const struct kbs_config_socket *s)
+{
+    char what[128];
+    if (!server->insecure_http && s->address.ss_family == AF_UNIX) {
+        kbs_config_fail(
+            l, at, "%s.sockets: unix sockets carry no TLS: they belong in plain_sockets", table);
+    }
+    if (server->insecure_http && !kbs_config_socket_is_local(s)) {
+        snprintf(what, sizeof(what), "%s.sockets: insecure_http on an address that is not loopback",
+                 table);
+        (void)kbs_config_insecure(l, at, what);
+    }
+}
+
+/* `sockets` and `plain_sockets`, ready for bind(2). */
+static void make_sockets(struct kbs_config_loader *l, struct kbs_config_server *s,
+                         const struct server_keys *ids)
+{
+    const char *table = kbs_config_keys[ids->sockets].table;
+    size_t n = 0;
+    for (size_t i = 0; i < s->socket_texts.n; i++) {
+        struct kbs_config_socket *to = s->insecure_http ? &s->plain_sockets[n] : &s->sockets[n];
+        struct kbs_doc_place at = l->seen[ids->sockets][0].items[i];
+        if (resolve_socket(l, at, s->socket_texts.v[i], to) == 0) {
+            check_socket(l, at, table, s, to);
+            n++;
+        }
+    }
+    s->n_sockets = s->insecure_http ? 0 : n;
+    s->n_plain_sockets = s->insecure_http ? n : 0;
+    for (size_t i = 0; i < s->plain_socket_texts.n; i++) {
+        struct kbs_doc_place at = l->seen[ids->plain_sockets][0].items[i];
+        if (s->n_sockets + s->n_plain_sockets == KBS_LIMIT_FRONT_LISTENERS) {
+            kbs_config_fail(l, kbs_config_at(l, ids->sockets), "%s: at most %d sockets in all",
+                            table, KBS_LIMIT_FRONT_LISTENERS);
+            return;
+        }
+        if (resolve_socket(l, at, s->plain_socket_texts.v[i],
+                           &s->plain_sockets[s->n_plain_sockets]) == 0) {
+            s->n_plain_sockets++;
+        }
+    }
+}
+
+static void check_tls_key(struct kbs_config_loader *l, const struct kbs_config_server *s,
+                          const struct server_keys *ids)
+{
+    unsigned int mode;
+    struct kbs_doc_place at = kbs_config_at(l, ids->private_key);
+    /* A group of its own for TLS keys is common practice, so only "others" count. */
+    if (kbs_config_check_file(l, at, "private_key", s->private_key, &mode) == 0 &&
+        (mode & 07u) != 0) {
+        (void)kbs_config_insecure(l, at, "private_key: others may read or change it");
+    }
+}
+
+static void check_tls_files(struct kbs_config_loader *l, const struct kbs_config_server *s,
+                            const struct server_keys *ids)
+{
+    const char *table = kbs_config_keys[ids->sockets].table;
+    const enum kbs_config_key_id files[] = {ids->private_key, ids->certificate};
+    for (size_t i = 0; i < 2; i++) {
+        /* A table whose keys are required has been reported. */
+        if (!l->seen[files[i]][0].given && !kbs_config_keys[files[i]].required) {
+            kbs_config_fail(l, kbs_config_at(l, ids->sockets), "%s.sockets needs %s.%s", table,
+                            table, kbs_config_keys[files[i]].name);
+        }
+    }
+    if (kbs_config_usable(l, ids->private_key)) {
+        check_tls_key(l, s, ids);
+    }
+    if (kbs_config_usable(l, ids->certificate)) {
+        struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
+        (void)kbs_config_read_pem(l, kbs_config_at(l, ids->certificate), "certificate",
+                                  s->certificate, "CERTIFICATE", &pem);
+        kbs_buf_deinit(&pem);
+    }
+}
+
+static void check_server(struct kbs_config_loader *l, struct kbs_config_server *s,
+                         const struct server_keys *ids)
+{
+    const struct kbs_config_seen *sockets = &l->seen[ids->sockets][0];
+    bool plain_bad =
+        ids->plain_sockets != KBS_CONFIG_KEY_COUNT && l->seen[ids->plain_sockets][0].bad;
+    make_sockets(l, s, ids);
+    if (s->n_sockets + s->n_plain_sockets == 0 && !sockets->bad && !plain_bad &&
+        !(kbs_config_keys[ids->sockets].required && !sockets->given)) {
+        kbs_config_fail(l, sockets->at,
+                        "%s: sockets and plain_sockets are both empty, and there is no default",
+                        kbs_config_keys[ids->sockets].table);
+    }
+    if (s->n_sockets > 0) {
+        check_tls_files(l, s, ids);
+    } else if (s->insecure_http && (s->private_key != NULL || s->certificate != NULL)) {
+        kbs_config_warn(l, kbs_config_at(l, KBS_CONFIG_KEY_GUEST_INSECURE),
+                        "http_server: private_key and certificate are not used with insecure_http");
+    }
+}
+
+/* Files of the service */
+
+static void check_pin_file(struct kbs_config_loader *l)
 {
     const struct kbs_config_token *t = &l->config->token;
+    struct kbs_doc_place at = kbs_config_at(l, KBS_CONFIG_KEY_TOKEN_PIN_FILE);
     unsigned int mode;
-    if (check_file(l, l->at[KBS_CONFIG_KEY_TOKEN_MODULE], "module", t->module, &mode) != 0) {
-        return -1;
+    /* systemd lets the unit's user in by an ACL, whose mask shows as the group's right to read. */
+    unsigned int others = t->pin_credential ? 037u : 077u;
+    if (kbs_config_check_file(l, at, "pin_file", t->pin_file, &mode) == 0 && (mode & others) != 0) {
+        (void)kbs_config_insecure(l, at, "pin_file: others than its owner may use it");
     }
-    struct kbs_toml_position at = l->at[KBS_CONFIG_KEY_TOKEN_PIN_FILE];
-    if (check_file(l, at, "pin_file", t->pin_file, &mode) != 0) {
-        return -1;
+}
+
+static void check_token(struct kbs_config_loader *l)
+{
+    unsigned int mode;
+    if (kbs_config_usable(l, KBS_CONFIG_KEY_TOKEN_MODULE)) {
+        (void)kbs_config_check_file(l, kbs_config_at(l, KBS_CONFIG_KEY_TOKEN_MODULE), "module",
+                                    l->config->token.module, &mode);
     }
-    return (mode & 077u) != 0 ? insecure(l, at, "pin_file: others than its owner may use it") : 0;
+    if (kbs_config_usable(l, KBS_CONFIG_KEY_TOKEN_PIN_FILE)) {
+        check_pin_file(l);
+    }
 }
 
 /* True if `path` lies in `folder` or below; both may be relative. */
@@ -234,7 +273,7 @@ static bool lies_in(const char *path, const char *folder)
 
 /* What a role may write into, file system confinement included, holds nothing that it may not
  * read. */
-static int check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id, const char *folder)
+static void check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id, const char *folder)
 {
     const struct kbs_config *c = l->config;
     const struct kbs_config_key *key = &kbs_config_keys[id];
@@ -245,13 +284,13 @@ static int check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id, c
             char what[128];
             snprintf(what, sizeof(what), "%s.%s: a folder with other files of the service in it",
                      key->table, key->name);
-            return insecure(l, l->at[id], what);
+            (void)kbs_config_insecure(l, kbs_config_at(l, id), what);
+            return;
         }
     }
-    return 0;
 }
 
-static int check_walls(struct kbs_config_loader *l)
+static void check_walls(struct kbs_config_loader *l)
 {
     struct kbs_config *c = l->config;
     char folder[PATH_MAX];
@@ -259,43 +298,46 @@ static int check_walls(struct kbs_config_loader *l)
     snprintf(folder, sizeof(folder), "%.*s", slash != NULL ? (int)(slash - c->store_path) + 1 : 1,
              slash != NULL ? c->store_path : ".");
     c->token.seccomp_log = strcmp(c->token.seccomp, "log") == 0;
-    if (c->token.seccomp_log && insecure(l, l->at[KBS_CONFIG_KEY_TOKEN_SECCOMP],
-                                         "seccomp: \"log\" keeps nothing out") != 0) {
-        return -1;
+    if (c->token.seccomp_log) {
+        (void)kbs_config_insecure(l, kbs_config_at(l, KBS_CONFIG_KEY_TOKEN_SECCOMP),
+                                  "seccomp: \"log\" keeps nothing out");
     }
     for (size_t i = 0; i < c->token.folders.n; i++) {
         struct stat st;
         if (stat(c->token.folders.v[i], &st) != 0 || !S_ISDIR(st.st_mode)) {
-            return kbs_config_fail(l, l->items[KBS_CONFIG_KEY_TOKEN_FOLDERS][i],
-                                   "token.folders: is not a folder");
-        }
-        if (check_apart(l, KBS_CONFIG_KEY_TOKEN_FOLDERS, c->token.folders.v[i]) != 0) {
-            return -1;
+            kbs_config_fail(l, l->seen[KBS_CONFIG_KEY_TOKEN_FOLDERS][0].items[i],
+                            "token.folders: is not a folder");
+        } else {
+            check_apart(l, KBS_CONFIG_KEY_TOKEN_FOLDERS, c->token.folders.v[i]);
         }
     }
-    return check_apart(l, KBS_CONFIG_KEY_STORE_PATH, folder);
+    check_apart(l, KBS_CONFIG_KEY_STORE_PATH, folder);
 }
 
-int kbs_config_check_all(struct kbs_config_loader *l)
+void kbs_config_check_all(struct kbs_config_loader *l)
 {
-    static const struct server_keys guest = {KBS_CONFIG_KEY_GUEST_SOCKETS,
-                                             KBS_CONFIG_KEY_GUEST_PRIVATE_KEY,
-                                             KBS_CONFIG_KEY_GUEST_CERTIFICATE};
-    static const struct server_keys admin = {KBS_CONFIG_KEY_ADMIN_SOCKETS,
-                                             KBS_CONFIG_KEY_ADMIN_PRIVATE_KEY,
-                                             KBS_CONFIG_KEY_ADMIN_CERTIFICATE};
+    static const struct server_keys guest = {
+        KBS_CONFIG_KEY_GUEST_SOCKETS, KBS_CONFIG_KEY_GUEST_PRIVATE_KEY,
+        KBS_CONFIG_KEY_GUEST_CERTIFICATE, KBS_CONFIG_KEY_GUEST_PLAIN_SOCKETS};
+    static const struct server_keys admin = {
+        KBS_CONFIG_KEY_ADMIN_SOCKETS, KBS_CONFIG_KEY_ADMIN_PRIVATE_KEY,
+        KBS_CONFIG_KEY_ADMIN_CERTIFICATE, KBS_CONFIG_KEY_COUNT};
     struct kbs_config *c = l->config;
     c->production = strcmp(c->mode, "production") == 0;
     if (c->allow_sample) {
-        struct kbs_toml_position at = l->at[KBS_CONFIG_KEY_ALLOW_SAMPLE];
-        if (insecure(l, at, "allow_sample: \"sample\" evidence proves nothing") != 0) {
-            return -1;
-        }
+        (void)kbs_config_insecure(l, kbs_config_at(l, KBS_CONFIG_KEY_ALLOW_SAMPLE),
+                                  "allow_sample: \"sample\" evidence proves nothing");
     }
-    if (check_server(l, &c->guest, &guest) != 0 || check_server(l, &c->admin, &admin) != 0 ||
-        check_admin_keys(l) != 0 || check_token(l) != 0 ||
-        check_parent(l, KBS_CONFIG_KEY_STORE_PATH, c->store_path) != 0) {
-        return -1;
+    check_server(l, &c->guest, &guest);
+    check_server(l, &c->admin, &admin);
+    kbs_config_check_admin(l);
+    check_token(l);
+    if (c->store_path != NULL && !l->seen[KBS_CONFIG_KEY_STORE_PATH][0].bad) {
+        check_parent(l, KBS_CONFIG_KEY_STORE_PATH, c->store_path);
+        check_walls(l);
     }
-    return check_parent(l, KBS_CONFIG_KEY_AUDIT_PATH, c->audit_path) == 0 ? check_walls(l) : -1;
+    if (kbs_config_usable(l, KBS_CONFIG_KEY_AUDIT_PATH)) {
+        check_parent(l, KBS_CONFIG_KEY_AUDIT_PATH, c->audit_path);
+    }
+    kbs_config_check_plugins(l);
 }

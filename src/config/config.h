@@ -1,6 +1,6 @@
 /*
- * The configuration: one TOML file (docs/configuration.md) as one validated tree that never
- * changes. Only kbsd links this; the roles get their part of it over their control channels.
+ * The configuration: one file, TOML or JSON (docs/configuration.md), as one validated tree that
+ * never changes. Only kbsd links this; the roles get their part of it over their control channels.
  */
 #ifndef KBS_CONFIG_CONFIG_H
 #define KBS_CONFIG_CONFIG_H
@@ -16,20 +16,29 @@
 #define KBS_CONFIG_FILE_BYTES 65536
 #define KBS_CONFIG_CERTIFICATE_BYTES 65536
 #define KBS_CONFIG_ADMIN_KEY_BYTES 1024
-#define KBS_CONFIG_WARNINGS 8
 #define KBS_CONFIG_FOLDERS 16
+#define KBS_CONFIG_PLUGINS 8
+#define KBS_CONFIG_FINDINGS 100 /* that are kept; more are counted */
 
 /* [[admin.authentication.bearer_jwt.identity_providers]] */
 struct kbs_config_provider {
-    const char *issuer;   /* "" for any */
-    const char *audience; /* the same */
-    struct kbs_span keys; /* PEM public key or JWKS, as found in its file at load */
+    const char *issuer;         /* "" for any */
+    const char *audience;       /* the same */
+    struct kbs_span keys;       /* PEM public key or JWKS, as found in its file at load */
+    const char *public_key_uri; /* private: `keys` is read from one of these */
+    const char *jwk_set_uri;    /* private */
 };
 
 /* [[admin.authorization.regex_acl.acls]] */
 struct kbs_config_acl {
     const char *role;
     const char *allowed_endpoints;
+};
+
+/* [[plugins]] */
+struct kbs_config_plugin {
+    const char *name;   /* "resource" */
+    const char *policy; /* NULL, or the path that resource_policy was read from */
 };
 
 /* A list of strings; the strings end in NUL and live as long as the configuration. */
@@ -55,6 +64,7 @@ struct kbs_config_server {
     size_t n_plain_sockets;
     const char *private_key; /* NULL when there are no TLS sockets and none is configured */
     const char *certificate;
+    bool insecure_http; /* what is in `sockets` carries no TLS, so it is in plain_sockets[] */
 };
 
 /* [token] */
@@ -62,6 +72,8 @@ struct kbs_config_token {
     const char *module;    /* absolute, or relative to the working directory as `path` was */
     const char *uri;       /* RFC 7512, names a token, holds no PIN */
     const char *pin_file;  /* never read here */
+    bool pin_credential;   /* it is one of systemd's, a new file at every start */
+    const char *lock_file; /* token.lock: beside the PIN file, or beside the ledger */
     const char *init_args; /* "" if there are none */
     struct kbs_config_strings env; /* NAME=value */
     const char *seccomp;           /* "kill" or "log" */
@@ -87,7 +99,8 @@ struct kbs_config {
     struct kbs_config_server admin;
     struct kbs_config_strings admin_key_paths;
     struct kbs_span admin_keys[KBS_LIMIT_ADMIN_KEYS]; /* PEM, as found in those files at load */
-    bool trustee_compat; /* [admin]: what follows may be anything but signed */
+    bool trustee_compat;            /* [admin]: admin_mode may let unsigned requests in */
+    const char *authorization_mode; /* private: admin_mode is made of it */
     enum kbs_admin_mode admin_mode;
     struct kbs_config_provider providers[KBS_LIMIT_ADMIN_PROVIDERS];
     size_t n_providers;
@@ -102,26 +115,57 @@ struct kbs_config {
     uint32_t session_min;
     uint32_t token_min;
     const char *issuer;
-    uint32_t max_connections;           /* per front */
-    uint32_t auth_per_s;                /* per source; 0: any number */
-    uint32_t sessions;                  /* that have not attested */
-    uint32_t body_bytes;                /* of a request */
-    uint32_t resource_bytes;            /* of a resource's value */
-    struct kbs_span resource_policy;    /* JSON, as found in its file at load; empty for none */
-    struct kbs_config_strings warnings; /* for the log: what production would refuse */
-    const char *warning_texts[KBS_CONFIG_WARNINGS]; /* private */
-    struct kbs_arena arena;                         /* private: every string above */
+    uint32_t max_connections;        /* per front */
+    uint32_t auth_per_s;             /* per source; 0: any number */
+    uint32_t sessions;               /* that have not attested */
+    uint32_t body_bytes;             /* of a request */
+    uint32_t resource_bytes;         /* of a resource's value */
+    struct kbs_span resource_policy; /* JSON, as found in its file at load; empty for none */
+    struct kbs_config_plugin
+        plugins[KBS_CONFIG_PLUGINS]; /* private: resource_policy is read from it */
+    size_t n_plugins;
+    struct kbs_arena arena; /* private: every string above */
+};
+
+/* One thing to say about a file: an error, or a warning (production would refuse it, or a key of
+ * Trustee's has no effect here). */
+struct kbs_config_finding {
+    bool error;
+    unsigned int line; /* 0 if it has none */
+    unsigned int column;
+    const char *text; /* beginning with its place, like every compiler's */
+};
+
+/* In the order of the file; what concerns no line of it comes last. */
+struct kbs_config_report {
+    struct kbs_config_finding v[KBS_CONFIG_FINDINGS];
+    size_t n;
+    size_t n_errors; /* of all, kept or not */
+    size_t n_left_out;
+    struct kbs_arena arena; /* private: the texts */
 };
 
 /*
- * Reads and checks the file. Returns owned (kbs_config_free()). Whatever is wrong with it is
- * KBS_INPUT, and the detail begins with "file:line:column: " (for a missing key only "file: ").
+ * Reads and checks the file: JSON if its name ends in .json, else TOML. Returns owned
+ * (kbs_config_free()). *report gets everything there is to say about it, whether it can be used or not
+ * (kbs_config_report_deinit()). Whatever is wrong with it is KBS_INPUT, and the detail is the first
+ * error of the report: "file:line:column: ...", for JSON "file:/pointer: ...", for what is missing
+ * "file: ...".
+ *
  * Values that may hold secrets are never quoted. Files that the configuration names are opened only
- * to learn that they are there and, for certificates and administrators' keys, that they are what
- * they should be; the PIN file and the TLS private key are not opened at all.
+ * to learn that they are there and, for certificates, public keys and policies, that they are what
+ * they should be; the PIN file and the TLS private key are not opened at all. A path
+ * "credential:NAME" is that file in $CREDENTIALS_DIRECTORY (systemd.exec(5)).
  */
 KBS_MUST_CHECK int kbs_config_load(const char *path, const struct kbs_config **ret,
-                                   struct kbs_error *err);
+                                   struct kbs_config_report *report, struct kbs_error *err);
+
+/* The same for a text that stands in for the file's, which need not be there. */
+KBS_MUST_CHECK int kbs_config_load_text(const char *path, struct kbs_span text,
+                                        const struct kbs_config **ret,
+                                        struct kbs_config_report *report, struct kbs_error *err);
+
+void kbs_config_report_deinit(struct kbs_config_report *report);
 
 /* NULL is fine. Always returns NULL. */
 const struct kbs_config *kbs_config_free(const struct kbs_config *config);

@@ -1,18 +1,22 @@
 /*
  * The keys of docs/configuration.md as one table, and the rules for a single value. A key that is
- * not in the table does not exist: a typing error must not become a default silently. What needs
- * more than the value itself (other keys, files, the profile) is in check.c.
+ * neither in this table nor in that of foreign.c does not exist: a typing error must not become a
+ * default silently. What needs more than the value itself (other keys, files, the profile) is in
+ * check.c and check_admin.c.
  */
 #include "config/schema.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #include "base/io.h"
 
 #define PATH_BYTES 1024
+#define PROVIDERS "admin.authentication.bearer_jwt.identity_providers[]"
+#define ACLS "admin.authorization.regex_acl.acls[]"
 
 #define KEY(id, table_, name_, kind_, required_, min_, max_, member, check_) \
     [KBS_CONFIG_KEY_##id] = {.table = (table_),                              \
@@ -28,22 +32,40 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(MODE, "profile", "mode", STRING, false, 1, 16, mode, kbs_config_check_mode),
     KEY(GUEST_SOCKETS, "http_server", "sockets", STRINGS, false, 0, KBS_LIMIT_FRONT_LISTENERS,
         guest.socket_texts, kbs_config_check_socket),
-    KEY(GUEST_PRIVATE_KEY, "http_server", "private_key", PATH, false, 1, PATH_BYTES,
+    KEY(GUEST_PRIVATE_KEY, "http_server", "private_key", SECRET_PATH, false, 1, PATH_BYTES,
         guest.private_key, NULL),
     KEY(GUEST_CERTIFICATE, "http_server", "certificate", PATH, false, 1, PATH_BYTES,
         guest.certificate, NULL),
     KEY(GUEST_PLAIN_SOCKETS, "http_server", "plain_sockets", STRINGS, false, 0,
         KBS_LIMIT_FRONT_LISTENERS, guest.plain_socket_texts, kbs_config_check_plain_socket),
+    KEY(GUEST_INSECURE, "http_server", "insecure_http", BOOLEAN, false, 0, 0, guest.insecure_http,
+        NULL),
+    KEY(BODY, "http_server", "payload_request_size", MEGABYTES, false, 1,
+        KBS_LIMIT_HTTP_BODY_BYTES >> 20, body_bytes, NULL),
     KEY(ADMIN_SOCKETS, "admin_server", "sockets", STRINGS, true, 1, KBS_LIMIT_FRONT_LISTENERS,
         admin.socket_texts, kbs_config_check_socket),
-    KEY(ADMIN_PRIVATE_KEY, "admin_server", "private_key", PATH, true, 1, PATH_BYTES,
+    KEY(ADMIN_PRIVATE_KEY, "admin_server", "private_key", SECRET_PATH, true, 1, PATH_BYTES,
         admin.private_key, NULL),
     KEY(ADMIN_CERTIFICATE, "admin_server", "certificate", PATH, true, 1, PATH_BYTES,
         admin.certificate, NULL),
     KEY(ADMIN_KEYS, "admin", "keys", PATHS, true, 1, KBS_LIMIT_ADMIN_KEYS, admin_key_paths, NULL),
+    KEY(TRUSTEE_COMPAT, "admin", "trustee_compat", BOOLEAN, false, 0, 0, trustee_compat, NULL),
+    KEY(AUTHORIZATION_MODE, "admin", "authorization_mode", STRING, false, 1, 64, authorization_mode,
+        kbs_config_check_authorization),
+    KEY(PROVIDER_ISSUER, PROVIDERS, "issuer", STRING, false, 0, 512, providers[0].issuer, NULL),
+    KEY(PROVIDER_AUDIENCE, PROVIDERS, "audience", STRING, false, 0, 512, providers[0].audience,
+        NULL),
+    KEY(PROVIDER_PEM, PROVIDERS, "public_key_uri", URI_PATH, false, 1, PATH_BYTES,
+        providers[0].public_key_uri, NULL),
+    KEY(PROVIDER_JWKS, PROVIDERS, "jwk_set_uri", URI_PATH, false, 1, PATH_BYTES,
+        providers[0].jwk_set_uri, NULL),
+    KEY(ACL_ROLE, ACLS, "role", STRING, true, 1, 256, acls[0].role, NULL),
+    KEY(ACL_ENDPOINTS, ACLS, "allowed_endpoints", STRING, true, 1, KBS_LIMIT_ADMIN_ACL_BYTES,
+        acls[0].allowed_endpoints, kbs_config_check_endpoints),
     KEY(TOKEN_MODULE, "token", "module", PATH, true, 1, PATH_BYTES, token.module, NULL),
     KEY(TOKEN_URI, "token", "uri", STRING, true, 1, 1024, token.uri, kbs_config_check_uri),
-    KEY(TOKEN_PIN_FILE, "token", "pin_file", PATH, true, 1, PATH_BYTES, token.pin_file, NULL),
+    KEY(TOKEN_PIN_FILE, "token", "pin_file", SECRET_PATH, true, 1, PATH_BYTES, token.pin_file,
+        NULL),
     KEY(TOKEN_INIT_ARGS, "token", "init_args", STRING, false, 0, 2048, token.init_args, NULL),
     KEY(TOKEN_ENV, "token", "env", STRINGS, false, 0, 16, token.env, kbs_config_check_env),
     KEY(TOKEN_LANES, "token", "lanes", NUMBER, false, 1, KBS_LIMIT_LANES, token.lanes, NULL),
@@ -56,18 +78,74 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(SESSION_MIN, "attestation_service", "timeout", NUMBER, false, 1, 1440, session_min, NULL),
     KEY(ALLOW_SAMPLE, "attestation_service", "allow_sample", BOOLEAN, false, 0, 0, allow_sample,
         NULL),
+    KEY(ALLOW_RSA1_5, "attestation_service", "allow_rsa1_5", BOOLEAN, false, 0, 0, rsa1_5, NULL),
     KEY(ISSUER, "attestation_token", "issuer_name", STRING, false, 1, 128, issuer,
         kbs_config_check_issuer),
     KEY(TOKEN_MIN, "attestation_token", "duration_min", NUMBER, false, 1, 1440, token_min, NULL),
     KEY(MAX_CONNECTIONS, "limits", "max_connections", NUMBER, false, 1, KBS_LIMIT_FRONT_CONNECTIONS,
         max_connections, NULL),
     KEY(AUTH_PER_S, "limits", "auth_per_second", NUMBER, false, 0, 1000000, auth_per_s, NULL),
+    KEY(SESSIONS, "limits", "sessions", NUMBER, false, 1, KBS_LIMIT_SESSIONS, sessions, NULL),
+    KEY(RESOURCE_BYTES, "limits", "resource_bytes", NUMBER, false, 1, KBS_LIMIT_SECRET_VALUE_BYTES,
+        resource_bytes, NULL),
     KEY(USER_FRONT, "users", "front", STRING, false, 1, 32, users.front, kbs_config_check_user),
     KEY(USER_JUDGE, "users", "judge", STRING, false, 1, 32, users.judge, kbs_config_check_user),
     KEY(USER_TOKEN, "users", "token", STRING, false, 1, 32, users.token, kbs_config_check_user),
     KEY(USER_AUDIT, "users", "audit", STRING, false, 1, 32, users.audit, kbs_config_check_user),
     KEY(USER_POLICY, "users", "policy", STRING, false, 1, 32, users.policy, kbs_config_check_user),
+    KEY(PLUGIN_NAME, "plugins[]", "name", STRING, true, 1, 64, plugins[0].name,
+        kbs_config_check_plugin),
+    KEY(PLUGIN_POLICY, "plugins[]", "policy", PATH, false, 1, PATH_BYTES, plugins[0].policy, NULL),
 };
+
+#define ROWS(path_, max_, array, number)                            \
+    {                                                               \
+        .path = (path_), .max_rows = (max_),                        \
+        .stride = sizeof(((const struct kbs_config *)0)->array[0]), \
+        .n_offset = offsetof(struct kbs_config, number)             \
+    }
+
+const struct kbs_config_table kbs_config_tables[] = {
+    {.path = "profile"},
+    {.path = "http_server"},
+    {.path = "admin_server"},
+    {.path = "admin"},
+    {.path = "admin.authentication"},
+    {.path = "admin.authentication.bearer_jwt"},
+    ROWS(PROVIDERS, KBS_LIMIT_ADMIN_PROVIDERS, providers, n_providers),
+    {.path = "admin.authorization"},
+    {.path = "admin.authorization.regex_acl"},
+    ROWS(ACLS, KBS_LIMIT_ADMIN_ACLS, acls, n_acls),
+    {.path = "token"},
+    {.path = "store"},
+    {.path = "audit"},
+    {.path = "attestation_service"},
+    {.path = "attestation_token"},
+    {.path = "limits"},
+    {.path = "users"},
+    ROWS("plugins[]", KBS_CONFIG_PLUGINS, plugins, n_plugins),
+};
+const size_t kbs_config_n_tables = sizeof(kbs_config_tables) / sizeof(kbs_config_tables[0]);
+
+size_t kbs_config_key_find(const char *table, const char *name)
+{
+    size_t i = 0;
+    while (i < KBS_CONFIG_KEY_COUNT && (strcmp(table, kbs_config_keys[i].table) != 0 ||
+                                        strcmp(name, kbs_config_keys[i].name) != 0)) {
+        i++;
+    }
+    return i;
+}
+
+const struct kbs_config_table *kbs_config_table_find(const char *path)
+{
+    for (size_t i = 0; i < kbs_config_n_tables; i++) {
+        if (strcmp(path, kbs_config_tables[i].path) == 0) {
+            return &kbs_config_tables[i];
+        }
+    }
+    return NULL;
+}
 
 const char *kbs_config_check_mode(const char *value)
 {
@@ -149,11 +227,9 @@ bool kbs_config_socket_is_local(const struct kbs_config_socket *s)
     return s->address.ss_family == AF_UNIX;
 }
 
+/* That a unix socket carries no TLS is for check.c to say, which knows insecure_http. */
 const char *kbs_config_check_socket(const char *value)
 {
-    if (strncmp(value, "unix:", 5) == 0) {
-        return "unix sockets carry no TLS: they belong in plain_sockets";
-    }
     struct kbs_config_socket s;
     return kbs_config_socket_parse(value, &s);
 }
@@ -227,6 +303,13 @@ const char *kbs_config_check_uri(const char *value)
     return names_token ? NULL : "must name one token, by token= or serial=";
 }
 
+/* Names as modules and wrappers use them for a PIN. */
+static bool names_pin(const char *name, size_t n)
+{
+    return (n == 3 && strncasecmp(name, "PIN", 3) == 0) ||
+           (n > 4 && strncasecmp(name + n - 4, "_PIN", 4) == 0);
+}
+
 const char *kbs_config_check_env(const char *value)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
@@ -234,7 +317,37 @@ const char *kbs_config_check_env(const char *value)
     if (n == 0 || value[n] != '=' || (value[0] >= '0' && value[0] <= '9')) {
         return "must be NAME=value";
     }
-    return NULL;
+    return names_pin(value, n) ? "may not hold a PIN: an environment is inherited and shown by "
+                                 "/proc; it belongs in the file that pin_file names"
+                               : NULL;
+}
+
+const char *kbs_config_check_authorization(const char *value)
+{
+    bool known = strcmp(value, "DenyAll") == 0 || strcmp(value, "InsecureAllowAll") == 0 ||
+                 strcmp(value, "AuthenticatedAuthorization") == 0;
+    return known ? NULL
+                 : "must be \"DenyAll\", \"InsecureAllowAll\" or \"AuthenticatedAuthorization\"";
+}
+
+/* As Trustee wants it: a pattern that is not anchored says less than its author thinks. */
+const char *kbs_config_check_endpoints(const char *value)
+{
+    size_t n = strlen(value);
+    bool anchored = strncmp(value, "^/kbs", 5) == 0 && value[n - 1] == '$';
+    return anchored ? NULL : "must begin with \"^/kbs\" and end in \"$\"";
+}
+
+const char *kbs_config_check_plugin(const char *value)
+{
+    if (strcmp(value, "resource") == 0) {
+        return NULL;
+    }
+    if (strcmp(value, "pkcs11") == 0) {
+        return "the token is not a plugin here: write module, uri and pin_file of [token]; its keys "
+               "are at /kbs/v0/resource/..., made with kbs-admin key";
+    }
+    return "only \"resource\" is available: remove this table";
 }
 
 const char *kbs_config_check_issuer(const char *value)

@@ -1,28 +1,43 @@
-/* Inside src/config: the keys there are, and what one value on its own must look like. */
+/* Inside src/config: the tables and keys there are, what one value on its own must look like, and what
+ * is known of the keys of others. */
 #ifndef KBS_CONFIG_SCHEMA_H
 #define KBS_CONFIG_SCHEMA_H
 
 #include "config/config.h"
-#include "config/toml.h"
+#include "config/document.h"
 
 enum kbs_config_kind {
-    KBS_CONFIG_STRING,  /* const char * */
-    KBS_CONFIG_PATH,    /* const char *, resolved against the file's folder */
-    KBS_CONFIG_BOOLEAN, /* bool */
-    KBS_CONFIG_NUMBER,  /* uint32_t */
-    KBS_CONFIG_STRINGS, /* struct kbs_config_strings */
-    KBS_CONFIG_PATHS    /* struct kbs_config_strings, each resolved */
+    KBS_CONFIG_STRING,      /* const char * */
+    KBS_CONFIG_PATH,        /* const char *, resolved against the file's folder */
+    KBS_CONFIG_SECRET_PATH, /* const char *, the same, or "credential:NAME" */
+    KBS_CONFIG_URI_PATH,    /* const char *, the same, or file:///path */
+    KBS_CONFIG_BOOLEAN,     /* bool */
+    KBS_CONFIG_NUMBER,      /* uint32_t */
+    KBS_CONFIG_MEGABYTES,   /* uint32_t, in bytes; min and max are in MiB */
+    KBS_CONFIG_STRINGS,     /* struct kbs_config_strings */
+    KBS_CONFIG_PATHS        /* struct kbs_config_strings, each resolved */
 };
 
 /* Says what is wrong with one string; NULL if nothing is. Static text without the value. */
 typedef const char *(*kbs_config_check)(const char *value);
 
+/*
+ * A table by its path from the top. One whose path ends in "[]" is a row of a list of tables; its
+ * members are those of element 0 of an array in struct kbs_config.
+ */
+struct kbs_config_table {
+    const char *path;
+    uint32_t max_rows; /* 0: an ordinary table */
+    size_t stride;     /* of the array's elements */
+    size_t n_offset;   /* of their number, a size_t, in struct kbs_config */
+};
+
 struct kbs_config_key {
-    const char *table;
+    const char *table; /* its path */
     const char *name;
     enum kbs_config_kind kind;
     bool required;
-    uint32_t min; /* NUMBER: value; lists: elements; strings: bytes */
+    uint32_t min; /* numbers: value; lists: elements; strings: bytes */
     uint32_t max;
     size_t offset; /* in struct kbs_config */
     kbs_config_check check;
@@ -35,10 +50,20 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_GUEST_PRIVATE_KEY,
     KBS_CONFIG_KEY_GUEST_CERTIFICATE,
     KBS_CONFIG_KEY_GUEST_PLAIN_SOCKETS,
+    KBS_CONFIG_KEY_GUEST_INSECURE,
+    KBS_CONFIG_KEY_BODY,
     KBS_CONFIG_KEY_ADMIN_SOCKETS,
     KBS_CONFIG_KEY_ADMIN_PRIVATE_KEY,
     KBS_CONFIG_KEY_ADMIN_CERTIFICATE,
     KBS_CONFIG_KEY_ADMIN_KEYS,
+    KBS_CONFIG_KEY_TRUSTEE_COMPAT,
+    KBS_CONFIG_KEY_AUTHORIZATION_MODE,
+    KBS_CONFIG_KEY_PROVIDER_ISSUER,
+    KBS_CONFIG_KEY_PROVIDER_AUDIENCE,
+    KBS_CONFIG_KEY_PROVIDER_PEM,
+    KBS_CONFIG_KEY_PROVIDER_JWKS,
+    KBS_CONFIG_KEY_ACL_ROLE,
+    KBS_CONFIG_KEY_ACL_ENDPOINTS,
     KBS_CONFIG_KEY_TOKEN_MODULE,
     KBS_CONFIG_KEY_TOKEN_URI,
     KBS_CONFIG_KEY_TOKEN_PIN_FILE,
@@ -51,39 +76,100 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_AUDIT_PATH,
     KBS_CONFIG_KEY_SESSION_MIN,
     KBS_CONFIG_KEY_ALLOW_SAMPLE,
+    KBS_CONFIG_KEY_ALLOW_RSA1_5,
     KBS_CONFIG_KEY_ISSUER,
     KBS_CONFIG_KEY_TOKEN_MIN,
     KBS_CONFIG_KEY_MAX_CONNECTIONS,
     KBS_CONFIG_KEY_AUTH_PER_S,
+    KBS_CONFIG_KEY_SESSIONS,
+    KBS_CONFIG_KEY_RESOURCE_BYTES,
     KBS_CONFIG_KEY_USER_FRONT,
     KBS_CONFIG_KEY_USER_JUDGE,
     KBS_CONFIG_KEY_USER_TOKEN,
     KBS_CONFIG_KEY_USER_AUDIT,
     KBS_CONFIG_KEY_USER_POLICY,
+    KBS_CONFIG_KEY_PLUGIN_NAME,
+    KBS_CONFIG_KEY_PLUGIN_POLICY,
     KBS_CONFIG_KEY_COUNT
 };
 
 extern const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT];
+extern const struct kbs_config_table kbs_config_tables[];
+extern const size_t kbs_config_n_tables;
+
+/* KBS_CONFIG_KEY_COUNT, or NULL, if there is no such thing. */
+size_t kbs_config_key_find(const char *table, const char *name);
+const struct kbs_config_table *kbs_config_table_find(const char *path);
+
+/*
+ * "; did you mean X?" or "; it belongs in [X]" for a key that is not in `table` (path; "" at the top),
+ * into `out`; empty if nothing is near. Returns `out`.
+ */
+const char *kbs_config_hint(const char *table, const char *name, char *out, size_t size);
+
+/* A key of Trustee's that is none of ours. */
+struct kbs_config_foreign {
+    const char *path;   /* "[]" for every row of a list */
+    const char *values; /* only with one of these, separated by "|", any case; NULL: any value */
+    bool error;         /* it would mean something else here; else it is ignored, with a warning */
+    const char *text;   /* why, or what to write instead */
+};
+
+/* NULL if nothing is known of it. */
+const struct kbs_config_foreign *kbs_config_foreign_find(const char *path,
+                                                         const struct kbs_doc_node *value);
+/* Whether there is anything below this path. */
+bool kbs_config_foreign_below(const char *path);
+
+/* Where a value stood, and whether it can be used. */
+struct kbs_config_seen {
+    bool given;
+    bool bad;                          /* and has been reported */
+    struct kbs_doc_place at;           /* of the value */
+    const struct kbs_doc_place *items; /* lists: of the elements */
+};
 
 /* What is being built, and where each key stood. */
 struct kbs_config_loader {
     struct kbs_config *config;
+    struct kbs_config_report *report;
     char file[72];      /* for messages; a long name is shortened from the left */
     const char *folder; /* "" or ending in a slash */
-    struct kbs_toml_position at[KBS_CONFIG_KEY_COUNT]; /* of the value; line 0: not given */
-    const struct kbs_toml_position *items[KBS_CONFIG_KEY_COUNT]; /* of list elements */
-    const char **open_list; /* elements of the list being read */
-    struct kbs_toml_position *open_positions;
-    size_t open_n;
-    struct kbs_error *err;
+    struct kbs_config_seen *seen[KBS_CONFIG_KEY_COUNT]; /* an element per row of its table */
+    struct kbs_config_seen seen_once[KBS_CONFIG_KEY_COUNT];
+    struct kbs_error *err; /* only for what is not the file's fault */
 };
 
-/* -1 with KBS_INPUT and the position in front of the message. */
-int kbs_config_fail(struct kbs_config_loader *l, struct kbs_toml_position at, const char *fmt, ...)
+/* Into the report. The first returns -1. */
+int kbs_config_fail(struct kbs_config_loader *l, struct kbs_doc_place at, const char *fmt, ...)
     KBS_PRINTF(3, 4);
+void kbs_config_warn(struct kbs_config_loader *l, struct kbs_doc_place at, const char *fmt, ...)
+    KBS_PRINTF(3, 4);
+/* What the production profile refuses and the demo warns of: 0 there. */
+int kbs_config_insecure(struct kbs_config_loader *l, struct kbs_doc_place at, const char *what);
+int kbs_config_no_memory(struct kbs_config_loader *l);
 
-/* The rules that look at several keys, at the file system, and at the profile. */
-KBS_MUST_CHECK int kbs_config_check_all(struct kbs_config_loader *l);
+/* Where the key stood; whether it was there and is good for looking at again. */
+struct kbs_doc_place kbs_config_at(const struct kbs_config_loader *l, enum kbs_config_key_id id);
+bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id id);
+
+/* The rules that look at several keys, at the file system, and at the profile (check.c; check_admin.c
+ * has those of [admin] and [[plugins]]). Each says for itself what is wrong. */
+void kbs_config_check_all(struct kbs_config_loader *l);
+void kbs_config_check_admin(struct kbs_config_loader *l);
+void kbs_config_check_plugins(struct kbs_config_loader *l);
+
+/* A regular file that not everybody may change; `mode` gets its permission bits. `name` is for
+ * messages. -1 if that has been reported. */
+int kbs_config_check_file(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
+                          const char *path, unsigned int *ret_mode);
+/* The whole of such a file of public things, at most out->max bytes. */
+int kbs_config_read_file(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
+                         const char *path, struct kbs_buf *out);
+/* The same for PEM that has a block with this label, and no private key, which is a mistake that must
+ * not travel any further. */
+int kbs_config_read_pem(struct kbs_config_loader *l, struct kbs_doc_place at, const char *name,
+                        const char *path, const char *label, struct kbs_buf *out);
 
 /* "host:port" or "unix:path" into a bindable address; NULL, or what is wrong with it. */
 const char *kbs_config_socket_parse(const char *text, struct kbs_config_socket *ret);
@@ -92,10 +178,13 @@ bool kbs_config_socket_is_local(const struct kbs_config_socket *s);
 const char *kbs_config_check_mode(const char *value);
 const char *kbs_config_check_socket(const char *value);
 const char *kbs_config_check_plain_socket(const char *value);
+const char *kbs_config_check_authorization(const char *value);
+const char *kbs_config_check_endpoints(const char *value);
 const char *kbs_config_check_uri(const char *value);
 const char *kbs_config_check_env(const char *value);
 const char *kbs_config_check_issuer(const char *value);
 const char *kbs_config_check_seccomp(const char *value);
 const char *kbs_config_check_user(const char *value);
+const char *kbs_config_check_plugin(const char *value);
 
 #endif

@@ -3,86 +3,106 @@
  * that keeps the position of every key, which is what makes a configuration error readable. It is
  * used here and nowhere else, header-only and without exceptions, so that nothing C++ crosses into
  * the C callers: no unwinding, no types, and when memory runs out the process ends, as it may at
- * start.
+ * start. The tree that goes out is copied, and toml++'s own is gone when we return.
  */
 #include <cstring>
 #include <string_view>
 
 #include <toml++/toml.h>
 
-#include "config/toml.h"
+#include "config/document.h"
 
 namespace
 {
 
-kbs_toml_text text_of(std::string_view s)
-{
-    return kbs_toml_text{s.data(), s.size()};
-}
+struct copier {
+    const kbs_doc_memory &memory;
+    bool failed;
 
-kbs_toml_position position_of(const toml::source_region &region)
-{
-    return kbs_toml_position{static_cast<unsigned int>(region.begin.line),
-                             static_cast<unsigned int>(region.begin.column)};
-}
-
-void describe(const toml::node &value, kbs_toml_node &node)
-{
-    node.value_at = position_of(value.source());
-    node.type = KBS_TOML_OTHER;
-    if (value.is_table()) {
-        node.type = KBS_TOML_TABLE;
-    } else if (const auto *array = value.as_array()) {
-        node.type = KBS_TOML_ARRAY;
-        node.count = array->size();
-    } else if (const auto *string = value.as_string()) {
-        node.type = KBS_TOML_STRING;
-        node.string = text_of(string->get());
-    } else if (const auto *integer = value.as_integer()) {
-        node.type = KBS_TOML_INTEGER;
-        node.integer = integer->get();
-    } else if (const auto *boolean = value.as_boolean()) {
-        node.type = KBS_TOML_BOOLEAN;
-        node.boolean = boolean->get();
-    }
-}
-
-int walk(const toml::table &table, std::string_view name, bool enter, kbs_toml_visit visit,
-         void *arg)
-{
-    for (const auto &[key, value] : table) {
-        kbs_toml_node node{};
-        node.table = text_of(name);
-        node.key = text_of(key.str());
-        node.key_at = position_of(key.source());
-        describe(value, node);
-        int rc = visit(arg, &node);
-        if (rc == 0 && enter && value.is_table()) {
-            rc = walk(*value.as_table(), key.str(), false, visit, arg);
+    kbs_doc_text text_of(std::string_view s)
+    {
+        auto *copy = static_cast<char *>(memory.alloc(memory.arg, s.size() + 1));
+        if (copy == nullptr) {
+            failed = true;
+            return kbs_doc_text{nullptr, 0};
         }
-        if (rc == 0 && value.is_array()) {
-            for (const auto &item : *value.as_array()) {
-                kbs_toml_node element{node};
-                element.element = true;
-                describe(item, element);
-                rc = visit(arg, &element);
-                if (rc != 0) {
-                    break;
-                }
+        std::memcpy(copy, s.data(), s.size());
+        return kbs_doc_text{copy, s.size()};
+    }
+
+    static kbs_doc_place place_of(const toml::source_region &region)
+    {
+        return kbs_doc_place{static_cast<unsigned int>(region.begin.line),
+                             static_cast<unsigned int>(region.begin.column), nullptr};
+    }
+
+    void fill_table(const toml::table &table, kbs_doc_node &node, int depth)
+    {
+        node.count = table.size();
+        kbs_doc_node **link = &node.first;
+        for (const auto &[key, value] : table) {
+            kbs_doc_node *child = depth < KBS_DOC_DEPTH ? make(value, depth + 1) : nullptr;
+            if (child == nullptr) {
+                return;
             }
-        }
-        if (rc != 0) {
-            return rc;
+            child->key = text_of(key.str());
+            child->key_at = place_of(key.source());
+            *link = child;
+            link = &child->next;
         }
     }
-    return 0;
-}
+
+    void fill_array(const toml::array &array, kbs_doc_node &node, int depth)
+    {
+        node.count = array.size();
+        kbs_doc_node **link = &node.first;
+        for (const auto &value : array) {
+            kbs_doc_node *child = depth < KBS_DOC_DEPTH ? make(value, depth + 1) : nullptr;
+            if (child == nullptr) {
+                return;
+            }
+            child->key_at = child->value_at;
+            *link = child;
+            link = &child->next;
+        }
+    }
+
+    kbs_doc_node *make(const toml::node &value, int depth)
+    {
+        auto *node = static_cast<kbs_doc_node *>(memory.alloc(memory.arg, sizeof(kbs_doc_node)));
+        if (node == nullptr) {
+            failed = true;
+            return nullptr;
+        }
+        node->value_at = place_of(value.source());
+        node->type = KBS_DOC_OTHER;
+        if (const auto *table = value.as_table()) {
+            node->type = KBS_DOC_TABLE;
+            fill_table(*table, *node, depth);
+        } else if (const auto *array = value.as_array()) {
+            node->type = KBS_DOC_ARRAY;
+            fill_array(*array, *node, depth);
+        } else if (const auto *string = value.as_string()) {
+            node->type = KBS_DOC_STRING;
+            node->string = text_of(string->get());
+        } else if (const auto *integer = value.as_integer()) {
+            node->type = KBS_DOC_INTEGER;
+            node->integer = integer->get();
+        } else if (const auto *boolean = value.as_boolean()) {
+            node->type = KBS_DOC_BOOLEAN;
+            node->boolean = boolean->get();
+        }
+        return node;
+    }
+};
 
 } // namespace
 
-extern "C" int kbs_toml_parse(const char *text, size_t len, kbs_toml_visit visit, void *arg,
-                              kbs_toml_error *err)
+extern "C" int kbs_doc_parse_toml(const char *text, size_t len, const kbs_doc_memory *memory,
+                                  kbs_doc_node **ret, kbs_doc_error *err)
 {
+    *ret = nullptr;
+    *err = kbs_doc_error{};
     const toml::parse_result result = toml::parse(std::string_view{text, len});
     if (!result) {
         const toml::parse_error &why = result.error();
@@ -91,8 +111,10 @@ extern "C" int kbs_toml_parse(const char *text, size_t len, kbs_toml_visit visit
             message.size() < sizeof(err->message) ? message.size() : sizeof(err->message) - 1;
         std::memcpy(err->message, message.data(), n);
         err->message[n] = '\0';
-        err->at = position_of(why.source());
+        err->at = copier::place_of(why.source());
         return -1;
     }
-    return walk(result.table(), std::string_view{}, true, visit, arg);
+    copier copy{*memory, false};
+    *ret = copy.make(result.table(), 0);
+    return copy.failed ? -1 : 0;
 }

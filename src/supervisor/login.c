@@ -4,7 +4,7 @@
  *
  * Invariants
  *   - At most one token worker is between LOGIN_GRANT and LOGIN_DONE, and while one is, we hold the
- *     flock on token.lock beside the PIN file, so that `kbs-admin init` and other instances keep out
+ *     flock on token.lock beside the PIN file (beside the ledger, if the PIN is a credential), so that `kbs-admin init` and other instances keep out
  *     as well.
  *   - After one PIN error nobody logs in again in the life of this process, and no process does with
  *     that PIN file (pin_latch.h).
@@ -24,21 +24,14 @@
 #define MESSAGE_MS 1000
 #define LOCK_RETRY_MS 100
 
-void kbsd_login_open(struct kbsd_login *l, const char *pin_file)
+void kbsd_login_open(struct kbsd_login *l, const char *lock_file)
 {
-    struct kbs_buf path = KBS_BUF(8192);
-    const char *slash = strrchr(pin_file, '/');
-    kbs_buf_put(&path, pin_file, slash != NULL ? (size_t)(slash - pin_file) + 1 : 0);
-    kbs_buf_put_str(&path, "token.lock");
-    const char *name = kbs_buf_cstr(&path);
-    l->lock_fd = name != NULL ? open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    l->lock_fd = open(lock_file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (l->lock_fd < 0) {
-        kbs_log(
-            KBS_LOG_WARN, "token-lock",
-            "errno=%d why=\"no token.lock beside the PIN file: logins are not excluded elsewhere\"",
-            errno);
+        kbs_log(KBS_LOG_WARN, "token-lock",
+                "errno=%d why=\"%s cannot be made: logins are not excluded elsewhere\"", errno,
+                lock_file);
     }
-    kbs_buf_deinit(&path);
 }
 
 void kbsd_login_close(struct kbsd_login *l)

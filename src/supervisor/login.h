@@ -15,8 +15,8 @@ struct kbsd_login {
 
 #define KBSD_LOGIN_NONE ((struct kbsd_login){.lock_fd = -1, .retry_ns = KBS_DEADLINE_NONE})
 
-/* token.lock beside the PIN file, as `kbs-admin init` takes it. A read-only folder has none. */
-void kbsd_login_open(struct kbsd_login *l, const char *pin_file);
+/* token.lock, as `kbs-admin init` takes it. A read-only folder has none. */
+void kbsd_login_open(struct kbsd_login *l, const char *lock_file);
 void kbsd_login_close(struct kbsd_login *l);
 
 /*

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -14,15 +15,17 @@
 #include "supervisor/supervisor.h"
 
 #define EXIT_USAGE 2
+#define EXIT_CHECK 2 /* --check-config has found errors */
 #define PATH_BYTES 4096
 
 static const char usage[] =
-    "usage: kbsd -c FILE [--check] [--libexec DIR | --units DIR] [--announce FILE]\n"
-    "  -c FILE          configuration (docs/configuration.md)\n"
-    "  --check          say what is wrong with it, start nothing\n"
-    "  --libexec DIR    where the roles are (default: beside kbsd)\n"
-    "  --units DIR      the roles are units of the service manager, whose sockets are there\n"
-    "  --announce FILE  write addresses and process ids there once serving\n"
+    "usage: kbsd -c FILE [--libexec DIR | --units DIR] [--announce FILE]\n"
+    "       kbsd -c FILE --check-config\n"
+    "  -c, --config-file FILE  configuration, kbs.toml(5); by default what KBS_CONFIG_FILE names\n"
+    "  --check-config          say everything that is wrong with it, start nothing: 0 or 2\n"
+    "  --libexec DIR           where the roles are (default: beside kbsd)\n"
+    "  --units DIR             the roles are units of the service manager, whose sockets are there\n"
+    "  --announce FILE         write addresses and process ids there once serving\n"
     "  --version, --help\n";
 
 struct arguments {
@@ -34,13 +37,15 @@ struct arguments {
 /* 0, or -1 for a usage error; 1 when --help or --version has been answered. */
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
+    /* Any beginning that fits one only will do, "--check" and "--config" among them. */
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},   {"check", no_argument, NULL, 'k'},
-        {"libexec", required_argument, NULL, 'l'},  {"units", required_argument, NULL, 'u'},
-        {"announce", required_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},        {NULL, 0, NULL, 0},
+        {"config-file", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, 'k'},
+        {"libexec", required_argument, NULL, 'l'},     {"units", required_argument, NULL, 'u'},
+        {"announce", required_argument, NULL, 'a'},    {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},           {NULL, 0, NULL, 0},
     };
     int option;
+    ret->config = getenv("KBS_CONFIG_FILE");
     while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
         switch (option) {
         case 'c':
@@ -96,11 +101,36 @@ static int fill_standard_descriptors(void)
     return fd < 0 || close(fd) != 0 ? -1 : 0;
 }
 
+/* Everything there is to say about the configuration, in the order of the file. */
+static void print_report(const struct kbs_config_report *report)
+{
+    for (size_t i = 0; i < report->n; i++) {
+        fprintf(stderr, "kbsd: %s%s\n", report->v[i].error ? "" : "warning: ", report->v[i].text);
+    }
+    if (report->n_left_out > 0) {
+        fprintf(stderr, "kbsd: and %zu more\n", report->n_left_out);
+    }
+}
+
+/* NULL if it cannot be used, which has been said. */
+static const struct kbs_config *load(const char *path)
+{
+    struct kbs_config_report report;
+    struct kbs_error err = KBS_ERROR_NONE;
+    const struct kbs_config *config = NULL;
+    bool usable = kbs_config_load(path, &config, &report, &err) == 0;
+    print_report(&report);
+    if (!usable && report.n_errors == 0) {
+        fprintf(stderr, "kbsd: %s\n", err.detail); /* it could not be read at all */
+    }
+    kbs_config_report_deinit(&report);
+    return config;
+}
+
 int main(int argc, char **argv)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct arguments args = {0};
-    const struct kbs_config *config = NULL;
     char folder[PATH_BYTES];
     int rc = parse_arguments(argc, argv, &args);
     if (rc != 0) {
@@ -117,12 +147,9 @@ int main(int argc, char **argv)
     if (args.options.libexec == NULL) {
         args.options.libexec = folder;
     }
-    if (kbs_config_load(args.config, &config, &err) != 0) {
-        fprintf(stderr, "kbsd: %s\n", err.detail);
-        return KBS_EXIT_CONFIG;
-    }
-    for (size_t i = 0; i < config->warnings.n; i++) {
-        fprintf(stderr, "kbsd: warning: %s\n", config->warnings.v[i]);
+    const struct kbs_config *config = load(args.config);
+    if (config == NULL) {
+        return args.check ? EXIT_CHECK : KBS_EXIT_CONFIG;
     }
     int status = KBS_EXIT_OK;
     if (args.check) {

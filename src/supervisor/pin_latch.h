@@ -4,7 +4,9 @@
  * itself after a few.
  *
  * Call with flock(lock_fd) held, and with the status of the very descriptor that the worker reads
- * its PIN from. Changing the PIN file in any way (content, time, another file) lifts the latch.
+ * its PIN from. Changing the PIN file in any way (content, time, another file) lifts the latch. A status
+ * of all zeros stands for a PIN file that is a new one at every start (systemd's credentials): that
+ * latch is lifted by emptying or removing token.lock.
  */
 #ifndef KBS_SUPERVISOR_PIN_LATCH_H
 #define KBS_SUPERVISOR_PIN_LATCH_H

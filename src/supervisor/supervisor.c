@@ -197,11 +197,13 @@ static void pin_latch(struct supervisor *s)
     if (!kbsd_login_latch(&s->login)) {
         return;
     }
-    kbs_log(
-        KBS_LOG_ERROR, "pin-error",
-        "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
-        "correct %s (or touch it, to try again), check the token's PIN counter, then restart kbsd\"",
-        s->config->token.pin_file);
+    const struct kbs_config_token *t = &s->config->token;
+    kbs_log(KBS_LOG_ERROR, "pin-error",
+            "advice=\"the token refused the PIN; nobody logs in any more, since that may lock it: "
+            "correct %s%s%s, check the token's PIN counter, then restart kbsd\"",
+            t->pin_credential ? "the credential and remove " : "",
+            t->pin_credential ? t->lock_file : t->pin_file,
+            t->pin_credential ? "" : " (or touch it, to try again)");
     for (size_t i = 0; i < s->n_units; i++) {
         struct kbsd_unit *u = &s->units[i];
         enum kbsd_state token = u->children[1].state;
@@ -827,7 +829,7 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
         kbsd_listeners_open(&s->admin, &s->config->admin, err) != 0) {
         return -1;
     }
-    kbsd_login_open(&s->login, s->config->token.pin_file);
+    kbsd_login_open(&s->login, s->config->token.lock_file);
     make_units(s, with_policy);
     if (!with_policy) {
         kbs_log(KBS_LOG_INFO, "no-kbs-policy", "advice=\"Rego policies are answered with 501\"");

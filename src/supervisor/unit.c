@@ -78,15 +78,24 @@ static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const c
     return rc;
 }
 
-/* The PIN file, and which one it was: a PIN that is refused is remembered by that. */
-static int attach_pin(struct kbsd_unit *u, const char *path, struct kbs_error *err)
+/*
+ * The PIN file, and which one it was: a PIN that is refused is remembered by that. A credential is
+ * another file at every start, so nothing of it is kept: once one was refused, all are until a person
+ * removes token.lock.
+ */
+static int attach_pin(struct kbsd_unit *u, const struct kbs_config_token *config,
+                      struct kbs_error *err)
 {
+    const char *path = config->pin_file;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     int rc = -1;
     if (fd < 0 || fstat(fd, &u->pin) != 0) {
         (void)kbs_fail_errno(err, KBS_INTERNAL, "%s: %s", path, strerror(errno));
     } else {
         rc = attach(&u->children[1], KBS_ATTACH_PIN, 0, fd, err);
+    }
+    if (config->pin_credential) {
+        memset(&u->pin, 0, sizeof(u->pin));
     }
     kbs_io_close(&fd);
     return rc;
@@ -318,7 +327,7 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         configure_token(u, with->config, err) == 0 &&
         attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
         attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
-        attach_pin(u, with->config->token.pin_file, err) == 0 &&
+        attach_pin(u, &with->config->token, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
         configure_judge(u, with->config, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&

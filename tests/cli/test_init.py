@@ -65,7 +65,7 @@ def test_kbsd_accepts_the_configuration(made):
     folder, _, _ = made
     if not (BIN / "kbsd").exists():
         pytest.skip("kbsd is not built")
-    done = run("kbsd", "-c", folder / "kbs.toml", "--check")
+    done = run("kbsd", "-c", folder / "kbs.toml", "--check-config")
     assert done.returncode == 0, done.stderr
 
 

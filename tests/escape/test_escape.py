@@ -332,8 +332,8 @@ def test_the_list_of_a_new_module_can_be_found_by_logging():
     service = Hostile("kbs-token", own_users=False)
     service.edit_config(r"^uri = (.*)$", r'uri = \1\nseccomp = "log"')
     production(service)
-    done = run(BIN / "kbsd", "-c", service.folder / "kbs.toml", "--check", check=False)
-    assert done.returncode == 79 and "keeps nothing out" in done.stderr
+    done = run(BIN / "kbsd", "-c", service.folder / "kbs.toml", "--check-config", check=False)
+    assert done.returncode == 2 and "keeps nothing out" in done.stderr
     shutil.rmtree(service.base)
 
 

@@ -5,7 +5,7 @@
  * decides the order of everything.
  *
  * Reports: "start role=R lane=N duty=N listener=N fds=0,1,2,3 in=/dev/null out=/dev/null
- * attach=1.0,3.0 env=0 pid=N", "got TYPE", "got ATTACH what.index", "got DETACH index",
+ * attach=1.0,3.0 env=0 pid=N" and numbers of the configuration, "got TYPE", "got ATTACH what.index", "got DETACH index",
  *          "got EOF"
  * Orders:  "want" "ready" "done OK PIN" "worn" "garbage" "exit N" "close" "stubborn" "slip HOW"
  *
@@ -130,16 +130,26 @@ static void describe_config(struct fake *f, const struct kbs_channel_msg *m)
         kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_FRONT, &front, &err) == 0) {
         add_number(f, " listener=", front.listener);
         add_number(f, " certificate=", (long)front.certificate.len);
+        add_number(f, " auth_per_s=", front.auth_per_s);
+        add_number(f, " body_bytes=", front.body_bytes);
     } else if (m->frame.type == KBS_WIRE_CONFIG_JUDGE &&
                kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_JUDGE, &judge, &err) == 0) {
         add_number(f, " lane=", judge.lane);
         add_number(f, " duty=", judge.duty);
         add_number(f, " admins=", judge.admin_keys.count);
+        add_number(f, " admin_mode=", judge.admin_mode);
+        add_number(f, " providers=", judge.identity_providers.count);
+        add_number(f, " acls=", judge.acls.count);
+        add_number(f, " rsa1_5=", judge.rsa1_5);
+        add_number(f, " sessions=", judge.sessions);
+        add_number(f, " resource_bytes=", judge.resource_bytes);
+        add_number(f, " resource_policy=", (long)judge.resource_policy.len);
     } else if (m->frame.type == KBS_WIRE_CONFIG_TOKEN &&
                kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_TOKEN, &token, &err) == 0) {
         add_number(f, " lane=", token.lane);
         add_number(f, " duty=", token.duty);
         add_number(f, " variables=", token.env.count);
+        add_number(f, " rsa1_5=", token.rsa1_5);
     }
 }
 

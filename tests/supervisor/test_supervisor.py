@@ -112,6 +112,11 @@ class Service:
             while b"Listening on" not in manager.stderr.readline():
                 assert manager.poll() is None, "systemd-socket-activate ended"
 
+    def edit(self, old, new):
+        text = (self.folder / "kbs.toml").read_text()
+        assert text.count(old) == 1, old
+        (self.folder / "kbs.toml").write_text(text.replace(old, new))
+
     def start(self, program=KBSD, **environment):
         if self.how == "units" and not self.managers:
             self.manage()
@@ -300,6 +305,88 @@ def test_what_is_attached(service):
         service.until(lambda: len([g for g in service.find("kbs-audit")[0].got if f"ATTACH {kind}." in g]) == count,
                       "clients")
     assert service.stop() == 0
+
+
+COMPAT = """
+[admin.authentication.bearer_jwt]
+identity_providers = [{ issuer = "i", public_key_uri = "admin.pem" }, { public_key_uri = "admin.pem" }]
+[admin.authorization.regex_acl]
+acls = [{ role = "a", allowed_endpoints = "^/kbs/.*$" }]
+[attestation_service]
+allow_rsa1_5 = true
+[limits]
+auth_per_second = 11
+sessions = 12
+resource_bytes = 13
+[[plugins]]
+name = "resource"
+policy = "policy.json"
+"""
+
+
+def test_what_is_configured_arrives(service):
+    """And what concerns administrators only where they are served."""
+    (service.folder / "policy.json").write_text('{"a":1}')
+    service.edit("[admin]\n", '[admin]\ntrustee_compat = true\nauthorization_mode = "AuthenticatedAuthorization"\n')
+    service.edit("[http_server]\n", "[http_server]\npayload_request_size = 1\n")
+    service.edit("[audit]\n", COMPAT + "[audit]\n")
+    service.start().serving()
+    wanted = {
+        "kbs-front": {"auth_per_s": "11", "body_bytes": str(1 << 20)},
+        "kbs-judge": {"rsa1_5": "1", "sessions": "12", "resource_bytes": "13", "resource_policy": "7"},
+        "kbs-token": {"rsa1_5": "1"},
+    }
+    for name, facts in wanted.items():
+        for admin in (False, True):
+            for role in service.find(name, admin=admin):
+                assert facts.items() <= role.facts.items(), role.facts
+    for admin, facts in ((False, ("0", "0", "0")), (True, ("2", "6", "2"))):
+        for role in service.find("kbs-judge", admin=admin):
+            assert (role.facts["admin_mode"], role.facts["providers"], role.facts["acls"]) == facts
+    assert service.stop() == 0
+
+
+def test_a_pin_that_is_a_credential(service):
+    """systemd makes the file anew at every start, in a folder that nobody else can write to: so what is remembered of
+    one that was refused is not the file, and stands beside the ledger."""
+    credentials = service.folder / "credentials"
+    credentials.mkdir()
+    lock = service.folder / "token.lock"
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            role.tell("done 0 1")
+        elif event == "got DRAIN" and role.name == "kbs-token":
+            role.tell("exit 77")
+        else:
+            service.works(role, event)
+
+    def start():
+        (credentials / "pin").unlink(missing_ok=True)
+        (credentials / "pin").write_text("secret")
+        (credentials / "pin").chmod(0o440)
+        credentials.chmod(0o500)
+        service.log.clear()
+        service.start(CREDENTIALS_DIRECTORY=str(credentials))
+        credentials.chmod(0o700)
+
+    service.edit('pin_file = "pin"', 'pin_file = "credential:pin"')
+    service.obey = obey
+    start()
+    service.until_log("event=pin-error")
+    assert f"correct the credential and remove {lock}" in service.grep("event=pin-error")[0]
+    assert len(service.grep("event=login-granted")) == 1
+    assert service.stop() == 0
+    start()
+    service.until_log("event=pin-error")
+    assert not service.grep("event=login-granted")
+    assert service.stop() == 0
+    lock.unlink()
+    service.obey = service.works
+    start()
+    service.serving()
+    assert service.stop() == 0
+    assert not (credentials / "token.lock").exists()
 
 
 def test_logins_are_one_at_a_time(service):

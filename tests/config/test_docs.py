@@ -1,0 +1,86 @@
+"""The documents of the configuration say what the tables of src/config say, and the manual pages are in order."""
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(os.environ["KBS_SOURCE_DIR"])
+KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
+GUIDE = (SOURCE / "docs/configuration.md").read_text()
+PAGE = (SOURCE / "docs/man/kbs.toml.5").read_text()
+MANUALS = sorted((SOURCE / "docs/man").iterdir())
+
+
+def own_keys():
+    text = (SOURCE / "src/config/schema.c").read_text()
+    macros = dict(re.findall(r'#define (PROVIDERS|ACLS) "([^"]+)"', text))
+    keys = re.findall(r'KEY\(\w+,\s*(?:"([^"]+)"|(\w+)),\s*"(\w+)"', text)
+    return [(table or macros[macro], name) for table, macro, name in keys]
+
+
+def foreign_keys():
+    return re.findall(r'^    \{"([\w.\[\]]+)",', (SOURCE / "src/config/foreign.c").read_text(), re.M)
+
+
+def example():
+    return re.search(r"```toml\n(.*?)```", GUIDE, re.S)[1]
+
+
+def section(table):
+    """What the manual page says about a table."""
+    title = "[[plugins]]" if table == "plugins[]" else f"[{table}]"
+    assert f".Ss {title}\n" in PAGE, title
+    return re.split(r"\n\.S[sh] ", PAGE.split(f".Ss {title}\n")[1])[0]
+
+
+def test_every_key_is_documented():
+    keys = own_keys()
+    assert len(keys) > 40
+    for table, name in keys:
+        # Rows of a list are described where the list is.
+        inside = table.removesuffix("[]").rpartition(".")[0] if table.endswith("[]") and table != "plugins[]" else table
+        assert re.search(rf"\b{name}\b", section(inside)), (table, name)
+        assert re.search(rf"^\[+{re.escape(inside.removesuffix('[]'))}\]+", example(), re.M), table
+        assert re.search(rf"\b{name} = ", example()) or f"{name}:" in example() or name == "jwk_set_uri", (table, name)
+    for name in ("issuer", "audience", "public_key_uri", "jwk_set_uri", "role", "allowed_endpoints"):
+        assert name in GUIDE
+
+
+def test_every_key_of_trustee_is_documented():
+    keys = foreign_keys()
+    assert len(keys) > 90
+    trustee = GUIDE.split("## For Trustee's operators")[1]
+    for path in keys:
+        assert re.search(rf"\b{path.rpartition('.')[2]}\b", trustee), path
+
+
+def test_the_example_is_accepted(tmp_path):
+    (tmp_path / "kbs.toml").write_text(example().replace("/usr/lib/softhsm/libsofthsm2.so", "module.so"))
+    for folder in ("tls", "admin", "token", "store"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "tls/cert.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    for name in ("admin/admin.pub.pem", "admin/idp.pem"):
+        (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\n")
+    (tmp_path / "policy.json").write_text("{}")
+    for name in ("tls/key.pem", "pin", "module.so"):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o600)
+    done = subprocess.run([KBSD, "-c", tmp_path / "kbs.toml", "--check-config"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", MANUALS, ids=lambda page: page.name)
+def test_manual_pages_format_without_a_warning(page):
+    if not shutil.which("groff"):
+        pytest.skip("no groff")
+    done = subprocess.run(["groff", "-ww", "-mdoc", "-Tutf8", "-z", page], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_manual_pages_are_installed():
+    rules = (SOURCE / "CMakeLists.txt").read_text()
+    for page in MANUALS:
+        assert re.search(rf"docs/man/{re.escape(page.name)}\b.*man{page.suffix[1]}\)", rules), page.name
