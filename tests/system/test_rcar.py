@@ -187,3 +187,36 @@ def test_rsa1_5_is_off(one):
     guest = RsaGuest(one.guest_url, one.ca, "RSA1_5")
     guest.auth()
     refused(guest.attest(), 422, "RSA1_5 is not supported, use RSA-OAEP-256")
+
+
+def test_rsa1_5_where_it_is_allowed(make_service, token, tmp_path):
+    service = make_service(token)
+    service.edit_config(r"^allow_sample = .*$", r"\g<0>\nallow_rsa1_5 = true")
+    service.start()
+    service.generate(KEY, "--floor", "worker")
+    put(service, b"for an old guest")
+    guest = RsaGuest(service.guest_url, service.ca, "RSA1_5").handshake()
+    assert open_jwe(guest, get(guest).json()) == b"for an old guest"
+    for answer in (guest.get_key(KEY), get(guest, KEY)):
+        refused(answer, 501, "no key is released to a TEE key of RSA1_5")
+    assert service.records("deed")[-1]["outcome"] != "done"
+    out = tmp_path / "out"
+    service.guest("get-resource", PATH, "--tee-alg", "RSA1_5", "--protocol", "0.2.0", "--out", out)
+    assert out.read_bytes() == b"for an old guest"
+    assert service.guest("get-key", KEY, "--tee-alg", "RSA1_5", check=False).returncode != 0
+
+
+def test_too_many_begin(make_service):
+    service = make_service("softhsm")
+    service.edit_config(r"^max_connections = .*$", r"\g<0>\nsessions = 3")
+    service.start()
+    service.generate(KEY)
+    attested = fresh(service).handshake()
+    waiting = [fresh(service) for _ in range(3)]
+    assert [guest.auth().status for guest in waiting] == [200] * 3
+    answer = fresh(service).auth()
+    assert answer.status == 429 and int(answer.headers["retry-after"]) >= 1
+    refused(answer, 429, "too many sessions")
+    assert attested.get_key(KEY).status == 200
+    assert waiting[0].attest().status == 200
+    assert fresh(service).auth().status == 200

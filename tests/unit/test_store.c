@@ -1176,6 +1176,23 @@ static void test_migrate_cardless(void **state)
     kbs_buf_deinit(&content);
 }
 
+/* Sessions begin again, and are counted from nothing. */
+static void test_migrate_sessions(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_session s;
+
+    f->store = kbs_store_close(f->store);
+    (void)snprintf(f->path, sizeof(f->path), "%s/old.db", f->dir);
+    tamper(f->path, SCHEMA_2);
+    assert_int_equal(kbs_store_migrate(f->path, &err), 0);
+    assert_int_equal(kbs_store_open(f->path, &f->store, &err), 0);
+    assert_int_equal(count_rows(f), 0);
+    assert_int_equal(begin_one(f, 1, NOW, &s), KBS_OK);
+    assert_int_equal(begin_one(f, 1, NOW, &s), KBS_LIMITED);
+}
+
 /* ---- administrators ---- */
 
 static void test_admin_sequence(void **state)
@@ -1247,6 +1264,7 @@ int main(void)
         CASE(test_documents_out_of_order),
         CASE(test_many_keys),
         CASE(test_migrate_cardless),
+        CASE(test_migrate_sessions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
