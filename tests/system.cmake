@@ -20,7 +20,7 @@ add_test(NAME stress-rewrap
     COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/system/rewrap.py" ${rewrap_keys})
 kbs_test_properties(stress-rewrap system 300)
 kbs_pytest(system_secrets PATH system/test_secrets.py LABELS system)
-kbs_pytest(system_resources PATH system/test_resources.py LABELS system TIMEOUT 600)
+kbs_pytest(system_resources PATH system/test_resources.py LABELS system TIMEOUT 900)
 kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)
 kbs_pytest(system_proxy PATH system/test_proxy.py LABELS system)
 kbs_pytest(system_memory PATH system/test_memory.py LABELS system)
