@@ -96,6 +96,29 @@ struct copier {
     }
 };
 
+/*
+ * toml++ recurses once for each part of a dotted key, and knows a limit for brackets only. No file that
+ * a person writes has this many dots, in keys or elsewhere; any stack has room for them.
+ */
+constexpr unsigned int max_dots = 2000;
+
+bool nests_too_deeply(std::string_view text, kbs_doc_error &err)
+{
+    unsigned int dots = 0;
+    unsigned int line = 1;
+    for (const char c : text) {
+        line += c == '\n' ? 1 : 0;
+        dots += c == '.' ? 1 : 0;
+        if (dots > max_dots) {
+            err.at = kbs_doc_place{line, 1, nullptr};
+            constexpr std::string_view message = "has more than 2000 dots up to here";
+            std::memcpy(err.message, message.data(), message.size());
+            return true;
+        }
+    }
+    return false;
+}
+
 } // namespace
 
 extern "C" int kbs_doc_parse_toml(const char *text, size_t len, const kbs_doc_memory *memory,
@@ -103,6 +126,9 @@ extern "C" int kbs_doc_parse_toml(const char *text, size_t len, const kbs_doc_me
 {
     *ret = nullptr;
     *err = kbs_doc_error{};
+    if (nests_too_deeply(std::string_view{text, len}, *err)) {
+        return -1;
+    }
     const toml::parse_result result = toml::parse(std::string_view{text, len});
     if (!result) {
         const toml::parse_error &why = result.error();
