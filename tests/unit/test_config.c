@@ -251,6 +251,9 @@ static const struct bad bads[] = {
     {1, "[profil]", ":1:2: unknown table \"profil\""},
     {1, "\"http_server.sockets\" = []\n[profile]", ":1:1: unknown key \"http_server.sockets\""},
     {1, "[token.more]\n[profile]", ":1:8: unknown key \"more\" in table \"token\""},
+    {1, "[.profile]", ":1:2: the name of a table begins with a letter"},
+    {1, " [ [=]]", ":1:5: the name of a table begins with a letter"},
+    {1, "[]", ":1:"},
     {1, "[[profile]]", ":1:3: \"profile\" must be a table"},
     {20, "lanes = \"3\"", ":20:9: token.lanes must be a whole number"},
     {20, "lanes = 3.0", ":20:9: token.lanes must be a whole number"},
@@ -717,7 +720,7 @@ static void test_deep(void **state)
 {
     struct folder *f = *state;
     static const char *const cases[][3] = {{"a = ", "[", ":1:"},
-                                           {"a", ".a", ":1:1: has more than 2000 dots"},
+                                           {"a", ".a", ":1:4002: has more than 2000 dots"},
                                            {"{\"a\":", "[", ":1:"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct kbs_config *c;
