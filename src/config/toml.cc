@@ -96,6 +96,50 @@ struct copier {
     }
 };
 
+/* Where a table's name may begin, or the list that is no header after all may end. */
+bool may_follow_bracket(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::strchr("_-\"'[]\r\n", c) != nullptr;
+}
+
+/*
+ * What toml++ does not survive, looked for before it is let at the text.
+ *   - It recurses once for each part of a dotted key, and knows a limit for brackets only. No file that
+ *     a person writes has this many dots, in keys or elsewhere, and any stack has room for them.
+ *   - It asserts that a table's name begins like one. So must whatever else begins a line with a
+ *     bracket: a list in a list, which no key of ours or Trustee's has.
+ * Returns what is wrong, with the place in `at`, or nullptr.
+ */
+const char *check_text(std::string_view text, kbs_doc_place &at)
+{
+    constexpr unsigned int max_dots = 2000;
+    unsigned int dots = 0;
+    bool indent = true; /* nothing but white space and brackets in this line so far */
+    char last = '\0';   /* the bracket */
+    at = kbs_doc_place{1, 0, nullptr};
+    for (const char c : text) {
+        at.column++;
+        dots += c == '.' ? 1 : 0;
+        if (dots > max_dots) {
+            return "has more than 2000 dots up to here";
+        }
+        if (indent && last == '[' && c != ' ' && c != '\t' && !may_follow_bracket(c)) {
+            return "the name of a table begins with a letter, a digit, \"_\", \"-\" or a quote";
+        }
+        if (c == '\n') {
+            at = kbs_doc_place{at.line + 1, 0, nullptr};
+            indent = true;
+            last = '\0';
+        } else if (c == '[' && indent) {
+            last = c;
+        } else if (c != ' ' && c != '\t') {
+            indent = false;
+        }
+    }
+    return nullptr;
+}
+
 } // namespace
 
 extern "C" int kbs_doc_parse_toml(const char *text, size_t len, const kbs_doc_memory *memory,
@@ -103,6 +147,10 @@ extern "C" int kbs_doc_parse_toml(const char *text, size_t len, const kbs_doc_me
 {
     *ret = nullptr;
     *err = kbs_doc_error{};
+    if (const char *wrong = check_text(std::string_view{text, len}, err->at)) {
+        std::memcpy(err->message, wrong, std::strlen(wrong));
+        return -1;
+    }
     const toml::parse_result result = toml::parse(std::string_view{text, len});
     if (!result) {
         const toml::parse_error &why = result.error();

@@ -251,6 +251,9 @@ static const struct bad bads[] = {
     {1, "[profil]", ":1:2: unknown table \"profil\""},
     {1, "\"http_server.sockets\" = []\n[profile]", ":1:1: unknown key \"http_server.sockets\""},
     {1, "[token.more]\n[profile]", ":1:8: unknown key \"more\" in table \"token\""},
+    {1, "[.profile]", ":1:2: the name of a table begins with a letter"},
+    {1, " [ [=]]", ":1:5: the name of a table begins with a letter"},
+    {1, "[]", ":1:"},
     {1, "[[profile]]", ":1:3: \"profile\" must be a table"},
     {20, "lanes = \"3\"", ":20:9: token.lanes must be a whole number"},
     {20, "lanes = 3.0", ":20:9: token.lanes must be a whole number"},
@@ -712,21 +715,30 @@ static void test_unreadable(void **state)
     assert_int_equal(err.category, KBS_INPUT);
 }
 
-/* Deep nesting must end in an error, not in the end of the stack. */
+/* Deep nesting must end in an error, not in the end of the stack: brackets, and parts of a key. */
 static void test_deep(void **state)
 {
     struct folder *f = *state;
-    const struct kbs_config *c;
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_buf text = KBS_BUF(65536);
-    kbs_buf_put_str(&text, "a = ");
-    for (int i = 0; i < 60000; i++) {
-        kbs_buf_put_u8(&text, '[');
+    static const char *const cases[][3] = {{"a = ", "[", ":1:"},
+                                           {"a", ".a", ":1:4002: has more than 2000 dots"},
+                                           {"{\"a\":", "[", ":1:"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct kbs_config *c;
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_buf text = KBS_BUF(65536);
+        const char *file = cases[i][0][0] == '{' ? f->json : f->file;
+        char want[256];
+        kbs_buf_put_str(&text, cases[i][0]);
+        for (int k = 0; k < 30000; k++) {
+            kbs_buf_put_str(&text, cases[i][1]);
+        }
+        assert_int_equal(kbs_io_write_file(file, kbs_buf_span(&text), 0600, false, &err), 0);
+        kbs_buf_deinit(&text);
+        assert_int_equal(load(f, file, &c, &err), -1);
+        assert_int_equal(err.category, KBS_INPUT);
+        snprintf(want, sizeof(want), "%s%s", file, cases[i][2]);
+        assert_true(is_said(f, want));
     }
-    assert_int_equal(kbs_io_write_file(f->file, kbs_buf_span(&text), 0600, false, &err), 0);
-    kbs_buf_deinit(&text);
-    assert_int_equal(load(f, f->file, &c, &err), -1);
-    assert_int_equal(err.category, KBS_INPUT);
 }
 
 int main(void)
