@@ -54,6 +54,11 @@
 #define KBS_LIMIT_JSON_VALUES 100000u /* above any event log; about 12 MiB of {} */
 #define KBS_LIMIT_JWT_BYTES 65536
 
+/* evidence (src/attest) */
+#define KBS_LIMIT_CERTIFICATE_BYTES 8192 /* DER; AMD's have 1.3 to 1.7 KiB */
+#define KBS_LIMIT_CRL_BYTES 262144
+#define KBS_LIMIT_CERT_TABLE_BYTES 65536 /* certificates that a host gives its guests */
+
 /* RCAR sessions (src/api, src/store) */
 #define KBS_LIMIT_SESSIONS 100000
 #define KBS_DEFAULT_SESSIONS_CHALLENGED 50000 /* of them, those that have not attested */
