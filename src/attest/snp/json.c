@@ -405,11 +405,11 @@ int kbs_snp_cert_table_leaf(struct kbs_span table, struct kbs_buf *leaf, struct 
         uint32_t offset = kbs_read_le32(&r);
         uint32_t length = kbs_read_le32(&r);
 
+        if (!r.failed && kbs_snp_is_zero(guid)) {
+            return 0;
+        }
         if (r.failed || offset > table.len || length > table.len - offset) {
             return kbs_fail(err, KBS_INPUT, "SNP evidence: the certificate table is cut short");
-        }
-        if (kbs_snp_is_zero(guid)) {
-            return 0;
         }
         for (size_t i = 0; i < COUNT(leaf_guids); i++) {
             if (!kbs_span_equal(guid, kbs_span(leaf_guids[i], sizeof(leaf_guids[i])))) {
