@@ -108,7 +108,7 @@ int main(int argc, char **argv)
         return 2;
     }
     memset(leaf.hwid, 0xc1, sizeof(leaf.hwid));
-    snp_pki_init(&pki, KBS_SNP_PRODUCT_GENOA);
+    snp_pki_init(&pki, KBS_SNP_PRODUCT_GENOA, SNP_PKI_BITS);
     folder_write(argv[1], &pki, now_s);
     report_make(&report, &leaf);
     field_put(&report, KBS_SNP_AT_REPORT_DATA, 64, argv[2]);

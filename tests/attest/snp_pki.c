@@ -1,7 +1,4 @@
-/*
- * Made fresh per run: no key of it is ever on a disk. The CAs have 2048 bits, which is the least
- * that the verifier takes and quicker to make than AMD's 4096.
- */
+/* Made fresh per run: no key of it is ever on a disk. */
 #include "tests/attest/snp_pki.h"
 
 #include <stdio.h>
@@ -14,7 +11,6 @@
 #include <openssl/x509v3.h>
 
 #define ARC "1.3.6.1.4.1.3704.1."
-#define CA_BITS 2048u
 
 static void must(bool good, const char *what)
 {
@@ -79,12 +75,12 @@ static void cert_sign(X509 *cert, EVP_PKEY *key)
     EVP_MD_CTX_free(ctx);
 }
 
-void snp_pki_init(struct snp_pki *pki, enum kbs_snp_product product)
+void snp_pki_init(struct snp_pki *pki, enum kbs_snp_product product, unsigned int ca_bits)
 {
     *pki = (struct snp_pki){.product = product,
-                            .ark_key = EVP_RSA_gen(CA_BITS),
-                            .ask_key = EVP_RSA_gen(CA_BITS),
-                            .asvk_key = EVP_RSA_gen(CA_BITS),
+                            .ark_key = EVP_RSA_gen(ca_bits),
+                            .ask_key = EVP_RSA_gen(ca_bits),
+                            .asvk_key = EVP_RSA_gen(ca_bits),
                             .leaf_key = EVP_EC_gen("P-384")};
     must(pki->ark_key != NULL && pki->ask_key != NULL && pki->asvk_key != NULL &&
              pki->leaf_key != NULL,

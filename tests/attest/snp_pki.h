@@ -23,8 +23,11 @@ struct snp_pki {
     X509 *ask;
     X509 *asvk;
 };
+#define SNP_PKI_BITS \
+    2048u /* of the CAs' keys: what the verifier takes at least, and quick to make */
+#define SNP_PKI_BITS_AMD 4096u
 /* Ends the process with a message if OpenSSL fails, as do all of these. */
-void snp_pki_init(struct snp_pki *pki, enum kbs_snp_product product);
+void snp_pki_init(struct snp_pki *pki, enum kbs_snp_product product, unsigned int ca_bits);
 void snp_pki_deinit(struct snp_pki *pki);
 
 /* Pins this PKI's ARK for its product; the other products of `roots` stay as they are. */

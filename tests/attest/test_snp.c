@@ -28,9 +28,9 @@ static struct snp_pki turin;
 static int pkis_make(void **state)
 {
     (void)state;
-    snp_pki_init(&genoa, KBS_SNP_PRODUCT_GENOA);
-    snp_pki_init(&other, KBS_SNP_PRODUCT_GENOA);
-    snp_pki_init(&turin, KBS_SNP_PRODUCT_TURIN);
+    snp_pki_init(&genoa, KBS_SNP_PRODUCT_GENOA, SNP_PKI_BITS);
+    snp_pki_init(&other, KBS_SNP_PRODUCT_GENOA, SNP_PKI_BITS);
+    snp_pki_init(&turin, KBS_SNP_PRODUCT_TURIN, SNP_PKI_BITS);
     return 0;
 }
 
@@ -1120,6 +1120,36 @@ static void real_azure(void **state)
     kbs_buf_deinit(&leaf);
 }
 
+/* What an operator may put in the wrong file. */
+static void endorsements_refused(void **state)
+{
+    struct kbs_snp_endorsements *known = NULL;
+    struct kbs_buf der = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)state;
+    assert_int_equal(kbs_snp_endorsements_new(&known, &err), 0);
+    snp_pki_cert(&genoa, KBS_SNP_CERT_ASK, &der);
+    assert_int_equal(kbs_snp_endorsements_add(known, KBS_SNP_PRODUCT_GENOA, KBS_SNP_CERT_ARK,
+                                              kbs_buf_span(&der), &err),
+                     -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    assert_int_equal(kbs_snp_endorsements_add(known, KBS_SNP_PRODUCT_GENOA, KBS_SNP_CERT_ASK,
+                                              kbs_buf_span(&der), &err),
+                     0);
+    assert_int_equal(kbs_snp_endorsements_add(known, KBS_SNP_PRODUCT_GENOA, KBS_SNP_CERT_ASK,
+                                              kbs_buf_span(&der), &err),
+                     -1);
+    assert_int_equal(kbs_snp_endorsements_add_crl(known, KBS_SNP_PRODUCT_GENOA, KBS_SNP_SIGNER_VCEK,
+                                                  kbs_buf_span(&der), &err),
+                     -1);
+    assert_int_equal(kbs_snp_endorsements_add(known, KBS_SNP_PRODUCT_TURIN, KBS_SNP_CERT_ARK,
+                                              KBS_SPAN_LIT("-----BEGIN CERTIFICATE-----"), &err),
+                     -1);
+    kbs_buf_deinit(&der);
+    kbs_snp_endorsements_free(known);
+}
+
 static void amd_roots_pinned(void **state)
 {
     struct kbs_snp_endorsements *known = NULL;
@@ -1135,12 +1165,19 @@ static void amd_roots_pinned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mutations),        cmocka_unit_test(every_check_has_a_row),
-        cmocka_unit_test(bytes_flipped),    cmocka_unit_test(turin_layout),
-        cmocka_unit_test(nothing_expected), cmocka_unit_test(report_length),
-        cmocka_unit_test(der_readers),      cmocka_unit_test(real_vcek),
-        cmocka_unit_test(real_vlek),        cmocka_unit_test(real_azure),
-        cmocka_unit_test(foreign_leaves),   cmocka_unit_test(amd_roots_pinned),
+        cmocka_unit_test(mutations),
+        cmocka_unit_test(every_check_has_a_row),
+        cmocka_unit_test(bytes_flipped),
+        cmocka_unit_test(turin_layout),
+        cmocka_unit_test(nothing_expected),
+        cmocka_unit_test(report_length),
+        cmocka_unit_test(der_readers),
+        cmocka_unit_test(real_vcek),
+        cmocka_unit_test(real_vlek),
+        cmocka_unit_test(real_azure),
+        cmocka_unit_test(foreign_leaves),
+        cmocka_unit_test(amd_roots_pinned),
+        cmocka_unit_test(endorsements_refused),
     };
 
     return cmocka_run_group_tests(tests, pkis_make, pkis_free);

@@ -405,7 +405,7 @@ static void appraise_from_folder(void **state)
     char *folder = folder_make();
 
     (void)state;
-    snp_pki_init(&pki, KBS_SNP_PRODUCT_TURIN);
+    snp_pki_init(&pki, KBS_SNP_PRODUCT_TURIN, SNP_PKI_BITS);
     snp_pki_pin(&pki, &roots);
     policy.roots = &roots;
     folder_fill(folder, &pki);

@@ -55,7 +55,8 @@ enum kbs_snp_cert {
     KBS_SNP_CERT_ASVK,    /* signs VLEKs */
     KBS_SNP_CERT_COUNT
 };
-/* Adds one certificate (PEM or DER), once each. KBS_INPUT if it cannot be read. */
+/* Adds one certificate (PEM or DER), once each. KBS_INPUT if it cannot be read, and for an ARK that
+ * is not signed by itself. */
 KBS_MUST_CHECK int kbs_snp_endorsements_add(struct kbs_snp_endorsements *e,
                                             enum kbs_snp_product product, enum kbs_snp_cert which,
                                             struct kbs_span cert, struct kbs_error *err);
