@@ -114,6 +114,25 @@ int kbs_verdict_require(const struct kbs_verdict *v, struct kbs_error *err)
     return kbs_fail(err, KBS_UNAUTHENTICATED, "evidence: %s: %.150s", c->kind->name, c->why);
 }
 
+struct kbs_trust kbs_verdict_trust(const struct kbs_verdict *v)
+{
+    struct kbs_trust trust = {
+        .status = "warning", .hardware = 2, .executables = 33, .configuration = 3};
+
+    for (size_t i = 0; i < v->count; i++) {
+        if (v->checks[i].outcome != KBS_OUTCOME_FAIL) {
+            continue;
+        }
+        if (v->checks[i].kind->needed > KBS_BINDING_HARDWARE) {
+            trust.configuration = 32;
+        } else {
+            trust.hardware = 97;
+            trust.status = "contraindicated";
+        }
+    }
+    return trust;
+}
+
 json_t *kbs_verdict_json(const struct kbs_verdict *v)
 {
     json_t *checks = json_array();

@@ -80,6 +80,21 @@ enum kbs_binding kbs_verdict_binding(const struct kbs_verdict *v);
 /* 0, or KBS_UNAUTHENTICATED with the first failed check as its detail. */
 KBS_MUST_CHECK int kbs_verdict_require(const struct kbs_verdict *v, struct kbs_error *err);
 
+/* What an EAR says of it (AR4SI trust claims). */
+struct kbs_trust {
+    const char *status; /* "affirming", "warning", "contraindicated"; static */
+    int hardware;
+    int executables;
+    int configuration;
+};
+/*
+ * hardware 2 (genuine) or, if a check failed that a level up to KBS_BINDING_HARDWARE needs, 97 (not
+ * recognised); configuration 3 (nothing unsafe known) or 32 (unsafe) by the checks above it;
+ * executables 33 (not recognised): measurements are compared with reference values elsewhere. status
+ * is that of the worst of them.
+ */
+struct kbs_trust kbs_verdict_trust(const struct kbs_verdict *v);
+
 /* {"binding", "init_data", "checks":[{"name","outcome","why"}], "claims"}. Returns owned, NULL if
  * out of memory. */
 json_t *kbs_verdict_json(const struct kbs_verdict *v);

@@ -705,6 +705,14 @@ static void expect(const struct kbs_verdict *v, const char *name, const char *fa
     if (fails != NULL && strcmp(fails, "report-data") == 0) {
         binding = KBS_BINDING_NONE;
     }
+    struct kbs_trust trust = kbs_verdict_trust(v);
+    bool hardware = fails == NULL || first->kind->needed > KBS_BINDING_HARDWARE;
+    if (trust.hardware != (hardware ? 2 : 97) || trust.executables != 33 ||
+        trust.configuration != (fails != NULL && hardware ? 32 : 3) ||
+        strcmp(trust.status, hardware ? "warning" : "contraindicated") != 0) {
+        fail_msg("%s: hardware %d, configuration %d, %s", name, trust.hardware, trust.configuration,
+                 trust.status);
+    }
     if (kbs_verdict_binding(v) != binding || !json_is_object(v->claims)) {
         fail_msg("%s: binding %s, expected %s", name, kbs_binding_name(kbs_verdict_binding(v)),
                  kbs_binding_name(binding));
