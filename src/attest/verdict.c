@@ -26,6 +26,7 @@ void kbs_verdict_deinit(struct kbs_verdict *v)
     *v = KBS_VERDICT_NULL;
 }
 
+KBS_PRINTF(4, 0)
 static void add(struct kbs_verdict *v, const struct kbs_check_kind *kind, enum kbs_outcome outcome,
                 const char *fmt, va_list args)
 {

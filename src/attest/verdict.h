@@ -45,7 +45,7 @@ struct kbs_check {
 struct kbs_verdict {
     struct kbs_check checks[KBS_VERDICT_CHECKS]; /* in the order they were made */
     size_t count;
-    json_t *claims;               /* owned; the kind's claims under its name, NULL before verify */
+    json_t *claims; /* owned; what the evidence says, to be believed as far as the binding goes */
     enum kbs_init_data init_data; /* how the evidence's field relates to the init-data sent */
 };
 #define KBS_VERDICT_NULL ((struct kbs_verdict){.count = 0})
