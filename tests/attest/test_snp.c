@@ -965,7 +965,10 @@ static void file_read(const char *name, struct kbs_buf *out)
     }
 }
 
-/* AMD's own certificates for Milan. Skips where the vectors are absent. */
+/*
+ * AMD's own certificates for Milan: ARK and ASK from the vectors, and the ASVK, which is not among
+ * them, as AMD hands it out (/vlek/v1/Milan/cert_chain). Skips where the vectors are absent.
+ */
 static void milan(struct kbs_snp_endorsements **ret)
 {
     struct kbs_buf chain = KBS_BUF(65536);

@@ -95,6 +95,11 @@ static void shapes(void **state)
     report_make(&r, 2, false);
     parse_equal(&r, KBS_SNP_PRODUCT_MILAN, SNP_JSON_FIRST);
     parse_equal(&r, KBS_SNP_PRODUCT_MILAN, SNP_JSON_NEW);
+    /* An attester that knows version 2 and Milan only, on newer firmware. */
+    report_make(&r, 3, false);
+    parse_equal(&r, KBS_SNP_PRODUCT_GENOA, SNP_JSON_FIRST);
+    report_make(&r, 5, true);
+    parse_equal(&r, KBS_SNP_PRODUCT_GENOA, SNP_JSON_FIRST);
     for (uint32_t version = 2; version <= 5; version++) {
         report_make(&r, version, version == 5);
         parse_equal(&r, version == 5 ? KBS_SNP_PRODUCT_TURIN : KBS_SNP_PRODUCT_GENOA, SNP_JSON_NEW);
@@ -174,18 +179,24 @@ static void refused(void **state)
         {"attestation_report/reported_tcb/more", "0", false},
         {"attestation_report/reported_tcb/_reserved", "[0,0,0,0]", true},
         {"attestation_report/reported_tcb/_reserved", "[0,0,0,0,0]", false},
-        {"attestation_report/reported_tcb/_reserved", "[0,0,1,0]", false},
+        {"attestation_report/reported_tcb/_reserved", "[0,0,256,0]", false},
+        {"attestation_report/reported_tcb/fmc", "0", true},
+        {"attestation_report/reported_tcb/fmc", "256", false},
         {"attestation_report/reported_tcb", "[]", false},
         {"attestation_report/_author_key_en", "0", false}, /* beside key_info */
         {"attestation_report/current_build", "1", false},  /* beside current */
         {"attestation_report/_reserved_0", "0", true},
-        {"attestation_report/_reserved_0", "1", false},
+        {"attestation_report/_reserved_0", "-1", false},
+        {"attestation_report/_reserved_1", "[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", true},
+        {"attestation_report/_reserved_1", /* goes over cpuid_step */
+         "[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", false},
+        {"attestation_report/_reserved_1", "0", false},
         {"attestation_report/more", "0", false},
         {"attestation_report/more", "null", false},
         {"attestation_report/signature", NULL, false},
         {"attestation_report/signature/r", "[]", false},
         {"attestation_report/signature/_reserved", "[0]", true},
-        {"attestation_report/signature/_reserved", "[1]", false},
+        {"attestation_report/signature/_reserved", "[256]", false},
         {"attestation_report", "[]", false},
         {"attestation_report", NULL, false},
         {"more", "1", false},

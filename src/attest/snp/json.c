@@ -6,6 +6,10 @@
  * goes to one place in the report, no two members go to the same place, what is not named here is
  * refused, and the signature decides in the end whether the result is what the hardware made.
  *
+ * Reserved members are written like others: an attester that is older than its firmware sends there
+ * what newer reports hold (CPUID, mitigation vectors). As fields moved out of them they became
+ * shorter from the front, so it is their end that has a fixed place.
+ *
  * Numbers are integers in the range of their field and arrays have exactly its length. Members that
  * are null or absent leave zeros: that is what the crate does with fields that the report's version
  * has not.
@@ -22,7 +26,8 @@ enum kind {
     TCB,       /* object */
     SIGNATURE, /* object */
     VERSION,   /* object {"major", "minor", "build"}, in the report the other way round */
-    RESERVED   /* zero, or an array of at most `len` zeros: not written */
+    TAIL,      /* array of at most `len` numbers, the last of them at the end of the field */
+    NULL_ONLY  /* there as null, or not at all */
 };
 
 struct member {
@@ -70,17 +75,18 @@ static const struct member report_members[] = {
     {"launch_mit_vector", U64, KBS_SNP_AT_LAUNCH_MIT_VECTOR, 8, false},
     {"current_mit_vector", U64, KBS_SNP_AT_CURRENT_MIT_VECTOR, 8, false},
     {"signature", SIGNATURE, 0, 0, true},
-    {"_reserved_0", RESERVED, 0, 4, false},
-    {"_reserved_1", RESERVED, 0, 24, false},
-    {"_reserved_2", RESERVED, 0, 1, false},
-    {"_reserved_3", RESERVED, 0, 1, false},
-    {"_reserved_4", RESERVED, 0, 168, false},
+    {"_reserved_0", U32, KBS_SNP_AT_KEY_INFO + 4, 4, false},
+    {"_reserved_1", TAIL, KBS_SNP_AT_CPUID_FAMILY, 24, false},
+    {"_reserved_2", U8, KBS_SNP_AT_CURRENT_FIRMWARE + 3, 1, false},
+    {"_reserved_3", U8, KBS_SNP_AT_COMMITTED_FIRMWARE + 3, 1, false},
+    {"_reserved_4", TAIL, KBS_SNP_AT_LAUNCH_MIT_VECTOR, 168, false},
 };
 
 static const struct member signature_members[] = {
     {"r", BYTES, KBS_SNP_AT_SIGNATURE_R, KBS_SNP_SCALAR_FIELD_BYTES, true},
     {"s", BYTES, KBS_SNP_AT_SIGNATURE_S, KBS_SNP_SCALAR_FIELD_BYTES, true},
-    {"_reserved", RESERVED, 0, KBS_SNP_REPORT_BYTES - KBS_SNP_AT_SIGNATURE_END, false},
+    {"_reserved", TAIL, KBS_SNP_AT_SIGNATURE_END, KBS_SNP_REPORT_BYTES - KBS_SNP_AT_SIGNATURE_END,
+     false},
 };
 
 static const struct member version_members[] = {
@@ -89,17 +95,19 @@ static const struct member version_members[] = {
     {"major", U8, 2, 1, true},
 };
 
-/* A TCB with an fmc has Turin's layout, one without has that of the products before. */
+/* A TCB with an fmc has Turin's layout, one without has that of the products before, with reserved
+ * bytes where attesters that do not know Turin send the parts they have no name for. */
 static const struct member tcb_members_first[] = {
-    {"fmc", RESERVED, 0, 0, false}, {"bootloader", U8, 0, 1, true},
-    {"tee", U8, 1, 1, true},        {"snp", U8, 6, 1, true},
-    {"microcode", U8, 7, 1, true},  {"_reserved", RESERVED, 0, 4, false},
+    {"fmc", NULL_ONLY, 0, 0, false}, {"bootloader", U8, 0, 1, true},
+    {"tee", U8, 1, 1, true},         {"_reserved", BYTES, 2, 4, false},
+    {"snp", U8, 6, 1, true},         {"microcode", U8, 7, 1, true},
 };
 static const struct member tcb_members_turin[] = {
     {"fmc", U8, 0, 1, true}, {"bootloader", U8, 1, 1, true}, {"tee", U8, 2, 1, true},
-    {"snp", U8, 3, 1, true}, {"microcode", U8, 7, 1, true},  {"_reserved", RESERVED, 0, 4, false},
+    {"snp", U8, 3, 1, true}, {"microcode", U8, 7, 1, true},
 };
 
+#define TWICE "SNP report: \"%s\" goes where another member went"
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 struct writer {
@@ -127,6 +135,9 @@ static int put_number(struct writer *w, size_t at, const struct member *m, const
 {
     json_int_t n = json_integer_value(v);
 
+    if (!claim(w, at, m->len)) {
+        return kbs_fail(err, KBS_INPUT, TWICE, m->name);
+    }
     if (!json_is_integer(v) || n < 0 || (m->len < 8 && (n >> (8 * m->len)) != 0)) {
         return kbs_fail(err, KBS_INPUT, "SNP report: \"%s\" is not a number of %u bytes", m->name,
                         m->len);
@@ -137,44 +148,30 @@ static int put_number(struct writer *w, size_t at, const struct member *m, const
     return 0;
 }
 
-/* Bytes as an array of numbers; `to` NULL asks for zeros. */
 static bool get_byte(const json_t *v, uint8_t *to)
 {
     json_int_t n = json_integer_value(v);
 
-    if (!json_is_integer(v) || n < 0 || n > 255 || (to == NULL && n != 0)) {
-        return false;
-    }
-    if (to != NULL) {
-        *to = (uint8_t)n;
-    }
-    return true;
+    *to = (uint8_t)n;
+    return json_is_integer(v) && n >= 0 && n <= 255;
 }
 
 static int put_bytes(struct writer *w, size_t at, const struct member *m, const json_t *v,
                      struct kbs_error *err)
 {
-    bool good = json_is_array(v) && json_array_size(v) == m->len;
+    size_t len = json_array_size(v);
+    bool good = json_is_array(v) && (m->kind == TAIL ? len <= m->len : len == m->len);
+    size_t from = at + m->len - (good ? len : 0);
 
-    for (size_t i = 0; good && i < m->len; i++) {
-        good = get_byte(json_array_get(v, i), &w->to[at + i]);
+    if (good && !claim(w, from, len)) {
+        return kbs_fail(err, KBS_INPUT, TWICE, m->name);
+    }
+    for (size_t i = 0; good && i < len; i++) {
+        good = get_byte(json_array_get(v, i), &w->to[from + i]);
     }
     if (!good) {
         return kbs_fail(err, KBS_INPUT, "SNP report: \"%s\" is not an array of %u bytes", m->name,
                         m->len);
-    }
-    return 0;
-}
-
-static int check_reserved(const struct member *m, const json_t *v, struct kbs_error *err)
-{
-    bool good = json_is_array(v) ? json_array_size(v) <= m->len : get_byte(v, NULL);
-
-    for (size_t i = 0; good && i < json_array_size(v); i++) {
-        good = get_byte(json_array_get(v, i), NULL);
-    }
-    if (!good) {
-        return kbs_fail(err, KBS_INPUT, "SNP report: \"%s\" is reserved and not zero", m->name);
     }
     return 0;
 }
@@ -194,17 +191,14 @@ static int put_member(struct writer *w, size_t base, const struct member *m, con
                       struct kbs_error *err)
 {
     size_t at = base + m->at;
-    bool leaf = m->kind == U8 || m->kind == U32 || m->kind == U64 || m->kind == BYTES;
 
-    if (leaf && !claim(w, at, m->len)) {
-        return kbs_fail(err, KBS_INPUT, "SNP report: \"%s\" is there under two names", m->name);
-    }
     switch (m->kind) {
     case U8:
     case U32:
     case U64:
         return put_number(w, at, m, v, err);
     case BYTES:
+    case TAIL:
         return put_bytes(w, at, m, v, err);
     case TCB:
         return put_tcb(w, at, m, v, err);
@@ -212,8 +206,8 @@ static int put_member(struct writer *w, size_t base, const struct member *m, con
         return put_members(w, at, v, m->name, signature_members, COUNT(signature_members), err);
     case VERSION:
         return put_members(w, at, v, m->name, version_members, COUNT(version_members), err);
-    case RESERVED:
-        return check_reserved(m, v, err);
+    case NULL_ONLY:
+        return kbs_fail(err, KBS_INPUT, "SNP report: \"%s\" is not null", m->name);
     }
     return kbs_fail(err, KBS_INTERNAL, "no such kind of member");
 }
