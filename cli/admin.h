@@ -46,6 +46,9 @@ int kbs_admin_cmd_secret_policy(struct kbs_admin_options *o, int argc, char **ar
 int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_initdata_digest(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {

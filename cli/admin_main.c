@@ -1,7 +1,7 @@
 /*
- * kbs-admin: what administrators do. Everything but `init` and `audit verify` goes through the
- * admin API, signed by the administrator's key; `init` makes a service that does not run yet,
- * `audit verify` reads a file.
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest` and
+ * `initdata` goes through the admin API, signed by the administrator's key; `init` makes a service
+ * that does not run yet, the others read files.
  */
 #include "cli/admin.h"
 #include "cli/output.h"
@@ -37,6 +37,9 @@ static const struct {
     {"secret", "delete", kbs_admin_cmd_secret_delete},
     {"store", "accept", kbs_admin_cmd_store_accept},
     {"audit", "verify", kbs_admin_cmd_audit_verify},
+    {"attest", "explain", kbs_admin_cmd_attest_explain},
+    {"initdata", "make", kbs_admin_cmd_initdata_make},
+    {"initdata", "digest", kbs_admin_cmd_initdata_digest},
 };
 
 int main(int argc, char **argv)
@@ -61,7 +64,9 @@ int main(int argc, char **argv)
                  "                         what secrets there are; change a policy; destroy one\n"
                  "  token caps             what the token can do\n"
                  "  store accept           use a store that was put back from a backup\n"
-                 "  audit verify           check a ledger, offline\n\n"
+                 "  audit verify           check a ledger, offline\n"
+                 "  attest explain         verify evidence, offline, and say what was checked\n"
+                 "  initdata make|digest   what guests are configured with, and its digest\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

@@ -55,6 +55,11 @@
 #define KBS_LIMIT_JWT_BYTES 65536
 #define KBS_LIMIT_JWKS_KEYS 32 /* of one set */
 
+/* evidence (src/attest) */
+#define KBS_LIMIT_CERTIFICATE_BYTES 8192 /* DER; AMD's have 1.3 to 1.7 KiB */
+#define KBS_LIMIT_CRL_BYTES 262144
+#define KBS_LIMIT_CERT_TABLE_BYTES 65536 /* certificates that a host gives its guests */
+
 /* RCAR sessions (src/api, src/store) */
 #define KBS_LIMIT_SESSIONS 100000
 #define KBS_DEFAULT_SESSIONS_CHALLENGED 50000 /* of them, those that have not attested */

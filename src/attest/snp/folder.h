@@ -1,0 +1,26 @@
+/*
+ * The operator's folder of AMD's certificates, which works without a network:
+ *
+ *   FOLDER/{milan,genoa,turin}/ark.pem ask.pem asvk.pem     AMD's, as the KDS gives them
+ *                              crl.der vlek-crl.der         the ARK's lists for either side
+ *                              vcek/HWID-TCB.der            leaves, for evidence that comes without
+ *
+ * HWID and TCB are lower-case hex of the report's CHIP_ID (of Turin its first 8 bytes) and of its
+ * eight bytes of reported TCB. All files but ark.pem are optional; a product without a folder is one
+ * whose reports do not verify.
+ */
+#ifndef KBS_ATTEST_SNP_FOLDER_H
+#define KBS_ATTEST_SNP_FOLDER_H
+
+#include "attest/snp/verify.h"
+
+/* Reads the certificates and lists of all products. KBS_INPUT if a file is there and is no good,
+ * naming it. Returns owned. */
+KBS_MUST_CHECK int kbs_snp_folder_read(const char *folder, struct kbs_snp_endorsements **ret,
+                                       struct kbs_error *err);
+
+/* kbs_snp_find_leaf_fn; `where` is the folder's path (const char *). */
+KBS_MUST_CHECK int kbs_snp_folder_find(const void *where, const struct kbs_snp_report *report,
+                                       struct kbs_buf *leaf, struct kbs_error *err);
+
+#endif
