@@ -297,11 +297,7 @@ static int new_key_open(struct kbs_call *call, struct new_key *k, const char *pa
 static struct new_key new_key(struct kbs_call *call, const char *kind,
                               enum kbs_provenance provenance)
 {
-    return (struct new_key){.m = {.api = call->api,
-                                  .call = call,
-                                  .kind = kind,
-                                  .request = call->req->signature,
-                                  .has_order = true},
+    return (struct new_key){.m = {.api = call->api, .call = call, .kind = kind, .has_order = true},
                             .row = {.card = {.provenance = provenance}},
                             .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
 }

@@ -88,12 +88,9 @@ static void change_answer(struct change *c)
 
 static struct change change(struct kbs_call *call, const char *kind, bool has_order)
 {
-    return (struct change){.m = {.api = call->api,
-                                 .call = call,
-                                 .kind = kind,
-                                 .request = call->req->signature,
-                                 .has_order = has_order},
-                           .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
+    return (struct change){
+        .m = {.api = call->api, .call = call, .kind = kind, .has_order = has_order},
+        .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
 }
 
 static void change_deinit(struct change *c)

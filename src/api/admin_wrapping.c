@@ -76,11 +76,8 @@ int kbs_api_admin_wrapping_show(struct kbs_call *call, struct kbs_error *err)
 static struct kbs_mutation wrapping_mutation(struct kbs_call *call, const char *kind,
                                              bool has_order)
 {
-    return (struct kbs_mutation){.api = call->api,
-                                 .call = call,
-                                 .kind = kind,
-                                 .request = call->req->signature,
-                                 .has_order = has_order};
+    return (struct kbs_mutation){
+        .api = call->api, .call = call, .kind = kind, .has_order = has_order};
 }
 
 static int wrapping_begin(struct kbs_mutation *m, struct kbs_error *err)

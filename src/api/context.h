@@ -449,6 +449,7 @@ struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
+    struct kbs_span resource_policy;   /* Rego that has to allow it; empty: none is set */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */

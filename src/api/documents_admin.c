@@ -1,7 +1,8 @@
 /*
  * Policies in Rego and reference values, by the names and bodies that clients of the KBS protocol
- * know. The policies are kept as they are and not evaluated by this version of the service: what
- * depends on one fails closed (resource.c). So Rego is not parsed here either, it is UTF-8 text.
+ * know. A resource policy that kbs-policy does not take is refused with its place; where there is no
+ * kbs-policy it is kept as UTF-8 text, and what depends on it fails closed (resource.c). Attestation
+ * policies are kept as they are and not evaluated.
  *
  * Such clients send these bodies under any Content-Type, so none is asked for; members that the
  * service does not know are refused, since they would be without effect. Success is 200 and an empty
@@ -26,8 +27,7 @@ static const char *const no_query[] = {NULL};
 
 static struct kbs_mutation mutation(struct kbs_call *call, const char *kind)
 {
-    return (struct kbs_mutation){
-        .api = call->api, .call = call, .kind = kind, .request = call->req->signature};
+    return (struct kbs_mutation){.api = call->api, .call = call, .kind = kind};
 }
 
 /* Who asks, and the body's members. Returns *ret owned. */
@@ -66,12 +66,29 @@ static int policy_text(const json_t *body, struct kbs_buf *text, struct kbs_erro
     return 0;
 }
 
+/* A resource policy is parsed; no bytes take it back. */
+static int policy_check(struct kbs_api *api, enum kbs_document_kind kind, struct kbs_span text,
+                        struct kbs_error *err)
+{
+    struct kbs_error found = KBS_ERROR_NONE;
+
+    if (kind != KBS_DOCUMENT_RESOURCE_POLICY || text.len == 0 ||
+        kbs_rego_check(api, text, &found) == 0 || found.category == KBS_UNSUPPORTED) {
+        return 0;
+    }
+    *err = found;
+    return -1;
+}
+
 static int policy_set(struct kbs_mutation *m, enum kbs_document_kind kind, struct kbs_span name,
                       const json_t *body, struct kbs_error *err)
 {
     struct kbs_buf text = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
     int rc = policy_text(body, &text, err);
 
+    if (rc == 0) {
+        rc = policy_check(m->api, kind, kbs_buf_span(&text), err);
+    }
     if (rc == 0) {
         const struct kbs_span content = kbs_buf_span(&text);
 

@@ -119,6 +119,10 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     kbs_record_str(ret, "tee_key", r->tee_key);
     kbs_sha256(kbs_buf_span(&r->policy), digest);
     kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
+    if (r->want->resource_policy.len != 0) {
+        kbs_sha256(r->want->resource_policy, digest);
+        kbs_record_hex(ret, "resource_policy", kbs_span(digest, sizeof(digest)));
+    }
     kbs_record_text(ret, "peer", call->req->peer);
 }
 
@@ -183,14 +187,43 @@ static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *er
     return kbs_json_parse_object(text, "claims", ret, err);
 }
 
-static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
+/*
+ * What a resource policy reads besides the claims, as Trustee has it: `data`. Nothing in it needs
+ * escaping: segments of paths are letters, digits and three signs.
+ */
+static void resource_policy_data(const struct release *r, struct kbs_buf *out)
 {
-    struct kbs_parsed *claims = &call->api->claims[r->session->sid[0] & (KBS_API_PARSED - 1)];
-    struct kbs_parsed *policies = &call->api->policies[r->key.id[0] & (KBS_API_PARSED - 1)];
-    const json_t *policy = NULL;
-    const json_t *input = NULL;
-    KBS_AUTO_JSON kbs = NULL;
+    kbs_buf_printf(out, "{\"plugin\":\"%s\",\"method\":\"GET\",\"query\":{},\"resource-path\":[\"",
+                   r->want->plugin);
+    for (const char *c = r->key.path; *c != '\0'; c++) {
+        if (*c == '/') {
+            kbs_buf_put_str(out, "\",\"");
+        } else {
+            kbs_buf_put_u8(out, (uint8_t)*c);
+        }
+    }
+    kbs_buf_put_str(out, "\"]}");
+}
 
+static int resource_policy_decide(struct kbs_call *call, const struct release *r,
+                                  struct kbs_error *err)
+{
+    struct kbs_buf data = KBS_BUF(2 * KBS_LIMIT_KEY_PATH_BYTES);
+    int rc = 0;
+
+    resource_policy_data(r, &data);
+    rc = kbs_buf_check(&data, "the resource policy's data", err);
+    if (rc == 0) {
+        rc = kbs_rego_decide(call->api, r->want->resource_policy, kbs_buf_span(&r->session->claims),
+                             kbs_buf_span(&data), err);
+    }
+    kbs_buf_deinit(&data);
+    return rc;
+}
+
+/* What the key or secret says of itself, whatever a policy says. */
+static int release_allowed(const struct release *r, struct kbs_error *err)
+{
     if (!r->key.has_card) {
         return kbs_fail(err, KBS_DENIED,
                         "this key is from before there were key cards: it must be rotated");
@@ -201,6 +234,28 @@ static int release_decide(struct kbs_call *call, const struct release *r, struct
     }
     if (r->key.state != KBS_KEY_STATE_ENABLED) {
         return kbs_fail(err, KBS_DENIED, "this key is %s", kbs_key_state_name(r->key.state));
+    }
+    return 0;
+}
+
+static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
+{
+    struct kbs_parsed *claims = &call->api->claims[r->session->sid[0] & (KBS_API_PARSED - 1)];
+    struct kbs_parsed *policies = &call->api->policies[r->key.id[0] & (KBS_API_PARSED - 1)];
+    const json_t *policy = NULL;
+    const json_t *input = NULL;
+    KBS_AUTO_JSON kbs = NULL;
+
+    if (release_allowed(r, err) != 0) {
+        return -1;
+    }
+    if (r->want->resource_policy.len != 0) {
+        if (resource_policy_decide(call, r, err) != 0) {
+            return -1;
+        }
+        if (r->want->secret && r->policy.len == 0) {
+            return 0; /* a secret without a policy of its own is the resource policy's alone */
+        }
     }
     if (kbs_parsed_get(claims, kbs_buf_span(&r->session->claims), claims_parse, &input, err) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");

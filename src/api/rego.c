@@ -56,7 +56,7 @@ int kbs_rego_check(struct kbs_api *api, struct kbs_span policy, struct kbs_error
         rego_load(api, kbs_span(digest, sizeof(digest)), policy, &verdict, err) != 0) {
         return -1;
     }
-    if (verdict.outcome != KBS_VERDICT_LOADED) {
+    if (verdict.outcome != KBS_REGO_LOADED) {
         return kbs_fail(err, KBS_UNPROCESSABLE, "the policy, line %u, column %u: %.*s",
                         (unsigned int)verdict.line, (unsigned int)verdict.column,
                         (int)verdict.detail.len, (const char *)verdict.detail.p);
@@ -69,7 +69,7 @@ static int rego_denies(const struct kbs_wire_verdict *verdict, struct kbs_error 
 {
     char text[2 * KBS_LIMIT_ERROR_DETAIL_BYTES];
 
-    if (verdict->outcome == KBS_VERDICT_DENY) {
+    if (verdict->outcome == KBS_REGO_DENY) {
         return kbs_fail(err, KBS_DENIED, "the resource policy denies: %.*s",
                         (int)verdict->detail.len, (const char *)verdict->detail.p);
     }
@@ -92,13 +92,12 @@ int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy, struct kbs_span
         rego_ask(api, KBS_WIRE_POLICY_EVAL, &question, &verdict, err) != 0) {
         return -1;
     }
-    if (verdict.outcome == KBS_VERDICT_UNKNOWN &&
-        rego_load(api, digest, policy, &verdict, err) != 0) {
+    if (verdict.outcome == KBS_REGO_UNKNOWN && rego_load(api, digest, policy, &verdict, err) != 0) {
         return -1;
     }
-    if (verdict.outcome == KBS_VERDICT_LOADED &&
+    if (verdict.outcome == KBS_REGO_LOADED &&
         rego_ask(api, KBS_WIRE_POLICY_EVAL, &question, &verdict, err) != 0) {
         return -1;
     }
-    return verdict.outcome == KBS_VERDICT_ALLOW ? 0 : rego_denies(&verdict, err);
+    return verdict.outcome == KBS_REGO_ALLOW ? 0 : rego_denies(&verdict, err);
 }

@@ -8,27 +8,25 @@
  * told 401 for everything attests three times for a mistyped path. A key comes this way only if its
  * floor allows the form.
  *
- * /kbs/v0/pkcs11/resource is the same by another name. While a resource policy in Rego is set, which
- * this version cannot evaluate, neither gives anything: who set it relies on what it denies.
+ * /kbs/v0/pkcs11/resource is the same by another name. A resource policy in Rego, while one is set,
+ * has to allow what either gives, beside the policy that a resource has of its own; for one that has
+ * none it decides alone. Without kbs-policy it cannot be asked, and nothing is given (501).
  */
 #include "api/context.h"
 
 #include "wire/route.h"
 
-/* 0 if no resource policy is set. */
-static int no_resource_policy(struct kbs_call *call, struct kbs_error *err)
+/* The resource policy's text; empty if none is set. */
+static int resource_policy(struct kbs_call *call, struct kbs_buf *ret, struct kbs_error *err)
 {
-    struct kbs_buf text = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
     struct kbs_error found = KBS_ERROR_NONE;
     struct kbs_document policy;
-    int rc = kbs_document_get(call->api, KBS_DOCUMENT_RESOURCE_POLICY,
-                              KBS_SPAN_LIT(KBS_RESOURCE_POLICY), &policy, &text, &found);
 
-    kbs_buf_deinit(&text);
-    if (rc == 0) {
-        return kbs_fail(err, KBS_UNSUPPORTED,
-                        "a resource policy is set, and this service does not evaluate Rego yet");
+    if (kbs_document_get(call->api, KBS_DOCUMENT_RESOURCE_POLICY, KBS_SPAN_LIT(KBS_RESOURCE_POLICY),
+                         &policy, ret, &found) == 0) {
+        return 0;
     }
+    kbs_buf_clear(ret);
     if (found.category != KBS_MISSING) {
         *err = found;
         return -1;
@@ -50,6 +48,7 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
 {
     static const char *const no_query[] = {NULL};
     struct kbs_session session = KBS_SESSION_NULL;
+    struct kbs_buf policy = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
     struct kbs_release_want want = {
         .session = &session,
         .plugin = call->req->route == KBS_ROUTE_PKCS11_RESOURCE ? "pkcs11" : "resource",
@@ -59,10 +58,12 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
 
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, no_query, err) == 0 &&
-        kbs_request_path(call, &want.path, err) == 0 && no_resource_policy(call, err) == 0) {
+        kbs_request_path(call, &want.path, err) == 0 && resource_policy(call, &policy, err) == 0) {
+        want.resource_policy = kbs_buf_span(&policy);
         want.secret = is_secret(call, want.path);
         rc = kbs_release_key(call, &want, err);
     }
+    kbs_buf_deinit(&policy);
     kbs_session_deinit(&session);
     return rc;
 }

@@ -22,9 +22,8 @@
 
 struct kbs_secret_change kbs_secret_change_new(struct kbs_call *call, const char *kind)
 {
-    return (struct kbs_secret_change){
-        .m = {.api = call->api, .call = call, .kind = kind, .request = call->req->signature},
-        .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
+    return (struct kbs_secret_change){.m = {.api = call->api, .call = call, .kind = kind},
+                                      .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
 }
 
 void kbs_secret_change_deinit(struct kbs_secret_change *s)

@@ -105,14 +105,14 @@ enum kbs_admin_mode {
 };
 
 /* What kbs-policy has to say of a policy. */
-enum kbs_verdict {
-    KBS_VERDICT_NONE = 0,
-    KBS_VERDICT_ALLOW = 1,
-    KBS_VERDICT_DENY = 2,
-    KBS_VERDICT_ERROR = 3,   /* does not parse, cannot be evaluated, or went over a bound */
-    KBS_VERDICT_UNKNOWN = 4, /* a digest whose policy is not loaded (any more) */
-    KBS_VERDICT_LOADED = 5,
-    KBS_VERDICT_COUNT
+enum kbs_rego_verdict {
+    KBS_REGO_NONE = 0,
+    KBS_REGO_ALLOW = 1,
+    KBS_REGO_DENY = 2,
+    KBS_REGO_ERROR = 3,   /* does not parse, cannot be evaluated, or went over a bound */
+    KBS_REGO_UNKNOWN = 4, /* a digest whose policy is not loaded (any more) */
+    KBS_REGO_LOADED = 5,
+    KBS_REGO_COUNT
 };
 
 /* What an APPEND is to a mutation of the store; epochs are counted by kbs-audit. */

@@ -204,7 +204,7 @@ struct kbs_wire_list {
 #define KBS_WIRE_POLICY_LOAD_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, text)
 /* kbs-judge -> kbs-policy. input, data: JSON objects. Answered by VERDICT, but never LOADED */
 #define KBS_WIRE_POLICY_EVAL_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, input) F(m, BYTES, data)
-/* kbs-policy -> kbs-judge. outcome: enum kbs_verdict; detail: why, for a person; line, column: 0 if not known */
+/* kbs-policy -> kbs-judge. outcome: enum kbs_rego_verdict; detail: why, for a person; line, column: 0 if not known */
 #define KBS_WIRE_VERDICT_FIELDS(F, m) F(m, U8, outcome) F(m, BYTES, detail) F(m, U32, line) F(m, U32, column)
 
 /* M(NUMBER, UPPER, lower, body cap in bytes): messages with fields. */

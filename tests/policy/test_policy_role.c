@@ -110,7 +110,7 @@ static int tear_down(void **state)
 
 static struct kbs_wire_verdict ask(struct role *r, enum kbs_wire_type type, const void *question)
 {
-    struct kbs_wire_verdict verdict = {.outcome = KBS_VERDICT_NONE};
+    struct kbs_wire_verdict verdict = {.outcome = KBS_REGO_NONE};
     struct kbs_error err = KBS_ERROR_NONE;
 
     if (kbs_channel_call(r->judge, type, question, KBS_WIRE_VERDICT, &verdict, &r->msg,
@@ -160,34 +160,32 @@ static const struct decision {
     const char *name;
     const char *policy;
     const char *input;
-    enum kbs_verdict outcome;
+    enum kbs_rego_verdict outcome;
     const char *detail;
 } decisions[] = {
-    {"true", ALLOW_ALL, "{}", KBS_VERDICT_ALLOW, ""},
-    {"false", "package policy\nallow := false\n", "{}", KBS_VERDICT_DENY, "allow is false"},
+    {"true", ALLOW_ALL, "{}", KBS_REGO_ALLOW, ""},
+    {"false", "package policy\nallow := false\n", "{}", KBS_REGO_DENY, "allow is false"},
     {"default", "package policy\ndefault allow = false\nallow if input.a == 1\n", "{\"a\":2}",
-     KBS_VERDICT_DENY, "allow is false"},
+     KBS_REGO_DENY, "allow is false"},
     {"input", "package policy\ndefault allow = false\nallow if input.a == 1\n", "{\"a\":1}",
-     KBS_VERDICT_ALLOW, ""},
-    {"undefined", "package policy\nallow if input.a == 1\n", "{}", KBS_VERDICT_DENY,
+     KBS_REGO_ALLOW, ""},
+    {"undefined", "package policy\nallow if input.a == 1\n", "{}", KBS_REGO_DENY,
      "allow is undefined"},
-    {"number", "package policy\nallow := 1\n", "{}", KBS_VERDICT_DENY, "allow is not a boolean"},
-    {"text", "package policy\nallow := \"true\"\n", "{}", KBS_VERDICT_DENY,
-     "allow is not a boolean"},
-    {"set", "package policy\nallow contains true\n", "{}", KBS_VERDICT_DENY,
-     "allow is not a boolean"},
-    {"data", "package policy\nallow if data[\"resource-path\"][1] == \"b\"\n", "{}",
-     KBS_VERDICT_ALLOW, ""},
-    {"division by zero", "package policy\nallow if 1 / input.a == 1\n", "{\"a\":0}",
-     KBS_VERDICT_ERROR, "divide by zero"},
+    {"number", "package policy\nallow := 1\n", "{}", KBS_REGO_DENY, "allow is not a boolean"},
+    {"text", "package policy\nallow := \"true\"\n", "{}", KBS_REGO_DENY, "allow is not a boolean"},
+    {"set", "package policy\nallow contains true\n", "{}", KBS_REGO_DENY, "allow is not a boolean"},
+    {"data", "package policy\nallow if data[\"resource-path\"][1] == \"b\"\n", "{}", KBS_REGO_ALLOW,
+     ""},
+    {"division by zero", "package policy\nallow if 1 / input.a == 1\n", "{\"a\":0}", KBS_REGO_ERROR,
+     "divide by zero"},
     {"wrong argument", "package policy\nallow if count(input.a) == 1\n", "{\"a\":0}",
-     KBS_VERDICT_ERROR, "requires"},
+     KBS_REGO_ERROR, "requires"},
     {"no network",
      "package policy\nallow if http.send({\"method\":\"get\",\"url\":\"http://a\"})\n", "{}",
-     KBS_VERDICT_ERROR, "http.send"},
-    {"no environment", "package policy\nallow if opa.runtime().env\n", "{}", KBS_VERDICT_ERROR,
+     KBS_REGO_ERROR, "http.send"},
+    {"no environment", "package policy\nallow if opa.runtime().env\n", "{}", KBS_REGO_ERROR,
      "opa.runtime"},
-    {"input that is no JSON", ALLOW_ALL, "{", KBS_VERDICT_ERROR, ""},
+    {"input that is no JSON", ALLOW_ALL, "{", KBS_REGO_ERROR, ""},
 };
 
 static void test_decisions(void **state)
@@ -196,7 +194,7 @@ static void test_decisions(void **state)
         const struct decision *d = &decisions[i];
         struct kbs_wire_verdict v = load(*state, kbs_span_str(d->policy));
 
-        if (v.outcome == KBS_VERDICT_LOADED) {
+        if (v.outcome == KBS_REGO_LOADED) {
             v = eval(*state, kbs_span_str(d->policy), d->input);
         }
         print_verdict(d->name, &v);
@@ -228,12 +226,12 @@ static void test_refusals(void **state)
         struct kbs_wire_verdict v = load(*state, kbs_span_str(f->policy));
 
         print_verdict(f->name, &v);
-        assert_int_equal(v.outcome, KBS_VERDICT_ERROR);
+        assert_int_equal(v.outcome, KBS_REGO_ERROR);
         assert_int_equal(v.line, f->line);
         assert_int_equal(v.column, f->column);
         assert_true(says(&v, f->detail));
         v = eval(*state, kbs_span_str(f->policy), "{}");
-        assert_int_equal(v.outcome, KBS_VERDICT_UNKNOWN);
+        assert_int_equal(v.outcome, KBS_REGO_UNKNOWN);
     }
 }
 
@@ -259,20 +257,20 @@ static void test_hogs(void **state)
     struct kbs_span good = KBS_SPAN_LIT(ALLOW_ALL);
     struct kbs_wire_verdict v = load(*state, good);
 
-    assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+    assert_int_equal(v.outcome, KBS_REGO_LOADED);
     for (size_t i = 0; i < sizeof(hogs) / sizeof(hogs[0]); i++) {
         struct kbs_span policy = kbs_span_str(hogs[i].policy);
 
         v = load(*state, policy);
         print_verdict(hogs[i].name, &v);
-        assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+        assert_int_equal(v.outcome, KBS_REGO_LOADED);
         uint64_t begin_ns = kbs_clock_mono_ns();
         v = eval(*state, policy, "{}");
         print_message("  %-28s %.0f ms\n", "", (double)(kbs_clock_mono_ns() - begin_ns) / 1e6);
         print_verdict(hogs[i].name, &v);
-        assert_int_equal(v.outcome, KBS_VERDICT_ERROR);
+        assert_int_equal(v.outcome, KBS_REGO_ERROR);
         v = eval(*state, good, "{}");
-        assert_int_equal(v.outcome, KBS_VERDICT_ALLOW);
+        assert_int_equal(v.outcome, KBS_REGO_ALLOW);
     }
 }
 
@@ -288,7 +286,7 @@ static void test_large_policies(void **state)
     }
     v = load(*state, kbs_buf_span(&deep));
     print_verdict("64 KiB of brackets", &v);
-    assert_int_equal(v.outcome, KBS_VERDICT_ERROR);
+    assert_int_equal(v.outcome, KBS_REGO_ERROR);
     kbs_buf_clear(&deep);
     kbs_buf_put_str(&deep, ALLOW_ALL);
     while (deep.len < KBS_LIMIT_DOCUMENT_BYTES - 32) {
@@ -296,10 +294,10 @@ static void test_large_policies(void **state)
     }
     v = load(*state, kbs_buf_span(&deep));
     print_verdict("64 KiB of rules", &v);
-    assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+    assert_int_equal(v.outcome, KBS_REGO_LOADED);
     v = eval(*state, kbs_buf_span(&deep), "{}");
     print_verdict("64 KiB of rules", &v);
-    assert_int_equal(v.outcome, KBS_VERDICT_ALLOW);
+    assert_int_equal(v.outcome, KBS_REGO_ALLOW);
     kbs_buf_deinit(&deep);
 }
 
@@ -312,13 +310,13 @@ static void test_places(void **state)
         snprintf(text, sizeof(text), "package policy\nallow := true\nn := %d\n", i);
         struct kbs_wire_verdict v = load(*state, kbs_span_str(text));
 
-        assert_int_equal(v.outcome, KBS_VERDICT_LOADED);
+        assert_int_equal(v.outcome, KBS_REGO_LOADED);
         v = eval(*state, KBS_SPAN_LIT("package policy\nallow := true\nn := 0\n"), "{}");
-        assert_int_equal(v.outcome, KBS_VERDICT_ALLOW);
+        assert_int_equal(v.outcome, KBS_REGO_ALLOW);
     }
     struct kbs_wire_verdict v =
         eval(*state, KBS_SPAN_LIT("package policy\nallow := true\nn := 1\n"), "{}");
-    assert_int_equal(v.outcome, KBS_VERDICT_UNKNOWN);
+    assert_int_equal(v.outcome, KBS_REGO_UNKNOWN);
 }
 
 /* Not a test of time: what a decision costs, round trip and all, is printed. */
@@ -332,10 +330,10 @@ static void test_cost(void **state)
     static const char input[] = "{\"submods\":{\"cpu0\":{\"ear.status\":\"affirming\"}}}";
     const int rounds = 500;
 
-    assert_int_equal(load(*state, kbs_span_str(policy)).outcome, KBS_VERDICT_LOADED);
+    assert_int_equal(load(*state, kbs_span_str(policy)).outcome, KBS_REGO_LOADED);
     uint64_t begin_ns = kbs_clock_mono_ns();
     for (int i = 0; i < rounds; i++) {
-        assert_int_equal(eval(*state, kbs_span_str(policy), input).outcome, KBS_VERDICT_ALLOW);
+        assert_int_equal(eval(*state, kbs_span_str(policy), input).outcome, KBS_REGO_ALLOW);
     }
     print_message("  a decision: %.0f us\n",
                   (double)(kbs_clock_mono_ns() - begin_ns) / 1e3 / rounds);

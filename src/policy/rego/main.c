@@ -45,7 +45,7 @@ static int policy_load(struct role *r, struct kbs_wire_verdict *ret, struct kbs_
     if (kbs_worker_ask(&r->worker, &r->policies, KBS_WIRE_POLICY_LOAD, &question, ret, err) != 0) {
         return -1;
     }
-    if (ret->outcome == KBS_VERDICT_LOADED) {
+    if (ret->outcome == KBS_REGO_LOADED) {
         kbs_policies_load(&r->policies, &question, &ignored);
     }
     return 0;
@@ -59,7 +59,7 @@ static int policy_eval(struct role *r, struct kbs_wire_verdict *ret, struct kbs_
         return -1;
     }
     if (!kbs_policies_use(&r->policies, question.digest)) {
-        *ret = (struct kbs_wire_verdict){.outcome = KBS_VERDICT_UNKNOWN};
+        *ret = (struct kbs_wire_verdict){.outcome = KBS_REGO_UNKNOWN};
         return 0;
     }
     return kbs_worker_ask(&r->worker, &r->policies, KBS_WIRE_POLICY_EVAL, &question, ret, err);

@@ -5,7 +5,7 @@
  */
 #include "policy/rego/policies.h"
 
-static void told(struct kbs_told *ret, enum kbs_verdict outcome)
+static void told(struct kbs_told *ret, enum kbs_rego_verdict outcome)
 {
     const struct kbs_rego_why *why = &ret->why;
     size_t len = why->len < sizeof(why->text) ? why->len : sizeof(why->text);
@@ -53,26 +53,25 @@ void kbs_policies_load(struct kbs_policies *p, const struct kbs_wire_policy_load
 {
     *ret = (struct kbs_told){.why = {.len = 0}};
     if (find(p, question->digest) != NULL) {
-        told(ret, KBS_VERDICT_LOADED);
+        told(ret, KBS_REGO_LOADED);
         return;
     }
     struct kbs_rego *rego = kbs_rego_load(question->text.p, question->text.len, &ret->why);
     if (rego != NULL) {
         keep(p, rego, question->digest);
     }
-    told(ret, rego != NULL ? KBS_VERDICT_LOADED : KBS_VERDICT_ERROR);
+    told(ret, rego != NULL ? KBS_REGO_LOADED : KBS_REGO_ERROR);
 }
 
 void kbs_policies_eval(struct kbs_policies *p, const struct kbs_wire_policy_eval *question,
                        struct kbs_told *ret)
 {
-    static const enum kbs_verdict outcomes[] = {KBS_VERDICT_ERROR, KBS_VERDICT_DENY,
-                                                KBS_VERDICT_ALLOW};
+    static const enum kbs_rego_verdict outcomes[] = {KBS_REGO_ERROR, KBS_REGO_DENY, KBS_REGO_ALLOW};
     const struct kbs_rego *rego = find(p, question->digest);
 
     *ret = (struct kbs_told){.why = {.len = 0}};
     if (rego == NULL) {
-        told(ret, KBS_VERDICT_UNKNOWN);
+        told(ret, KBS_REGO_UNKNOWN);
         return;
     }
     int rc = kbs_rego_allow(rego, question->input.p, question->input.len, question->data.p,

@@ -127,7 +127,7 @@ int kbs_worker_ask(struct kbs_worker *w, struct kbs_policies *policies, enum kbs
     kbs_worker_end(w);
     *err = KBS_ERROR_NONE;
     *ret = (struct kbs_wire_verdict){
-        .outcome = KBS_VERDICT_ERROR,
+        .outcome = KBS_REGO_ERROR,
         .detail = KBS_SPAN_LIT("the policy takes too much time, memory or depth")};
     return 0;
 }
