@@ -89,7 +89,8 @@ static struct kbsd_unit *front_of(struct supervisor *s, enum kbs_listener listen
 
 /*
  * A token worker may be in the middle of changing the token, which not every module survives: it is
- * asked, unless it hangs. A judge is killed: its store and its records of intent are made for that,
+ * asked, unless it hangs; kbs-policy, which is about to see the end of its judge, likewise. A judge
+ * is killed: its store and its records of intent are made for that,
  * and as long as it lives its front would send it requests that can only fail. One that is recycled
  * gets none, and leaves by itself.
  */
@@ -97,7 +98,8 @@ static void child_end(struct kbsd_child *c, enum kbsd_cause cause)
 {
     if (c->state == KBSD_LOGIN) {
         c->condemned = true;
-    } else if (c->role == KBSD_TOKEN && c->state == KBSD_READY && cause != KBSD_CAUSE_STUCK) {
+    } else if ((c->role == KBSD_TOKEN || c->role == KBSD_POLICY) && c->state == KBSD_READY &&
+               cause != KBSD_CAUSE_STUCK) {
         kbsd_child_drain(c, kbsd_times.grace_ms);
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
         kbsd_child_kill(c, cause == KBSD_CAUSE_RECYCLED ? 0 : SIGTERM, kbsd_times.grace_ms);

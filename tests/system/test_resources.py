@@ -1,9 +1,11 @@
 """Resources and documents, end to end, by the paths that clients of the KBS protocol know."""
 import base64
 import collections
+import hashlib
 import http.client
 import json
 import os
+import pathlib
 import random
 import signal
 import socket
@@ -15,13 +17,16 @@ import urllib.parse
 import pytest
 
 from kbsadmin import Admin
-from kbsguest import Guest, b64u
-from service import ALLOW_SAMPLE, BIN, run, wait_until
+from kbsguest import Guest, b64u, unb64u
+from service import ALLOW_SAMPLE, BIN, ROLES, run, wait_until
 from test_secrets import get, open_jwe
 
 RESOURCE = "/kbs/v0/resource/"
 PKCS11 = "/kbs/v0/pkcs11/resource/"
 PATH = "one/two/three"
+SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
+REGO = pathlib.Path(os.environ.get("KBS_VECTORS_DIR", SOURCE.parent / "shared" / "vectors")) / "rego"
+needs_rego = pytest.mark.skipif("kbs-policy" not in ROLES, reason="kbs-policy is not built (no cargo, or no crates)")
 KILLS = int(os.environ.get("KBS_RESOURCE_KILLS", "6"))
 
 
@@ -82,28 +87,112 @@ def test_the_other_name(soft):
     assert get(guest).status == 404 and admin.paths() == []
 
 
-def test_a_resource_policy_closes(soft):
+def set_rego(admin, text):
+    return admin.request("POST", "/kbs/v0/resource-policy", {"policy": b64u(text.encode())})
+
+
+@pytest.mark.skipif("kbs-policy" in ROLES, reason="there is a kbs-policy, see below")
+def test_a_resource_policy_closes_without_kbs_policy(soft):
     admin = Resources(soft)
     expect_empty(admin.put(PATH, b"value"))
     allow(soft)
     guest = Guest(soft.guest_url, soft.ca).handshake()
     assert get(guest, PATH).status == 200
-    rego = b"package policy\n\ndefault allow = true\n"
-    expect_empty(admin.request("POST", "/kbs/v0/resource-policy", {"policy": b64u(rego)}))
-    assert admin.request("GET", "/kbs/v0/resource-policy").json() == ["resource-policy"]
+    expect_empty(set_rego(admin, "package policy\n\ndefault allow = true\n"))
     for prefix in (RESOURCE, PKCS11):
         answer = guest.http.request("GET", prefix + PATH, headers=guest.cookies())
         assert answer.status == 501 and "Rego" in answer.json()["detail"]
         assert guest.http.request("GET", prefix + PATH).status == 401
+    expect_empty(set_rego(admin, ""))
+    assert open_jwe(guest, get(guest, PATH).json()) == b"value"
+
+
+@needs_rego
+def test_a_resource_policy_decides(soft):
+    """With a resource's own policy both must allow; without one it decides alone; taken back, nobody does."""
+    admin = Resources(soft)
+    expect_empty(admin.put(PATH, b"value"))
+    expect_empty(admin.put("other/two/three", b"other"))
+    guest = Guest(soft.guest_url, soft.ca).handshake()
+    assert [get(guest, p).status for p in (PATH, "other/two/three")] == [403, 403]
+    rego = ('package policy\nimport rego.v1\ndefault allow = false\nallow if {\n  data.plugin in {"resource", "pkcs11"}\n'
+            '  data["resource-path"] == ["one", "two", "three"]\n  data.method == "GET"\n  count(data.query) == 0\n}\n')
+    expect_empty(set_rego(admin, rego))
+    assert admin.request("GET", "/kbs/v0/resource-policy").json() == ["resource-policy"]
+    for prefix in (RESOURCE, PKCS11):
+        answer = guest.http.request("GET", prefix + PATH, headers=guest.cookies())
+        assert answer.status == 200 and open_jwe(guest, answer.json()) == b"value"
+        assert guest.http.request("GET", prefix + PATH).status == 401
+    answer = get(guest, "other/two/three")
+    assert answer.status == 403 and "allow is false" in answer.json()["detail"]
+    allow(soft, "other/two/three")
+    assert get(guest, "other/two/three").status == 403  # its own policy would allow
+    expect_empty(set_rego(admin, "package policy\nallow := true\n"))
+    assert get(guest, "other/two/three").status == 200
+    soft.admin_json("secret", "policy", PATH, "--policy", soft.policy_file({"version": "1.0.0", "anyOf": [
+        {"allOf": [{"claim": "kbs.tee", "equals": "snp"}]}]}))
+    assert get(guest, PATH).status == 403  # the resource policy would allow
     soft.stop()
     soft.start()
     guest = Guest(soft.guest_url, soft.ca).handshake()
-    assert get(guest, PATH).status == 501
     admin = Resources(soft)
-    expect_empty(admin.request("POST", "/kbs/v0/resource-policy", {"policy": ""}))
+    assert [get(guest, p).status for p in (PATH, "other/two/three")] == [403, 200]
+    expect_empty(set_rego(admin, ""))
     assert admin.request("GET", "/kbs/v0/resource-policy").json() == []
-    assert open_jwe(guest, get(guest, PATH).json()) == b"value"
+    assert get(guest, "other/two/three").status == 200
+    released = [r for r in soft.records("release") if "resource_policy" in r]
+    assert {r["resource_policy"] for r in released} == {
+        hashlib.sha256(text.encode()).hexdigest() for text in (rego, "package policy\nallow := true\n")}
     run(BIN / "kbs-admin", "audit", "verify", soft.ledger_path)
+
+
+@needs_rego
+def test_the_sample_policies_of_trustee(soft):
+    """With evidence of the sample TEE, which the default one is there to refuse."""
+    if not REGO.is_dir():
+        pytest.skip(f"{REGO} is not there")
+    admin = Resources(soft)
+    expect_empty(admin.put(PATH, b"value"))
+    guest = Guest(soft.guest_url, soft.ca).handshake()
+    claims = json.loads(unb64u(guest.token.split(".")[1]))
+    affirming = claims["submods"]["cpu0"]["ear.status"] == "affirming"
+    expected = {"allow_all": 200, "default": 403, "deny_all": 403, "affirming": 200 if affirming else 403}
+    for name, status in expected.items():
+        expect_empty(set_rego(admin, (REGO / f"{name}.rego").read_text()))
+        answer = get(guest, PATH)
+        print(f"{name}: {answer.status} {answer.json().get('detail', '')}")
+        assert answer.status == status
+
+
+@needs_rego
+def test_a_resource_policy_that_is_none_is_refused_with_its_place(soft):
+    admin = Resources(soft)
+    expect_empty(set_rego(admin, "package policy\nallow := false\n"))
+    for text, place in (("package policy\nallow if {\n  x ==  }\n", "line 3, column 9"),
+                        ("package other\nallow := true\n", "not policy"), ("package policy\n", "no rule allow")):
+        answer = set_rego(admin, text)
+        assert answer.status == 422 and place in answer.json()["detail"], answer.body
+    expect_empty(admin.put(PATH, b"value"))
+    assert get(Guest(soft.guest_url, soft.ca).handshake(), PATH).status == 403  # the last good one stands
+
+
+@needs_rego
+def test_a_policy_that_does_not_end_moves_nobody(soft):
+    admin = Resources(soft)
+    expect_empty(admin.put(PATH, b"value"))
+    soft.generate("default/disk/vm1")
+    guest = Guest(soft.guest_url, soft.ca).handshake()
+    pids = {role: sorted(soft.pids(role)) for role in ROLES}
+    for body in ("  some a in numbers.range(1, 100000)\n  some b in numbers.range(1, 100000)\n  a * b < 0\n",
+                 "  count(numbers.range(1, 1000000000)) == 0\n", "  1 / data.zero == 1\n", "  1 / count(data.query) == 1\n"):
+        expect_empty(set_rego(admin, "package policy\nallow if {\n" + body + "}\n"))
+        answer = get(guest, PATH)
+        assert answer.status == 403, answer.body
+        print(answer.json()["detail"])
+        assert guest.get_key("default/disk/vm1").status == 200
+    expect_empty(set_rego(admin, "package policy\nallow := true\n"))
+    assert get(guest, PATH).status == 200
+    assert {role: sorted(soft.pids(role)) for role in ROLES} == pids
 
 
 def test_documents(soft):
