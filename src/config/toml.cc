@@ -96,45 +96,95 @@ struct copier {
     }
 };
 
+/* Where in TOML a byte stands, as far as check_text() has to know. */
+enum class region { plain, comment, basic, literal, long_basic, long_literal };
+
+/* The region after the byte at text[i]; `i` gets beyond bytes that have been looked at with it. */
+region step(std::string_view text, size_t &i, region in)
+{
+    const char c = text[i];
+    const bool quote = c == '"' || c == '\'';
+    const bool three = quote && text.find_first_not_of(c, i) >= i + 3 && i + 3 <= text.size();
+    switch (in) {
+    case region::comment:
+        return c == '\n' ? region::plain : in;
+    case region::basic:
+        i += c == '\\' ? 1 : 0;
+        return c == '"' || c == '\n' ? region::plain : in;
+    case region::literal:
+        return c == '\'' || c == '\n' ? region::plain : in;
+    case region::long_basic:
+    case region::long_literal:
+        i += c == '\\' && in == region::long_basic ? 1 : 0;
+        if (three && (c == '"') == (in == region::long_basic)) {
+            /* Up to two more quotes are its content. */
+            const size_t end = text.find_first_not_of(c, i);
+            i = end == std::string_view::npos ? text.size() : end - 1;
+            return region::plain;
+        }
+        return in;
+    case region::plain:
+    default:
+        i += three ? 2 : 0;
+        if (quote && c == '"') {
+            return three ? region::long_basic : region::basic;
+        }
+        if (quote) {
+            return three ? region::long_literal : region::literal;
+        }
+        return c == '#' ? region::comment : region::plain;
+    }
+}
+
 /* Where a table's name may begin, or the list that is no header after all may end. */
 bool may_follow_bracket(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::strchr("_-\"'[]\r\n", c) != nullptr;
+           std::string_view{"_-\"'[] \t\r\n"}.find(c) != std::string_view::npos;
 }
 
 /*
  * What toml++ does not survive, looked for before it is let at the text.
  *   - It recurses once for each part of a dotted key, and knows a limit for brackets only. No file that
- *     a person writes has this many dots, in keys or elsewhere, and any stack has room for them.
+ *     a person writes has this many dots in keys and numbers, and any stack has room for them.
  *   - It asserts that a table's name begins like one. So must whatever else begins a line with a
  *     bracket: a list in a list, which no key of ours or Trustee's has.
+ *   - It takes some characters outside of ASCII for impossible where white space may be. They are no
+ *     TOML but in strings and comments.
  * Returns what is wrong, with the place in `at`, or nullptr.
  */
 const char *check_text(std::string_view text, kbs_doc_place &at)
 {
     constexpr unsigned int max_dots = 2000;
     unsigned int dots = 0;
-    bool indent = true; /* nothing but white space and brackets in this line so far */
-    char last = '\0';   /* the bracket */
+    bool bracket = false; /* there is one in the white space that began this line */
+    bool indent = true;   /* and nothing else so far */
+    region in = region::plain;
     at = kbs_doc_place{1, 0, nullptr};
-    for (const char c : text) {
+    for (size_t i = text.substr(0, 3) == "\xEF\xBB\xBF" ? 3 : 0; i < text.size(); i++) {
+        const char c = text[i];
         at.column++;
-        dots += c == '.' ? 1 : 0;
+        if (in == region::plain && static_cast<unsigned char>(c) >= 0x80) {
+            return "only strings and comments may hold characters outside of ASCII";
+        }
+        dots += in == region::plain && c == '.' ? 1 : 0;
         if (dots > max_dots) {
             return "has more than 2000 dots up to here";
         }
-        if (indent && last == '[' && c != ' ' && c != '\t' && !may_follow_bracket(c)) {
+        if (in == region::plain && bracket && !may_follow_bracket(c)) {
             return "the name of a table begins with a letter, a digit, \"_\", \"-\" or a quote";
         }
-        if (c == '\n') {
-            at = kbs_doc_place{at.line + 1, 0, nullptr};
-            indent = true;
-            last = '\0';
-        } else if (c == '[' && indent) {
-            last = c;
-        } else if (c != ' ' && c != '\t') {
-            indent = false;
+        indent = indent && in == region::plain && (c == '[' || c == ' ' || c == '\t');
+        bracket = indent && (bracket || c == '[');
+        const size_t from = i;
+        in = step(text, i, in);
+        for (size_t k = from; k <= i && k < text.size(); k++) {
+            at.column += k > from ? 1 : 0;
+            if (text[k] == '\n') {
+                at = kbs_doc_place{at.line + 1, 0, nullptr};
+                indent = in == region::plain;
+                bracket = false;
+            }
         }
     }
     return nullptr;
