@@ -136,11 +136,12 @@ region step(std::string_view text, size_t &i, region in)
     }
 }
 
-/* Where a table's name may begin, or the list that is no header after all may end. */
-bool may_follow_bracket(char c)
+/* Whether that may follow the brackets that begin a header: another one, its name, or its end. */
+bool may_follow(unsigned int brackets, char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view{"_-\"'[] \t\r\n"}.find(c) != std::string_view::npos;
+           (c == '[' && brackets < 2) ||
+           std::string_view{"_-\"'] \t"}.find(c) != std::string_view::npos;
 }
 
 /*
@@ -157,8 +158,8 @@ const char *check_text(std::string_view text, kbs_doc_place &at)
 {
     constexpr unsigned int max_dots = 2000;
     unsigned int dots = 0;
-    bool bracket = false; /* there is one in the white space that began this line */
-    bool indent = true;   /* and nothing else so far */
+    unsigned int brackets = 0; /* that began this line */
+    bool indent = true;        /* and nothing else so far but white space */
     region in = region::plain;
     at = kbs_doc_place{1, 0, nullptr};
     for (size_t i = text.substr(0, 3) == "\xEF\xBB\xBF" ? 3 : 0; i < text.size(); i++) {
@@ -171,11 +172,11 @@ const char *check_text(std::string_view text, kbs_doc_place &at)
         if (dots > max_dots) {
             return "has more than 2000 dots up to here";
         }
-        if (in == region::plain && bracket && !may_follow_bracket(c)) {
+        if (in == region::plain && brackets > 0 && !may_follow(brackets, c)) {
             return "the name of a table begins with a letter, a digit, \"_\", \"-\" or a quote";
         }
         indent = indent && in == region::plain && (c == '[' || c == ' ' || c == '\t');
-        bracket = indent && (bracket || c == '[');
+        brackets = indent ? brackets + (c == '[' ? 1 : 0) : 0;
         const size_t from = i;
         in = step(text, i, in);
         for (size_t k = from; k <= i && k < text.size(); k++) {
@@ -183,7 +184,7 @@ const char *check_text(std::string_view text, kbs_doc_place &at)
             if (text[k] == '\n') {
                 at = kbs_doc_place{at.line + 1, 0, nullptr};
                 indent = in == region::plain;
-                bracket = false;
+                brackets = 0;
             }
         }
     }
