@@ -43,7 +43,7 @@ static int rego_available(const struct kbs_api *api, struct kbs_error *err)
                ? 0
                : kbs_fail(
                      err, KBS_UNSUPPORTED,
-                     "a Rego policy is set, and this service has no kbs-policy to evaluate it");
+                     "a resource policy is set, and this service has no kbs-policy to evaluate Rego");
 }
 
 int kbs_rego_check(struct kbs_api *api, struct kbs_span policy, struct kbs_error *err)
