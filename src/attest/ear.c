@@ -47,7 +47,7 @@ static json_t *report_data_string(enum kbs_tee tee, const struct kbs_digest *dig
     return v;
 }
 
-/* The object that was hashed, as an object. */
+/* The object that was hashed, as an object; `additional` NULL: without that member. */
 static int runtime_data_object(const struct kbs_rcar_attestation *a,
                                const struct kbs_span *additional, json_t **ret,
                                struct kbs_error *err)
@@ -114,11 +114,15 @@ static void submod_name(const struct kbs_ear *ear, size_t i, char *out, size_t s
     (void)snprintf(out, size, "%s%u", class, index);
 }
 
-/* Adds part i. Only the first one's runtime data is over the others' evidence. */
+/*
+ * Adds part i. Only the first one's runtime data is over the others' evidence, which is not repeated
+ * here: what was found in it stands in their own parts, and a token has to fit into a header.
+ */
 static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, struct kbs_error *err)
 {
     const struct kbs_ear_part *part = &ear->parts[i];
-    const struct kbs_span *additional = i == 0 ? kbs_rcar_additional(ear->attestation) : NULL;
+    const struct kbs_span *additional =
+        i == 0 && ear->part_count == 1 ? kbs_rcar_additional(ear->attestation) : NULL;
     KBS_AUTO_JSON runtime_data = NULL;
     char name[SUBMOD_NAME_BYTES];
 

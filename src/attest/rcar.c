@@ -294,7 +294,7 @@ static int devices_get(struct kbs_rcar_attestation *a, struct kbs_error *err)
         return 0;
     }
     if (a->additional.len > KBS_LIMIT_DEVICE_EVIDENCE_BYTES) {
-        return kbs_fail(err, KBS_TOO_LARGE, "\"additional_evidence\" is longer than %d bytes",
+        return kbs_fail(err, KBS_TOO_LARGE, "\"additional_evidence\" is longer than %u bytes",
                         KBS_LIMIT_DEVICE_EVIDENCE_BYTES);
     }
     if (kbs_json_parse_object(a->additional, "\"additional_evidence\"", &a->devices_root, err) !=

@@ -66,7 +66,7 @@
 #define KBS_DEFAULT_AUTH_PER_S 200            /* handshakes that one source begins in a second */
 #define KBS_LIMIT_AUTH_SOURCES 4096           /* sources that a front counts at a time */
 #define KBS_LIMIT_DEVICES 8                   /* kinds of devices that attest beside a TEE */
-#define KBS_LIMIT_DEVICE_EVIDENCE_BYTES 32768 /* of all of them: the token carries it */
+#define KBS_LIMIT_DEVICE_EVIDENCE_BYTES (1u << 20) /* of all of them */
 #define KBS_LIMIT_HASHES_LISTED 64            /* names in supported-hash-algorithms */
 #define KBS_LIMIT_NONCE_BYTES 32
 #define KBS_LIMIT_COOKIE_BYTES 32

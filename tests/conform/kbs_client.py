@@ -18,7 +18,7 @@ from transport import HttpClient
 TOKEN_FILES = ("kbs/config/docker-compose/admin-token", "~/.trustee/admin-token")
 # What the switches of set-resource-policy send. The text of --default is deny-all: that is what kbs-client does.
 DENY_ALL = "package policy\n\ndefault allow = false\n"
-ALLOW_ALL = 'package policy\n\ndefault allow = false\n\nallow {\n    data["plugin"] == "resource"\n}\n'
+ALLOW_ALL = 'package policy\n\ndefault allow = false\n\nallow if {\n    data["plugin"] == "resource"\n}\n'
 AFFIRMING = ('package policy\n\nimport rego.v1\n\ndefault allow = false\n\nallow if {\n    count(input.submods) > 0\n'
              '    every _, submod in input.submods {\n        submod["ear.status"] == "affirming"\n    }\n}\n')
 

@@ -128,6 +128,7 @@ def operator(tmp_path):
         print(one.service.log_text()[-8000:])
 
 
+@pytest.mark.skipif(not (BIN / "kbs-policy").exists(), reason="kbs-policy is not built (no cargo, or no crates)")
 def test_every_command_of_the_document(operator):
     ran = 0
     for language, text in blocks():
