@@ -254,6 +254,7 @@ static const struct bad bads[] = {
     {1, "[.profile]", ":1:2: the name of a table begins with a letter"},
     {1, " [ [=]]", ":1:5: the name of a table begins with a letter"},
     {1, "[]", ":1:"},
+    {4, "sockets = [\"127.0.0.1:1\",}]", ":4:26: Error while parsing value"},
     {1, "[[[x]]]", ":1:3: the name of a table begins"},
     {1, "[", ":1:2: the name of a table begins"},
     {1, "[[ \r\n", ":1:4: the name of a table begins"},
