@@ -511,15 +511,15 @@ static void token_serve(struct judge *j)
         m = &j->order_msg;
     }
     token_fill(j, m, jws, sizeof(jws), &r);
-    if (j->token_mood == TOKEN_HANGS_UP) {
+    bool signs_rows = m->frame.type == KBS_WIRE_SIGN_ROW || m->frame.type == KBS_WIRE_SIGN_HEAD;
+    if (j->token_mood == TOKEN_HANGS_UP && !signs_rows) {
         kbs_io_close(&j->token);
         return;
     }
     if (j->token_mood == TOKEN_ANSWERS_LATE) {
         id ^= 1;
     }
-    if (j->token_mood == TOKEN_REFUSES && m->frame.type != KBS_WIRE_SIGN_ROW &&
-        m->frame.type != KBS_WIRE_SIGN_HEAD) {
+    if (j->token_mood == TOKEN_REFUSES && !signs_rows) {
         r = (struct kbs_wire_result){.category = (uint8_t)j->refuse_category,
                                      .ckr = 5,
                                      .function = KBS_SPAN_LIT("C_WrapKey"),

@@ -30,7 +30,7 @@
 enum token_mood {
     TOKEN_OBEYS,
     TOKEN_REFUSES,      /* all but signatures of rows and heads, with category and detail as set */
-    TOKEN_HANGS_UP,     /* closes instead of answering */
+    TOKEN_HANGS_UP,     /* closes instead of answering, with the same exceptions */
     TOKEN_ANSWERS_LATE, /* with the id of another question */
     TOKEN_DISOBEYS,     /* the key at a weaker locality, or with another card, than ordered */
     TOKEN_OTHER_KEY     /* rewraps one key (other_key) into another */

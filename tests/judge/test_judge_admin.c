@@ -574,7 +574,8 @@ static void test_states(void **state)
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"}");
     assert_int_equal(j->destroy.purpose, KBS_PURPOSE_RELEASE);
     assert_int_equal(j->destroy.card.len, KBS_CARD_BYTES);
-    ledger_expect(j, "key-destroy phase=intent epoch=6 order=");
+    ledger_expect(j, "from=disabled state=pending-destruction destroy_at=");
+    ledger_expect(j, "key-destroy phase=intent epoch=7 order=");
     ledger_expect(j, "outcome=done gone=now");
     expect_state(j, enable, "enable", 404, NULL); /* no version is left */
     expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
@@ -584,6 +585,15 @@ static void test_states(void **state)
     again.query[1] = "1";
     again.target = KEY "?version=1";
     expect_signed(j, again, 409, "the key is destroyed");
+}
+
+/* Serves the judge until the ledger has that text. */
+static void ledger_await(struct judge *j, const char *text)
+{
+    for (int i = 0; i < 100 && strstr(j->ledger_text, text) == NULL; i++) {
+        judge_serve(j, 100);
+    }
+    ledger_expect(j, text);
 }
 
 static void test_destroy_refused(void **state)
@@ -597,7 +607,9 @@ static void test_destroy_refused(void **state)
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 500, NULL);
     ledger_expect(j, "key-destroy phase=outcome");
     ledger_expect(j, "outcome=failed");
-    expect_signed(j, ask_list(), 200, "\"state\":\"enabled\"");
+    /* It was to be destroyed: it is released no more, and the lane goes on trying. */
+    expect_signed(j, ask_list(), 200, "\"state\":\"pending-destruction\"");
+    ledger_await(j, "key-destroy phase=outcome epoch=4");
     j->refuse_category = KBS_MISSING; /* as after a crash between token and store */
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
 }
@@ -642,15 +654,6 @@ static void expect_wrapping_destroy(struct judge *j, const char *version, unsign
 
     (void)snprintf(target, sizeof(target), WRAPPING "?version=%s", version);
     expect_signed(j, ask, status, text);
-}
-
-/* Serves the judge until the ledger has that text. */
-static void ledger_await(struct judge *j, const char *text)
-{
-    for (int i = 0; i < 100 && strstr(j->ledger_text, text) == NULL; i++) {
-        judge_serve(j, 100);
-    }
-    ledger_expect(j, text);
 }
 
 static void test_destroyed_when_due(void **state)
@@ -981,18 +984,44 @@ static void test_crash_in_destruction(void **state)
     struct judge *j = *state;
 
     create(j);
-    expect_signed(j, ask_destroy("{\"after_s\":100}"), 200, NULL);
     j->token_mood = TOKEN_HANGS_UP; /* the key is gone or not: nobody knows */
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 503, NULL);
     assert_int_equal(judge_wait(j), KBS_EXIT_STUCK);
-    j->token_mood = TOKEN_OBEYS;
-    judge_start(j);
-    ledger_expect(j, "outcome=never");
-    expect_signed(j, ask_list(), 200, "\"state\":\"pending-destruction\"");
-    j->token_mood = TOKEN_REFUSES;
+    j->token_mood = TOKEN_REFUSES; /* it was gone */
     j->refuse_category = KBS_MISSING;
     j->refuse_detail = "no such object";
-    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
+    ledger_forget(j);
+    judge_start(j);
+    ledger_await(j, "outcome=done gone=now"); /* nobody has to ask again */
+    ledger_expect(j, "store-recovered phase=outcome epoch=3 outcome=never");
+    expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
+}
+
+/*
+ * A wrapped key has no object in the token: its deed says that it is destroyed when only the row
+ * can make it so. Whatever record the judge dies at, no row is left that releases it.
+ */
+static void test_crash_in_destruction_wrapped(void **state)
+{
+    struct judge *j = *state;
+
+    wrapping_rotate(j);
+    for (unsigned int record = 2; record <= 5; record++) {
+        char path[16];
+        char target[64];
+        struct ask destroy = ask_destroy("{\"after_s\":0}");
+
+        (void)snprintf(path, sizeof(path), "repo/type/%u", record);
+        (void)snprintf(target, sizeof(target), KEYS "/%s", path);
+        create_wrapped(j, path);
+        destroy.target = target;
+        destroy.params[2] = strrchr(path, '/') + 1;
+        crash_at(j, destroy, record);
+        ledger_await(j, record < 5 ? "outcome=done gone=with wrapping key 1"
+                                   : "store-recovered phase=outcome epoch=13 outcome=committed");
+        ledger_forget(j);
+    }
+    expect_wrapping(j, "{\"version\":1,\"keys\":{}}");
 }
 
 /* A foreign change of the rows is not blessed by the next honest mutation. */
@@ -1553,6 +1582,7 @@ int main(void)
         CASE(test_crash_before_outcome),
         CASE(test_crash_in_batch),
         CASE(test_crash_in_destruction),
+        CASE(test_crash_in_destruction_wrapped),
         CASE(test_foreign_change),
         CASE(test_foreign_row_accepted),
         CASE(test_caps),
