@@ -1,7 +1,8 @@
 /*
  * kbs-admin wrapping-key: the token key under which wrapped keys stand in the store. A rotation makes the next one; the
- * rewrap that follows moves keys to it in batches, each of which is done whole or not at all: interrupted at
- * any point, the same command goes on where it was.
+ * rewrap that follows moves keys to it in batches, each of which is committed as one: interrupted at
+ * any point, the same command goes on where it was. A key that cannot be moved is named and passed over; the command then
+ * fails when all others are done.
  */
 #include "cli/admin.h"
 #include "cli/output.h"
@@ -52,62 +53,101 @@ static int ask(const struct kbs_admin_options *o, const char *method, const char
     return r;
 }
 
-/* Requests until nothing is left, with the progress on standard error. */
-static int rewrap(const struct kbs_admin_options *o, uint32_t limit, json_t **ret,
+/* Says which keys could not be moved, and keeps them. */
+static int take_failed(json_t *all, const json_t *answer, struct kbs_error *err)
+{
+    const json_t *failed = json_object_get(answer, "failed");
+    size_t i;
+    json_t *one;
+
+    json_array_foreach(failed, i, one)
+    {
+        const char *path = json_string_value(json_object_get(one, "path"));
+        const char *reason = json_string_value(json_object_get(one, "reason"));
+
+        if (path == NULL || reason == NULL || json_array_append(all, one) != 0) {
+            return kbs_fail(err, KBS_INTERNAL, "the answer names no key where it should");
+        }
+        kbs_cli_say("%s/v%lld stays where it is: %s", path,
+                    (long long)json_integer_value(json_object_get(one, "version")), reason);
+    }
+    return 0;
+}
+
+/* What the requests so far came to. */
+struct moved {
+    json_t *failed; /* owned */
+    int64_t total;
+    int64_t done; /* by the last request */
+    int64_t left;
+    int64_t version;
+};
+
+static int rewrap_ask(struct kbs_admin *admin, const struct kbs_admin_options *o, uint32_t limit,
+                      struct moved *m, struct kbs_error *err)
+{
+    struct kbs_buf body = KBS_BUF(128);
+    KBS_AUTO_JSON answer = NULL;
+    int r = -1;
+
+    kbs_buf_printf(&body, "{\"limit\":%u,\"skip\":%zu,\"dry_run\":%s}", limit,
+                   json_array_size(m->failed), o->dry_run ? "true" : "false");
+    if (kbs_admin_call(admin, "POST", TARGET "/rewrap", kbs_buf_span(&body), "rewrap", &answer,
+                       err) == 0 &&
+        kbs_json_get_integer(answer, "rewrapped", &m->done, err) == 0 &&
+        kbs_json_get_integer(answer, "left", &m->left, err) == 0 &&
+        kbs_json_get_integer(answer, "version", &m->version, err) == 0) {
+        m->total += m->done;
+        r = take_failed(m->failed, answer, err);
+    }
+    kbs_buf_deinit(&body);
+    return r;
+}
+
+/* Requests until nothing is left that could be moved, with the progress on standard error. */
+static int rewrap(const struct kbs_admin_options *o, uint32_t limit, struct moved *m,
                   struct kbs_error *err)
 {
-    struct kbs_buf body = KBS_BUF(64);
     struct kbs_admin admin = {.signer = NULL};
-    int64_t total = 0;
-    int64_t done = 1;
-    int64_t left = 1;
     int r = kbs_admin_open(o, &admin, err);
+    bool goes_on = r == 0;
 
-    kbs_buf_printf(&body, "{\"limit\":%u,\"dry_run\":%s}", limit, o->dry_run ? "true" : "false");
-    while (r == 0 && left > 0 && done > 0) {
-        json_decref(*ret);
-        *ret = NULL;
-        r = kbs_admin_call(&admin, "POST", TARGET "/rewrap", kbs_buf_span(&body), "rewrap", ret,
-                           err);
-        if (r != 0 || kbs_json_get_integer(*ret, "rewrapped", &done, err) != 0 ||
-            kbs_json_get_integer(*ret, "left", &left, err) != 0) {
-            r = -1;
-            break;
+    while (goes_on) {
+        size_t before = json_array_size(m->failed);
+
+        r = rewrap_ask(&admin, o, limit, m, err);
+        if (r == 0 && !o->dry_run) {
+            kbs_cli_say("%lld rewrapped, %lld left", (long long)m->total, (long long)m->left);
         }
-        total += done;
-        if (o->dry_run) {
-            break;
-        }
-        kbs_cli_say("%lld rewrapped, %lld left", (long long)total, (long long)left);
-    }
-    if (r == 0 && !o->dry_run && json_object_set_new(*ret, "rewrapped", json_integer(total)) != 0) {
-        r = kbs_fail(err, KBS_INTERNAL, "out of memory");
+        goes_on = r == 0 && !o->dry_run && m->left > (int64_t)json_array_size(m->failed) &&
+                  (m->done > 0 || json_array_size(m->failed) > before);
     }
     kbs_admin_close(&admin);
-    kbs_buf_deinit(&body);
     return r;
 }
 
 static int rewrap_and_show(const struct kbs_admin_options *o, uint32_t limit, struct kbs_error *err)
 {
-    KBS_AUTO_JSON answer = NULL;
-    int64_t done = 0;
-    int64_t left = 0;
-    int64_t version = 0;
+    struct moved m = {.failed = json_array()};
+    KBS_AUTO_JSON failed = m.failed;
+    int r =
+        m.failed != NULL ? rewrap(o, limit, &m, err) : kbs_fail(err, KBS_INTERNAL, "out of memory");
 
-    if (rewrap(o, limit, &answer, err) != 0 ||
-        kbs_json_get_integer(answer, "rewrapped", &done, err) != 0 ||
-        kbs_json_get_integer(answer, "left", &left, err) != 0 ||
-        kbs_json_get_integer(answer, "version", &version, err) != 0) {
-        return -1;
+    if (r == 0 && o->json) {
+        r = kbs_cli_json(json_pack("{s:I, s:I, s:I, s:O}", "rewrapped", (json_int_t)m.total, "left",
+                                   (json_int_t)m.left, "version", (json_int_t)m.version, "failed",
+                                   failed),
+                         err);
+    } else if (r == 0) {
+        kbs_cli_field(o->dry_run ? "in one request" : "rewrapped", "%lld to version %lld",
+                      (long long)m.total, (long long)m.version);
+        kbs_cli_field("left", "%lld", (long long)m.left);
     }
-    if (o->json) {
-        return kbs_cli_json(json_incref(answer), err);
+    if (r == 0 && json_array_size(failed) > 0) {
+        r = kbs_fail(err, KBS_CONFLICT, "%zu keys could not be moved and stay where they are",
+                     json_array_size(failed));
     }
-    kbs_cli_field(o->dry_run ? "in one request" : "rewrapped", "%lld to version %lld",
-                  (long long)done, (long long)version);
-    kbs_cli_field("left", "%lld", (long long)left);
-    return 0;
+    return r;
 }
 
 /*
@@ -180,7 +220,8 @@ int kbs_admin_cmd_wrapping_key_rewrap(struct kbs_admin_options *o, int argc, cha
 
     return parse(o, argc, argv, "kbs-admin wrapping-key rewrap [options]",
                  "Move every wrapped key under the newest wrapping key, in the token. Can be\n"
-                 "interrupted and repeated at any time. With --dry-run, say how many there are.",
+                 "interrupted and repeated at any time. With --dry-run, say how many there are.\n"
+                 "A key that cannot be moved is named and left where it is (exit status 6).",
                  &own, NULL, &status)
                ? end(rewrap_and_show(o, limit, &err), &err)
                : status;

@@ -6,9 +6,14 @@
  * unwrapped and wrapped again in the token, all rows are signed, and one transaction puts them in
  * place; until then nothing has changed. What is left for the next batch is seen from the rows'
  * cards, so there is no state to resume from. A slow token gets smaller batches: when half of the
- * request's time is gone no further key is begun, since the rows are still to be signed. A key
- * whose check value is not the one that its row was signed with fails the whole batch and is named:
- * something is wrong that a person should see.
+ * request's time is gone no further key is begun, since the rows are still to be signed.
+ *
+ * A key that cannot be moved does not hold up the others. One that the token cannot open, or whose
+ * check value is not the one that its row was signed with, stays as it is, under the old wrapping
+ * key, which cannot be destroyed as long: it is named in the answer and in the ledger, because
+ * something is wrong that a person should see. What is wrong with the lane, the ledger or a row's
+ * signature fails the whole batch. Whoever goes on says how many such keys to skip: they are the
+ * first in an order that does not change.
  *
  * Each of a batch's orders has a record of its own (`order`), durable before the token is asked: a
  * worker whose deed cannot be written writes it later, and then an order must be there for it.
@@ -196,19 +201,22 @@ struct wrapped {
 struct batch {
     struct kbs_mutation m;
     unsigned int limit;
+    unsigned int skip;
     bool dry_run;
     uint64_t older;          /* keys under older versions, before */
     struct wrapped *wrapped; /* owned, and so are the rows */
     struct kbs_store_row *rows;
-    size_t count; /* gathered */
-    size_t done;  /* rewrapped: the first of them */
-    bool failed;  /* memory ran out while it was gathered */
+    size_t count;    /* gathered */
+    size_t done;     /* rewrapped, with a row each */
+    json_t *refused; /* the keys that could not be; owned */
+    bool failed;     /* memory ran out while it was gathered */
 };
 
 static int batch_parse(struct kbs_call *call, struct batch *b, struct kbs_error *err)
 {
-    static const char *const members[] = {"limit", "dry_run", NULL};
+    static const char *const members[] = {"limit", "skip", "dry_run", NULL};
     int64_t limit = KBS_LIMIT_REWRAP_BATCH;
+    int64_t skip = 0;
     const json_t *dry_run = NULL;
     KBS_AUTO_JSON body = NULL;
 
@@ -220,17 +228,23 @@ static int batch_parse(struct kbs_call *call, struct batch *b, struct kbs_error 
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
         kbs_json_only(body, members, err) != 0 ||
         (json_object_get(body, "limit") != NULL &&
-         kbs_json_get_integer(body, "limit", &limit, err) != 0)) {
+         kbs_json_get_integer(body, "limit", &limit, err) != 0) ||
+        (json_object_get(body, "skip") != NULL &&
+         kbs_json_get_integer(body, "skip", &skip, err) != 0)) {
         return -1;
     }
     dry_run = json_object_get(body, "dry_run");
     if (limit < 1 || limit > KBS_LIMIT_REWRAP_BATCH) {
         return kbs_fail(err, KBS_INPUT, "'limit' must be 1 to %d", KBS_LIMIT_REWRAP_BATCH);
     }
+    if (skip < 0 || skip > INT32_MAX) {
+        return kbs_fail(err, KBS_INPUT, "'skip' must be 0 to %d", INT32_MAX);
+    }
     if (dry_run != NULL && !json_is_boolean(dry_run)) {
         return kbs_fail(err, KBS_INPUT, "'dry_run' must be true or false");
     }
     b->limit = (unsigned int)limit;
+    b->skip = (unsigned int)skip;
     b->dry_run = json_is_true(dry_run);
     return 0;
 }
@@ -260,11 +274,13 @@ static int batch_gather(struct batch *b, struct kbs_error *err)
 
     b->wrapped = calloc(b->limit, sizeof(*b->wrapped));
     b->rows = calloc(b->limit, sizeof(*b->rows));
-    if (b->wrapped == NULL || b->rows == NULL) {
+    b->refused = json_array();
+    if (b->wrapped == NULL || b->rows == NULL || b->refused == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
     if (kbs_store_key_wrap_count(store, count_each, &c, err) != 0 ||
-        kbs_store_key_wrapped(store, b->m.wrap_version, b->limit, batch_each, b, err) != 0) {
+        kbs_store_key_wrapped(store, b->m.wrap_version, b->skip, b->limit, batch_each, b, err) !=
+            0) {
         return -1;
     }
     b->older = c.below;
@@ -279,28 +295,30 @@ static void batch_deinit(struct batch *b)
     }
     free(b->wrapped);
     free(b->rows);
+    json_decref(b->refused);
 }
 
-/* What the token made of it is the same key: everything but blob and wrapping key is as it was. */
-static int rewrap_take(struct kbs_key *key, struct kbs_span made, uint32_t version,
-                       struct kbs_error *err)
+/* A record about one order of the batch. */
+static int part_record(struct batch *b, const char *kind, const struct kbs_key *key,
+                       struct kbs_span order, const struct kbs_error *why, struct kbs_error *err)
 {
-    enum kbs_kcv_mac mac = key->kcv_mac;
-    uint8_t kcv[KBS_KCV_BYTES];
+    char kid[KBS_LIMIT_KID_BYTES + 1];
+    struct kbs_record r;
+    int rc = 0;
 
-    memcpy(kcv, key->kcv, sizeof(kcv));
-    if (kbs_made_take(made, key, err) != 0) {
-        return -1;
+    (void)kbs_key_kid(key, kid);
+    kbs_record_init(&r, kind);
+    kbs_record_hex(&r, "order", order);
+    kbs_record_u64(&r, "intent", b->m.intent);
+    kbs_record_str(&r, "op", "rewrap");
+    kbs_record_str(&r, "kid", kid);
+    if (why != NULL) {
+        kbs_record_str(&r, "category", kbs_category_name(why->category));
+        kbs_record_str(&r, "reason", why->detail);
     }
-    if (mac != key->kcv_mac || memcmp(kcv, key->kcv, sizeof(kcv)) != 0) {
-        return kbs_fail(err, KBS_CONFLICT,
-                        "the key %.100s/v%u has another check value than its row", key->path,
-                        (unsigned int)key->version);
-    }
-    if (key->card.wrap_version != version) {
-        return kbs_fail(err, KBS_INTERNAL, "the token wrapped under another wrapping key");
-    }
-    return 0;
+    rc = kbs_api_ledger_append(b->m.api, &r, NULL, err);
+    kbs_record_deinit(&r);
+    return rc;
 }
 
 static int rewrap_ask(struct batch *b, const struct kbs_key *key, struct kbs_span order_id,
@@ -308,41 +326,95 @@ static int rewrap_ask(struct batch *b, const struct kbs_key *key, struct kbs_spa
 {
     const struct kbs_wire_rewrap_catalog order = {
         .order = order_id, .card = kbs_key_card(key), .blob = kbs_key_blob(key)};
-    char kid[KBS_LIMIT_KID_BYTES + 1];
-    struct kbs_record r;
-    int rc = 0;
 
-    (void)kbs_key_kid(key, kid);
-    kbs_record_init(&r, "order");
-    kbs_record_hex(&r, "order", order_id);
-    kbs_record_u64(&r, "intent", b->m.intent);
-    kbs_record_str(&r, "op", "rewrap");
-    kbs_record_str(&r, "kid", kid);
-    rc = kbs_api_ledger_append(b->m.api, &r, NULL, err);
-    kbs_record_deinit(&r);
-    return rc == 0 ? kbs_mutation_order(&b->m, KBS_WIRE_REWRAP_CATALOG, &order, ret, err) : -1;
+    return kbs_mutation_order(&b->m, KBS_WIRE_REWRAP_CATALOG, &order, ret, err);
+}
+
+/* What the token made of it: everything but blob and wrapping key is as it was ordered. */
+static int rewrap_take(struct kbs_key *key, struct kbs_span made, uint32_t version,
+                       struct kbs_error *err)
+{
+    if (kbs_made_take(made, key, err) != 0) {
+        return -1;
+    }
+    if (key->card.wrap_version != version) {
+        return kbs_fail(err, KBS_INTERNAL, "the token wrapped under another wrapping key");
+    }
+    return 0;
+}
+
+static bool same_check_value(const struct kbs_key *a, const struct kbs_key *b)
+{
+    return a->kcv_mac == b->kcv_mac && memcmp(a->kcv, b->kcv, sizeof(a->kcv)) == 0;
+}
+
+/* It is the key's fault, not the lane's. */
+static bool refused_for_itself(const struct batch *b, const struct kbs_error *why)
+{
+    return b->m.api->must_exit == KBS_EXIT_OK && why->category != KBS_BUSY &&
+           why->category != KBS_TOKEN_DOWN && why->category != KBS_DEADLINE;
+}
+
+/* The key stays as it is. */
+static int rewrap_refused(struct batch *b, const struct kbs_key *key, struct kbs_span order,
+                          const struct kbs_error *why, struct kbs_error *err)
+{
+    json_t *one = json_pack("{s:s, s:I, s:s}", "path", key->path, "version",
+                            (json_int_t)key->version, "reason", why->detail);
+
+    if (json_array_append_new(b->refused, one) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "out of memory");
+    }
+    return part_record(b, "order-failed", key, order, why, err);
 }
 
 static int rewrap_one(struct batch *b, size_t i, struct kbs_error *err)
 {
     struct kbs_wire_result result = {.category = KBS_OK};
-    uint8_t order[KBS_LIMIT_ORDER_BYTES];
+    struct kbs_error why = KBS_ERROR_NONE;
+    uint8_t order_id[KBS_LIMIT_ORDER_BYTES];
+    struct kbs_span order = kbs_span(order_id, sizeof(order_id));
     struct wrapped *w = &b->wrapped[i];
-    struct kbs_key *key = &w->key;
+    struct kbs_key was = w->key;
 
-    if (kbs_row_check(b->m.api, key, kbs_buf_span(&w->policy), err) != 0) {
+    if (kbs_row_check(b->m.api, &w->key, kbs_buf_span(&w->policy), err) != 0) {
         return -1;
     }
-    kbs_random(order, sizeof(order));
-    if (rewrap_ask(b, key, kbs_span(order, sizeof(order)), &result, err) != 0) {
-        struct kbs_error cause = *err;
-
-        return kbs_fail(err, cause.category, "%.80s/v%u: %.90s", key->path,
-                        (unsigned int)key->version, cause.detail);
+    kbs_random(order_id, sizeof(order_id));
+    if (part_record(b, "order", &was, order, NULL, err) != 0) {
+        return -1;
     }
-    b->rows[i] = (struct kbs_store_row){
-        .key = key, .policy = kbs_buf_span(&w->policy), .request = kbs_buf_span(&w->request)};
-    return rewrap_take(key, result.body, b->m.wrap_version, err);
+    if (rewrap_ask(b, &was, order, &result, &why) != 0) {
+        if (refused_for_itself(b, &why)) {
+            return rewrap_refused(b, &was, order, &why, err);
+        }
+        return kbs_fail(err, why.category, "%.80s/v%u: %.90s", was.path, (unsigned int)was.version,
+                        why.detail);
+    }
+    if (rewrap_take(&w->key, result.body, b->m.wrap_version, err) != 0) {
+        return -1;
+    }
+    if (!same_check_value(&was, &w->key)) {
+        (void)kbs_fail(&why, KBS_CONFLICT, "the key has another check value than its row");
+        return rewrap_refused(b, &was, order, &why, err);
+    }
+    b->rows[b->done++] = (struct kbs_store_row){
+        .key = &w->key, .policy = kbs_buf_span(&w->policy), .request = kbs_buf_span(&w->request)};
+    return 0;
+}
+
+/* Nothing was moved, and there is nothing else to be moved. */
+static int rewrap_none(const struct batch *b, struct kbs_error *err)
+{
+    const json_t *first = json_array_get(b->refused, 0);
+
+    if (b->done > 0 || json_array_size(b->refused) == 0 || json_array_size(b->refused) < b->older) {
+        return 0;
+    }
+    return kbs_fail(err, KBS_CONFLICT, "%llu keys cannot be moved, the first is %.80s/v%lld: %.80s",
+                    (unsigned long long)b->older, json_string_value(json_object_get(first, "path")),
+                    (long long)json_integer_value(json_object_get(first, "version")),
+                    json_string_value(json_object_get(first, "reason")));
 }
 
 /* From intent to outcome. */
@@ -358,18 +430,19 @@ static int rewrap_batch(struct batch *b, struct kbs_error *err)
     if (kbs_mutation_intent(&b->m, &r, err) != 0) {
         return -1;
     }
-    while (b->done < b->count && (b->done == 0 || kbs_clock_mono_ns() < stop_ns)) {
-        if (rewrap_one(b, b->done, err) != 0) {
+    for (size_t i = 0; i < b->count && (i == 0 || kbs_clock_mono_ns() < stop_ns); i++) {
+        if (rewrap_one(b, i, err) != 0) {
             return kbs_mutation_failed(&b->m, "failed", err);
         }
-        b->done++;
     }
-    if (kbs_mutation_commit(&b->m, b->rows, b->done, true, err) != 0) {
+    if (rewrap_none(b, err) != 0 ||
+        kbs_mutation_commit(&b->m, b->rows, b->done, b->done > 0, err) != 0) {
         return kbs_mutation_failed(&b->m, "failed", err);
     }
     kbs_mutation_record(&b->m, KBS_PHASE_OUTCOME, &r);
     kbs_record_str(&r, "outcome", "done");
     kbs_record_u64(&r, "keys", b->done);
+    kbs_record_u64(&r, "failed", json_array_size(b->refused));
     return kbs_mutation_done(&b->m, &r, err);
 }
 
@@ -390,8 +463,13 @@ static int rewrap_run(struct kbs_call *call, struct batch *b, struct kbs_error *
     } else if (b->count != 0 && rewrap_batch(b, err) != 0) {
         return -1;
     }
-    kbs_buf_printf(&call->answer->body, "{\"rewrapped\":%zu,\"left\":%llu,\"version\":%u}", b->done,
+    kbs_buf_printf(&call->answer->body,
+                   "{\"rewrapped\":%zu,\"left\":%llu,\"version\":%u,\"failed\":", b->done,
                    (unsigned long long)(b->older - b->done), (unsigned int)b->m.wrap_version);
+    if (kbs_json_dump(b->refused, &call->answer->body, err) != 0) {
+        return -1;
+    }
+    kbs_buf_put_u8(&call->answer->body, '}');
     return 0;
 }
 

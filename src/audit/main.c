@@ -73,6 +73,7 @@ static const struct kind {
     {"wrapping-key-rewrap", ADMIN, false},
     {"wrapping-key-destroy", ADMIN, false},
     {"order", ADMIN, false},
+    {"order-failed", ADMIN, false},
     {"store-accept", ADMIN, false},
     {"store-recovered", ADMIN, false},
     {"head", ADMIN, false},

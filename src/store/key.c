@@ -200,14 +200,16 @@ static void wrap_version_put(uint8_t out[4], uint32_t version)
     }
 }
 
-int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
-                          kbs_store_key_each *each, void *ctx, struct kbs_error *err)
+int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int skip,
+                          unsigned int limit, kbs_store_key_each *each, void *ctx,
+                          struct kbs_error *err)
 {
     uint8_t bound[4];
 
     wrap_version_put(bound, below);
     kbs_sql_bind_blob(s, KBS_SQL_KEY_WRAPPED, 1, kbs_span(bound, sizeof(bound)));
     kbs_sql_bind_int(s, KBS_SQL_KEY_WRAPPED, 2, limit);
+    kbs_sql_bind_int(s, KBS_SQL_KEY_WRAPPED, 3, skip);
     return kbs_sql_key_each(s, KBS_SQL_KEY_WRAPPED, each, ctx, err);
 }
 

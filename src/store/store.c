@@ -83,7 +83,7 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     /* Bytes 37 to 40 of a card are the version of the wrapping key, big endian (wire/card.h). */
     [KBS_SQL_KEY_WRAPPED] =
         "SELECT " KEY_COLUMNS " FROM key WHERE " KEY_IS_WRAPPED " AND substr(card, 37, 4) < ?1"
-        " ORDER BY substr(card, 37, 4) LIMIT ?2",
+        " ORDER BY substr(card, 37, 4), rowid LIMIT ?2 OFFSET ?3",
     [KBS_SQL_KEY_WRAP_COUNT] = "SELECT substr(card, 37, 4), count(*) FROM key"
                                " WHERE " KEY_IS_WRAPPED " GROUP BY 1 ORDER BY 1",
     /* A row without a card is signed without its state: anybody could say that it is due. */

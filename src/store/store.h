@@ -145,10 +145,12 @@ typedef void kbs_store_key_each(void *ctx, const struct kbs_key *key,
 KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, struct kbs_span after_path,
                                       uint32_t after_version, unsigned int limit,
                                       kbs_store_key_each *each, void *ctx, struct kbs_error *err);
-/* At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first.
+/*
+ * At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first and
+ * always in the same order, but for the first `skip`.
  */
-KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
-                                         kbs_store_key_each *each, void *ctx,
+KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int skip,
+                                         unsigned int limit, kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);
 /* For each version of the wrapping key that keys stand under: how many. */
 KBS_MUST_CHECK int kbs_store_key_wrap_count(struct kbs_store *s,

@@ -779,22 +779,24 @@ static void test_rewrap(void **state)
     expect_wrapping(j, "{\"version\":2,\"keys\":{\"1\":3,\"2\":1}}");
     expect_wrapping_destroy(j, "1", 409, "3 keys stand under version 1");
     orders = j->orders;
-    expect_rewrap(j, "{\"dry_run\":true}", 200, "{\"rewrapped\":3,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{\"dry_run\":true}", 200,
+                  "{\"rewrapped\":3,\"left\":0,\"version\":2,\"failed\":[]}");
     expect_rewrap(j, "{\"limit\":2,\"dry_run\":true}", 200,
-                  "{\"rewrapped\":2,\"left\":1,\"version\":2}");
+                  "{\"rewrapped\":2,\"left\":1,\"version\":2,\"failed\":[]}");
     assert_int_equal(j->orders, orders);
     expect_rewrap(j, "{\"limit\":0}", 400, "limit");
     expect_rewrap(j, "{\"limit\":101}", 400, "limit");
     expect_rewrap(j, "{\"dry_run\":1}", 400, "dry_run");
     ledger_forget(j);
-    expect_rewrap(j, "{\"limit\":2}", 200, "{\"rewrapped\":2,\"left\":1,\"version\":2}");
+    expect_rewrap(j, "{\"limit\":2}", 200,
+                  "{\"rewrapped\":2,\"left\":1,\"version\":2,\"failed\":[]}");
     ledger_expect(j, "wrapping-key-rewrap phase=intent epoch=7 version=2");
     ledger_expect(j, "op=rewrap kid=a/a/a/v1");
     ledger_expect(j, "wrapping-key-rewrap phase=outcome epoch=7 intent=");
     expect_wrapping(j, "{\"version\":2,\"keys\":{\"1\":1,\"2\":3}}");
     restart(j); /* what is left is seen from the rows */
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2}");
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2,\"failed\":[]}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2,\"failed\":[]}");
     expect_wrapping(j, "{\"version\":2,\"keys\":{\"2\":4}}");
 
     expect_wrapping_destroy(j, "2", 409, "newest");
@@ -817,18 +819,32 @@ static void test_rewrap_other_key(void **state)
     wrapping_rotate(j);
     j->token_mood = TOKEN_OTHER_KEY;
     j->other_key = "a/a/b";
-    expect_rewrap(j, "{}", 409, "a/a/b/v1 has another check value");
-    ledger_expect(j, "wrapping-key-rewrap phase=outcome");
+    expect_rewrap(j, "{\"skip\":-1}", 400, "skip");
+    expect_rewrap(j, "{}", 200,
+                  "{\"rewrapped\":1,\"left\":1,\"version\":2,\"failed\":[{\"path\":\"a/a/b\","
+                  "\"version\":1,\"reason\":\"the key has another check value than its row\"}]}");
+    ledger_expect(j, "order-failed order=");
+    ledger_expect(j, "op=rewrap kid=a/a/b/v1 category=conflict reason=");
+    ledger_expect(j, "outcome=done keys=1 failed=1");
+    expect_wrapping(j, "\"keys\":{\"1\":1,\"2\":1}}");
+    expect_wrapping_destroy(j, "1", 409, "1 keys stand under version 1");
+    /* What was there before is passed over; without that there is nothing left to be moved. */
+    expect_rewrap(j, "{\"skip\":1}", 200,
+                  "{\"rewrapped\":0,\"left\":1,\"version\":2,\"failed\":[]}");
+    expect_rewrap(j, "{}", 409,
+                  "1 keys cannot be moved, the first is a/a/b/v1: the key has another");
     ledger_expect(j, "outcome=failed");
     j->token_mood = TOKEN_OBEYS;
-    expect_wrapping(j, "\"keys\":{\"1\":2}}"); /* none of them */
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2,\"failed\":[]}");
 
     wrapping_rotate(j);
     j->token_mood = TOKEN_REFUSES;
     j->refuse_category = KBS_MISSING;
     j->refuse_detail = "no such wrapping key";
-    expect_rewrap(j, "{}", 404, "a/a/a/v1: no such wrapping key");
+    expect_rewrap(j, "{}", 409,
+                  "2 keys cannot be moved, the first is a/a/a/v1: no such wrapping key");
+    j->refuse_category = KBS_BUSY; /* not the key's fault */
+    expect_rewrap(j, "{}", 503, "a/a/a/v1: no such wrapping key");
     j->token_mood = TOKEN_OBEYS;
     expect_rewrap(j, "{}", 200, "\"rewrapped\":2");
 }
@@ -898,7 +914,7 @@ static void test_rewrap_slow(void **state)
     j->request_ms = 1000;
     j->order_ms = 100;
     ledger_forget(j);
-    expect_rewrap(j, "{}", 200, "\"version\":2}");
+    expect_rewrap(j, "{}", 200, "\"version\":2,\"failed\":[]}");
     ledger_expect(j, "keys=12 ");
     ledger_expect(j, "outcome=done");
     j->request_ms = 0;
@@ -933,7 +949,7 @@ static void test_rewrap_token_lost(void **state)
     j->token_mood = TOKEN_OBEYS;
     judge_start(j);
     ledger_expect(j, "store-recovered phase=outcome epoch=5 outcome=never");
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2,\"failed\":[]}");
 }
 
 /* ---- crashes: the ledger ends where the judge would have died ---- */
@@ -976,7 +992,7 @@ static void test_crash_in_batch(void **state)
     crash_at(j, rewrap, 4); /* when all is committed */
     ledger_expect(j, "store-recovered phase=outcome epoch=6 outcome=committed");
     expect_wrapping(j, "\"keys\":{\"2\":2}}");
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2,\"failed\":[]}");
 }
 
 static void test_crash_in_destruction(void **state)
