@@ -119,6 +119,12 @@ static void describe_seal(const union kbs_order *o, struct kbs_deed *deed)
     deed->kid = o->seal.kid;
 }
 
+static void describe_reseal(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->reseal.order;
+    deed->kid = o->reseal.kid;
+}
+
 static void describe_sign_row(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->has_row = true;
@@ -193,6 +199,12 @@ static int act_seal(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
     return kbs_secret_seal(&w->token, &w->ladder, &o->seal, ret, err);
 }
 
+static int act_reseal(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    return kbs_secret_reseal(&w->token, &w->ladder, w->cards, &o->reseal, ret, err);
+}
+
 static int act_sign_row(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                         struct kbs_error *err)
 {
@@ -230,6 +242,7 @@ static const struct kbs_operation operations[] = {
     {KBS_WIRE_REWRAP_CATALOG, false, "rewrap", describe_rewrap, act_rewrap},
     {KBS_WIRE_DESTROY, false, "destroy", describe_destroy, act_destroy},
     {KBS_WIRE_SEAL, false, "seal", describe_seal, act_seal},
+    {KBS_WIRE_RESEAL, false, "reseal", describe_reseal, act_reseal},
     {KBS_WIRE_SIGN_ROW, false, "sign-row", describe_sign_row, act_sign_row},
     {KBS_WIRE_SIGN_HEAD, false, NULL, NULL, act_sign_head},
     {KBS_WIRE_CAPS, false, NULL, NULL, act_caps},

@@ -10,7 +10,9 @@
  * the secret itself is going to be here a moment later, so nothing is lost by it.
  *
  * What an administrator sent is opened once before it counts, plaintext included: a secret that
- * does not open should fail while its owner is looking.
+ * does not open should fail while its owner is looking. What is moved to another seal key is opened
+ * again for the same reason, and compared by its digest: two secrets of full length do not fit on
+ * the secure heap.
  *
  * The name of a secret (repo/type/tag/vN) is in the key derivation and in the AAD, its digest and
  * the version of the seal key in its card, so the sealed form of one opens under no other name, and
@@ -36,6 +38,14 @@ static bool secret_token_decrypts(const struct kbs_token *t)
            (info.flags & CKF_DECRYPT) != 0;
 }
 
+/* It was destroyed, or only one half of it was: what stands under it opens no more. */
+static int secret_seal_key_gone(uint32_t version, struct kbs_error *err)
+{
+    return kbs_fail(err, KBS_UNSUPPORTED,
+                    "seal key %u, which the secret stands under, is not in the token any more",
+                    (unsigned int)version);
+}
+
 /* The content key as a session object: to decrypt with, or to be given out. */
 static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
                       const struct kbs_sealed *sealed, struct kbs_span kid, bool in_token,
@@ -46,7 +56,7 @@ static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
 
     if (kbs_receive_kek(s, ladder, KBS_PURPOSE_SEAL, sealed->seal_version, &sealed->epk, kid,
                         KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
-        return -1;
+        return err->category == KBS_MISSING ? secret_seal_key_gone(sealed->seal_version, err) : -1;
     }
     kbs_template_secret_key(&cek, CKK_AES, false, !in_token,
                             in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
@@ -148,12 +158,25 @@ static int secret_seal_key(struct kbs_token *t, uint32_t version, struct kbs_ec_
     int rc = kbs_service_point(t, KBS_PURPOSE_SEAL, version, &point, err);
 
     if (rc == 0 && point.len == 0) {
-        rc = kbs_fail(err, KBS_INTERNAL, "the token's seal key v%u is gone", (unsigned int)version);
+        rc = secret_seal_key_gone(version, err);
     } else if (rc == 0) {
         rc = kbs_ec_point_get(KBS_CURVE_P256, kbs_buf_span(&point), ret, err);
     }
     kbs_buf_deinit(&point);
     return rc;
+}
+
+/* The newest seal key. */
+static int secret_newest(struct kbs_token *t, uint32_t *ret_version, struct kbs_ec_public *ret,
+                         struct kbs_error *err)
+{
+    if (kbs_service_newest(t, KBS_PURPOSE_SEAL, ret_version, err) != 0) {
+        return -1;
+    }
+    if (*ret_version == 0) {
+        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
+    }
+    return secret_seal_key(t, *ret_version, ret, err);
 }
 
 /* ---- SEAL ---- */
@@ -242,14 +265,10 @@ int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
     int rc = -1;
 
     if (secret_card_begin(m, &card, err) != 0 ||
-        kbs_service_newest(t, KBS_PURPOSE_SEAL, &sealed.seal_version, err) != 0) {
+        secret_newest(t, &sealed.seal_version, &seal_key, err) != 0) {
         return -1;
     }
-    if (sealed.seal_version == 0) {
-        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
-    }
-    if (secret_seal_key(t, sealed.seal_version, &seal_key, err) == 0 &&
-        secret_take(m, &seal_key, &sealed, &ciphertext, err) == 0 &&
+    if (secret_take(m, &seal_key, &sealed, &ciphertext, err) == 0 &&
         secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) == 0) {
         rc = secret_print(t, &card, &sealed, &ret->body, err);
     }
@@ -288,21 +307,31 @@ static int secret_at_rest_get(const struct kbs_card *card, struct kbs_span bytes
     return 0;
 }
 
+/* The sealed form of a card that was checked, opened. Returns owned. */
+static int secret_open_carded(struct kbs_token *t, const struct kbs_ladder *ladder,
+                              const struct kbs_card *card, struct kbs_span bytes,
+                              struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+{
+    struct kbs_ec_public seal_key;
+    struct kbs_sealed sealed;
+
+    return secret_at_rest_get(card, bytes, &sealed, err) == 0 &&
+                   secret_seal_key(t, sealed.seal_version, &seal_key, err) == 0
+               ? secret_open(t, ladder, &sealed, &seal_key, kid, ret, err)
+               : -1;
+}
+
 int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
                     const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
                     struct kbs_error *err)
 {
-    struct kbs_ec_public seal_key;
-    struct kbs_sealed sealed;
     struct kbs_tee_key tee;
     struct kbs_card card;
     KBS_AUTO_SECRET plain = NULL;
 
     if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
         secret_tee_get(m->tee_key, &tee, err) != 0 ||
-        secret_at_rest_get(&card, m->sealed, &sealed, err) != 0 ||
-        secret_seal_key(t, sealed.seal_version, &seal_key, err) != 0 ||
-        secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) != 0 ||
+        secret_open_carded(t, ladder, &card, m->sealed, m->kid, &plain, err) != 0 ||
         kbs_jwe_to_tee(&tee, kbs_secret_span(plain), &ret->body, err) != 0) {
         return -1;
     }
@@ -310,4 +339,65 @@ int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct
     ret->locality = KBS_LOCALITY_WORKER;
     ret->format = KBS_FORMAT_JWE;
     return kbs_buf_check(&ret->body, "the answer", err);
+}
+
+/* ---- RESEAL ---- */
+
+/* The same secret under another seal key; the plaintext is gone when this returns. */
+static int reseal_to(struct kbs_token *t, const struct kbs_ladder *ladder,
+                     const struct kbs_card *card, const struct kbs_wire_reseal *m,
+                     const struct kbs_ec_public *seal_key, struct kbs_sealed *ret,
+                     struct kbs_buf *ciphertext, uint8_t ret_digest[KBS_SHA256_BYTES],
+                     struct kbs_error *err)
+{
+    KBS_AUTO_SECRET plain = NULL;
+
+    if (secret_open_carded(t, ladder, card, m->sealed, m->kid, &plain, err) != 0) {
+        return -1;
+    }
+    kbs_sha256(kbs_secret_span(plain), ret_digest);
+    return kbs_seal(seal_key, m->kid, kbs_secret_span(plain), ret, ciphertext, err);
+}
+
+static int reseal_compare(struct kbs_token *t, const struct kbs_ladder *ladder,
+                          const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
+                          struct kbs_span kid, const uint8_t wanted[KBS_SHA256_BYTES],
+                          struct kbs_error *err)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    KBS_AUTO_SECRET plain = NULL;
+    bool same = false;
+
+    if (secret_open(t, ladder, sealed, seal_key, kid, &plain, err) != 0) {
+        return -1;
+    }
+    kbs_sha256(kbs_secret_span(plain), digest);
+    same = kbs_secret_equal(kbs_span(digest, sizeof(digest)), kbs_span(wanted, sizeof(digest)));
+    kbs_cleanse(digest, sizeof(digest));
+    return same ? 0
+                : kbs_fail(err, KBS_INTERNAL, "the secret that was sealed again is another one");
+}
+
+int kbs_secret_reseal(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
+                      const struct kbs_wire_reseal *m, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    struct kbs_sealed sealed = {.seal_version = 0};
+    struct kbs_buf ciphertext = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES);
+    uint8_t digest[KBS_SHA256_BYTES] = {0}; /* of a secret that may be short: one itself */
+    struct kbs_ec_public seal_key;
+    struct kbs_card card;
+    int rc = -1;
+
+    if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
+        secret_newest(t, &sealed.seal_version, &seal_key, err) != 0) {
+        return -1;
+    }
+    if (reseal_to(t, ladder, &card, m, &seal_key, &sealed, &ciphertext, digest, err) == 0 &&
+        reseal_compare(t, ladder, &sealed, &seal_key, m->kid, digest, err) == 0) {
+        rc = secret_print(t, &card, &sealed, &ret->body, err);
+    }
+    kbs_cleanse(digest, sizeof(digest));
+    kbs_buf_deinit(&ciphertext);
+    return rc;
 }

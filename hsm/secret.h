@@ -22,9 +22,18 @@ KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder 
                                    struct kbs_error *err);
 
 /*
+ * RESEAL. Answers as SEAL does. The same secret under the newest seal key: what was sealed is opened
+ * again and compared before it is answered. Errors as kbs_card_check(), KBS_UNSUPPORTED if the seal
+ * key that it stands under is gone.
+ */
+KBS_MUST_CHECK int kbs_secret_reseal(struct kbs_token *t, const struct kbs_ladder *ladder,
+                                     struct kbs_cards *cards, const struct kbs_wire_reseal *m,
+                                     struct kbs_answer *ret, struct kbs_error *err);
+
+/*
  * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. Errors as
  * kbs_card_check(), KBS_UNPROCESSABLE for a TEE key that is none, KBS_UNSUPPORTED for a card that
- * asks for more than that (floor, flags).
+ * asks for more than that (floor, flags), or if the seal key that the secret stands under is gone.
  */
 KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    struct kbs_cards *cards, const struct kbs_wire_open_secret *m,

@@ -180,6 +180,11 @@ struct kbs_wire_list {
     F(m, BYTES, epk_x) F(m, BYTES, epk_y) F(m, BYTES, encrypted_key) F(m, BYTES, iv) F(m, BYTES, ciphertext) \
     F(m, BYTES, tag) F(m, BYTES, plaintext)
 /*
+ * List `admin`. A sealed secret from the seal key of its card to the newest one; kid, card and sealed as for
+ * OPEN_SECRET. Answer body: card, then the sealed secret
+ */
+#define KBS_WIRE_RESEAL_FIELDS(F, m) F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed)
+/*
  * List `admin`. content: the row's authenticated bytes (src/store); the answer body is r||s (64 bytes, ES256)
  * over SHA-256("kbs-row-v1" || content)
  */
@@ -227,7 +232,8 @@ struct kbs_wire_list {
     M(58, RECARD, recard, 1024) \
     M(59, REWRAP_CATALOG, rewrap_catalog, 1024) \
     M(60, DESTROY, destroy, 1024) \
-    M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES)
+    M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
+    M(62, RESEAL, reseal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES)
 
 /* E(NUMBER, UPPER): messages without fields. */
 #define KBS_WIRE_EMPTY_MESSAGES(E) \
