@@ -304,6 +304,9 @@ static const struct mutation {
     {"wrapping-key-generate", "generate", "wrap-catalog"},
     {"wrapping-key-rewrap", NULL, "wrap-catalog"},
     {"wrapping-key-destroy", "destroy", "wrap-catalog"},
+    {"seal-key-generate", "generate", "seal"},
+    {"seal-key-reseal", NULL, "seal"},
+    {"seal-key-destroy", "destroy", "seal"},
 };
 
 static const struct mutation *mutation_find(const char *kind)

@@ -1,6 +1,6 @@
 /*
- * Secrets, on the administrators' side: the seal key, what there is, a new version, deletion. No
- * request here gives a value back; releases are resource.c's.
+ * Secrets, on the administrators' side: what there is, a new version, deletion. No request here
+ * gives a value back; releases are resource.c's.
  *
  * The problem: a secret arrives as ciphertext to the token's seal key, and whether it opens can
  * only be told in the token. The approach: its shape, its name and its key are checked here, then
@@ -22,9 +22,7 @@
 #include "base/random.h"
 #include "base/secret.h"
 #include "jose/read/jwe.h"
-#include "jose/write/jose.h"
 
-#define SEAL_KEY_PATTERN "/kbs/v0/admin/seal-key"
 #define SECRETS_PATTERN "/kbs/v0/admin/secrets"
 #define SECRET_PATTERN "/kbs/v0/admin/secrets/*/*/*"
 
@@ -102,27 +100,6 @@ static void secret_put(struct kbs_buf *out, const struct kbs_key *row, struct kb
 }
 
 /* ---- reads ---- */
-
-int kbs_api_admin_seal_key(struct kbs_call *call, struct kbs_error *err)
-{
-    const struct kbs_token_facts *f = &call->api->token;
-    struct kbs_buf *out = &call->answer->body;
-    const struct kbs_admin *admin = NULL;
-    uint64_t sequence = 0;
-
-    if (kbs_admin_verify(call, "GET", SEAL_KEY_PATTERN, false, &admin, &sequence, err) != 0 ||
-        kbs_request_query_only(call->req, no_query, err) != 0) {
-        return -1;
-    }
-    if (!f->has_seal) {
-        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
-    }
-    kbs_buf_put_str(out, "{\"key\":");
-    kbs_jose_jwk_put(out, &f->seal);
-    kbs_buf_printf(out, ",\"thumbprint\":\"%s\",\"version\":%u}", f->seal_kid,
-                   (unsigned int)f->seal_version);
-    return 0;
-}
 
 static void list_each(void *ctx, const struct kbs_key *row, const struct kbs_store_texts *texts)
 {
@@ -352,14 +329,16 @@ static int set_begin(struct secret *s, struct kbs_error *err)
     struct kbs_card *c = &s->row.card;
 
     s->m.has_order = true;
-    if (!s->m.api->token.has_seal) {
-        return kbs_fail(err, KBS_UNSUPPORTED, "the token has no seal key, see kbs-admin init");
-    }
     if (!kbs_span_to_cstr(s->path, s->row.path, sizeof(s->row.path))) {
         return kbs_fail(err, KBS_INPUT, "the path is too long");
     }
-    if (kbs_mutation_begin(&s->m, err) != 0 || set_terms(s, err) != 0 ||
-        set_check_jwe(s, err) != 0 || live_get(s, err) != 0) {
+    if (kbs_rotating_begin(&s->m, err) != 0) { /* the seal key may have a new version */
+        return -1;
+    }
+    if (!s->m.api->token.has_seal) {
+        return kbs_fail(err, KBS_UNSUPPORTED, "the token has no seal key, see kbs-admin init");
+    }
+    if (set_terms(s, err) != 0 || set_check_jwe(s, err) != 0 || live_get(s, err) != 0) {
         return -1;
     }
     s->row.state = KBS_KEY_STATE_ENABLED;
@@ -412,29 +391,6 @@ static int set_order(struct secret *s, struct kbs_wire_result *ret, struct kbs_e
     return kbs_mutation_order(&s->m, KBS_WIRE_SEAL, &order, ret, err);
 }
 
-/* Takes the token's answer apart: card, then the sealed secret, which borrows the answer. */
-static int set_take(struct secret *s, struct kbs_span body, struct kbs_buf *sealed,
-                    struct kbs_error *err)
-{
-    struct kbs_span rest = kbs_span_skip(body, KBS_CARD_BYTES);
-    uint8_t digest[KBS_SHA256_BYTES];
-
-    if (rest.len == 0) {
-        return kbs_fail(err, KBS_INTERNAL, "the token's account of the secret is malformed");
-    }
-    if (kbs_made_card(kbs_span(body.p, KBS_CARD_BYTES), &s->row, err) != 0) {
-        return -1;
-    }
-    kbs_sha256(rest, digest);
-    if (memcmp(digest, s->row.card.blob, sizeof(digest)) != 0) {
-        return kbs_fail(err, KBS_INTERNAL,
-                        "the token's card does not describe the secret beside it");
-    }
-    kbs_buf_put_span(sealed,
-                     rest); /* rows are signed by the same token: its answer will not last */
-    return kbs_buf_check(sealed, "the sealed secret", err);
-}
-
 static int set_commit(struct secret *s, struct kbs_span sealed, struct kbs_error *err)
 {
     struct kbs_store_row rows[ROWS_MAX + 1];
@@ -477,7 +433,7 @@ static int set_make(struct secret *s, struct kbs_error *err)
     if (set_order(s, &result, err) != 0) {
         return kbs_mutation_refused(&s->m, err);
     }
-    if (set_take(s, result.body, &sealed, err) != 0 ||
+    if (kbs_made_secret(result.body, &s->row, &sealed, err) != 0 ||
         set_commit(s, kbs_buf_span(&sealed), err) != 0) {
         rc = kbs_mutation_failed(&s->m, "failed", err);
     } else {

@@ -83,9 +83,11 @@ struct judge {
     struct kbs_wire_rewrap_catalog rewrap;
     struct kbs_wire_destroy destroy;
     struct kbs_wire_seal seal;
+    struct kbs_wire_reseal reseal;
     struct kbs_wire_open_secret open_secret;
     const char *other_key; /* path */
     uint32_t wrap_version; /* of the token's newest wrapping key */
+    uint32_t seal_version; /* and seal key; 1 at first */
     unsigned int orders;   /* with an order id: RELEASE, GENERATE, IMPORT, ... */
     uint64_t records;
     char ledger_text[131072]; /* one line per record: kind name=value ... */

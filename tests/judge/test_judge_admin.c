@@ -1397,6 +1397,104 @@ static void test_secret_in_production(void **state)
 /* ---- the end ---- */
 
 /* The last head of a drain, however its beginning is noticed; and none if there is nothing new. */
+/* ---- the seal key ---- */
+
+#define SEAL_KEY "/kbs/v0/admin/seal-key"
+
+static void expect_seal_key(struct judge *j, const char *text)
+{
+    expect_signed(
+        j, (struct ask){.route = KBS_ROUTE_ADMIN_SEAL_KEY, .method = "GET", .target = SEAL_KEY},
+        200, text);
+}
+
+static void seal_rotate(struct judge *j)
+{
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_SEAL_ROTATE, .target = SEAL_KEY "/rotate"},
+                  200, "\"thumbprint\":");
+    assert_int_equal(j->generate.purpose, KBS_PURPOSE_SEAL);
+}
+
+static void expect_reseal(struct judge *j, const char *body, unsigned int status, const char *text)
+{
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_SEAL_RESEAL,
+                               .target = SEAL_KEY "/reseal",
+                               .content_type = "application/json",
+                               .body = body},
+                  status, text);
+}
+
+static void expect_seal_destroy(struct judge *j, const char *version, unsigned int status,
+                                const char *text)
+{
+    char target[128];
+    struct ask ask = {.route = KBS_ROUTE_ADMIN_SEAL_DESTROY,
+                      .method = "DELETE",
+                      .target = target,
+                      .query = {"version", version}};
+
+    (void)snprintf(target, sizeof(target), SEAL_KEY "?version=%s", version);
+    expect_signed(j, ask, status, text);
+}
+
+static void test_seal_key(void **state)
+{
+    struct judge *j = *state;
+
+    expect_seal_key(j, "\"version\":1,\"secrets\":{}}");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"seal_key\":1,");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"seal_key\":1,");
+    seal_rotate(j);
+    ledger_expect(j, "seal-key-generate phase=intent epoch=3 order=");
+    ledger_expect(j, "outcome=done thumbprint=");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"seal_key\":2,");
+    expect_seal_key(j, "\"version\":2,\"secrets\":{\"1\":2,\"2\":1}}");
+    expect_seal_destroy(j, "1", 409, "2 secrets stand under version 1, see reseal");
+    expect_reseal(j, "{\"limit\":17}", 400, "limit");
+    expect_reseal(j, "{\"dry_run\":true}", 200,
+                  "{\"resealed\":2,\"left\":0,\"version\":2,\"failed\":[]}");
+    /* Every version of a secret is moved, since it can be asked for no more but is kept. */
+    expect_reseal(j, "{\"limit\":1}", 200,
+                  "{\"resealed\":1,\"left\":1,\"version\":2,\"failed\":[]}");
+    assert_true(kbs_span_equal_str(j->reseal.kid, "repo/type/tag/v1"));
+    assert_true(kbs_span_equal_str(j->reseal.sealed, JUDGE_SEALED));
+    ledger_expect(j, "seal-key-reseal phase=intent");
+    ledger_expect(j, "op=reseal kid=repo/type/tag/v1");
+    ledger_expect(j, "outcome=done secrets=1 failed=0");
+    restart(j);
+    expect_reseal(j, "{}", 200, "{\"resealed\":1,\"left\":0,\"version\":2,\"failed\":[]}");
+    expect_seal_key(j, "\"version\":2,\"secrets\":{\"2\":3}}");
+
+    expect_seal_destroy(j, "2", 409, "newest");
+    expect_seal_destroy(j, "1", 200, "\"version\":2,\"secrets\":{\"2\":3}}");
+    assert_int_equal(j->destroy.purpose, KBS_PURPOSE_SEAL);
+    assert_int_equal(j->destroy.key_version, 1);
+    ledger_expect(j, "seal-key-destroy phase=outcome");
+    seal_rotate(j); /* what was moved once can be moved again */
+    expect_reseal(j, "{}", 200, "{\"resealed\":3,\"left\":0,\"version\":3,\"failed\":[]}");
+}
+
+static void test_reseal_fails(void **state)
+{
+    const struct ask reseal = {.route = KBS_ROUTE_ADMIN_SEAL_RESEAL, .target = SEAL_KEY "/reseal"};
+    struct judge *j = *state;
+
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, NULL);
+    seal_rotate(j);
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_UNSUPPORTED;
+    j->refuse_detail = "the seal key is gone";
+    expect_reseal(j, "{}", 409,
+                  "1 secrets cannot be moved, the first is repo/type/tag/v1: the seal");
+    ledger_expect(j, "order-failed order=");
+    j->token_mood = TOKEN_OBEYS;
+    crash_at(j, reseal, 3); /* it is moved, and nobody was told */
+    expect_seal_key(j, "\"secrets\":{\"2\":1}}");
+    expect_reseal(j, "{}", 200, "\"resealed\":0,\"left\":0,");
+}
+
 static void test_a_head_before_the_end(void **state)
 {
     struct judge *j = *state;
@@ -1561,6 +1659,8 @@ int main(void)
         CASE(test_secrets),
         CASE(test_secret_refusals),
         CASE(test_secret_token_fails),
+        CASE(test_seal_key),
+        CASE(test_reseal_fails),
         cmocka_unit_test_setup_teardown(test_secret_in_production, judge_setup_production,
                                         judge_teardown),
         CASE(test_create_list_show),
