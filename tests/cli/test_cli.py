@@ -68,6 +68,7 @@ def test_kbs_guest_wrong_usage(argv, tmp_path):
 ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     "generate", "import", "adopt", "list", "show", "rotate", "policy", "disable", "enable", "destroy", "undo")),
     *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")),
+    *(["seal-key", c] for c in ("show", "rotate", "reseal", "destroy")),
     *(["secret", c] for c in ("set", "list", "show", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"]]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
 
@@ -274,6 +275,23 @@ def test_rewrap_passes_over_what_cannot_be_moved(admin):
     said = json.loads(done.stdout)
     assert said["rewrapped"] == 7 and said["left"] == 3 and [f["path"] for f in said["failed"]] == bad
     assert b"a/b/7/v1 stays where it is: does not open" in done.stderr and b"3 keys could not be moved" in done.stderr
+
+
+def test_seal_key(admin):
+    target = "/kbs/v0/admin/seal-key"
+    answer = {"key": {}, "thumbprint": "A" * 43, "version": 2, "secrets": {"1": 3}}
+    for key in (target, target + "/rotate", target + "?version=1"):
+        admin.answers[key] = (200, JSON, answer)
+    shown = admin.run("seal-key", "show").stdout.decode()
+    assert "A" * 43 in shown and "no: " in shown and "3 under version 1" in shown
+    assert b"A" * 43 in admin.run("seal-key", "rotate").stdout
+    assert admin.run("seal-key", "destroy").returncode == 2
+    assert admin.run("seal-key", "destroy", "--version", "1").returncode == 0
+    admin.answers[target + "/reseal"] = (200, JSON, {"resealed": 3, "left": 0, "version": 2, "failed": []})
+    done = admin.run("seal-key", "reseal", "--json")
+    assert json.loads(done.stdout) == {"resealed": 3, "left": 0, "version": 2, "failed": []}
+    sent = [json.loads(seen[3]) for seen in admin.server.seen if seen[1] == target + "/reseal"]
+    assert sent == [{"limit": 16, "skip": 0, "dry_run": False}]
 
 
 def test_token_caps(admin):
