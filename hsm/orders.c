@@ -88,7 +88,7 @@ static void describe_import(const union kbs_order *o, struct kbs_deed *deed)
 static void describe_adopt(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->order = o->adopt.order;
-    deed->kid = o->adopt.kid; /* its CKA_ID is not known before the key is found */
+    deed->kid = o->adopt.kid; /* its CKA_ID is known when it is found: kbs_operation_deed_done() */
 }
 
 static void describe_recard(const union kbs_order *o, struct kbs_deed *deed)
@@ -247,6 +247,16 @@ static const struct kbs_operation operations[] = {
     {KBS_WIRE_SIGN_HEAD, false, NULL, NULL, act_sign_head},
     {KBS_WIRE_CAPS, false, NULL, NULL, act_caps},
 };
+
+void kbs_operation_deed_done(const struct kbs_operation *operation, struct kbs_span made,
+                             struct kbs_deed *deed)
+{
+    struct kbs_span card = kbs_span_skip(made, KBS_MADE_HEAD_BYTES);
+
+    if (operation->type == KBS_WIRE_ADOPT && card.len >= KBS_CARD_BYTES) {
+        deed_card(deed, kbs_span(card.p, KBS_CARD_BYTES), true);
+    }
+}
 
 const struct kbs_operation *kbs_operation_find(enum kbs_duty duty, enum kbs_wire_type type)
 {

@@ -7,7 +7,8 @@
  * heap until the JWE is made, and is cleansed on every path.
  *
  * A token without AES-GCM gives the content key out instead, as the worker rung takes a key out:
- * the secret itself is going to be here a moment later, so nothing is lost by it.
+ * the secret itself is going to be here a moment later, so nothing is lost by it. Which it is is
+ * found out at start, by doing it once with a throw-away pair: mechanism lists lie.
  *
  * What an administrator sent is opened once before it counts, plaintext included: a secret that
  * does not open should fail while its owner is looking. What is moved to another seal key is opened
@@ -29,15 +30,6 @@
 
 #define SECRET_AAD_MAX_BYTES 2048u
 
-/* AES-GCM decryption in the token. Some modules add to `flags`, so it begins as 0. */
-static bool secret_token_decrypts(const struct kbs_token *t)
-{
-    CK_MECHANISM_INFO info = {0, 0, 0};
-
-    return t->f->C_GetMechanismInfo(t->slot, CKM_AES_GCM, &info) == CKR_OK &&
-           (info.flags & CKF_DECRYPT) != 0;
-}
-
 /* It was destroyed, or only one half of it was: what stands under it opens no more. */
 static int secret_seal_key_gone(uint32_t version, struct kbs_error *err)
 {
@@ -46,20 +38,29 @@ static int secret_seal_key_gone(uint32_t version, struct kbs_error *err)
                     (unsigned int)version);
 }
 
+/* A sealed secret and what opens it. */
+struct opening {
+    const struct kbs_sealed *sealed;
+    CK_OBJECT_HANDLE private_key;
+    const struct kbs_ec_public *seal_key; /* its public half */
+    struct kbs_span kid;
+    bool in_token; /* AES-GCM */
+};
+
 /* The content key as a session object: to decrypt with, or to be given out. */
 static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
-                      const struct kbs_sealed *sealed, struct kbs_span kid, bool in_token,
-                      CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+                      const struct opening *o, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
 {
+    const struct kbs_sealed *sealed = o->sealed;
     struct kbs_template cek = {.n = 0};
     CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
 
-    if (kbs_receive_kek(s, ladder, KBS_PURPOSE_SEAL, sealed->seal_version, &sealed->epk, kid,
-                        KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
-        return err->category == KBS_MISSING ? secret_seal_key_gone(sealed->seal_version, err) : -1;
+    if (kbs_receive_kek_by(s, ladder, KBS_PURPOSE_SEAL, o->private_key, &sealed->epk, o->kid,
+                           KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
+        return -1;
     }
-    kbs_template_secret_key(&cek, CKK_AES, false, !in_token,
-                            in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
+    kbs_template_secret_key(&cek, CKK_AES, false, !o->in_token,
+                            o->in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
     if (kbs_scratch_unwrap(s, kek, kbs_span(sealed->encrypted_key, sizeof(sealed->encrypted_key)),
                            &cek, ret, err) != 0) {
         return kbs_receive_failed(s->token, "the sealed secret's key", err);
@@ -123,24 +124,22 @@ static int secret_decrypt_here(struct kbs_token *t, CK_OBJECT_HANDLE cek,
     return 0;
 }
 
-/* Opens a sealed secret of that name onto the secure heap. Returns owned. */
-static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
-                       const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
-                       struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+/* Opens a sealed secret onto the secure heap. Returns owned. */
+static int secret_open_by(struct kbs_token *t, const struct kbs_ladder *ladder,
+                          const struct opening *o, struct kbs_secret **ret, struct kbs_error *err)
 {
     KBS_AUTO_SCRATCH scratch = {.token = t};
     KBS_AUTO_SECRET plain = NULL;
     struct kbs_buf aad = KBS_BUF(SECRET_AAD_MAX_BYTES);
     CK_OBJECT_HANDLE cek = CK_INVALID_HANDLE;
-    bool in_token = secret_token_decrypts(t);
     int rc = -1;
 
-    kbs_seal_protected_put(&aad, &sealed->epk, kid, seal_key);
+    kbs_seal_protected_put(&aad, &o->sealed->epk, o->kid, o->seal_key);
     if (kbs_buf_check(&aad, "the protected header", err) == 0 &&
-        kbs_secret_new(sealed->ciphertext.len + sizeof(sealed->tag), &plain, err) == 0 &&
-        secret_cek(&scratch, ladder, sealed, kid, in_token, &cek, err) == 0) {
-        rc = in_token ? kbs_secret_decrypt(t, cek, sealed, kbs_buf_span(&aad), plain, err)
-                      : secret_decrypt_here(t, cek, sealed, kbs_buf_span(&aad), plain, err);
+        kbs_secret_new(o->sealed->ciphertext.len + sizeof(o->sealed->tag), &plain, err) == 0 &&
+        secret_cek(&scratch, ladder, o, &cek, err) == 0) {
+        rc = o->in_token ? kbs_secret_decrypt(t, cek, o->sealed, kbs_buf_span(&aad), plain, err)
+                         : secret_decrypt_here(t, cek, o->sealed, kbs_buf_span(&aad), plain, err);
     }
     kbs_buf_deinit(&aad);
     if (rc == 0) {
@@ -148,6 +147,23 @@ static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
         plain = NULL;
     }
     return rc;
+}
+
+/* With the service's seal key of that version. */
+static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
+                       const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
+                       struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+{
+    struct opening o = {.sealed = sealed,
+                        .seal_key = seal_key,
+                        .kid = kid,
+                        .in_token = ladder->gcm.result == KBS_PROBE_PASSED};
+
+    if (kbs_service_find(t, CKO_PRIVATE_KEY, KBS_PURPOSE_SEAL, sealed->seal_version, &o.private_key,
+                         err) != 0) {
+        return err->category == KBS_MISSING ? secret_seal_key_gone(sealed->seal_version, err) : -1;
+    }
+    return secret_open_by(t, ladder, &o, ret, err);
 }
 
 /* The public half of a version of the seal key. */
@@ -177,6 +193,55 @@ static int secret_newest(struct kbs_token *t, uint32_t *ret_version, struct kbs_
         return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
     }
     return secret_seal_key(t, *ret_version, ret, err);
+}
+
+/* ---- probe ---- */
+
+#define PROBE_KID KBS_SPAN_LIT("probe/probe/probe/v1")
+
+/* A throw-away pair, and something sealed to it. */
+static int probe_make(struct kbs_scratch *s, struct kbs_span plain, struct kbs_sealed *ret,
+                      struct kbs_buf *ciphertext, CK_OBJECT_HANDLE *ret_key,
+                      struct kbs_ec_public *ret_point, struct kbs_error *err)
+{
+    struct kbs_template public_key = {.n = 0};
+    struct kbs_template private_key = {.n = 0};
+    CK_OBJECT_HANDLE public_object = CK_INVALID_HANDLE;
+
+    kbs_template_ec_pair(&public_key, &private_key, KBS_CURVE_P256, false, KBS_USAGE_DERIVE);
+    if (kbs_scratch_generate_ec(s, &public_key, &private_key, &public_object, ret_key, err) != 0 ||
+        kbs_object_ec_point(s->token, public_object, KBS_CURVE_P256, ret_point, err) != 0) {
+        return -1;
+    }
+    return kbs_seal(ret_point, PROBE_KID, plain, ret, ciphertext, err);
+}
+
+int kbs_secret_probe(struct kbs_token *t, struct kbs_ladder *ladder, bool all,
+                     struct kbs_error *err)
+{
+    static const char text[] = "not a multiple of sixteen bytes";
+    const struct kbs_span wanted = kbs_span((const uint8_t *)text, sizeof(text));
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_buf ciphertext = KBS_BUF(sizeof(text));
+    struct kbs_sealed sealed = {.seal_version = 1};
+    struct kbs_ec_public point;
+    struct opening o = {.sealed = &sealed, .seal_key = &point, .kid = PROBE_KID, .in_token = true};
+    KBS_AUTO_SECRET plain = NULL;
+    bool opened =
+        probe_make(&scratch, wanted, &sealed, &ciphertext, &o.private_key, &point, err) == 0 &&
+        secret_open_by(t, ladder, &o, &plain, err) == 0;
+    bool passed = opened && kbs_span_equal(kbs_secret_span(plain), wanted);
+
+    kbs_buf_deinit(&ciphertext);
+    ladder->gcm =
+        (struct kbs_probe){.result = passed ? KBS_PROBE_PASSED : KBS_PROBE_FAILED,
+                           .rv = opened ? CKR_OK : kbs_ckr_of(err),
+                           .function = opened ? "the token decrypts to something else" : err->func};
+    if (!opened && !all && (kbs_ckr_is_fatal(err, t->quirk) || err->category == KBS_BUSY)) {
+        return -1;
+    }
+    *err = KBS_ERROR_NONE;
+    return 0;
 }
 
 /* ---- SEAL ---- */

@@ -22,6 +22,13 @@ KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder 
                                    struct kbs_error *err);
 
 /*
+ * Finds out whether the token decrypts by AES-GCM, on a throw-away pair, and says so in ladder->gcm,
+ * which the orders here go by. After kbs_ladder_probe(), and with its `all` and its errors.
+ */
+KBS_MUST_CHECK int kbs_secret_probe(struct kbs_token *t, struct kbs_ladder *ladder, bool all,
+                                    struct kbs_error *err);
+
+/*
  * RESEAL. Answers as SEAL does. The same secret under the newest seal key: what was sealed is opened
  * again and compared before it is answered. Errors as kbs_card_check(), KBS_UNSUPPORTED if the seal
  * key that it stands under is gone.

@@ -7,6 +7,7 @@ import time
 from kbsguest import Guest, kcv, random_nonce
 
 
+ABSENT_S = 2.9  # KBS_LIMIT_LANE_ABSENT_MS is 3000
 SESSION_S = 100  # then a guest shakes hands again, long before its session ends
 
 
@@ -17,7 +18,7 @@ class Load(threading.Thread):
         self.address = service.guest_url, service.ca
         self.guest = Guest(*self.address).handshake()
         self.renew_at = time.monotonic() + SESSION_S
-        self.answers = []  # (when it was asked, seconds, status, Retry-After)
+        self.answers = []  # (when it was asked, seconds, status, Retry-After, whether there was no lane)
         self.wrong, self.unanswered = [], []
         self.ending = threading.Event()
 
@@ -33,7 +34,9 @@ class Load(threading.Thread):
                 self.unanswered.append(repr(error))
                 self.guest.http.close()
                 continue
-            self.answers.append((begun, time.monotonic() - begun, answer.status, answer.headers.get("retry-after")))
+            seconds = time.monotonic() - begun
+            no_lane = answer.status == 503 and (seconds > ABSENT_S or b"no lane is ready" in answer.body)
+            self.answers.append((begun, seconds, answer.status, answer.headers.get("retry-after"), no_lane))
             if answer.status == 200:
                 self.check(answer, nonce)
             elif answer.status == 503:
