@@ -52,16 +52,9 @@ static void assert_category(const struct kbs_wire_result *r, enum kbs_category c
 
 static int group_setup(void **state)
 {
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct worker w;
-
     (void)state;
-    assert_true(kbs_secret_heap_init(&err) >= 0);
     kbs_random(plain, sizeof(plain));
-    dir_new(&template_dir);
-    worker_start(&w, &template_dir, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
-    order_service_keys(&w);
-    assert_int_equal(worker_stop(&w), 0);
+    dir_new_with_keys(&template_dir);
     return 0;
 }
 
