@@ -38,6 +38,10 @@ int kbs_admin_cmd_wrapping_key_show(struct kbs_admin_options *o, int argc, char 
 int kbs_admin_cmd_wrapping_key_rotate(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_wrapping_key_rewrap(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_wrapping_key_destroy(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_seal_key_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_seal_key_rotate(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_seal_key_reseal(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_seal_key_destroy(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_token_caps(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv);

@@ -29,6 +29,10 @@ static const struct {
     {"wrapping-key", "rotate", kbs_admin_cmd_wrapping_key_rotate},
     {"wrapping-key", "rewrap", kbs_admin_cmd_wrapping_key_rewrap},
     {"wrapping-key", "destroy", kbs_admin_cmd_wrapping_key_destroy},
+    {"seal-key", "show", kbs_admin_cmd_seal_key_show},
+    {"seal-key", "rotate", kbs_admin_cmd_seal_key_rotate},
+    {"seal-key", "reseal", kbs_admin_cmd_seal_key_reseal},
+    {"seal-key", "destroy", kbs_admin_cmd_seal_key_destroy},
     {"token", "caps", kbs_admin_cmd_token_caps},
     {"secret", "set", kbs_admin_cmd_secret_set},
     {"secret", "list", kbs_admin_cmd_secret_list},
@@ -62,6 +66,8 @@ int main(int argc, char **argv)
                  "  secret set             seal a secret to the token and keep it\n"
                  "  secret list|show|policy|delete\n"
                  "                         what secrets there are; change a policy; destroy one\n"
+                 "  seal-key show|rotate|reseal|destroy\n"
+                 "                         the key that secrets are sealed to\n"
                  "  token caps             what the token can do\n"
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"

@@ -4,7 +4,8 @@
  *
  * Which key is the token's comes from the server, and a server that lies would get the plaintext:
  * so the thumbprint is computed here from the key received and must be the one in the profile, or
- * nothing is sealed. The name and the next version of the secret are sealed in with it; if somebody
+ * nothing is sealed. After a rotation of the seal key the administrator may name the new thumbprint
+ * with --seal-key, until it is in the profile. The name and the next version of the secret are sealed in with it; if somebody
  * else was faster the service says so (409) and the command can be given again.
  */
 #include <stdio.h>
@@ -26,9 +27,11 @@ struct set {
     const char *path;
     const char *file;
     const char *policy_file;
+    const char *seal_key; /* thumbprint, instead of the profile's; NULL: that one */
 };
 
-static int fetch_seal_key(struct kbs_admin *a, struct kbs_ec_public *ret, struct kbs_error *err)
+static int fetch_seal_key(struct kbs_admin *a, const char *pinned, struct kbs_ec_public *ret,
+                          struct kbs_error *err)
 {
     KBS_AUTO_JSON answer = NULL;
     json_t *jwk = NULL;
@@ -44,7 +47,11 @@ static int fetch_seal_key(struct kbs_admin *a, struct kbs_ec_public *ret, struct
         return kbs_fail(err, KBS_UNPROCESSABLE, "the seal key is not on P-256");
     }
     kbs_jose_thumbprint(ret, thumbprint);
-    if (strcmp(thumbprint, a->profile.seal_key) != 0) {
+    if (pinned != NULL && strcmp(thumbprint, pinned) != 0) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the server's seal key (%s) is not --seal-key",
+                        thumbprint);
+    }
+    if (pinned == NULL && strcmp(thumbprint, a->profile.seal_key) != 0) {
         return kbs_fail(
             err, KBS_UNAUTHENTICATED,
             "the server's seal key (%s) is not the \"seal_key\" pinned in the profile (%s)",
@@ -114,7 +121,8 @@ static int body_put(struct kbs_buf *out, struct kbs_admin *a, const struct set *
     KBS_AUTO_SECRET plain = NULL;
 
     if (kbs_cli_read_secret(s->file, KBS_LIMIT_SECRET_VALUE_BYTES, &plain, err) != 0 ||
-        fetch_seal_key(a, &seal_key, err) != 0 || next_kid(a, s->path, kid, err) != 0) {
+        fetch_seal_key(a, s->seal_key, &seal_key, err) != 0 ||
+        next_kid(a, s->path, kid, err) != 0) {
         return -1;
     }
     kbs_buf_put_str(out, "{\"jwe\":");
@@ -160,9 +168,12 @@ int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv)
          0},
         {"policy", KBS_ARG_TEXT, &s.policy_file, "FILE",
          "release policy; without: the one it has, or deny all", 0, 0},
+        {"seal-key", KBS_ARG_TEXT, &s.seal_key, "THUMBPRINT",
+         "seal to that key, instead of the one in the profile", 0, 0},
     };
     const struct kbs_args args = {
-        .synopsis = "kbs-admin secret set PATH [--file FILE] [--policy FILE] [options]",
+        .synopsis =
+            "kbs-admin secret set PATH [--file FILE] [--policy FILE] [--seal-key THUMBPRINT] [options]",
         .about = "Seal a secret of 1 to 131072 bytes to the token and keep it under PATH\n"
                  "(repo/type/tag), as its next version if there is one.",
         .own = own,

@@ -308,6 +308,9 @@ static const struct mutation {
     {"wrapping-key-generate", "generate", "wrap-catalog"},
     {"wrapping-key-rewrap", NULL, "wrap-catalog"},
     {"wrapping-key-destroy", "destroy", "wrap-catalog"},
+    {"seal-key-generate", "generate", "seal"},
+    {"seal-key-reseal", NULL, "seal"},
+    {"seal-key-destroy", "destroy", "seal"},
 };
 
 static const struct mutation *mutation_find(const char *kind)
@@ -348,7 +351,7 @@ static void on_part(struct reader *r, uint64_t line, const json_t *record)
     }
 }
 
-/* What came of a mutation came of all its orders. */
+/* What came of a mutation came of all its orders that have not failed. */
 static void on_outcome(struct reader *r, uint64_t line, const json_t *record,
                        const struct mutation *m)
 {
@@ -365,7 +368,7 @@ static void on_outcome(struct reader *r, uint64_t line, const json_t *record,
     on_end(r, line, whole, text_of(record, "outcome"));
     json_object_foreach_safe(r->open, next, id, entry)
     {
-        if (json_object_get(entry, "intent") != NULL &&
+        if (json_object_get(entry, "intent") != NULL && line_of(entry, "end") == 0 &&
             is(entry, "intent", text_of(record, "intent"))) {
             on_end(r, line, id, text_of(record, "outcome"));
         }
@@ -493,7 +496,7 @@ static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
         r->out->releases++;
         on_order(r, line, text_of(record, "order"),
                  is(record, "class", "sealed") ? "open-secret" : "release", text_of(record, "kid"));
-    } else if (strcmp(kind, "release-failed") == 0) {
+    } else if (strcmp(kind, "release-failed") == 0 || strcmp(kind, "order-failed") == 0) {
         on_end(r, line, text_of(record, "order"), kind);
     } else if (strcmp(kind, "deed") == 0) {
         on_deed(r, line, record);

@@ -151,6 +151,12 @@ void kbs_caps_notes_put(struct kbs_buf *out, const struct kbs_ladder *ladder,
                        "compared by length only. The service does not start on this token.\n",
                        ladder->kcv.function, kbs_ckr_name(ladder->kcv.rv));
     }
+    if (ladder->gcm.result == KBS_PROBE_FAILED) {
+        kbs_buf_printf(out,
+                       "# The token does not decrypt by AES-GCM (%s: %s): of a sealed secret the "
+                       "content key comes out, too, to the process that has the secret then.\n",
+                       ladder->gcm.function, kbs_ckr_name(ladder->gcm.rv));
+    }
     if (caps_any_padded(ladder)) {
         kbs_buf_put_str(out, "# The token pads keys that are no multiple of 8 bytes when it wraps "
                              "them. Such keys are refused here before it sees them.\n");

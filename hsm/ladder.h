@@ -42,6 +42,7 @@ struct kbs_ladder {
     struct kbs_probe probes[KBS_RUNG_COUNT][KBS_FORMAT_COUNT][KBS_TEE_KIND_COUNT]
                            [KBS_PROBE_LENGTHS];
     struct kbs_probe kcv; /* FAILED: results could be compared by their length only */
+    struct kbs_probe gcm; /* AES-GCM decryption of data (secret.h); FAILED: kbs-token does it */
 };
 
 /*

@@ -32,6 +32,7 @@
 #include "confine/confine.h"
 #include "hsm/ckr.h"
 #include "hsm/probe.h"
+#include "hsm/secret.h"
 #include "hsm/serve.h"
 #include "hsm/wear.h"
 #include "role/role.h"
@@ -268,7 +269,8 @@ static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct k
     int rc;
 
     if (kbs_cards_new(&w->cards, err) != 0 ||
-        kbs_ladder_probe(&w->ladder, &w->token, false, err) != 0) {
+        kbs_ladder_probe(&w->ladder, &w->token, false, err) != 0 ||
+        kbs_secret_probe(&w->token, &w->ladder, false, err) != 0) {
         return -1;
     }
     if (kbs_signer_load(&w->signer, &w->token, err) != 0) {

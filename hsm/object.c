@@ -451,25 +451,6 @@ static bool object_bool_is(const CK_ATTRIBUTE *a, bool wanted)
     return (value != CK_FALSE) == wanted;
 }
 
-int kbs_object_check_secret(const struct kbs_token *t, CK_OBJECT_HANDLE object, bool extractable,
-                            struct kbs_error *err)
-{
-    CK_BBOOL values[2] = {CK_FALSE, CK_FALSE};
-    CK_ATTRIBUTE a[] = {{CKA_SENSITIVE, &values[0], sizeof(CK_BBOOL)},
-                        {CKA_EXTRACTABLE, &values[1], sizeof(CK_BBOOL)}};
-
-    if (object_read(t, object, a, 2, err) != 0) {
-        return -1;
-    }
-    if (!object_bool_is(&a[0], true)) {
-        return kbs_fail(err, KBS_INTERNAL, "the token holds a key without CKA_SENSITIVE");
-    }
-    if (!object_bool_is(&a[1], extractable)) {
-        return kbs_fail(err, KBS_INTERNAL, "the token holds a key with the wrong CKA_EXTRACTABLE");
-    }
-    return 0;
-}
-
 /* What is read back of a template. strict: of a secret that outlives the order, see object.h. */
 static bool object_is_checked(const CK_ATTRIBUTE *a, bool strict)
 {

@@ -136,14 +136,8 @@ KBS_MUST_CHECK int kbs_object_check_template(const struct kbs_token *t, CK_OBJEC
 
 /*
  * Fails closed (KBS_INTERNAL) unless the token says CKA_SENSITIVE is true and CKA_EXTRACTABLE is
- * `extractable`.
- */
-KBS_MUST_CHECK int kbs_object_check_secret(const struct kbs_token *t, CK_OBJECT_HANDLE object,
-                                           bool extractable, struct kbs_error *err);
-
-/*
- * The same, and that the object is of that class and CKA_ID: a remembered handle is only a hint. An
- * object that is another one fails as a stale handle.
+ * `extractable`, of an object of that class and CKA_ID: a remembered handle is only a hint. One that
+ * is of another fails as a stale handle.
  */
 KBS_MUST_CHECK int kbs_object_check_key(const struct kbs_token *t, CK_OBJECT_HANDLE object,
                                         CK_OBJECT_CLASS class, struct kbs_span cka_id,

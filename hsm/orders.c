@@ -88,7 +88,7 @@ static void describe_import(const union kbs_order *o, struct kbs_deed *deed)
 static void describe_adopt(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->order = o->adopt.order;
-    deed->kid = o->adopt.kid; /* its CKA_ID is not known before the key is found */
+    deed->kid = o->adopt.kid; /* its CKA_ID is known when it is found: kbs_operation_deed_done() */
 }
 
 static void describe_recard(const union kbs_order *o, struct kbs_deed *deed)
@@ -117,6 +117,12 @@ static void describe_seal(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->order = o->seal.order;
     deed->kid = o->seal.kid;
+}
+
+static void describe_reseal(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->reseal.order;
+    deed->kid = o->reseal.kid;
 }
 
 static void describe_sign_row(const union kbs_order *o, struct kbs_deed *deed)
@@ -193,6 +199,12 @@ static int act_seal(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
     return kbs_secret_seal(&w->token, &w->ladder, &o->seal, ret, err);
 }
 
+static int act_reseal(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    return kbs_secret_reseal(&w->token, &w->ladder, w->cards, &o->reseal, ret, err);
+}
+
 static int act_sign_row(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                         struct kbs_error *err)
 {
@@ -230,10 +242,21 @@ static const struct kbs_operation operations[] = {
     {KBS_WIRE_REWRAP_CATALOG, false, "rewrap", describe_rewrap, act_rewrap},
     {KBS_WIRE_DESTROY, false, "destroy", describe_destroy, act_destroy},
     {KBS_WIRE_SEAL, false, "seal", describe_seal, act_seal},
+    {KBS_WIRE_RESEAL, false, "reseal", describe_reseal, act_reseal},
     {KBS_WIRE_SIGN_ROW, false, "sign-row", describe_sign_row, act_sign_row},
     {KBS_WIRE_SIGN_HEAD, false, NULL, NULL, act_sign_head},
     {KBS_WIRE_CAPS, false, NULL, NULL, act_caps},
 };
+
+void kbs_operation_deed_done(const struct kbs_operation *operation, struct kbs_span made,
+                             struct kbs_deed *deed)
+{
+    struct kbs_span card = kbs_span_skip(made, KBS_MADE_HEAD_BYTES);
+
+    if (operation->type == KBS_WIRE_ADOPT && card.len >= KBS_CARD_BYTES) {
+        deed_card(deed, kbs_span(card.p, KBS_CARD_BYTES), true);
+    }
+}
 
 const struct kbs_operation *kbs_operation_find(enum kbs_duty duty, enum kbs_wire_type type)
 {

@@ -19,6 +19,8 @@ struct kbs_worker {
     struct kbs_signer row_signer; /* duty admin only, like the next */
     struct kbs_signer head_signer;
     struct kbs_deeds deeds;
+    uint32_t proven_import; /* versions whose public half is known to be theirs (serve.c) */
+    uint32_t proven_seal;
     uint64_t worn_objects; /* made by a token that leaks them, when it is to be replaced */
     bool worn;             /* it has been said */
 };
@@ -39,6 +41,10 @@ struct kbs_operation {
     int (*act)(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                struct kbs_error *err);
 };
+
+/* Adds to the deed of an operation that was done what only its answer says. */
+void kbs_operation_deed_done(const struct kbs_operation *operation, struct kbs_span made,
+                             struct kbs_deed *deed);
 
 /* The operation of a message type, NULL if it is not on the duty's list. Static. */
 const struct kbs_operation *kbs_operation_find(enum kbs_duty duty, enum kbs_wire_type type);

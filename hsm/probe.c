@@ -19,6 +19,7 @@
 #include "base/process.h"
 #include "hsm/caps.h"
 #include "hsm/ckr.h"
+#include "hsm/secret.h"
 
 #define PROBE_TEXT_MAX_BYTES 65536u
 #define PROBE_WRITE_MS 10000u
@@ -154,6 +155,9 @@ static int probe_run(const struct probe_options *o, struct kbs_token *t, struct 
     }
     probe_info_put(out, t);
     rc = kbs_ladder_probe(ladder, t, true, err);
+    if (rc == 0) {
+        rc = kbs_secret_probe(t, ladder, true, err);
+    }
     if (rc != 0 && kbs_ckr_of(err) != CKR_OK) { /* what the token cannot do is a result, here */
         kbs_buf_printf(out, "# Not even a throw-away AES session key could be made (%s: %s).\n",
                        err->func, kbs_ckr_name(kbs_ckr_of(err)));

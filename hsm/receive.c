@@ -10,6 +10,8 @@
  */
 #include "hsm/receive.h"
 
+#include "agree/agree.h"
+#include "base/random.h"
 #include "hsm/ckr.h"
 #include "hsm/kcv.h"
 #include "hsm/service.h"
@@ -43,15 +45,17 @@ static void receive_info_put(struct kbs_buf *out, enum kbs_purpose purpose, stru
     kbs_buf_deinit(&apu);
 }
 
-int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
-                    enum kbs_purpose purpose, uint32_t version, const struct kbs_ec_public *epk,
-                    struct kbs_span apv, enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
-                    struct kbs_ladder_choice *used, struct kbs_error *err)
+int kbs_receive_kek_by(struct kbs_scratch *s, const struct kbs_ladder *ladder,
+                       enum kbs_purpose purpose, CK_OBJECT_HANDLE private_key,
+                       const struct kbs_ec_public *epk, struct kbs_span apv,
+                       enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
+                       struct kbs_ladder_choice *used, struct kbs_error *err)
 {
     static const uint8_t jose = KBS_FORMAT_JOSE;
     const struct kbs_tee_key peer = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *epk};
     struct kbs_buf info = KBS_BUF(RECEIVE_INFO_MAX_BYTES);
-    struct kbs_derive_input in = {.peer = epk, .usage = KBS_USAGE_UNWRAP};
+    struct kbs_derive_input in = {
+        .private_key = private_key, .peer = epk, .usage = KBS_USAGE_UNWRAP};
     struct kbs_ladder_choice choice;
     int rc = -1;
 
@@ -59,8 +63,7 @@ int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
     in.info = kbs_buf_span(&info);
     if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
         kbs_ladder_choose(ladder, kbs_span(&jose, 1), &peer, KBS_LIMIT_KEY_BYTES_MIN, floor,
-                          &choice, err) == 0 &&
-        kbs_service_find(s->token, CKO_PRIVATE_KEY, purpose, version, &in.private_key, err) == 0) {
+                          &choice, err) == 0) {
         rc = choice.rung->derive[KBS_FORMAT_JOSE](s, &in, ret, err);
     }
     if (rc == 0 && used != NULL) {
@@ -68,6 +71,18 @@ int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
     }
     kbs_buf_deinit(&info);
     return rc;
+}
+
+int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
+                    enum kbs_purpose purpose, uint32_t version, const struct kbs_ec_public *epk,
+                    struct kbs_span apv, enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
+                    struct kbs_ladder_choice *used, struct kbs_error *err)
+{
+    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+
+    return kbs_service_find(s->token, CKO_PRIVATE_KEY, purpose, version, &key, err) == 0
+               ? kbs_receive_kek_by(s, ladder, purpose, key, epk, apv, floor, ret, used, err)
+               : -1;
 }
 
 int kbs_receive_failed(struct kbs_token *t, const char *what, struct kbs_error *err)
@@ -82,4 +97,66 @@ int kbs_receive_failed(struct kbs_token *t, const char *what, struct kbs_error *
     }
     return kbs_error_set(err, KBS_UNPROCESSABLE, KBS_ORIGIN_CKR, (int64_t)rv, err->func, __LINE__,
                          "%s does not open (%s)", what, kbs_ckr_name(rv));
+}
+
+/* ---- the halves of a pair ---- */
+
+#define PROVE_APV KBS_SPAN_LIT("proof")
+
+/* Random bytes wrapped to `point` as a client wraps. */
+static int prove_wrap(enum kbs_purpose purpose, const struct kbs_ec_public *point,
+                      struct kbs_ec_public *ret_epk, uint8_t wrapped[KBS_WRAPPED_MAX_BYTES],
+                      size_t *ret_len, struct kbs_error *err)
+{
+    struct kbs_agree_key *ephemeral = NULL;
+    struct kbs_buf info = KBS_BUF(RECEIVE_INFO_MAX_BYTES);
+    uint8_t value[KBS_DERIVE_KEK_BYTES];
+    KBS_AUTO_SECRET z = NULL;
+    KBS_AUTO_SECRET kek = NULL;
+    int rc = -1;
+
+    kbs_random(value, sizeof(value));
+    receive_info_put(&info, purpose, PROVE_APV);
+    if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
+        kbs_agree_key_generate(KBS_CURVE_P256, &ephemeral, err) == 0 &&
+        kbs_agree_ecdh(ephemeral, point, &z, err) == 0 &&
+        kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, err) == 0) {
+        *ret_epk = *kbs_agree_key_public(ephemeral);
+        rc = kbs_agree_wrap(kbs_secret_span(kek), kbs_span(value, sizeof(value)), wrapped, ret_len,
+                            err);
+    }
+    (void)kbs_agree_key_free(ephemeral);
+    kbs_buf_deinit(&info);
+    return rc;
+}
+
+int kbs_receive_prove(struct kbs_token *t, const struct kbs_ladder *ladder,
+                      enum kbs_purpose purpose, uint32_t version, const struct kbs_ec_public *point,
+                      bool *ret_proven, struct kbs_error *err)
+{
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_template key = {.n = 0};
+    struct kbs_ec_public epk;
+    uint8_t wrapped[KBS_WRAPPED_MAX_BYTES];
+    size_t wrapped_len = 0;
+    CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
+    CK_OBJECT_HANDLE unwrapped = CK_INVALID_HANDLE;
+
+    *ret_proven = false;
+    kbs_template_secret_key(&key, CKK_AES, false, false, KBS_USAGE_WRAP);
+    if (prove_wrap(purpose, point, &epk, wrapped, &wrapped_len, err) != 0 ||
+        kbs_receive_kek(&scratch, ladder, purpose, version, &epk, PROVE_APV, KBS_LOCALITY_WORKER,
+                        &kek, NULL, err) != 0) {
+        return -1;
+    }
+    *ret_proven = kbs_scratch_unwrap(&scratch, kek, kbs_span(wrapped, wrapped_len), &key,
+                                     &unwrapped, err) == 0;
+    if (!*ret_proven) {
+        (void)kbs_receive_failed(t, "what was wrapped to a public key of the token", err);
+        if (err->category != KBS_UNPROCESSABLE) {
+            return -1;
+        }
+        *err = KBS_ERROR_NONE;
+    }
+    return 0;
 }

@@ -25,6 +25,21 @@ KBS_MUST_CHECK int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladde
                                    const struct kbs_ec_public *epk, struct kbs_span apv,
                                    enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
                                    struct kbs_ladder_choice *used, struct kbs_error *err);
+/* The same with a key that the caller has found. */
+KBS_MUST_CHECK int kbs_receive_kek_by(struct kbs_scratch *s, const struct kbs_ladder *ladder,
+                                      enum kbs_purpose purpose, CK_OBJECT_HANDLE private_key,
+                                      const struct kbs_ec_public *epk, struct kbs_span apv,
+                                      enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
+                                      struct kbs_ladder_choice *used, struct kbs_error *err);
+
+/*
+ * Whether `point` is the public half of the service's key of that purpose and version: something is
+ * wrapped to it in software, and unwrapped in the token. -1 if that cannot be told.
+ */
+KBS_MUST_CHECK int kbs_receive_prove(struct kbs_token *t, const struct kbs_ladder *ladder,
+                                     enum kbs_purpose purpose, uint32_t version,
+                                     const struct kbs_ec_public *point, bool *ret_proven,
+                                     struct kbs_error *err);
 
 /*
  * After C_UnwrapKey failed on bytes that came from outside. Tokens answer a garbled blob with

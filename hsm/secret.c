@@ -7,10 +7,13 @@
  * heap until the JWE is made, and is cleansed on every path.
  *
  * A token without AES-GCM gives the content key out instead, as the worker rung takes a key out:
- * the secret itself is going to be here a moment later, so nothing is lost by it.
+ * the secret itself is going to be here a moment later, so nothing is lost by it. Which it is is
+ * found out at start, by doing it once with a throw-away pair: mechanism lists lie.
  *
  * What an administrator sent is opened once before it counts, plaintext included: a secret that
- * does not open should fail while its owner is looking.
+ * does not open should fail while its owner is looking. What is moved to another seal key is opened
+ * again for the same reason, and compared by its digest: two secrets of full length do not fit on
+ * the secure heap.
  *
  * The name of a secret (repo/type/tag/vN) is in the key derivation and in the AAD, its digest and
  * the version of the seal key in its card, so the sealed form of one opens under no other name, and
@@ -27,29 +30,37 @@
 
 #define SECRET_AAD_MAX_BYTES 2048u
 
-/* AES-GCM decryption in the token. Some modules add to `flags`, so it begins as 0. */
-static bool secret_token_decrypts(const struct kbs_token *t)
+/* It was destroyed, or only one half of it was: what stands under it opens no more. */
+static int secret_seal_key_gone(uint32_t version, struct kbs_error *err)
 {
-    CK_MECHANISM_INFO info = {0, 0, 0};
-
-    return t->f->C_GetMechanismInfo(t->slot, CKM_AES_GCM, &info) == CKR_OK &&
-           (info.flags & CKF_DECRYPT) != 0;
+    return kbs_fail(err, KBS_UNSUPPORTED,
+                    "seal key %u, which the secret stands under, is not in the token any more",
+                    (unsigned int)version);
 }
+
+/* A sealed secret and what opens it. */
+struct opening {
+    const struct kbs_sealed *sealed;
+    CK_OBJECT_HANDLE private_key;
+    const struct kbs_ec_public *seal_key; /* its public half */
+    struct kbs_span kid;
+    bool in_token; /* AES-GCM */
+};
 
 /* The content key as a session object: to decrypt with, or to be given out. */
 static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
-                      const struct kbs_sealed *sealed, struct kbs_span kid, bool in_token,
-                      CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+                      const struct opening *o, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
 {
+    const struct kbs_sealed *sealed = o->sealed;
     struct kbs_template cek = {.n = 0};
     CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
 
-    if (kbs_receive_kek(s, ladder, KBS_PURPOSE_SEAL, sealed->seal_version, &sealed->epk, kid,
-                        KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
+    if (kbs_receive_kek_by(s, ladder, KBS_PURPOSE_SEAL, o->private_key, &sealed->epk, o->kid,
+                           KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
         return -1;
     }
-    kbs_template_secret_key(&cek, CKK_AES, false, !in_token,
-                            in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
+    kbs_template_secret_key(&cek, CKK_AES, false, !o->in_token,
+                            o->in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
     if (kbs_scratch_unwrap(s, kek, kbs_span(sealed->encrypted_key, sizeof(sealed->encrypted_key)),
                            &cek, ret, err) != 0) {
         return kbs_receive_failed(s->token, "the sealed secret's key", err);
@@ -113,24 +124,22 @@ static int secret_decrypt_here(struct kbs_token *t, CK_OBJECT_HANDLE cek,
     return 0;
 }
 
-/* Opens a sealed secret of that name onto the secure heap. Returns owned. */
-static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
-                       const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
-                       struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+/* Opens a sealed secret onto the secure heap. Returns owned. */
+static int secret_open_by(struct kbs_token *t, const struct kbs_ladder *ladder,
+                          const struct opening *o, struct kbs_secret **ret, struct kbs_error *err)
 {
     KBS_AUTO_SCRATCH scratch = {.token = t};
     KBS_AUTO_SECRET plain = NULL;
     struct kbs_buf aad = KBS_BUF(SECRET_AAD_MAX_BYTES);
     CK_OBJECT_HANDLE cek = CK_INVALID_HANDLE;
-    bool in_token = secret_token_decrypts(t);
     int rc = -1;
 
-    kbs_seal_protected_put(&aad, &sealed->epk, kid, seal_key);
+    kbs_seal_protected_put(&aad, &o->sealed->epk, o->kid, o->seal_key);
     if (kbs_buf_check(&aad, "the protected header", err) == 0 &&
-        kbs_secret_new(sealed->ciphertext.len + sizeof(sealed->tag), &plain, err) == 0 &&
-        secret_cek(&scratch, ladder, sealed, kid, in_token, &cek, err) == 0) {
-        rc = in_token ? kbs_secret_decrypt(t, cek, sealed, kbs_buf_span(&aad), plain, err)
-                      : secret_decrypt_here(t, cek, sealed, kbs_buf_span(&aad), plain, err);
+        kbs_secret_new(o->sealed->ciphertext.len + sizeof(o->sealed->tag), &plain, err) == 0 &&
+        secret_cek(&scratch, ladder, o, &cek, err) == 0) {
+        rc = o->in_token ? kbs_secret_decrypt(t, cek, o->sealed, kbs_buf_span(&aad), plain, err)
+                         : secret_decrypt_here(t, cek, o->sealed, kbs_buf_span(&aad), plain, err);
     }
     kbs_buf_deinit(&aad);
     if (rc == 0) {
@@ -138,6 +147,23 @@ static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
         plain = NULL;
     }
     return rc;
+}
+
+/* With the service's seal key of that version. */
+static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
+                       const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
+                       struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+{
+    struct opening o = {.sealed = sealed,
+                        .seal_key = seal_key,
+                        .kid = kid,
+                        .in_token = ladder->gcm.result == KBS_PROBE_PASSED};
+
+    if (kbs_service_find(t, CKO_PRIVATE_KEY, KBS_PURPOSE_SEAL, sealed->seal_version, &o.private_key,
+                         err) != 0) {
+        return err->category == KBS_MISSING ? secret_seal_key_gone(sealed->seal_version, err) : -1;
+    }
+    return secret_open_by(t, ladder, &o, ret, err);
 }
 
 /* The public half of a version of the seal key. */
@@ -148,12 +174,74 @@ static int secret_seal_key(struct kbs_token *t, uint32_t version, struct kbs_ec_
     int rc = kbs_service_point(t, KBS_PURPOSE_SEAL, version, &point, err);
 
     if (rc == 0 && point.len == 0) {
-        rc = kbs_fail(err, KBS_INTERNAL, "the token's seal key v%u is gone", (unsigned int)version);
+        rc = secret_seal_key_gone(version, err);
     } else if (rc == 0) {
         rc = kbs_ec_point_get(KBS_CURVE_P256, kbs_buf_span(&point), ret, err);
     }
     kbs_buf_deinit(&point);
     return rc;
+}
+
+/* The newest seal key. */
+static int secret_newest(struct kbs_token *t, uint32_t *ret_version, struct kbs_ec_public *ret,
+                         struct kbs_error *err)
+{
+    if (kbs_service_newest(t, KBS_PURPOSE_SEAL, ret_version, err) != 0) {
+        return -1;
+    }
+    if (*ret_version == 0) {
+        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
+    }
+    return secret_seal_key(t, *ret_version, ret, err);
+}
+
+/* ---- probe ---- */
+
+#define PROBE_KID KBS_SPAN_LIT("probe/probe/probe/v1")
+
+/* A throw-away pair, and something sealed to it. */
+static int probe_make(struct kbs_scratch *s, struct kbs_span plain, struct kbs_sealed *ret,
+                      struct kbs_buf *ciphertext, CK_OBJECT_HANDLE *ret_key,
+                      struct kbs_ec_public *ret_point, struct kbs_error *err)
+{
+    struct kbs_template public_key = {.n = 0};
+    struct kbs_template private_key = {.n = 0};
+    CK_OBJECT_HANDLE public_object = CK_INVALID_HANDLE;
+
+    kbs_template_ec_pair(&public_key, &private_key, KBS_CURVE_P256, false, KBS_USAGE_DERIVE);
+    if (kbs_scratch_generate_ec(s, &public_key, &private_key, &public_object, ret_key, err) != 0 ||
+        kbs_object_ec_point(s->token, public_object, KBS_CURVE_P256, ret_point, err) != 0) {
+        return -1;
+    }
+    return kbs_seal(ret_point, PROBE_KID, plain, ret, ciphertext, err);
+}
+
+int kbs_secret_probe(struct kbs_token *t, struct kbs_ladder *ladder, bool all,
+                     struct kbs_error *err)
+{
+    static const char text[] = "not a multiple of sixteen bytes";
+    const struct kbs_span wanted = kbs_span((const uint8_t *)text, sizeof(text));
+    KBS_AUTO_SCRATCH scratch = {.token = t};
+    struct kbs_buf ciphertext = KBS_BUF(sizeof(text));
+    struct kbs_sealed sealed = {.seal_version = 1};
+    struct kbs_ec_public point;
+    struct opening o = {.sealed = &sealed, .seal_key = &point, .kid = PROBE_KID, .in_token = true};
+    KBS_AUTO_SECRET plain = NULL;
+    bool opened =
+        probe_make(&scratch, wanted, &sealed, &ciphertext, &o.private_key, &point, err) == 0 &&
+        secret_open_by(t, ladder, &o, &plain, err) == 0;
+    bool passed = opened && kbs_span_equal(kbs_secret_span(plain), wanted);
+
+    kbs_buf_deinit(&ciphertext);
+    ladder->gcm =
+        (struct kbs_probe){.result = passed ? KBS_PROBE_PASSED : KBS_PROBE_FAILED,
+                           .rv = opened ? CKR_OK : kbs_ckr_of(err),
+                           .function = opened ? "the token decrypts to something else" : err->func};
+    if (!opened && !all && (kbs_ckr_is_fatal(err, t->quirk) || err->category == KBS_BUSY)) {
+        return -1;
+    }
+    *err = KBS_ERROR_NONE;
+    return 0;
 }
 
 /* ---- SEAL ---- */
@@ -242,14 +330,10 @@ int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
     int rc = -1;
 
     if (secret_card_begin(m, &card, err) != 0 ||
-        kbs_service_newest(t, KBS_PURPOSE_SEAL, &sealed.seal_version, err) != 0) {
+        secret_newest(t, &sealed.seal_version, &seal_key, err) != 0) {
         return -1;
     }
-    if (sealed.seal_version == 0) {
-        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
-    }
-    if (secret_seal_key(t, sealed.seal_version, &seal_key, err) == 0 &&
-        secret_take(m, &seal_key, &sealed, &ciphertext, err) == 0 &&
+    if (secret_take(m, &seal_key, &sealed, &ciphertext, err) == 0 &&
         secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) == 0) {
         rc = secret_print(t, &card, &sealed, &ret->body, err);
     }
@@ -296,21 +380,31 @@ static int secret_at_rest_get(const struct kbs_card *card, struct kbs_span bytes
     return 0;
 }
 
+/* The sealed form of a card that was checked, opened. Returns owned. */
+static int secret_open_carded(struct kbs_token *t, const struct kbs_ladder *ladder,
+                              const struct kbs_card *card, struct kbs_span bytes,
+                              struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+{
+    struct kbs_ec_public seal_key;
+    struct kbs_sealed sealed;
+
+    return secret_at_rest_get(card, bytes, &sealed, err) == 0 &&
+                   secret_seal_key(t, sealed.seal_version, &seal_key, err) == 0
+               ? secret_open(t, ladder, &sealed, &seal_key, kid, ret, err)
+               : -1;
+}
+
 int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
                     bool rsa1_5, const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
                     struct kbs_error *err)
 {
-    struct kbs_ec_public seal_key;
-    struct kbs_sealed sealed;
     struct kbs_tee_key tee;
     struct kbs_card card;
     KBS_AUTO_SECRET plain = NULL;
 
     if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
         secret_tee_get(m->tee_key, rsa1_5, &tee, err) != 0 ||
-        secret_at_rest_get(&card, m->sealed, &sealed, err) != 0 ||
-        secret_seal_key(t, sealed.seal_version, &seal_key, err) != 0 ||
-        secret_open(t, ladder, &sealed, &seal_key, m->kid, &plain, err) != 0 ||
+        secret_open_carded(t, ladder, &card, m->sealed, m->kid, &plain, err) != 0 ||
         kbs_jwe_to_tee(&tee, kbs_secret_span(plain), &ret->body, err) != 0) {
         return -1;
     }
@@ -318,4 +412,65 @@ int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct
     ret->locality = KBS_LOCALITY_WORKER;
     ret->format = KBS_FORMAT_JWE;
     return kbs_buf_check(&ret->body, "the answer", err);
+}
+
+/* ---- RESEAL ---- */
+
+/* The same secret under another seal key; the plaintext is gone when this returns. */
+static int reseal_to(struct kbs_token *t, const struct kbs_ladder *ladder,
+                     const struct kbs_card *card, const struct kbs_wire_reseal *m,
+                     const struct kbs_ec_public *seal_key, struct kbs_sealed *ret,
+                     struct kbs_buf *ciphertext, uint8_t ret_digest[KBS_SHA256_BYTES],
+                     struct kbs_error *err)
+{
+    KBS_AUTO_SECRET plain = NULL;
+
+    if (secret_open_carded(t, ladder, card, m->sealed, m->kid, &plain, err) != 0) {
+        return -1;
+    }
+    kbs_sha256(kbs_secret_span(plain), ret_digest);
+    return kbs_seal(seal_key, m->kid, kbs_secret_span(plain), ret, ciphertext, err);
+}
+
+static int reseal_compare(struct kbs_token *t, const struct kbs_ladder *ladder,
+                          const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
+                          struct kbs_span kid, const uint8_t wanted[KBS_SHA256_BYTES],
+                          struct kbs_error *err)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    KBS_AUTO_SECRET plain = NULL;
+    bool same = false;
+
+    if (secret_open(t, ladder, sealed, seal_key, kid, &plain, err) != 0) {
+        return -1;
+    }
+    kbs_sha256(kbs_secret_span(plain), digest);
+    same = kbs_secret_equal(kbs_span(digest, sizeof(digest)), kbs_span(wanted, sizeof(digest)));
+    kbs_cleanse(digest, sizeof(digest));
+    return same ? 0
+                : kbs_fail(err, KBS_INTERNAL, "the secret that was sealed again is another one");
+}
+
+int kbs_secret_reseal(struct kbs_token *t, const struct kbs_ladder *ladder, struct kbs_cards *cards,
+                      const struct kbs_wire_reseal *m, struct kbs_answer *ret,
+                      struct kbs_error *err)
+{
+    struct kbs_sealed sealed = {.seal_version = 0};
+    struct kbs_buf ciphertext = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES);
+    uint8_t digest[KBS_SHA256_BYTES] = {0}; /* of a secret that may be short: one itself */
+    struct kbs_ec_public seal_key;
+    struct kbs_card card;
+    int rc = -1;
+
+    if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
+        secret_newest(t, &sealed.seal_version, &seal_key, err) != 0) {
+        return -1;
+    }
+    if (reseal_to(t, ladder, &card, m, &seal_key, &sealed, &ciphertext, digest, err) == 0 &&
+        reseal_compare(t, ladder, &sealed, &seal_key, m->kid, digest, err) == 0) {
+        rc = secret_print(t, &card, &sealed, &ret->body, err);
+    }
+    kbs_cleanse(digest, sizeof(digest));
+    kbs_buf_deinit(&ciphertext);
+    return rc;
 }

@@ -22,9 +22,26 @@ KBS_MUST_CHECK int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder 
                                    struct kbs_error *err);
 
 /*
+ * Finds out whether the token decrypts by AES-GCM, on a throw-away pair, and says so in ladder->gcm,
+ * which the orders here go by. After kbs_ladder_probe(), and with its `all` and its errors.
+ */
+KBS_MUST_CHECK int kbs_secret_probe(struct kbs_token *t, struct kbs_ladder *ladder, bool all,
+                                    struct kbs_error *err);
+
+/*
+ * RESEAL. Answers as SEAL does. The same secret under the newest seal key: what was sealed is opened
+ * again and compared before it is answered. Errors as kbs_card_check(), KBS_UNSUPPORTED if the seal
+ * key that it stands under is gone.
+ */
+KBS_MUST_CHECK int kbs_secret_reseal(struct kbs_token *t, const struct kbs_ladder *ladder,
+                                     struct kbs_cards *cards, const struct kbs_wire_reseal *m,
+                                     struct kbs_answer *ret, struct kbs_error *err);
+
+/*
  * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. rsa1_5: TEE keys
  * of that algorithm are taken. Errors as kbs_card_check(), KBS_UNPROCESSABLE for a TEE key that is
- * none or is not taken, KBS_UNSUPPORTED for a card that asks for more than that (floor, flags).
+ * none or is not taken, KBS_UNSUPPORTED for a card that asks for more than that (floor, flags), or if
+ * the seal key that the secret stands under is gone.
  */
 KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    struct kbs_cards *cards, bool rsa1_5,

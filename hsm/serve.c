@@ -32,6 +32,7 @@
 #include "channel/channel.h"
 #include "hsm/ckr.h"
 #include "hsm/kcv.h"
+#include "hsm/receive.h"
 #include "hsm/service.h"
 
 static void serve_answer_clear(struct kbs_answer *a)
@@ -178,6 +179,9 @@ static int serve_order(struct kbs_worker *w, struct kbs_channel_msg *m,
         return -1; /* the peer breaks the protocol */
     }
     fatal = serve_do(w, &m->frame, operation, &order, &deed, &answer, &failure);
+    if (failure.category == KBS_OK) {
+        kbs_operation_deed_done(operation, kbs_buf_span(&answer.body), &deed);
+    }
     if (serve_deed(w, &deed, &answer, &failure, &deed_err) != 0) {
         fatal = fatal || deed_err.category == KBS_TOKEN_DOWN;
         failure = deed_err; /* what was made is not answered */
@@ -220,6 +224,42 @@ static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32
                              : kbs_service_point(t, KBS_PURPOSE_SEAL, seal_version, &p->seal, err);
 }
 
+/*
+ * A public half is an object of its own, which another may stand in for: what is sealed or wrapped
+ * to that one, its owner can read. One that is not the private key's is not told. Only an
+ * administrator's client seals and wraps, so guest lanes do not look.
+ */
+static int serve_prove(struct kbs_worker *w, enum kbs_purpose purpose, uint32_t version,
+                       struct kbs_buf *point, uint32_t *proven, struct kbs_error *err)
+{
+    struct kbs_ec_public key;
+    bool ok = false;
+
+    if (w->duty != KBS_DUTY_ADMIN || point->len == 0 || *proven == version) {
+        return 0;
+    }
+    if (kbs_ec_point_get(KBS_CURVE_P256, kbs_buf_span(point), &key, err) != 0) {
+        return -1;
+    }
+    if (kbs_receive_prove(&w->token, &w->ladder, purpose, version, &key, &ok, err) != 0) {
+        if (kbs_ckr_is_fatal(err, w->token.quirk) || err->category == KBS_BUSY) {
+            return -1;
+        }
+        kbs_log_error("public-half-unproven", err); /* and nothing opens by that road */
+        *err = KBS_ERROR_NONE;
+        return 0;
+    }
+    if (ok) {
+        *proven = version;
+        return 0;
+    }
+    kbs_log(KBS_LOG_ERROR, "public-half-foreign",
+            "purpose=%s version=%u why=\"it is not the private key's: it is not told to anybody\"",
+            kbs_purpose_name(purpose), (unsigned int)version);
+    kbs_buf_clear(point);
+    return 0;
+}
+
 static void serve_points_deinit(struct serve_points *p)
 {
     kbs_buf_deinit(&p->sign);
@@ -257,7 +297,10 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
     if (kbs_service_newest(&w->token, KBS_PURPOSE_SEAL, &described.seal_version, err) == 0 &&
         kbs_service_newest(&w->token, KBS_PURPOSE_WRAP_CATALOG, &described.wrap_version, err) ==
             0 &&
-        serve_points_get(w, &points, described.seal_version, err) == 0) {
+        serve_points_get(w, &points, described.seal_version, err) == 0 &&
+        serve_prove(w, KBS_PURPOSE_IMPORT, 1, &points.import, &w->proven_import, err) == 0 &&
+        serve_prove(w, KBS_PURPOSE_SEAL, described.seal_version, &points.seal, &w->proven_seal,
+                    err) == 0) {
         described.rungs = kbs_wire_list_done(&list);
         described.sign_public = kbs_buf_span(&points.sign);
         described.import_public = kbs_buf_span(&points.import);

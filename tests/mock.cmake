@@ -36,6 +36,10 @@ foreach(token IN ITEMS mock nss softhsm)
 endforeach()
 add_test(NAME stress-kills COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/mock/stress.py" kills 12)
 kbs_test_properties(stress-kills system 300)
+# Its rate is a matter of ci/stress: a machine may have other work.
+add_test(NAME stress-guest
+    COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/mock/flood.py" 3 --rate 1)
+kbs_test_properties(stress-guest system 300)
 
 # The mock itself, against published vectors and other software.
 kbs_test(mock SOURCES mock/test_mock.c LINKS kbs_hsm LABELS token TIMEOUT 120 ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)

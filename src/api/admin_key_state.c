@@ -7,9 +7,10 @@
  * it out later without him (due.c), and nobody else's row can make it do that. The approach: every
  * change begins with the row as it was verified (row.c), changes it as a whole and signs it anew.
  *
- * Destruction asks the token first and writes the row afterwards. If we die in between, the row
- * still says when, and the next attempt finds that the token has no such key any more, which is as
- * good. What becomes of a wrapped key is told honestly: its blob leaves the row, but copies of the
+ * Destruction asks the token first and writes the row afterwards, and begins with a row that says
+ * when, also if that is now: "at once" is two mutations, and after the first no guest gets the key.
+ * If we die in between, the row still says so, and the next attempt (due.c) finds that the token has
+ * no such key any more, which is as good. What becomes of a wrapped key is told honestly: its blob leaves the row, but copies of the
  * store keep theirs, until the wrapping key that they stand under is destroyed.
  */
 #include "api/context.h"
@@ -179,8 +180,8 @@ int kbs_api_admin_key_policy(struct kbs_call *call, struct kbs_error *err)
 /* ---- states ---- */
 
 /* From one state to another, without the token. */
-static int state_change(struct change *c, enum kbs_key_state state, int64_t destroy_at_s,
-                        struct kbs_error *err)
+static int state_write(struct change *c, enum kbs_key_state state, int64_t destroy_at_s,
+                       struct kbs_error *err)
 {
     struct kbs_record r;
 
@@ -201,7 +202,13 @@ static int state_change(struct change *c, enum kbs_key_state state, int64_t dest
     kbs_due_look(c->m.api);
     kbs_mutation_record(&c->m, KBS_PHASE_OUTCOME, &r);
     kbs_record_str(&r, "outcome", "done");
-    if (kbs_mutation_done(&c->m, &r, err) != 0) {
+    return kbs_mutation_done(&c->m, &r, err);
+}
+
+static int state_change(struct change *c, enum kbs_key_state state, int64_t destroy_at_s,
+                        struct kbs_error *err)
+{
+    if (state_write(c, state, destroy_at_s, err) != 0) {
         return -1;
     }
     change_answer(c);
@@ -316,15 +323,29 @@ static int destroy_after(const json_t *body, int64_t *ret, struct kbs_error *err
     return 0;
 }
 
+/* A second mutation, which begins with the row that the first one left, wherever it was read. */
+static int destroy_begin(struct change *c, struct kbs_error *err)
+{
+    c->m.kind = "key-destroy";
+    c->m.has_order = true;
+    c->m.intent = 0;
+    kbs_buf_clear(&c->policy);
+    if (change_begin(c, kbs_span_str(c->key.path), c->key.version, err) != 0) {
+        return -1;
+    }
+    return c->key.state == KBS_KEY_STATE_PENDING
+               ? 0
+               : kbs_fail(err, KBS_CONFLICT, "the key was called back meanwhile");
+}
+
 static int destroy_now(struct change *c, struct kbs_error *err)
 {
     struct kbs_buf *out = &c->m.call->answer->body;
     char gone[64];
 
-    c->m.kind = "key-destroy";
-    c->m.has_order = true;
-    c->key.destroy_at_s = c->m.call->now_s;
-    if (kbs_key_destroy(&c->m, &c->key, kbs_buf_span(&c->policy), err) != 0) {
+    if (state_write(c, KBS_KEY_STATE_PENDING, c->m.call->now_s, err) != 0 ||
+        destroy_begin(c, err) != 0 ||
+        kbs_key_destroy(&c->m, &c->key, kbs_buf_span(&c->policy), err) != 0) {
         return -1;
     }
     kbs_key_gone(&c->key, gone, sizeof(gone));

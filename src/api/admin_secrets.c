@@ -1,14 +1,12 @@
 /*
- * Secrets as kbs-admin knows them: the seal key, what there is, a new version, another policy,
- * deletion. No request here gives a value back; releases are resource.c's, changes are secret.c's.
+ * Secrets as kbs-admin knows them: what there is, a new version, another policy,
+ * deletion. No request here gives a value back; releases are resource.c's, changes secret_change.c's.
  */
 #include "api/secret_change.h"
 
 #include "base/encoding.h"
 #include "base/secret.h"
-#include "jose/write/jose.h"
 
-#define SEAL_KEY_PATTERN "/kbs/v0/admin/seal-key"
 #define SECRETS_PATTERN "/kbs/v0/admin/secrets"
 #define SECRET_PATTERN "/kbs/v0/admin/secrets/*/*/*"
 #define POLICY_PATTERN SECRET_PATTERN "/policy"
@@ -38,27 +36,6 @@ static void secret_put(struct kbs_buf *out, const struct kbs_key *row, struct kb
 }
 
 /* ---- reads ---- */
-
-int kbs_api_admin_seal_key(struct kbs_call *call, struct kbs_error *err)
-{
-    const struct kbs_token_facts *f = &call->api->token;
-    struct kbs_buf *out = &call->answer->body;
-    const struct kbs_admin *admin = NULL;
-    uint64_t sequence = 0;
-
-    if (kbs_admin_verify(call, "GET", SEAL_KEY_PATTERN, false, &admin, &sequence, err) != 0 ||
-        kbs_request_query_only(call->req, no_query, err) != 0) {
-        return -1;
-    }
-    if (!f->has_seal) {
-        return kbs_fail(err, KBS_MISSING, "the token has no seal key, see kbs-admin init");
-    }
-    kbs_buf_put_str(out, "{\"key\":");
-    kbs_jose_jwk_put(out, &f->seal);
-    kbs_buf_printf(out, ",\"thumbprint\":\"%s\",\"version\":%u}", f->seal_kid,
-                   (unsigned int)f->seal_version);
-    return 0;
-}
 
 static void list_each(void *ctx, const struct kbs_key *row, const struct kbs_store_texts *texts)
 {

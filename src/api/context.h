@@ -164,10 +164,14 @@ kbs_handler kbs_api_admin_key_disable;
 kbs_handler kbs_api_admin_key_enable;
 kbs_handler kbs_api_admin_key_destroy;
 kbs_handler kbs_api_admin_key_undo;
-kbs_handler kbs_api_admin_wrapping_show; /* admin_wrapping.c */
+kbs_handler kbs_api_admin_wrapping_show; /* admin_rotation.c */
 kbs_handler kbs_api_admin_wrapping_rotate;
-kbs_handler kbs_api_admin_wrapping_rewrap;
 kbs_handler kbs_api_admin_wrapping_destroy;
+kbs_handler kbs_api_admin_seal_show;
+kbs_handler kbs_api_admin_seal_rotate;
+kbs_handler kbs_api_admin_seal_destroy;
+kbs_handler kbs_api_admin_wrapping_rewrap; /* admin_move.c */
+kbs_handler kbs_api_admin_seal_reseal;
 kbs_handler kbs_api_admin_import_key; /* admin_token.c */
 kbs_handler kbs_api_admin_token_caps;
 kbs_handler kbs_api_resource;      /* resource.c */
@@ -179,8 +183,7 @@ kbs_handler kbs_api_resource_policy_set;
 kbs_handler kbs_api_attestation_policy_set;
 kbs_handler kbs_api_reference_value_set;
 kbs_handler kbs_api_reference_value_show;
-kbs_handler kbs_api_admin_seal_key; /* admin_secrets.c */
-kbs_handler kbs_api_admin_secret_list;
+kbs_handler kbs_api_admin_secret_list; /* admin_secrets.c */
 kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
 kbs_handler kbs_api_admin_secret_policy;
@@ -212,10 +215,10 @@ KBS_MUST_CHECK int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy,
 KBS_MUST_CHECK int kbs_token_describe(struct kbs_api *api, struct kbs_error *err);
 
 /*
- * Looks again which wrapping key is the newest: one may have been made in an order whose answer was lost,
- * or by another instance. Fails as kbs_token_order().
+ * Looks again which wrapping and seal keys are the newest: one may have been made in an order whose
+ * answer was lost, or by another instance. Fails as kbs_token_order().
  */
-KBS_MUST_CHECK int kbs_token_wrap_version(struct kbs_api *api, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_token_versions(struct kbs_api *api, struct kbs_error *err);
 
 /*
  * Gives the token an order and waits: KBS_LIMIT_TOKEN_OP_MS for the operation, and
@@ -326,10 +329,10 @@ struct kbs_mutation {
     const struct kbs_admin *admin; /* whose request it is; NULL: of the one that `request` is of */
     uint64_t sequence;
     struct kbs_span request; /* what allows it; begin fills in, if there is a call */
-    /* what it is about, for its records; both NULL: a wrapping key */
+    /* what it is about, for its records; both NULL: a wrapping or seal key */
     const struct kbs_key *key;
     const struct kbs_document *document;
-    uint32_t wrap_version; /* of that wrapping key */
+    uint32_t wrap_version; /* of that one */
     bool has_order;        /* the token has one thing to do; its order is named so */
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
     uint64_t epoch;  /* begin fills in */
@@ -376,6 +379,12 @@ int kbs_mutation_refused(struct kbs_mutation *m, struct kbs_error *err);
 KBS_MUST_CHECK int kbs_made_take(struct kbs_span body, struct kbs_key *key, struct kbs_error *err);
 /* The same for a card alone. */
 KBS_MUST_CHECK int kbs_made_card(struct kbs_span card, struct kbs_key *key, struct kbs_error *err);
+/*
+ * The same for a secret, as SEAL and RESEAL answer it: card, then the sealed form, which is appended
+ * to `sealed`.
+ */
+KBS_MUST_CHECK int kbs_made_secret(struct kbs_span body, struct kbs_key *key,
+                                   struct kbs_buf *sealed, struct kbs_error *err);
 
 /* ---- admin_keys.c ---- */
 
@@ -401,6 +410,32 @@ KBS_MUST_CHECK int kbs_key_terms_floor(const json_t *body, enum kbs_locality *fl
                                        struct kbs_error *err);
 KBS_MUST_CHECK int kbs_key_terms_policy(const json_t *body, struct kbs_buf *policy,
                                         struct kbs_error *err);
+
+/* ---- admin_rotation.c ---- */
+
+/* A token key that has versions, which things in the store stand under. Static. */
+struct kbs_rotating {
+    enum kbs_purpose purpose;
+    const char *pattern;  /* of its requests */
+    const char *what;     /* as told to people */
+    const char *holds;    /* what stands under it, in the plural */
+    const char *generate; /* its mutations */
+    const char *move;
+    const char *destroy;
+    int (*count)(struct kbs_store *s, kbs_store_count_each *each, void *ctx, struct kbs_error *err);
+};
+extern const struct kbs_rotating kbs_rotating_wrapping;
+extern const struct kbs_rotating kbs_rotating_seal;
+
+/* Its newest version, as the token said last. */
+uint32_t kbs_rotating_newest(const struct kbs_rotating *k, const struct kbs_api *api);
+struct kbs_mutation kbs_rotating_mutation(struct kbs_call *call, const char *kind, bool has_order);
+/* kbs_mutation_begin(), and a look at the token. */
+KBS_MUST_CHECK int kbs_rotating_begin(struct kbs_mutation *m, struct kbs_error *err);
+/* How much stands under `version`, and under those before it. */
+KBS_MUST_CHECK int kbs_rotating_count(const struct kbs_rotating *k, struct kbs_store *s,
+                                      uint32_t version, uint64_t *ret_of, uint64_t *ret_below,
+                                      struct kbs_error *err);
 
 /* ---- admin_key_state.c ---- */
 

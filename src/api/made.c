@@ -70,3 +70,24 @@ int kbs_made_take(struct kbs_span body, struct kbs_key *key, struct kbs_error *e
     key->blob_len = blob.len;
     return 0;
 }
+
+int kbs_made_secret(struct kbs_span body, struct kbs_key *key, struct kbs_buf *sealed,
+                    struct kbs_error *err)
+{
+    struct kbs_span rest = kbs_span_skip(body, KBS_CARD_BYTES);
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    if (rest.len == 0) {
+        return kbs_fail(err, KBS_INTERNAL, "the token's account of the secret is malformed");
+    }
+    if (kbs_made_card(kbs_span(body.p, KBS_CARD_BYTES), key, err) != 0) {
+        return -1;
+    }
+    kbs_sha256(rest, digest);
+    if (memcmp(digest, key->card.blob, sizeof(digest)) != 0) {
+        return kbs_fail(err, KBS_INTERNAL,
+                        "the token's card does not describe the secret beside it");
+    }
+    kbs_buf_put_span(sealed, rest); /* the next order, a row's signature, has another answer */
+    return kbs_buf_check(sealed, "the sealed secret", err);
+}

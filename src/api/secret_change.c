@@ -180,14 +180,16 @@ static int set_begin(struct kbs_secret_change *s, struct kbs_error *err)
         return kbs_fail(err, KBS_DENIED,
                         "the production profile takes secrets that were sealed by the client only");
     }
-    if (!s->m.api->token.has_seal) {
-        return kbs_fail(err, KBS_UNSUPPORTED, "the token has no seal key, see kbs-admin init");
-    }
     if (!kbs_span_to_cstr(s->path, s->row.path, sizeof(s->row.path))) {
         return kbs_fail(err, KBS_INPUT, "the path is too long");
     }
-    if (kbs_mutation_begin(&s->m, err) != 0 || set_terms(s, err) != 0 ||
-        set_check_jwe(s, err) != 0 || live_get(s, err) != 0) {
+    if (kbs_rotating_begin(&s->m, err) != 0) { /* the seal key may have a new version */
+        return -1;
+    }
+    if (!s->m.api->token.has_seal) {
+        return kbs_fail(err, KBS_UNSUPPORTED, "the token has no seal key, see kbs-admin init");
+    }
+    if (set_terms(s, err) != 0 || set_check_jwe(s, err) != 0 || live_get(s, err) != 0) {
         return -1;
     }
     s->row.state = KBS_KEY_STATE_ENABLED;
@@ -241,29 +243,6 @@ static int set_order(struct kbs_secret_change *s, struct kbs_wire_result *ret,
     return kbs_mutation_order(&s->m, KBS_WIRE_SEAL, &order, ret, err);
 }
 
-/* Takes the token's answer apart: card, then the sealed secret, which borrows the answer. */
-static int set_take(struct kbs_secret_change *s, struct kbs_span body, struct kbs_buf *sealed,
-                    struct kbs_error *err)
-{
-    struct kbs_span rest = kbs_span_skip(body, KBS_CARD_BYTES);
-    uint8_t digest[KBS_SHA256_BYTES];
-
-    if (rest.len == 0) {
-        return kbs_fail(err, KBS_INTERNAL, "the token's account of the secret is malformed");
-    }
-    if (kbs_made_card(kbs_span(body.p, KBS_CARD_BYTES), &s->row, err) != 0) {
-        return -1;
-    }
-    kbs_sha256(rest, digest);
-    if (memcmp(digest, s->row.card.blob, sizeof(digest)) != 0) {
-        return kbs_fail(err, KBS_INTERNAL,
-                        "the token's card does not describe the secret beside it");
-    }
-    kbs_buf_put_span(sealed,
-                     rest); /* rows are signed by the same token: its answer will not last */
-    return kbs_buf_check(sealed, "the sealed secret", err);
-}
-
 static int set_commit(struct kbs_secret_change *s, struct kbs_span sealed, struct kbs_error *err)
 {
     struct kbs_store_row rows[KBS_SECRET_ROWS_MAX + 1];
@@ -302,7 +281,7 @@ static int set_make(struct kbs_secret_change *s, struct kbs_error *err)
     if (set_order(s, &result, err) != 0) {
         return kbs_mutation_refused(&s->m, err);
     }
-    if (set_take(s, result.body, &sealed, err) != 0 ||
+    if (kbs_made_secret(result.body, &s->row, &sealed, err) != 0 ||
         set_commit(s, kbs_buf_span(&sealed), err) != 0) {
         rc = kbs_mutation_failed(&s->m, "failed", err);
     } else {

@@ -68,6 +68,15 @@ static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size
     return result;
 }
 
+/* The newest wrapping and seal keys. */
+static int facts_versions(const struct kbs_wire_described *d, struct kbs_token_facts *f,
+                          struct kbs_error *err)
+{
+    f->wrap_version = d->wrap_version;
+    f->seal_version = d->seal_version;
+    return facts_key(d->seal_public, &f->has_seal, &f->seal, f->seal_kid, err);
+}
+
 static int ask_facts(struct kbs_api *api, int wait_ms, struct kbs_wire_described *ret,
                      struct kbs_error *err)
 {
@@ -100,9 +109,7 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
         facts_key(d.row_public, &f->has_row, &f->row, row_kid, err) != 0) {
         return -1;
     }
-    f->seal_version = d.seal_version;
-    f->wrap_version = d.wrap_version;
-    if (facts_key(d.seal_public, &f->has_seal, &f->seal, f->seal_kid, err) != 0) {
+    if (facts_versions(&d, f, err) != 0) {
         return -1;
     }
     return facts_key(d.head_public, &f->has_head, &f->head, f->head_kid, err);
@@ -144,15 +151,14 @@ static int token_refused(const struct kbs_wire_result *r, struct kbs_error *err)
     return kbs_fail_native(err, category, KBS_ORIGIN_CKR, r->ckr, "%s", detail);
 }
 
-int kbs_token_wrap_version(struct kbs_api *api, struct kbs_error *err)
+int kbs_token_versions(struct kbs_api *api, struct kbs_error *err)
 {
     struct kbs_wire_described d;
 
     if (ask_facts(api, KBS_LIMIT_TOKEN_OP_MS, &d, err) != 0) {
         return token_out_of_step(api, err);
     }
-    api->token.wrap_version = d.wrap_version;
-    return 0;
+    return facts_versions(&d, &api->token, err);
 }
 
 int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type, const void *order,

@@ -87,6 +87,7 @@
 #define KBS_LIMIT_SECRET_VALUE_BYTES 131072u /* a sealed secret, before it is sealed */
 #define KBS_LIMIT_SECRET_VERSIONS 16         /* of one path that are kept */
 #define KBS_LIMIT_REWRAP_BATCH 100           /* wrapped keys under a new wrapping key per request */
+#define KBS_LIMIT_RESEAL_BATCH 16            /* secrets under a new seal key per request */
 #define KBS_LIMIT_DESTROY_AFTER_S 31536000   /* a destruction is at most a year ahead */
 #define KBS_DEFAULT_DESTROY_AFTER_S 604800
 #define KBS_LIMIT_DESTROY_RETRY_MS 600000 /* after a destruction that failed */

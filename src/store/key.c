@@ -176,7 +176,10 @@ int kbs_sql_key_each(struct kbs_store *s, enum kbs_sql q, kbs_store_key_each *ea
         }
         const struct kbs_store_texts texts = {
             .policy = kbs_sql_column_bytes(s, q, KBS_SQL_KEY_POLICY),
-            .request = kbs_sql_column_bytes(s, q, KBS_SQL_KEY_REQUEST)};
+            .request = kbs_sql_column_bytes(s, q, KBS_SQL_KEY_REQUEST),
+            .sealed = q == KBS_SQL_SECRET_SEALED
+                          ? kbs_sql_column_bytes(s, q, KBS_SQL_SECRET_SEALED_FORM)
+                          : KBS_SPAN_EMPTY};
         each(ctx, &key, &texts);
     }
     kbs_sql_reset(s, q);
@@ -193,33 +196,27 @@ int kbs_store_key_list(struct kbs_store *s, struct kbs_span after_path, uint32_t
     return kbs_sql_key_each(s, KBS_SQL_KEY_LIST, each, ctx, err);
 }
 
-static void wrap_version_put(uint8_t out[4], uint32_t version)
-{
-    for (size_t i = 0; i < 4; i++) {
-        out[i] = (uint8_t)(version >> (24 - 8 * i));
-    }
-}
-
-int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
-                          kbs_store_key_each *each, void *ctx, struct kbs_error *err)
+int kbs_sql_below_each(struct kbs_store *s, enum kbs_sql q, const struct kbs_store_below *below,
+                       kbs_store_key_each *each, void *ctx, struct kbs_error *err)
 {
     uint8_t bound[4];
 
-    wrap_version_put(bound, below);
-    kbs_sql_bind_blob(s, KBS_SQL_KEY_WRAPPED, 1, kbs_span(bound, sizeof(bound)));
-    kbs_sql_bind_int(s, KBS_SQL_KEY_WRAPPED, 2, limit);
-    return kbs_sql_key_each(s, KBS_SQL_KEY_WRAPPED, each, ctx, err);
+    for (size_t i = 0; i < sizeof(bound); i++) {
+        bound[i] = (uint8_t)(below->version >> (24 - 8 * i));
+    }
+    kbs_sql_bind_blob(s, q, 1, kbs_span(bound, sizeof(bound)));
+    kbs_sql_bind_int(s, q, 2, below->limit);
+    kbs_sql_bind_int(s, q, 3, below->skip);
+    return kbs_sql_key_each(s, q, each, ctx, err);
 }
 
-int kbs_store_key_wrap_count(struct kbs_store *s,
-                             void (*each)(void *ctx, uint32_t version, uint64_t keys), void *ctx,
-                             struct kbs_error *err)
+int kbs_sql_count_each(struct kbs_store *s, enum kbs_sql q, kbs_store_count_each *each, void *ctx,
+                       struct kbs_error *err)
 {
-    const enum kbs_sql q = KBS_SQL_KEY_WRAP_COUNT;
     uint8_t v[4];
     int rc = 0;
 
-    while ((rc = kbs_sql_step(s, q, "count wrapped keys", err)) == KBS_SQL_ROW) {
+    while ((rc = kbs_sql_step(s, q, "count rows by wrapping key", err)) == KBS_SQL_ROW) {
         if (!kbs_sql_column_exact(s, q, 0, v, sizeof(v))) {
             rc = kbs_fail(err, KBS_INTERNAL, "store: a wrapped key without a card");
             break;
@@ -229,4 +226,16 @@ int kbs_store_key_wrap_count(struct kbs_store *s,
     }
     kbs_sql_reset(s, q);
     return rc;
+}
+
+int kbs_store_key_wrapped(struct kbs_store *s, const struct kbs_store_below *below,
+                          kbs_store_key_each *each, void *ctx, struct kbs_error *err)
+{
+    return kbs_sql_below_each(s, KBS_SQL_KEY_WRAPPED, below, each, ctx, err);
+}
+
+int kbs_store_key_wrap_count(struct kbs_store *s, kbs_store_count_each *each, void *ctx,
+                             struct kbs_error *err)
+{
+    return kbs_sql_count_each(s, KBS_SQL_KEY_WRAP_COUNT, each, ctx, err);
 }

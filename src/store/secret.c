@@ -27,7 +27,7 @@ int kbs_store_secret_newest(struct kbs_store *s, struct kbs_span path, struct kb
         rc = kbs_buf_check(policy, "policy", err);
     }
     if (rc == 0 && sealed != NULL) {
-        kbs_buf_put_span(sealed, kbs_sql_column_bytes(s, q, KBS_SQL_SECRET_SEALED));
+        kbs_buf_put_span(sealed, kbs_sql_column_bytes(s, q, KBS_SQL_SECRET_SEALED_FORM));
         rc = kbs_buf_check(sealed, "sealed secret", err);
     }
     kbs_sql_reset(s, q);
@@ -47,4 +47,16 @@ int kbs_store_secret_list(struct kbs_store *s, struct kbs_span after_path, unsig
     kbs_sql_bind_text(s, KBS_SQL_SECRET_LIST, 1, after_path);
     kbs_sql_bind_int(s, KBS_SQL_SECRET_LIST, 2, limit);
     return kbs_sql_key_each(s, KBS_SQL_SECRET_LIST, each, ctx, err);
+}
+
+int kbs_store_secret_sealed(struct kbs_store *s, const struct kbs_store_below *below,
+                            kbs_store_key_each *each, void *ctx, struct kbs_error *err)
+{
+    return kbs_sql_below_each(s, KBS_SQL_SECRET_SEALED, below, each, ctx, err);
+}
+
+int kbs_store_secret_seal_count(struct kbs_store *s, kbs_store_count_each *each, void *ctx,
+                                struct kbs_error *err)
+{
+    return kbs_sql_count_each(s, KBS_SQL_SECRET_SEAL_COUNT, each, ctx, err);
 }

@@ -37,6 +37,8 @@ enum kbs_sql {
     KBS_SQL_SECRET_NEWEST,
     KBS_SQL_SECRET_LIVE,
     KBS_SQL_SECRET_LIST,
+    KBS_SQL_SECRET_SEALED,
+    KBS_SQL_SECRET_SEAL_COUNT,
     KBS_SQL_DOCUMENT_NEWEST,
     KBS_SQL_DOCUMENT_OLDEST,
     KBS_SQL_DOCUMENT_SPACE,
@@ -132,11 +134,18 @@ bool kbs_sql_key_read(struct kbs_store *s, enum kbs_sql which, struct kbs_key *r
 #define KBS_SQL_KEY_POLICY 7
 #define KBS_SQL_KEY_REQUEST 9
 #define KBS_SQL_KEY_BLOB 17
-#define KBS_SQL_SECRET_SEALED 18 /* where it was selected */
+#define KBS_SQL_SECRET_SEALED_FORM 18 /* where it was selected */
 
 /* Calls `each` for every row of such a statement, which is bound. */
 KBS_MUST_CHECK int kbs_sql_key_each(struct kbs_store *s, enum kbs_sql which,
                                     kbs_store_key_each *each, void *ctx, struct kbs_error *err);
+/* The same for one whose parameters are a version, a limit and an offset. */
+KBS_MUST_CHECK int kbs_sql_below_each(struct kbs_store *s, enum kbs_sql which,
+                                      const struct kbs_store_below *below, kbs_store_key_each *each,
+                                      void *ctx, struct kbs_error *err);
+/* Calls `each` for every (version, count) that a statement gives. */
+KBS_MUST_CHECK int kbs_sql_count_each(struct kbs_store *s, enum kbs_sql which,
+                                      kbs_store_count_each *each, void *ctx, struct kbs_error *err);
 
 /* The same for a statement over the columns of a document. */
 bool kbs_sql_document_read(struct kbs_store *s, enum kbs_sql which, struct kbs_document *ret);

@@ -83,10 +83,10 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM key WHERE (path, version) > (?1, ?2)"
                          " ORDER BY path, version LIMIT ?3",
     [KBS_SQL_KEY_ALL] = "SELECT " KEY_COLUMNS " FROM key ORDER BY epoch, path, version",
-    /* Bytes 37 to 40 of a card are the version of the wrapping key, big endian (wire/card.h). */
+    /* Bytes 37 to 40 of a card: version of the wrapping or seal key, big endian (wire/card.h). */
     [KBS_SQL_KEY_WRAPPED] =
         "SELECT " KEY_COLUMNS " FROM key WHERE " KEY_IS_WRAPPED " AND substr(card, 37, 4) < ?1"
-        " ORDER BY substr(card, 37, 4) LIMIT ?2",
+        " ORDER BY substr(card, 37, 4), rowid LIMIT ?2 OFFSET ?3",
     [KBS_SQL_KEY_WRAP_COUNT] = "SELECT substr(card, 37, 4), count(*) FROM key"
                                " WHERE " KEY_IS_WRAPPED " GROUP BY 1 ORDER BY 1",
     /* A row without a card is signed without its state: anybody could say that it is due. */
@@ -103,6 +103,11 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         "SELECT " SECRET_COLUMNS " FROM secret WHERE path > ?1 AND state <> 4 AND NOT EXISTS"
         " (SELECT 1 FROM secret AS newer WHERE newer.path = secret.path"
         " AND newer.version > secret.version) ORDER BY path LIMIT ?2",
+    [KBS_SQL_SECRET_SEALED] = "SELECT " SECRET_COLUMNS ", sealed FROM secret"
+                              " WHERE state <> 4 AND substr(card, 37, 4) < ?1"
+                              " ORDER BY substr(card, 37, 4), rowid LIMIT ?2 OFFSET ?3",
+    [KBS_SQL_SECRET_SEAL_COUNT] = "SELECT substr(card, 37, 4), count(*) FROM secret"
+                                  " WHERE state <> 4 GROUP BY 1 ORDER BY 1",
     [KBS_SQL_SECRET_ALL] = "SELECT " SECRET_COLUMNS " FROM secret ORDER BY epoch, path, version",
     [KBS_SQL_DOCUMENT_NEWEST] =
         "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name = ?2"

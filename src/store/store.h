@@ -152,23 +152,31 @@ KBS_MUST_CHECK int kbs_store_key_next_due(struct kbs_store *s, int64_t *ret_s,
 struct kbs_store_texts {
     struct kbs_span policy;
     struct kbs_span request;
+    struct kbs_span sealed; /* kbs_store_secret_sealed() only */
 };
-/* Both are borrowed until the call returns. */
+/* All are borrowed until the call returns. */
 typedef void kbs_store_key_each(void *ctx, const struct kbs_key *key,
                                 const struct kbs_store_texts *texts);
 /* Calls `each` for at most `limit` key versions, by path and version, after that one (empty: all). */
 KBS_MUST_CHECK int kbs_store_key_list(struct kbs_store *s, struct kbs_span after_path,
                                       uint32_t after_version, unsigned int limit,
                                       kbs_store_key_each *each, void *ctx, struct kbs_error *err);
-/* At most `limit` wrapped keys under a wrapping key older than version `below`, the oldest first.
+/*
+ * What stands under a wrapping or seal key older than `version`, the oldest first and always in the
+ * same order: at most `limit` of it, but for the first `skip`.
  */
-KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, uint32_t below, unsigned int limit,
+struct kbs_store_below {
+    uint32_t version;
+    unsigned int skip;
+    unsigned int limit;
+};
+typedef void kbs_store_count_each(void *ctx, uint32_t version, uint64_t count);
+/* Wrapped keys. */
+KBS_MUST_CHECK int kbs_store_key_wrapped(struct kbs_store *s, const struct kbs_store_below *below,
                                          kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);
 /* For each version of the wrapping key that keys stand under: how many. */
-KBS_MUST_CHECK int kbs_store_key_wrap_count(struct kbs_store *s,
-                                            void (*each)(void *ctx, uint32_t version,
-                                                         uint64_t keys),
+KBS_MUST_CHECK int kbs_store_key_wrap_count(struct kbs_store *s, kbs_store_count_each *each,
                                             void *ctx, struct kbs_error *err);
 
 /*
@@ -187,6 +195,13 @@ KBS_MUST_CHECK int kbs_store_secret_live(struct kbs_store *s, struct kbs_span pa
 KBS_MUST_CHECK int kbs_store_secret_list(struct kbs_store *s, struct kbs_span after_path,
                                          unsigned int limit, kbs_store_key_each *each, void *ctx,
                                          struct kbs_error *err);
+
+/* The same of versions of secrets that are not destroyed, by seal key. */
+KBS_MUST_CHECK int kbs_store_secret_sealed(struct kbs_store *s, const struct kbs_store_below *below,
+                                           kbs_store_key_each *each, void *ctx,
+                                           struct kbs_error *err);
+KBS_MUST_CHECK int kbs_store_secret_seal_count(struct kbs_store *s, kbs_store_count_each *each,
+                                               void *ctx, struct kbs_error *err);
 
 /*
  * Documents. The newest version, with its text (appended; may be NULL). KBS_MISSING.

@@ -406,6 +406,9 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",
             "unit=%s name=%s child=%ld status=%d signal=%d", u->name, kbsd_role_name(c->role),
             (long)c->pid, end.status, end.signal);
+    if (end.status == KBS_EXIT_PIN && s->login.holder == c) { /* it had no time for LOGIN_DONE */
+        kbsd_login_refused(&s->login, &u->pin);
+    }
     kbsd_login_over(&s->login, c);
     kbsd_child_gone(c);
     if (u->kind == KBSD_UNIT_MIGRATION) {

@@ -181,6 +181,11 @@ struct kbs_wire_list {
     F(m, BYTES, epk_x) F(m, BYTES, epk_y) F(m, BYTES, encrypted_key) F(m, BYTES, iv) F(m, BYTES, ciphertext) \
     F(m, BYTES, tag) F(m, BYTES, plaintext)
 /*
+ * List `admin`. A sealed secret from the seal key of its card to the newest one; kid, card and sealed as for
+ * OPEN_SECRET. Answer body: card, then the sealed secret
+ */
+#define KBS_WIRE_RESEAL_FIELDS(F, m) F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed)
+/*
  * List `admin`. content: the row's authenticated bytes (src/store); the answer body is r||s (64 bytes, ES256)
  * over SHA-256("kbs-row-v1" || content)
  */
@@ -240,6 +245,7 @@ struct kbs_wire_list {
     M(59, REWRAP_CATALOG, rewrap_catalog, 1024) \
     M(60, DESTROY, destroy, 1024) \
     M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
+    M(62, RESEAL, reseal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
     M(82, VERDICT, verdict, 1024)

@@ -36,6 +36,9 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_WRAPPING_REWRAP = 49,  /* POST /kbs/v0/admin/wrapping-key/rewrap */
     KBS_ROUTE_ADMIN_WRAPPING_DESTROY = 50, /* DELETE /kbs/v0/admin/wrapping-key */
     KBS_ROUTE_ADMIN_TOKEN_CAPS = 51,       /* GET /kbs/v0/admin/token/caps */
+    KBS_ROUTE_ADMIN_SEAL_ROTATE = 53,      /* POST /kbs/v0/admin/seal-key/rotate */
+    KBS_ROUTE_ADMIN_SEAL_RESEAL = 54,      /* POST /kbs/v0/admin/seal-key/reseal */
+    KBS_ROUTE_ADMIN_SEAL_DESTROY = 55,     /* DELETE /kbs/v0/admin/seal-key */
     KBS_ROUTE_ADMIN_SEAL_KEY = 56,         /* GET /kbs/v0/admin/seal-key */
     KBS_ROUTE_ADMIN_SECRET_LIST = 57,      /* GET /kbs/v0/admin/secrets */
     KBS_ROUTE_ADMIN_SECRET_SHOW = 58,      /* GET /kbs/v0/admin/secrets/{repo}/{type}/{tag} */

@@ -71,6 +71,7 @@ def test_kbs_guest_wrong_usage(argv, tmp_path):
 ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     "generate", "import", "adopt", "list", "show", "rotate", "policy", "disable", "enable", "destroy", "undo")),
     *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")),
+    *(["seal-key", c] for c in ("show", "rotate", "reseal", "destroy")),
     *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"]]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
 
@@ -247,15 +248,53 @@ def test_rewrap_goes_on_until_nothing_is_left(admin):
         done = min(ask["limit"], left[0])
         if not ask["dry_run"]:
             left[0] -= done
-        return 200, JSON, {"rewrapped": done, "left": left[0], "version": 2}
+        return 200, JSON, {"rewrapped": done, "left": left[0], "version": 2, "failed": []}
 
     admin.handlers["/kbs/v0/admin/wrapping-key/rewrap"] = answer
     dry = json.loads(admin.run("wrapping-key", "rewrap", "--dry-run", "--json").stdout)
-    assert dry == {"rewrapped": 100, "left": 250, "version": 2}
+    assert dry == {"rewrapped": 100, "left": 250, "version": 2, "failed": []}
     done = admin.run("wrapping-key", "rewrap", "--json")
-    assert json.loads(done.stdout) == {"rewrapped": 250, "left": 0, "version": 2}
+    assert json.loads(done.stdout) == {"rewrapped": 250, "left": 0, "version": 2, "failed": []}
     assert done.stderr.count(b"left") == 3
     assert admin.run("wrapping-key", "destroy").returncode == 2
+
+
+def test_rewrap_passes_over_what_cannot_be_moved(admin):
+    bad = ["a/b/0", "a/b/7", "a/b/9"]  # the oldest keys come first, and they stay
+    keys = [f"a/b/{i}" for i in range(10)]
+
+    def answer(method, target, body):
+        ask = json.loads(body)
+        batch = keys[ask["skip"]:ask["skip"] + ask["limit"]]
+        failed = [{"path": path, "version": 1, "reason": "does not open"} for path in batch if path in bad]
+        for path in batch:
+            if path not in bad:
+                keys.remove(path)
+        return 200, JSON, {"rewrapped": len(batch) - len(failed), "left": len(keys), "version": 2, "failed": failed}
+
+    admin.handlers["/kbs/v0/admin/wrapping-key/rewrap"] = answer
+    done = admin.run("wrapping-key", "rewrap", "--limit", "2", "--json")
+    assert done.returncode == 6 and keys == bad
+    said = json.loads(done.stdout)
+    assert said["rewrapped"] == 7 and said["left"] == 3 and [f["path"] for f in said["failed"]] == bad
+    assert b"a/b/7/v1 stays where it is: does not open" in done.stderr and b"3 keys could not be moved" in done.stderr
+
+
+def test_seal_key(admin):
+    target = "/kbs/v0/admin/seal-key"
+    answer = {"key": {}, "thumbprint": "A" * 43, "version": 2, "secrets": {"1": 3}}
+    for key in (target, target + "/rotate", target + "?version=1"):
+        admin.answers[key] = (200, JSON, answer)
+    shown = admin.run("seal-key", "show").stdout.decode()
+    assert "A" * 43 in shown and "no: " in shown and "3 under version 1" in shown
+    assert b"A" * 43 in admin.run("seal-key", "rotate").stdout
+    assert admin.run("seal-key", "destroy").returncode == 2
+    assert admin.run("seal-key", "destroy", "--version", "1").returncode == 0
+    admin.answers[target + "/reseal"] = (200, JSON, {"resealed": 3, "left": 0, "version": 2, "failed": []})
+    done = admin.run("seal-key", "reseal", "--json")
+    assert json.loads(done.stdout) == {"resealed": 3, "left": 0, "version": 2, "failed": []}
+    sent = [json.loads(seen[3]) for seen in admin.server.seen if seen[1] == target + "/reseal"]
+    assert sent == [{"limit": 16, "skip": 0, "dry_run": False}]
 
 
 def test_token_caps(admin):

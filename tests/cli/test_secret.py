@@ -67,6 +67,17 @@ def test_the_next_version_is_sealed_in(admin, state):
         open_sealed({**body["jwe"], "iv": b64u(bytes(12))}, admin.seal_key, b"a/b/c/v7")
 
 
+def test_another_key_is_accepted_by_its_thumbprint(admin):
+    admin.seal_key = new_key()  # rotated; the profile still pins the one before
+    accepted = thumbprint(admin.seal_key.public_key())
+    admin.answers[("POST", TARGET)] = (200, JSON, SECRET)
+    wrong = admin.run("secret", "set", PATH, "--seal-key", "A" * 43, stdin=None, input=b"value")
+    assert wrong.returncode == 3 and b"--seal-key" in wrong.stderr and not admin.mutations()
+    assert admin.run("secret", "set", PATH, "--seal-key", accepted, stdin=None, input=b"value").returncode == 0
+    [(_, body)] = admin.mutations()
+    assert open_sealed(body["jwe"], admin.seal_key, b"a/b/c/v1") == b"value"
+
+
 def test_nothing_is_sealed_to_another_key(admin):
     pinned = admin.seal_key
     admin.seal_key = new_key()  # the server says the pinned thumbprint all the same

@@ -181,7 +181,7 @@ static void token_describe(struct judge *j, uint64_t id)
     key_point(j->import, import);
     d.import_public = kbs_span(import, sizeof(import));
     d.seal_public = d.import_public; /* nothing is opened here */
-    d.seal_version = 1;
+    d.seal_version = j->seal_version;
     key_point(j->row, row);
     d.row_public = kbs_span(row, sizeof(row));
     key_point(j->head, head);
@@ -244,9 +244,11 @@ static void order_generate(struct judge *j, uint8_t *out, size_t size, struct kb
     const struct kbs_wire_generate *m = &j->generate;
     struct kbs_key key;
 
-    if (m->purpose == KBS_PURPOSE_WRAP_CATALOG) {
-        assert_int_equal(m->key_version, j->wrap_version + 1);
-        j->wrap_version = m->key_version;
+    if (m->purpose != KBS_PURPOSE_RELEASE) {
+        uint32_t *newest = m->purpose == KBS_PURPOSE_SEAL ? &j->seal_version : &j->wrap_version;
+
+        assert_int_equal(m->key_version, *newest + 1);
+        *newest = m->key_version;
         return;
     }
     key = ordered_key(j, m->kid, m->key_id, m->storage, m->floor, m->policy, m->created,
@@ -342,7 +344,7 @@ static void order_rewrap(struct judge *j, uint8_t *out, size_t size, struct kbs_
 }
 
 /* What a secret's card says. */
-static void secret_card(struct kbs_key *key, uint32_t bytes)
+static void secret_card(struct kbs_key *key, uint32_t bytes, uint32_t seal_version)
 {
     key->kcv_mac = KBS_KCV_NONE;
     memset(key->kcv, 0, sizeof(key->kcv));
@@ -353,7 +355,7 @@ static void secret_card(struct kbs_key *key, uint32_t bytes)
     key->card.floor = KBS_LOCALITY_WORKER;
     key->card.provenance = KBS_PROVENANCE_IMPORTED;
     key->card.bytes = bytes;
-    key->card.wrap_version = 1;
+    key->card.wrap_version = seal_version;
 }
 
 static void order_seal(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
@@ -363,7 +365,7 @@ static void order_seal(struct judge *j, uint8_t *out, size_t size, struct kbs_wi
                                      m->created, KBS_PROVENANCE_IMPORTED);
     struct kbs_buf body = KBS_BUF(size);
 
-    secret_card(&key, (uint32_t)(m->plaintext.len + m->ciphertext.len));
+    secret_card(&key, (uint32_t)(m->plaintext.len + m->ciphertext.len), j->seal_version);
     judge_recard(&key);
     kbs_sha256(KBS_SPAN_LIT(JUDGE_SEALED), key.card.blob);
     key.card.blob[0] ^= j->token_mood == TOKEN_DISOBEYS ? 1 : 0;
@@ -372,6 +374,26 @@ static void order_seal(struct judge *j, uint8_t *out, size_t size, struct kbs_wi
     kbs_buf_put_str(&body, JUDGE_SEALED);
     memcpy(out, body.p, body.len);
     r->body = kbs_span(out, body.len);
+    kbs_buf_deinit(&body);
+}
+
+/* The harness' token knows of a secret only what it answered to SEAL. */
+static void order_reseal(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    struct kbs_key key = carded_key(j->reseal.card);
+    struct kbs_buf body = KBS_BUF(size);
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    kbs_sha256(j->reseal.sealed, digest);
+    assert_memory_equal(digest, key.card.blob, sizeof(digest));
+    key.card.wrap_version = j->seal_version;
+    kbs_buf_put_span(&body, j->reseal.sealed);
+    kbs_buf_printf(&body, ", under seal key %u", (unsigned int)j->seal_version);
+    kbs_sha256(kbs_buf_span(&body), key.card.blob);
+    card_put(&key);
+    memcpy(out, key.card_bytes, KBS_CARD_BYTES);
+    memcpy(out + KBS_CARD_BYTES, body.p, body.len);
+    r->body = kbs_span(out, KBS_CARD_BYTES + body.len);
     kbs_buf_deinit(&body);
 }
 
@@ -395,6 +417,8 @@ static void *order_slot(struct judge *j, enum kbs_wire_type type)
         return &j->destroy;
     case KBS_WIRE_SEAL:
         return &j->seal;
+    case KBS_WIRE_RESEAL:
+        return &j->reseal;
     case KBS_WIRE_OPEN_SECRET:
         return &j->open_secret;
     default:
@@ -426,6 +450,8 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
     } else if (type == KBS_WIRE_SEAL) {
         order_seal(j, out, size, r);
+    } else if (type == KBS_WIRE_RESEAL) {
+        order_reseal(j, out, size, r);
     } else if (type == KBS_WIRE_GENERATE) {
         order_generate(j, out, size, r);
     } else if (type == KBS_WIRE_IMPORT) {
@@ -511,15 +537,15 @@ static void token_serve(struct judge *j)
         m = &j->order_msg;
     }
     token_fill(j, m, jws, sizeof(jws), &r);
-    if (j->token_mood == TOKEN_HANGS_UP) {
+    bool signs_rows = m->frame.type == KBS_WIRE_SIGN_ROW || m->frame.type == KBS_WIRE_SIGN_HEAD;
+    if (j->token_mood == TOKEN_HANGS_UP && !signs_rows) {
         kbs_io_close(&j->token);
         return;
     }
     if (j->token_mood == TOKEN_ANSWERS_LATE) {
         id ^= 1;
     }
-    if (j->token_mood == TOKEN_REFUSES && m->frame.type != KBS_WIRE_SIGN_ROW &&
-        m->frame.type != KBS_WIRE_SIGN_HEAD) {
+    if (j->token_mood == TOKEN_REFUSES && !signs_rows) {
         r = (struct kbs_wire_result){.category = (uint8_t)j->refuse_category,
                                      .ckr = 5,
                                      .function = KBS_SPAN_LIT("C_WrapKey"),
@@ -849,6 +875,7 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample, bool produ
     assert_non_null(j);
     j->control = j->front = j->token = j->ledger = -1;
     j->duty = duty;
+    j->seal_version = 1;
     j->allow_sample = allow_sample;
     j->production = production;
     j->order_msg = KBS_CHANNEL_MSG;
@@ -1070,7 +1097,7 @@ void judge_add_secret(struct judge *j, const char *path, uint32_t version, const
 {
     struct kbs_key key = judge_new_key(path, version, 0);
 
-    secret_card(&key, 5);
+    secret_card(&key, 5, 1);
     judge_put_key(j, &key, policy);
 }
 

@@ -31,7 +31,7 @@
 enum token_mood {
     TOKEN_OBEYS,
     TOKEN_REFUSES,      /* all but signatures of rows and heads, with category and detail as set */
-    TOKEN_HANGS_UP,     /* closes instead of answering */
+    TOKEN_HANGS_UP,     /* closes instead of answering, with the same exceptions */
     TOKEN_ANSWERS_LATE, /* with the id of another question */
     TOKEN_DISOBEYS,     /* the key at a weaker locality, or with another card, than ordered */
     TOKEN_OTHER_KEY     /* rewraps one key (other_key) into another */
@@ -91,9 +91,11 @@ struct judge {
     struct kbs_wire_rewrap_catalog rewrap;
     struct kbs_wire_destroy destroy;
     struct kbs_wire_seal seal;
+    struct kbs_wire_reseal reseal;
     struct kbs_wire_open_secret open_secret;
     const char *other_key; /* path */
     uint32_t wrap_version; /* of the token's newest wrapping key */
+    uint32_t seal_version; /* and seal key; 1 at first */
     unsigned int orders;   /* with an order id: RELEASE, GENERATE, IMPORT, ... */
     uint64_t records;
     char ledger_text[131072]; /* one line per record: kind name=value ... */

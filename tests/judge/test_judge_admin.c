@@ -501,7 +501,8 @@ static void test_states(void **state)
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"}");
     assert_int_equal(j->destroy.purpose, KBS_PURPOSE_RELEASE);
     assert_int_equal(j->destroy.card.len, KBS_CARD_BYTES);
-    ledger_expect(j, "key-destroy phase=intent epoch=6 order=");
+    ledger_expect(j, "from=disabled state=pending-destruction destroy_at=");
+    ledger_expect(j, "key-destroy phase=intent epoch=7 order=");
     ledger_expect(j, "outcome=done gone=now");
     expect_state(j, enable, "enable", 404, NULL); /* no version is left */
     expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
@@ -511,6 +512,15 @@ static void test_states(void **state)
     again.query[1] = "1";
     again.target = KEY "?version=1";
     expect_signed(j, again, 409, "the key is destroyed");
+}
+
+/* Serves the judge until the ledger has that text. */
+static void ledger_await(struct judge *j, const char *text)
+{
+    for (int i = 0; i < 100 && strstr(j->ledger_text, text) == NULL; i++) {
+        judge_serve(j, 100);
+    }
+    ledger_expect(j, text);
 }
 
 static void test_destroy_refused(void **state)
@@ -524,7 +534,9 @@ static void test_destroy_refused(void **state)
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 500, NULL);
     ledger_expect(j, "key-destroy phase=outcome");
     ledger_expect(j, "outcome=failed");
-    expect_signed(j, ask_list(), 200, "\"state\":\"enabled\"");
+    /* It was to be destroyed: it is released no more, and the lane goes on trying. */
+    expect_signed(j, ask_list(), 200, "\"state\":\"pending-destruction\"");
+    ledger_await(j, "key-destroy phase=outcome epoch=4");
     j->refuse_category = KBS_MISSING; /* as after a crash between token and store */
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
 }
@@ -569,15 +581,6 @@ static void expect_wrapping_destroy(struct judge *j, const char *version, unsign
 
     (void)snprintf(target, sizeof(target), WRAPPING "?version=%s", version);
     expect_signed(j, ask, status, text);
-}
-
-/* Serves the judge until the ledger has that text. */
-static void ledger_await(struct judge *j, const char *text)
-{
-    for (int i = 0; i < 100 && strstr(j->ledger_text, text) == NULL; i++) {
-        judge_serve(j, 100);
-    }
-    ledger_expect(j, text);
 }
 
 static void test_destroyed_when_due(void **state)
@@ -703,22 +706,24 @@ static void test_rewrap(void **state)
     expect_wrapping(j, "{\"version\":2,\"keys\":{\"1\":3,\"2\":1}}");
     expect_wrapping_destroy(j, "1", 409, "3 keys stand under version 1");
     orders = j->orders;
-    expect_rewrap(j, "{\"dry_run\":true}", 200, "{\"rewrapped\":3,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{\"dry_run\":true}", 200,
+                  "{\"rewrapped\":3,\"left\":0,\"version\":2,\"failed\":[]}");
     expect_rewrap(j, "{\"limit\":2,\"dry_run\":true}", 200,
-                  "{\"rewrapped\":2,\"left\":1,\"version\":2}");
+                  "{\"rewrapped\":2,\"left\":1,\"version\":2,\"failed\":[]}");
     assert_int_equal(j->orders, orders);
     expect_rewrap(j, "{\"limit\":0}", 400, "limit");
     expect_rewrap(j, "{\"limit\":101}", 400, "limit");
     expect_rewrap(j, "{\"dry_run\":1}", 400, "dry_run");
     ledger_forget(j);
-    expect_rewrap(j, "{\"limit\":2}", 200, "{\"rewrapped\":2,\"left\":1,\"version\":2}");
+    expect_rewrap(j, "{\"limit\":2}", 200,
+                  "{\"rewrapped\":2,\"left\":1,\"version\":2,\"failed\":[]}");
     ledger_expect(j, "wrapping-key-rewrap phase=intent epoch=7 version=2");
     ledger_expect(j, "op=rewrap kid=a/a/a/v1");
     ledger_expect(j, "wrapping-key-rewrap phase=outcome epoch=7 intent=");
     expect_wrapping(j, "{\"version\":2,\"keys\":{\"1\":1,\"2\":3}}");
     restart(j); /* what is left is seen from the rows */
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2}");
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2,\"failed\":[]}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2,\"failed\":[]}");
     expect_wrapping(j, "{\"version\":2,\"keys\":{\"2\":4}}");
 
     expect_wrapping_destroy(j, "2", 409, "newest");
@@ -741,18 +746,32 @@ static void test_rewrap_other_key(void **state)
     wrapping_rotate(j);
     j->token_mood = TOKEN_OTHER_KEY;
     j->other_key = "a/a/b";
-    expect_rewrap(j, "{}", 409, "a/a/b/v1 has another check value");
-    ledger_expect(j, "wrapping-key-rewrap phase=outcome");
+    expect_rewrap(j, "{\"skip\":-1}", 400, "skip");
+    expect_rewrap(j, "{}", 200,
+                  "{\"rewrapped\":1,\"left\":1,\"version\":2,\"failed\":[{\"path\":\"a/a/b\","
+                  "\"version\":1,\"reason\":\"the key has another check value than its row\"}]}");
+    ledger_expect(j, "order-failed order=");
+    ledger_expect(j, "op=rewrap kid=a/a/b/v1 category=conflict reason=");
+    ledger_expect(j, "outcome=done keys=1 failed=1");
+    expect_wrapping(j, "\"keys\":{\"1\":1,\"2\":1}}");
+    expect_wrapping_destroy(j, "1", 409, "1 keys stand under version 1");
+    /* What was there before is passed over; without that there is nothing left to be moved. */
+    expect_rewrap(j, "{\"skip\":1}", 200,
+                  "{\"rewrapped\":0,\"left\":1,\"version\":2,\"failed\":[]}");
+    expect_rewrap(j, "{}", 409,
+                  "1 keys cannot be moved, the first is a/a/b/v1: the key has another");
     ledger_expect(j, "outcome=failed");
     j->token_mood = TOKEN_OBEYS;
-    expect_wrapping(j, "\"keys\":{\"1\":2}}"); /* none of them */
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":1,\"left\":0,\"version\":2,\"failed\":[]}");
 
     wrapping_rotate(j);
     j->token_mood = TOKEN_REFUSES;
     j->refuse_category = KBS_MISSING;
     j->refuse_detail = "no such wrapping key";
-    expect_rewrap(j, "{}", 404, "a/a/a/v1: no such wrapping key");
+    expect_rewrap(j, "{}", 409,
+                  "2 keys cannot be moved, the first is a/a/a/v1: no such wrapping key");
+    j->refuse_category = KBS_BUSY; /* not the key's fault */
+    expect_rewrap(j, "{}", 503, "a/a/a/v1: no such wrapping key");
     j->token_mood = TOKEN_OBEYS;
     expect_rewrap(j, "{}", 200, "\"rewrapped\":2");
 }
@@ -822,7 +841,7 @@ static void test_rewrap_slow(void **state)
     j->request_ms = 1000;
     j->order_ms = 100;
     ledger_forget(j);
-    expect_rewrap(j, "{}", 200, "\"version\":2}");
+    expect_rewrap(j, "{}", 200, "\"version\":2,\"failed\":[]}");
     ledger_expect(j, "keys=12 ");
     ledger_expect(j, "outcome=done");
     j->request_ms = 0;
@@ -857,7 +876,7 @@ static void test_rewrap_token_lost(void **state)
     j->token_mood = TOKEN_OBEYS;
     judge_start(j);
     ledger_expect(j, "store-recovered phase=outcome epoch=5 outcome=never");
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":2,\"left\":0,\"version\":2,\"failed\":[]}");
 }
 
 /* ---- crashes: the ledger ends where the judge would have died ---- */
@@ -900,7 +919,7 @@ static void test_crash_in_batch(void **state)
     crash_at(j, rewrap, 4); /* when all is committed */
     ledger_expect(j, "store-recovered phase=outcome epoch=6 outcome=committed");
     expect_wrapping(j, "\"keys\":{\"2\":2}}");
-    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2}");
+    expect_rewrap(j, "{}", 200, "{\"rewrapped\":0,\"left\":0,\"version\":2,\"failed\":[]}");
 }
 
 static void test_crash_in_destruction(void **state)
@@ -908,18 +927,44 @@ static void test_crash_in_destruction(void **state)
     struct judge *j = *state;
 
     create(j);
-    expect_signed(j, ask_destroy("{\"after_s\":100}"), 200, NULL);
     j->token_mood = TOKEN_HANGS_UP; /* the key is gone or not: nobody knows */
     expect_signed(j, ask_destroy("{\"after_s\":0}"), 503, NULL);
     assert_int_equal(judge_wait(j), KBS_EXIT_STUCK);
-    j->token_mood = TOKEN_OBEYS;
-    judge_start(j);
-    ledger_expect(j, "outcome=never");
-    expect_signed(j, ask_list(), 200, "\"state\":\"pending-destruction\"");
-    j->token_mood = TOKEN_REFUSES;
+    j->token_mood = TOKEN_REFUSES; /* it was gone */
     j->refuse_category = KBS_MISSING;
     j->refuse_detail = "no such object";
-    expect_signed(j, ask_destroy("{\"after_s\":0}"), 200, "\"gone\":\"now\"");
+    ledger_forget(j);
+    judge_start(j);
+    ledger_await(j, "outcome=done gone=now"); /* nobody has to ask again */
+    ledger_expect(j, "store-recovered phase=outcome epoch=3 outcome=never");
+    expect_signed(j, ask_list(), 200, "\"state\":\"destroyed\"");
+}
+
+/*
+ * A wrapped key has no object in the token: its deed says that it is destroyed when only the row
+ * can make it so. Whatever record the judge dies at, no row is left that releases it.
+ */
+static void test_crash_in_destruction_wrapped(void **state)
+{
+    struct judge *j = *state;
+
+    wrapping_rotate(j);
+    for (unsigned int record = 2; record <= 5; record++) {
+        char path[16];
+        char target[64];
+        struct ask destroy = ask_destroy("{\"after_s\":0}");
+
+        (void)snprintf(path, sizeof(path), "repo/type/%u", record);
+        (void)snprintf(target, sizeof(target), KEYS "/%s", path);
+        create_wrapped(j, path);
+        destroy.target = target;
+        destroy.params[2] = strrchr(path, '/') + 1;
+        crash_at(j, destroy, record);
+        ledger_await(j, record < 5 ? "outcome=done gone=with wrapping key 1"
+                                   : "store-recovered phase=outcome epoch=13 outcome=committed");
+        ledger_forget(j);
+    }
+    expect_wrapping(j, "{\"version\":1,\"keys\":{}}");
 }
 
 /* A foreign change of the rows is not blessed by the next honest mutation. */
@@ -1279,6 +1324,104 @@ static void test_secret_in_production(void **state)
 /* ---- the end ---- */
 
 /* The last head of a drain, however its beginning is noticed; and none if there is nothing new. */
+/* ---- the seal key ---- */
+
+#define SEAL_KEY "/kbs/v0/admin/seal-key"
+
+static void expect_seal_key(struct judge *j, const char *text)
+{
+    expect_signed(
+        j, (struct ask){.route = KBS_ROUTE_ADMIN_SEAL_KEY, .method = "GET", .target = SEAL_KEY},
+        200, text);
+}
+
+static void seal_rotate(struct judge *j)
+{
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_SEAL_ROTATE, .target = SEAL_KEY "/rotate"},
+                  200, "\"thumbprint\":");
+    assert_int_equal(j->generate.purpose, KBS_PURPOSE_SEAL);
+}
+
+static void expect_reseal(struct judge *j, const char *body, unsigned int status, const char *text)
+{
+    expect_signed(j,
+                  (struct ask){.route = KBS_ROUTE_ADMIN_SEAL_RESEAL,
+                               .target = SEAL_KEY "/reseal",
+                               .content_type = "application/json",
+                               .body = body},
+                  status, text);
+}
+
+static void expect_seal_destroy(struct judge *j, const char *version, unsigned int status,
+                                const char *text)
+{
+    char target[128];
+    struct ask ask = {.route = KBS_ROUTE_ADMIN_SEAL_DESTROY,
+                      .method = "DELETE",
+                      .target = target,
+                      .query = {"version", version}};
+
+    (void)snprintf(target, sizeof(target), SEAL_KEY "?version=%s", version);
+    expect_signed(j, ask, status, text);
+}
+
+static void test_seal_key(void **state)
+{
+    struct judge *j = *state;
+
+    expect_seal_key(j, "\"version\":1,\"secrets\":{}}");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"seal_key\":1,");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"seal_key\":1,");
+    seal_rotate(j);
+    ledger_expect(j, "seal-key-generate phase=intent epoch=3 order=");
+    ledger_expect(j, "outcome=done thumbprint=");
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, "\"seal_key\":2,");
+    expect_seal_key(j, "\"version\":2,\"secrets\":{\"1\":2,\"2\":1}}");
+    expect_seal_destroy(j, "1", 409, "2 secrets stand under version 1, see reseal");
+    expect_reseal(j, "{\"limit\":17}", 400, "limit");
+    expect_reseal(j, "{\"dry_run\":true}", 200,
+                  "{\"resealed\":2,\"left\":0,\"version\":2,\"failed\":[]}");
+    /* Every version of a secret is moved, since it can be asked for no more but is kept. */
+    expect_reseal(j, "{\"limit\":1}", 200,
+                  "{\"resealed\":1,\"left\":1,\"version\":2,\"failed\":[]}");
+    assert_true(kbs_span_equal_str(j->reseal.kid, "repo/type/tag/v1"));
+    assert_true(kbs_span_equal_str(j->reseal.sealed, JUDGE_SEALED));
+    ledger_expect(j, "seal-key-reseal phase=intent");
+    ledger_expect(j, "op=reseal kid=repo/type/tag/v1");
+    ledger_expect(j, "outcome=done secrets=1 failed=0");
+    restart(j);
+    expect_reseal(j, "{}", 200, "{\"resealed\":1,\"left\":0,\"version\":2,\"failed\":[]}");
+    expect_seal_key(j, "\"version\":2,\"secrets\":{\"2\":3}}");
+
+    expect_seal_destroy(j, "2", 409, "newest");
+    expect_seal_destroy(j, "1", 200, "\"version\":2,\"secrets\":{\"2\":3}}");
+    assert_int_equal(j->destroy.purpose, KBS_PURPOSE_SEAL);
+    assert_int_equal(j->destroy.key_version, 1);
+    ledger_expect(j, "seal-key-destroy phase=outcome");
+    seal_rotate(j); /* what was moved once can be moved again */
+    expect_reseal(j, "{}", 200, "{\"resealed\":3,\"left\":0,\"version\":3,\"failed\":[]}");
+}
+
+static void test_reseal_fails(void **state)
+{
+    const struct ask reseal = {.route = KBS_ROUTE_ADMIN_SEAL_RESEAL, .target = SEAL_KEY "/reseal"};
+    struct judge *j = *state;
+
+    expect_signed(j, ask_secret_set(PLAINTEXT), 200, NULL);
+    seal_rotate(j);
+    j->token_mood = TOKEN_REFUSES;
+    j->refuse_category = KBS_UNSUPPORTED;
+    j->refuse_detail = "the seal key is gone";
+    expect_reseal(j, "{}", 409,
+                  "1 secrets cannot be moved, the first is repo/type/tag/v1: the seal");
+    ledger_expect(j, "order-failed order=");
+    j->token_mood = TOKEN_OBEYS;
+    crash_at(j, reseal, 3); /* it is moved, and nobody was told */
+    expect_seal_key(j, "\"secrets\":{\"2\":1}}");
+    expect_reseal(j, "{}", 200, "\"resealed\":0,\"left\":0,");
+}
+
 static void test_a_head_before_the_end(void **state)
 {
     struct judge *j = *state;
@@ -1443,6 +1586,8 @@ int main(void)
         CASE(test_secrets),
         CASE(test_secret_refusals),
         CASE(test_secret_token_fails),
+        CASE(test_seal_key),
+        CASE(test_reseal_fails),
         cmocka_unit_test_setup_teardown(test_secret_in_production, judge_setup_production,
                                         judge_teardown),
         CASE(test_create_list_show),
@@ -1480,6 +1625,7 @@ int main(void)
         CASE(test_crash_before_outcome),
         CASE(test_crash_in_batch),
         CASE(test_crash_in_destruction),
+        CASE(test_crash_in_destruction_wrapped),
         CASE(test_foreign_change),
         CASE(test_foreign_row_accepted),
         CASE(test_caps),

@@ -171,7 +171,7 @@ static bool is_receiving(const struct fault *f)
 {
     static const char *const opening[] = {"C_UnwrapKey", "C_DecryptInit", "C_Decrypt", NULL};
     bool receives = f->order == IMPORT || f->order == IMPORT_WRAPPED || f->order == SEAL ||
-                    f->order == OPEN_SECRET;
+                    f->order == OPEN_SECRET || f->order == RESEAL;
 
     return receives && is_one_of(f->name, opening);
 }
@@ -179,10 +179,7 @@ static bool is_receiving(const struct fault *f)
 /* What the service goes on without. */
 static bool is_not_needed(const struct fault *f)
 {
-    /* The search has had its answer; a token that does not say that it decrypts is not asked to. */
-    static const char *const all[] = {"C_FindObjectsFinal", "C_GetMechanismInfo", NULL};
-
-    return is_one_of(f->name, all);
+    return strcmp(f->name, "C_FindObjectsFinal") == 0; /* the search has had its answer */
 }
 
 /* C_UnwrapKey is asked once more with another template where the token does not like this one. */

@@ -28,7 +28,7 @@ const char *const order_names[ORDER_COUNT] = {
     "generate",    "import",           "release JOSE",   "release COSE",    "release cold",
     "sign",        "generate wrapped", "import wrapped", "release wrapped", "release RSA",
     "release JWE", "rewrap",           "recard",         "destroy",         "adopt",
-    "seal",        "open-secret"};
+    "seal",        "open-secret",      "reseal"};
 
 /* ---- the token's files ---- */
 
@@ -368,6 +368,24 @@ static struct kbs_wire_result give_seal(struct lane *l, struct attempt *a)
     return r;
 }
 
+static struct kbs_wire_result give_reseal(struct lane *l, struct attempt *a)
+{
+    const struct lane_secret *s = &l->secret;
+    const struct kbs_wire_reseal order = {
+        .order = KBS_SPAN_LIT(ORDER),
+        .kid = KBS_SPAN_LIT(SECRET_KID),
+        .card = kbs_span(s->bytes, KBS_CARD_BYTES),
+        .sealed = kbs_span_skip(kbs_span(s->bytes, s->len), KBS_CARD_BYTES)};
+    struct kbs_wire_result r = worker_order(&l->w, KBS_WIRE_RESEAL, &order);
+
+    if (r.category == KBS_OK) {
+        assert_true(r.body.len <= sizeof(a->secret.bytes));
+        memcpy(a->secret.bytes, r.body.p, r.body.len);
+        a->secret.len = r.body.len;
+    }
+    return r;
+}
+
 static struct kbs_wire_result give_open_secret(struct lane *l, const struct lane_secret *s,
                                                enum verdict *ret_verdict)
 {
@@ -448,6 +466,9 @@ enum kbs_category attempt_give(struct lane *l, struct attempt *a, enum verdict *
     case OPEN_SECRET:
         r = give_open_secret(l, &a->secret, ret_verdict);
         break;
+    case RESEAL:
+        r = give_reseal(l, a);
+        break;
     case ORDER_COUNT:
         break;
     }
@@ -491,6 +512,7 @@ struct attempt attempt_prepare(struct lane *l, enum order order)
         a.order = order;
         return a;
     case OPEN_SECRET:
+    case RESEAL:
         a.secret = l->secret;
         break;
     default:
@@ -555,6 +577,7 @@ bool attempt_check(struct lane *l, struct attempt *a, enum kbs_category category
     case DESTROY:
         return check_destroyed(l, &a->key);
     case SEAL:
+    case RESEAL:
         (void)give_open_secret(l, &a->secret, &verdict);
         return verdict == VERDICT_RIGHT;
     default:

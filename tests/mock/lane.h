@@ -29,6 +29,7 @@ enum order {
     ADOPT,
     SEAL,
     OPEN_SECRET,
+    RESEAL,
     ORDER_COUNT
 };
 extern const char *const order_names[ORDER_COUNT];

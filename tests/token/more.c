@@ -6,7 +6,7 @@
  *   gcm       C_WrapKey by CKM_AES_GCM, as openCryptoki and several HSMs have it
  *   noimport  no C_CreateObject of secret keys, as under FIPS 140 level 3
  *   nocreate  no C_CreateObject at all
- *   nodecrypt no AES-GCM for data, as on a token that only wraps
+ *   nodecrypt no AES-GCM for data, as on a token that only wraps; its mechanism list says otherwise
  *
  * The KDF is built from the real token's concatenations (NSS has them). For the GCM wrap both keys
  * are wrapped under a key that is known here, and the rest is OpenSSL: a test module may know them.
@@ -202,13 +202,6 @@ static CK_RV more_create(CK_SESSION_HANDLE s, CK_ATTRIBUTE_PTR a, CK_ULONG n,
 
 /* ---- nodecrypt ---- */
 
-static CK_RV more_mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
-                                 CK_MECHANISM_INFO_PTR info)
-{
-    return more_has("nodecrypt") && type == CKM_AES_GCM ? CKR_MECHANISM_INVALID
-                                                        : real.C_GetMechanismInfo(slot, type, info);
-}
-
 static CK_RV more_decrypt_init(CK_SESSION_HANDLE s, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
 {
     return more_has("nodecrypt") && m->mechanism == CKM_AES_GCM ? CKR_MECHANISM_INVALID
@@ -234,7 +227,6 @@ CK_RV __attribute__((visibility("default"))) C_GetFunctionList(CK_FUNCTION_LIST_
     more.C_DeriveKey = more_derive;
     more.C_WrapKey = more_wrap;
     more.C_CreateObject = more_create;
-    more.C_GetMechanismInfo = more_mechanism_info;
     more.C_DecryptInit = more_decrypt_init;
     *ret = &more;
     return CKR_OK;

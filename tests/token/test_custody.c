@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/encoding.h"
 #include "base/io.h"
 #include "base/process.h"
 #include "harness.h"
@@ -46,15 +47,8 @@ static struct kbs_agree_key *tee_new(void)
 
 static int group_setup(void **state)
 {
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct worker w;
-
     (void)state;
-    assert_true(kbs_secret_heap_init(&err) >= 0);
-    dir_new(&template_dir);
-    worker_start(&w, &template_dir, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
-    order_service_keys(&w);
-    assert_int_equal(worker_stop(&w), 0);
+    dir_new_with_keys(&template_dir);
     return 0;
 }
 
@@ -814,6 +808,17 @@ static void foreign_dir(struct token_dir *d)
     kbs_token_close(&t);
 }
 
+static void assert_deed_cka_id(const struct worker *w, const char *id)
+{
+    struct kbs_buf wanted = KBS_BUF(128);
+
+    kbs_buf_put_str(&wanted, "cka_id=");
+    kbs_hex_put(&wanted, kbs_span_str(id));
+    kbs_buf_put_u8(&wanted, ' ');
+    assert_non_null(strstr(w->last_deed, kbs_buf_cstr(&wanted)));
+    kbs_buf_deinit(&wanted);
+}
+
 static void test_adopt(void **state)
 {
     static const struct {
@@ -845,6 +850,7 @@ static void test_adopt(void **state)
 
         assert_category(&r, KBS_OK);
         assert_non_null(strstr(admin.last_deed, "op=adopt outcome=done"));
+        assert_deed_cka_id(&admin, cases[i].id);
         assert_int_equal(r.locality, kind->best_locality);
         assert_true(r.rung.len > 0);
         assert_true(kbs_span_to_cstr(r.detail, note, sizeof(note)));
@@ -867,6 +873,95 @@ static void test_adopt(void **state)
     }
     assert_int_equal(worker_stop(&guest), 0);
     assert_int_equal(worker_stop(&admin), 0);
+    dir_remove(&d);
+}
+
+/*
+ * An adopted key is known by its CKA_ID alone. When somebody gives it to a second key, a lane that
+ * has to look finds no key, rather than one of the two; or, on NSS, one of another length.
+ */
+static void test_adopted_twin(void **state)
+{
+    struct key_ref k = key_ref(1, 1);
+    struct kbs_wire_adopt order = adopt_order(&k, "pkcs11:id=a");
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct kbs_token t;
+    struct worker w;
+
+    (void)state;
+    foreign_dir(&d);
+    worker_start(&w, &d, &admin_lane);
+    r = worker_order(&w, KBS_WIRE_ADOPT, &order);
+    assert_category(&r, KBS_OK);
+    key_made(&k, &r);
+    release_both(&w, &k);
+    assert_int_equal(worker_stop(&w), 0);
+    inside_open(&t, &d);
+    foreign_make(&t,
+                 &(struct foreign){.type = CKK_AES, .label = "intruder", .id = "a", .bytes = 16});
+    kbs_token_close(&t);
+    worker_start(&w, &d, &admin_lane);
+    assert_int_equal(release_one(&w, &k), KBS_INTERNAL);
+    if (!kind->nss) { /* nor is one of them destroyed; NSS has only one: the other was overwritten */
+        r = destroy(&w, KBS_PURPOSE_RELEASE, &k, 0);
+        assert_category(&r, KBS_INTERNAL);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- public halves ---- */
+
+/* The public half of a service's key goes, and that of another pair is in its place. */
+static void public_half_replace(struct kbs_token *t, enum kbs_purpose purpose)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_scratch scratch = {.token = t};
+    struct kbs_template public_key = {.n = 0};
+    struct kbs_template private_key = {.n = 0};
+    uint8_t cka_id[KBS_CKA_ID_BYTES];
+    CK_OBJECT_HANDLE old = CK_INVALID_HANDLE;
+    CK_OBJECT_HANDLE made[2];
+
+    kbs_service_cka_id(purpose, 1, cka_id);
+    assert_int_equal(
+        kbs_object_find(t, CKO_PUBLIC_KEY, kbs_span(cka_id, sizeof(cka_id)), &old, &err), 0);
+    assert_int_equal(kbs_object_destroy(t, old, &err), 0);
+    kbs_template_ec_pair(&public_key, &private_key, KBS_CURVE_P256, true, KBS_USAGE_DERIVE);
+    kbs_template_bytes(&public_key, CKA_ID, kbs_span(cka_id, sizeof(cka_id)));
+    kbs_template_bytes(&private_key, CKA_ID, KBS_SPAN_LIT("intruder"));
+    assert_int_equal(
+        kbs_scratch_generate_ec(&scratch, &public_key, &private_key, &made[0], &made[1], &err), 0);
+    kbs_scratch_keep(&scratch, made[0]);
+    kbs_scratch_keep(&scratch, made[1]);
+    kbs_scratch_deinit(&scratch);
+}
+
+static void test_foreign_public_half(void **state)
+{
+    struct kbs_wire_described described;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct kbs_token t;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    inside_open(&t, &d);
+    public_half_replace(&t, KBS_PURPOSE_IMPORT);
+    public_half_replace(&t, KBS_PURPOSE_SEAL);
+    kbs_token_close(&t);
+    worker_start(&w, &d, &admin_lane);
+    described = worker_describe(&w);
+    assert_int_equal(described.import_public.len, 0);
+    assert_int_equal(described.seal_public.len, 0);
+    assert_int_equal(described.seal_version, 1);
+    assert_int_equal(described.row_public.len, 65);
+    r = order_service_version(&w, KBS_PURPOSE_SEAL, 2); /* the way out */
+    assert_category(&r, KBS_OK);
+    assert_int_equal(worker_describe(&w).seal_public.len, 65);
+    assert_int_equal(worker_stop(&w), 0);
     dir_remove(&d);
 }
 
@@ -1312,7 +1407,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_replaced_keys),
         cmocka_unit_test(test_version_limit),
         cmocka_unit_test(test_adopt),
+        cmocka_unit_test(test_adopted_twin),
         cmocka_unit_test(test_adopt_refusals),
+        cmocka_unit_test(test_foreign_public_half),
         cmocka_unit_test(test_roads),
         cmocka_unit_test(test_caps),
         cmocka_unit_test(test_worn),

@@ -80,15 +80,8 @@ static void scene_end(struct scene *s, int status)
 
 static int group_setup(void **state)
 {
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct worker w;
-
     (void)state;
-    assert_true(kbs_secret_heap_init(&err) >= 0);
-    dir_new(&template_dir);
-    worker_start(&w, &template_dir, &(struct start_options){.init = true});
-    order_service_keys(&w);
-    assert_int_equal(worker_stop(&w), 0);
+    dir_new_with_keys(&template_dir);
     return 0;
 }
 

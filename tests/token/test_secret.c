@@ -53,16 +53,9 @@ static void assert_category(const struct kbs_wire_result *r, enum kbs_category c
 
 static int group_setup(void **state)
 {
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct worker w;
-
     (void)state;
-    assert_true(kbs_secret_heap_init(&err) >= 0);
     kbs_random(plain, sizeof(plain));
-    dir_new(&template_dir);
-    worker_start(&w, &template_dir, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
-    order_service_keys(&w);
-    assert_int_equal(worker_stop(&w), 0);
+    dir_new_with_keys(&template_dir);
     return 0;
 }
 
@@ -738,7 +731,7 @@ static void test_versions_of_the_seal_key(void **state)
                                                 .purpose = KBS_PURPOSE_SEAL,
                                                 .key_version = 1});
     assert_category(&r, KBS_OK);
-    assert_open_refused(&w, &open, KBS_INTERNAL);
+    assert_open_refused(&w, &open, KBS_UNSUPPORTED);
     open = open_order(&new, &tee);
     r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
     assert_opens(&tee, &r, 10);
@@ -747,6 +740,94 @@ static void test_versions_of_the_seal_key(void **state)
     secret_deinit(&old);
     secret_deinit(&late);
     secret_deinit(&new);
+    dir_remove(&d);
+}
+
+static struct kbs_wire_reseal reseal_order(const struct secret *s)
+{
+    return (struct kbs_wire_reseal){.order = KBS_SPAN_LIT(ORDER),
+                                    .kid = kbs_span_str(s->kid),
+                                    .card = secret_card(s),
+                                    .sealed = secret_at_rest(s)};
+}
+
+static void seal_key_destroy(struct worker *w, uint32_t version)
+{
+    const struct kbs_wire_destroy order = {
+        .order = KBS_SPAN_LIT(ORDER), .purpose = KBS_PURPOSE_SEAL, .key_version = version};
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_DESTROY, &order);
+
+    assert_category(&r, KBS_OK);
+}
+
+static void assert_resealed(struct worker *w, struct secret *s, const struct tee *tee, size_t bytes)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_card before;
+    struct kbs_card after;
+    struct kbs_span mac;
+    struct kbs_wire_reseal order = reseal_order(s);
+    struct kbs_wire_open_secret open;
+    struct kbs_wire_result r;
+
+    must(kbs_card_get(secret_card(s), &before, &mac, &err), &err);
+    r = worker_order(w, KBS_WIRE_RESEAL, &order);
+    assert_non_null(strstr(w->last_deed, "op=reseal outcome=done"));
+    secret_made(s, &r);
+    must(kbs_card_get(secret_card(s), &after, &mac, &err), &err);
+    assert_int_equal(after.wrap_version, before.wrap_version + 1);
+    assert_memory_not_equal(after.blob, before.blob, sizeof(after.blob));
+    after.wrap_version = before.wrap_version; /* and nothing else */
+    memcpy(after.blob, before.blob, sizeof(after.blob));
+    assert_memory_equal(&after, &before, sizeof(after));
+    open = open_order(s, tee);
+    r = worker_order(w, KBS_WIRE_OPEN_SECRET, &open);
+    assert_opens(tee, &r, bytes);
+}
+
+/* From one seal key to the next, of any size; then nothing needs the old one. */
+static void test_reseal(void **state)
+{
+    static const size_t sizes[] = {1, 4096, sizeof(plain)};
+    struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
+    struct kbs_wire_open_secret open;
+    struct kbs_wire_reseal order;
+    struct kbs_wire_result r;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (uint32_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct secret s = secret_new(PATH, 1);
+        struct secret left = secret_new(PATH, 2);
+
+        secret_take(&w, &s, sizes[i]);
+        secret_take(&w, &left, sizes[i]);
+        r = order_service_version(&w, KBS_PURPOSE_SEAL, i + 2);
+        assert_category(&r, KBS_OK);
+        order = reseal_order(&s);
+        order.kid = kbs_span_str(left.kid); /* its card is another's */
+        r = worker_order(&w, KBS_WIRE_RESEAL, &order);
+        assert_category(&r, KBS_DENIED);
+        order = reseal_order(&s);
+        order.sealed = secret_at_rest(&left);
+        r = worker_order(&w, KBS_WIRE_RESEAL, &order);
+        assert_category(&r, KBS_DENIED);
+        assert_resealed(&w, &s, &tee, sizes[i]);
+        seal_key_destroy(&w, i + 1);
+        open = open_order(&s, &tee);
+        r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+        assert_opens(&tee, &r, sizes[i]);
+        order = reseal_order(&left);
+        r = worker_order(&w, KBS_WIRE_RESEAL, &order);
+        assert_category(&r, KBS_UNSUPPORTED);
+        secret_deinit(&s);
+        secret_deinit(&left);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    tee_deinit(&tee);
     dir_remove(&d);
 }
 
@@ -832,6 +913,7 @@ static void test_nothing_in_memory(void **state)
     struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
     struct secret s = secret_new(PATH, 1);
     struct kbs_wire_open_secret open;
+    struct kbs_wire_reseal reseal;
     struct kbs_wire_seal order;
     struct kbs_wire_result r;
     struct token_dir d;
@@ -857,6 +939,9 @@ static void test_nothing_in_memory(void **state)
                                    .plaintext = kbs_span(plain, sizeof(plain))};
     r = worker_order(&w, KBS_WIRE_SEAL, &order);
     assert_category(&r, KBS_OK);
+    reseal = reseal_order(&s);
+    r = worker_order(&w, KBS_WIRE_RESEAL, &reseal);
+    assert_category(&r, KBS_OK);
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         assert_false(is_in_memory(w.pid, kbs_span(plain + places[i], 32)));
     }
@@ -881,6 +966,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_secret_is_not_released_as_a_key),
         cmocka_unit_test(test_proof_of_possession),
         cmocka_unit_test(test_versions_of_the_seal_key),
+        cmocka_unit_test(test_reseal),
         cmocka_unit_test(test_without_gcm_in_the_token),
         cmocka_unit_test(test_nothing_in_memory),
     };

@@ -57,15 +57,8 @@ static struct kbs_agree_key *tee_new(enum kbs_curve curve)
 
 static int group_setup(void **state)
 {
-    struct kbs_error err = KBS_ERROR_NONE;
-    struct worker w;
-
     (void)state;
-    assert_true(kbs_secret_heap_init(&err) >= 0);
-    dir_new(&template_dir);
-    worker_start(&w, &template_dir, &(struct start_options){.init = true, .so_pin = SO_PIN "\n"});
-    order_service_keys(&w);
-    assert_int_equal(worker_stop(&w), 0);
+    dir_new_with_keys(&template_dir);
     return 0;
 }
 
@@ -1199,8 +1192,6 @@ static void test_read_back_fails_closed(void **state)
         kbs_template_bytes(&readable, CKA_ID, cka_id);
         kbs_template_bytes(&readable, CKA_VALUE, kbs_span(value, sizeof(value)));
         assert_int_equal(kbs_scratch_create(&scratch, &readable, &object, &err), 0);
-        assert_int_equal(kbs_object_check_secret(&t, object, true, &err), -1);
-        assert_int_equal(err.category, KBS_INTERNAL);
         assert_int_equal(kbs_object_check_key(&t, object, CKO_SECRET_KEY, cka_id, true, &err), -1);
         assert_int_equal(err.category, KBS_INTERNAL);
 
@@ -1208,7 +1199,7 @@ static void test_read_back_fails_closed(void **state)
         err = KBS_ERROR_NONE;
         kbs_template_secret_key(&good, CKK_AES, false, true, KBS_USAGE_NONE);
         assert_int_equal(kbs_object_check_template(&t, object, &good, &err), 0);
-        assert_int_equal(kbs_object_check_secret(&t, object, true, &err), 0);
+        assert_int_equal(kbs_object_check_key(&t, object, CKO_SECRET_KEY, cka_id, true, &err), 0);
         kbs_template_number(&other, CKA_KEY_TYPE, CKK_GENERIC_SECRET);
         assert_int_equal(kbs_object_check_template(&t, object, &other, &err), -1);
         assert_int_equal(err.category, KBS_INTERNAL);
@@ -1218,7 +1209,7 @@ static void test_read_back_fails_closed(void **state)
         kbs_template_bytes(&good, CKA_VALUE, kbs_span(value, sizeof(value)));
         assert_int_equal(kbs_scratch_create(&scratch, &good, &object, &err), 0);
         assert_int_equal(kbs_object_check_key(&t, object, CKO_SECRET_KEY, cka_id, true, &err), 0);
-        assert_int_equal(kbs_object_check_secret(&t, object, false, &err), -1);
+        assert_int_equal(kbs_object_check_key(&t, object, CKO_SECRET_KEY, cka_id, false, &err), -1);
         assert_int_equal(
             kbs_object_check_key(&t, object, CKO_SECRET_KEY, KBS_SPAN_LIT("another"), true, &err),
             -1);

@@ -284,6 +284,18 @@ static void test_batch_failed(void **state)
     expect(f, NULL);
 }
 
+/* A key of a batch that could not be moved; the others were. */
+static void test_batch_one_failed(void **state)
+{
+    struct fixture *f = *state;
+
+    batch(f, false);
+    deed(f, B, "rewrap", kid_sha256("a/b/c/v1"), "unprocessable");
+    append(f, "order-failed", "\"order\":\"" B "\",\"intent\":\"1\",\"op\":\"rewrap\"");
+    outcome(f, "wrapping-key-rewrap", "\"intent\":\"1\",\"version\":\"2\"", "done");
+    expect(f, NULL);
+}
+
 static void test_batch_recovered(void **state)
 {
     struct fixture *f = *state;
@@ -316,6 +328,7 @@ int main(void)
         CASE(test_batch),
         CASE(test_batch_without_deed),
         CASE(test_batch_failed),
+        CASE(test_batch_one_failed),
         CASE(test_batch_recovered),
         CASE(test_batch_unfinished),
     };

@@ -855,10 +855,19 @@ static void test_wrapped(void **state)
     }
     assert_int_equal(kbs_store_key_get(f->store, KBS_SPAN_LIT("a/a/a"), 0, &got, NULL, &err), 0);
     assert_true(kbs_span_equal(kbs_key_blob(&got), kbs_key_blob(&keys[0])));
-    assert_int_equal(kbs_store_key_wrapped(f->store, 3, 10, count_each, seen, &err), 0);
+    assert_int_equal(kbs_store_key_wrapped(f->store, &(struct kbs_store_below){3, 0, 10},
+                                           count_each, seen, &err),
+                     0);
     assert_string_equal(seen, "a/a/b:1 a/a/a:1 ");
-    assert_int_equal(kbs_store_key_wrapped(f->store, 3, 1, count_each, seen, &err), 0);
+    assert_int_equal(
+        kbs_store_key_wrapped(f->store, &(struct kbs_store_below){3, 0, 1}, count_each, seen, &err),
+        0);
     assert_string_equal(seen, "a/a/b:1 a/a/a:1 a/a/b:1 ");
+    seen[0] = '\0';
+    assert_int_equal(kbs_store_key_wrapped(f->store, &(struct kbs_store_below){3, 1, 10},
+                                           count_each, seen, &err),
+                     0);
+    assert_string_equal(seen, "a/a/a:1 ");
     assert_int_equal(kbs_store_key_wrap_count(f->store, wrap_count, &c, &err), 0);
     assert_int_equal(c.of[1], 1);
     assert_int_equal(c.of[2], 1);
