@@ -5,8 +5,11 @@ import json
 import os
 import signal
 import sqlite3
+import time
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kbsadmin import Admin
 from kbsguest import Guest, Http, b64u
@@ -193,3 +196,51 @@ def test_plaintext_is_forgotten_once_it_is_answered(soft, size):
     scan_all(soft, ends)
     guest = Guest(soft.guest_url, soft.ca).handshake()
     assert open_jwe(guest, get(guest, "shop/db/password").json()) == values["taken"]
+
+
+@pytest.fixture
+def compatible(make_service, tmp_path):
+    """A service for Trustee's clients, and the token of an administrator's identity provider for it."""
+    service = make_service("softhsm")
+    key = Ed25519PrivateKey.generate()
+    (service.folder / "issuer.pem").write_bytes(key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    (service.folder / "resources.json").write_text(json.dumps(ALLOW_SAMPLE))
+    with open(service.folder / "kbs.toml", "a") as config:
+        config.write('\n[[plugins]]\nname = "resource"\npolicy = "resources.json"\n')
+    service.edit_config(r"^(keys = .*admin.*)$", r'''\1
+trustee_compat = true
+authorization_mode = "AuthenticatedAuthorization"
+
+[admin.authentication.bearer_jwt]
+identity_providers = [{ issuer = "issuer", public_key_uri = "issuer.pem" }]
+
+[admin.authorization.regex_acl]
+acls = [{ role = "admin", allowed_endpoints = "^/kbs/v0/.+$" }]
+''')
+    service.start()
+    claims = {"iss": "issuer", "sub": "somebody", "role": "admin", "exp": int(time.time()) + 600}
+    signed = ".".join(b64u(json.dumps(part).encode()) for part in ({"alg": "EdDSA"}, claims))
+    return service, f"{signed}.{b64u(key.sign(signed.encode()))}"
+
+
+@needs_root
+@needs_plain
+@pytest.mark.parametrize("size", [48, 131072])
+def test_a_compatible_upload_is_forgotten_once_it_is_answered(compatible, size):
+    """The value in the body and the token in the header, as kbs-client sends them: used, marked in the ledger, gone."""
+    service, token = compatible
+    value = b64u(os.urandom(size * 3 // 4)).encode()[:size]
+    http = Http(service.admin_url, service.ca)
+    headers = {"Authorization": "Bearer " + token, "Content-Type": "application/octet-stream"}
+    assert http.request("POST", "/kbs/v0/resource/" + SECRET, value, headers).status == 200
+    assert http.request("POST", "/kbs/v0/resource/" + SECRET, value, headers | {"Authorization": f"Bearer {token}x"}).status == 401
+    canaries = {f"value-{at}": value[at:at + 48] for at in range(0, len(value) - 47, max(1, (len(value) - 48) // 16))}
+    canaries["token"] = token.rsplit(".", 1)[1].encode()
+    scan_all(service, canaries)
+    intents = [r for r in service.records("secret-set") if r["phase"] == "intent"]
+    assert [(r["form"], r["auth"], r["role"]) for r in intents] == [("plaintext", "bearer", "admin")]
+    guest = Guest(service.guest_url, service.ca).handshake()
+    assert open_jwe(guest, get(guest, SECRET).json()) == value
+    for place, (data, _) in places(service, []).items():
+        assert not found_in(data, canaries), place
