@@ -21,6 +21,11 @@ struct kbs_admin_options {
 #define KBS_ADMIN_COMMON_ARGS 4
 void kbs_admin_common_args(struct kbs_admin_options *o, struct kbs_arg list[KBS_ADMIN_COMMON_ARGS]);
 
+#define KBS_CLI_GO_ON (-1)
+/* kbs_args_parse() with the common options: KBS_CLI_GO_ON, or the status to exit with. */
+KBS_MUST_CHECK int kbs_admin_parse(struct kbs_admin_options *o, const struct kbs_args *args,
+                                   int argc, char **argv, const char **ret_positionals);
+
 /* argv[0] is the subcommand's last word. Return the exit status. */
 int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **argv);

@@ -234,7 +234,6 @@ static int explain(const struct kbs_admin_options *o, const struct explain_optio
 int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct explain_options x = {.evidence = NULL, .version_min = 3};
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"certs", KBS_ARG_TEXT, &x.certs, "FOLDER", "AMD's certificates and lists", 0, 0},
         {"leaf", KBS_ARG_TEXT, &x.leaf, "DER", "VCEK or VLEK, instead of the evidence's", 0, 0},
@@ -262,17 +261,14 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
                  "Exit status 1 if a check fails.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, &x.evidence);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &x.evidence);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     r = explain(o, &x, &err);
     if (r < 0 || kbs_cli_flush(&err) != 0) {

@@ -114,7 +114,6 @@ static int verify(const struct kbs_admin_options *o, const struct audit_options 
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct audit_options a = {.ledger = NULL};
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"head-key", KBS_ARG_TEXT, &a.head_key, "PEM",
          "public key of signed heads (default: the profile's)", 0, 0},
@@ -126,17 +125,14 @@ int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **arg
             "deeds agree. Exit status 1 if anything does not hold.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, &a.ledger);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &a.ledger);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     r = verify(o, &a, &err);
     if (r < 0 || kbs_cli_flush(&err) != 0) {

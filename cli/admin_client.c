@@ -15,6 +15,7 @@
 #include "base/encoding.h"
 #include "cli/admin.h"
 #include "cli/files.h"
+#include "cli/status.h"
 #include "jose/read/jose.h"
 
 #define PROFILE_MAX_BYTES 8192
@@ -33,6 +34,22 @@ void kbs_admin_common_args(struct kbs_admin_options *o, struct kbs_arg list[KBS_
     };
 
     memcpy(list, all, sizeof(all));
+}
+
+int kbs_admin_parse(struct kbs_admin_options *o, const struct kbs_args *args, int argc, char **argv,
+                    const char **ret_positionals)
+{
+    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
+    struct kbs_args whole = *args;
+
+    kbs_admin_common_args(o, common);
+    whole.common = common;
+    whole.common_count = KBS_ADMIN_COMMON_ARGS;
+    int rc = kbs_args_parse(&whole, argc, argv, ret_positionals);
+    if (rc == 0) {
+        return KBS_CLI_GO_ON;
+    }
+    return rc > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
 }
 
 static int profile_member(const json_t *o, const char *name, char *out, size_t size,

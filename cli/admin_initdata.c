@@ -96,7 +96,6 @@ int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **ar
     const char *entries[ENTRIES_MAX + 1] = {NULL};
     const char *algorithm = "sha384";
     const char *to = "-";
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"algorithm", KBS_ARG_TEXT, &algorithm, "NAME", "sha256, sha384 (default) or sha512", 0, 0},
         {"out", KBS_ARG_TEXT, &to, "FILE", "a new file (default: standard output)", 0, 0},
@@ -107,22 +106,16 @@ int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **ar
                  "cdh.toml=FILE and policy.rego=FILE.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = ENTRIES_MAX,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, entries);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, entries);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
-    if (make(algorithm, entries, to, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(make(algorithm, entries, to, &err), &err);
 }
 
 /* ---- digest --------------------------------------------------------------------------------- */
@@ -208,25 +201,18 @@ static int digest_show(const char *path, bool json, struct kbs_error *err)
 int kbs_admin_cmd_initdata_digest(struct kbs_admin_options *o, int argc, char **argv)
 {
     const char *path = NULL;
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_args args = {
         .synopsis = "kbs-admin initdata digest FILE [options]",
         .about = "Print the digest of an init-data document by its own algorithm, and what the\n"
                  "fields of the TEEs hold of it.",
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, &path);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &path);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
-    if (digest_show(path, o->json, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(digest_show(path, o->json, &err), &err);
 }

@@ -110,7 +110,6 @@ static int change_run(const struct change_kind *kind, struct kbs_admin_options *
                       char **argv)
 {
     struct change c = {.after_s = KBS_DEFAULT_DESTROY_AFTER_S};
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     struct kbs_arg own[2 + KBS_ADMIN_NEW_KEY_ARGS];
     const char *words[2] = {NULL, NULL};
     const struct kbs_args args = {
@@ -118,17 +117,14 @@ static int change_run(const struct change_kind *kind, struct kbs_admin_options *
         .about = kind->about,
         .own = own,
         .own_count = own_args(kind, &c, own),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = kind->takes_uri ? 2 : 1,
         .positionals_max = kind->takes_uri ? 2 : 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, words);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, words);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     c.uri = kind->takes_uri ? words[0] : NULL;
     c.k.path = kind->takes_uri ? words[1] : words[0];

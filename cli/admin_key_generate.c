@@ -38,7 +38,6 @@ static int generate(const struct kbs_admin_options *o, const struct kbs_admin_ne
 int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct kbs_admin_new_key k = {.alg = "AES", .bytes = 32};
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     struct kbs_arg own[2 + KBS_ADMIN_NEW_KEY_ARGS] = {
         {"alg", KBS_ARG_TEXT, &k.alg, "ALG", "AES (default) or generic", 0, 0},
         {"bytes", KBS_ARG_NUMBER, &k.bytes, "N",
@@ -50,18 +49,15 @@ int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **arg
         .about = "Generate a key in the token under PATH (repo/type/tag).",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
     kbs_admin_new_key_args(&k, own + 2);
-    int r = kbs_args_parse(&args, argc, argv, &k.path);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &k.path);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     enum kbs_key_alg alg = kbs_key_alg_from_name(kbs_span_str(k.alg));
     if (alg != KBS_KEY_ALG_AES && alg != KBS_KEY_ALG_GENERIC) {

@@ -221,7 +221,6 @@ static int import_send(const struct kbs_admin_options *o, const struct import *i
 int kbs_admin_cmd_key_import(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct import in = {.key_file = NULL};
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     struct kbs_arg own[3 + KBS_ADMIN_NEW_KEY_ARGS] = {
         {"key-file", KBS_ARG_TEXT, &in.key_file, "FILE", "the key as raw bytes; - for stdin", 0, 0},
         {"alg", KBS_ARG_TEXT, &in.k.alg, "ALG", "AES (default) or generic", 0, 0},
@@ -233,18 +232,15 @@ int kbs_admin_cmd_key_import(struct kbs_admin_options *o, int argc, char **argv)
         .about = "Wrap a key to the token's import key and import it under PATH (repo/type/tag).",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
     kbs_admin_new_key_args(&in.k, own + 3);
-    int r = kbs_args_parse(&args, argc, argv, &in.k.path);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &in.k.path);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     if (in.key_file == NULL) {
         return kbs_args_usage(&args, "--key-file is needed");

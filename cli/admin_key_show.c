@@ -50,7 +50,6 @@ int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv)
 {
     const char *path = NULL;
     uint32_t version = 0;
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"version", KBS_ARG_NUMBER, &version, "N", "this version (default: the latest)", 1,
          UINT32_MAX},
@@ -61,23 +60,17 @@ int kbs_admin_cmd_key_show(struct kbs_admin_options *o, int argc, char **argv)
                  "pinned row key has signed it so.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, &path);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &path);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     if (!kbs_key_path_valid(kbs_span_str(path))) {
         return kbs_args_usage(&args, "not a key path (repo/type/tag): %s", path);
     }
-    if (show(o, path, version, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(show(o, path, version, &err), &err);
 }

@@ -240,34 +240,22 @@ static bool parse(const struct rotating *k, const char *word, const char *about,
                   struct kbs_admin_options *o, int argc, char **argv, const struct kbs_arg *own,
                   const uint32_t *needed, int *ret_status)
 {
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     struct kbs_buf synopsis = KBS_BUF(128);
     struct kbs_args args = {
         .about = about,
         .own = own,
         .own_count = own != NULL ? 1 : 0,
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
     };
 
     kbs_buf_printf(&synopsis, "kbs-admin %s %s %s[options]", k->command, word,
                    needed != NULL ? "--version N " : "");
     args.synopsis = kbs_buf_cstr(&synopsis);
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, NULL);
-    if (r != 0) {
-        *ret_status = r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
-    } else if (needed != NULL && *needed == 0) {
+    *ret_status = kbs_admin_parse(o, &args, argc, argv, NULL);
+    if (*ret_status == KBS_CLI_GO_ON && needed != NULL && *needed == 0) {
         *ret_status = kbs_args_usage(&args, "--%s is needed", own->name);
-        r = -1;
     }
     kbs_buf_deinit(&synopsis);
-    return r == 0;
-}
-
-static int end(int r, struct kbs_error *err)
-{
-    return r != 0 || kbs_cli_flush(err) != 0 ? kbs_cli_fail(err) : KBS_CLI_OK;
+    return *ret_status == KBS_CLI_GO_ON;
 }
 
 static int cmd_show(const struct rotating *k, struct kbs_admin_options *o, int argc, char **argv)
@@ -276,7 +264,7 @@ static int cmd_show(const struct rotating *k, struct kbs_admin_options *o, int a
     int status = KBS_CLI_OK;
 
     return parse(k, "show", k->show_about, o, argc, argv, NULL, NULL, &status)
-               ? end(ask(k, o, "GET", k->target, &err), &err)
+               ? kbs_cli_end(ask(k, o, "GET", k->target, &err), &err)
                : status;
 }
 
@@ -288,7 +276,7 @@ static int cmd_rotate(const struct rotating *k, struct kbs_admin_options *o, int
 
     if (parse(k, "rotate", k->rotate_about, o, argc, argv, NULL, NULL, &status)) {
         kbs_buf_printf(&target, "%s/rotate", k->target);
-        status = end(ask(k, o, "POST", kbs_buf_cstr(&target), &err), &err);
+        status = kbs_cli_end(ask(k, o, "POST", kbs_buf_cstr(&target), &err), &err);
     }
     kbs_buf_deinit(&target);
     return status;
@@ -303,7 +291,7 @@ static int cmd_move(const struct rotating *k, struct kbs_admin_options *o, int a
     int status = KBS_CLI_OK;
 
     return parse(k, k->move, k->move_about, o, argc, argv, &own, NULL, &status)
-               ? end(move_and_show(k, o, limit, &err), &err)
+               ? kbs_cli_end(move_and_show(k, o, limit, &err), &err)
                : status;
 }
 
@@ -318,7 +306,7 @@ static int cmd_destroy(const struct rotating *k, struct kbs_admin_options *o, in
 
     if (parse(k, "destroy", k->destroy_about, o, argc, argv, &own, &version, &status)) {
         kbs_buf_printf(&target, "%s?version=%u", k->target, version);
-        status = end(ask(k, o, "DELETE", kbs_buf_cstr(&target), &err), &err);
+        status = kbs_cli_end(ask(k, o, "DELETE", kbs_buf_cstr(&target), &err), &err);
     }
     kbs_buf_deinit(&target);
     return status;

@@ -97,24 +97,17 @@ static int list(const struct kbs_admin_options *o, struct kbs_error *err)
 
 int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv)
 {
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_args args = {
         .synopsis = "kbs-admin secret list [options]",
         .about = "List the newest version of each secret. Values are never shown.",
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, NULL);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, NULL);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
-    if (list(o, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(list(o, &err), &err);
 }
 
 /* ---- show, policy, delete ---- */
@@ -179,7 +172,6 @@ static int run(struct kbs_admin_options *o, int argc, char **argv, const struct 
 {
     const char *path = NULL;
     const char *policy_file = NULL;
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"policy", KBS_ARG_TEXT, &policy_file, "FILE", "the release policy", 0, 0},
     };
@@ -188,17 +180,14 @@ static int run(struct kbs_admin_options *o, int argc, char **argv, const struct 
         .about = kind->about,
         .own = own,
         .own_count = kind->takes_policy ? 1 : 0,
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, &path);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &path);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     if (!kbs_key_path_valid(kbs_span_str(path))) {
         return kbs_args_usage(&args, "not a path (repo/type/tag): %s", path);
@@ -206,10 +195,7 @@ static int run(struct kbs_admin_options *o, int argc, char **argv, const struct 
     if (kind->takes_policy && policy_file == NULL) {
         return kbs_args_usage(&args, "--policy is missing");
     }
-    if (ask(o, kind, path, policy_file, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(ask(o, kind, path, policy_file, &err), &err);
 }
 
 int kbs_admin_cmd_secret_show(struct kbs_admin_options *o, int argc, char **argv)

@@ -162,7 +162,6 @@ static int set(const struct kbs_admin_options *o, const struct set *s, struct kb
 int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct set s = {.file = "-"};
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"file", KBS_ARG_TEXT, &s.file, "FILE", "the secret, as it is; without: standard input", 0,
          0},
@@ -178,23 +177,17 @@ int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv)
                  "(repo/type/tag), as its next version if there is one.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
         .positionals_min = 1,
         .positionals_max = 1,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, &s.path);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, &s.path);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     if (!kbs_key_path_valid(kbs_span_str(s.path))) {
         return kbs_args_usage(&args, "not a path (repo/type/tag): %s", s.path);
     }
-    if (set(o, &s, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(set(o, &s, &err), &err);
 }

@@ -73,23 +73,16 @@ static int run(const struct kbs_admin_options *o, struct kbs_error *err)
 
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv)
 {
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_args args = {
         .synopsis = "kbs-admin store accept [options]",
         .about = "Accept a store that is older than the ledger, or another one, as it is. With\n"
                  "--dry-run, show how store and ledger stand.",
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
     };
     struct kbs_error err = KBS_ERROR_NONE;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, NULL);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, NULL);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
-    if (run(o, &err) != 0 || kbs_cli_flush(&err) != 0) {
-        return kbs_cli_fail(&err);
-    }
-    return KBS_CLI_OK;
+    return kbs_cli_end(run(o, &err), &err);
 }

@@ -77,7 +77,6 @@ static int print(const json_t *answer, bool explain, struct kbs_error *err)
 int kbs_admin_cmd_token_caps(struct kbs_admin_options *o, int argc, char **argv)
 {
     bool explain = false;
-    struct kbs_arg common[KBS_ADMIN_COMMON_ARGS];
     const struct kbs_arg own[] = {
         {"explain", KBS_ARG_FLAG, &explain, NULL, "what refused, and what can be set on this token",
          0, 0},
@@ -89,17 +88,14 @@ int kbs_admin_cmd_token_caps(struct kbs_admin_options *o, int argc, char **argv)
             "started, and its result opened.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
-        .common = common,
-        .common_count = KBS_ADMIN_COMMON_ARGS,
     };
     struct kbs_admin admin = {.signer = NULL};
     struct kbs_error err = KBS_ERROR_NONE;
     KBS_AUTO_JSON answer = NULL;
 
-    kbs_admin_common_args(o, common);
-    int r = kbs_args_parse(&args, argc, argv, NULL);
-    if (r != 0) {
-        return r > 0 ? KBS_CLI_OK : KBS_CLI_USAGE;
+    int r = kbs_admin_parse(o, &args, argc, argv, NULL);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
     }
     r = kbs_admin_open(o, &admin, &err);
     if (r == 0) {

@@ -141,3 +141,8 @@ int kbs_cli_flush(struct kbs_error *err)
     }
     return 0;
 }
+
+int kbs_cli_end(int rc, struct kbs_error *err)
+{
+    return rc != 0 || kbs_cli_flush(err) != 0 ? kbs_cli_fail(err) : KBS_CLI_OK;
+}

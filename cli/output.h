@@ -41,4 +41,7 @@ void kbs_cli_table(const struct kbs_span *cells, size_t rows, size_t columns);
 /* Flushes standard output; -1 if what was printed did not arrive (a full disk, a closed pipe). */
 KBS_MUST_CHECK int kbs_cli_flush(struct kbs_error *err);
 
+/* The end of a command whose work gave `rc`: the status to exit with, after kbs_cli_flush() or the error. */
+int kbs_cli_end(int rc, struct kbs_error *err);
+
 #endif

@@ -103,7 +103,7 @@ class Rewrap:
 
 def kill_lane(service):
     """Judge and token worker of the admin lane die; kbsd makes it anew."""
-    old = [r["pid"] for r in service.roles() if r["unit"].startswith("lane-admin")]
+    old = [r["pid"] for r in service.roles() if r["unit"].startswith("lane-admin") and r["role"] != "kbs-policy"]
     assert len(old) == 2
     for pid in old:
         os.kill(pid, signal.SIGKILL)
