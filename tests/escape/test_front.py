@@ -145,14 +145,14 @@ def end_sessions(service):
 
 
 def rows(service):
-    """Every row that decides anything: all tables but the sessions, which anybody can have, and their number."""
+    """Every row that decides anything: all tables but the sessions, which anybody can have, and their numbers."""
     db = sqlite3.connect(service.store_path, timeout=30)
     try:
         tables = [name for name, in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         assert {"key", "epoch", "admin", "meta", "session"} <= set(tables)
         return {table: sorted(map(repr, db.execute(f"SELECT * FROM {table}")))
                 for table in tables if table not in ("session", "meta")} | {
-            "schema": db.execute("SELECT * FROM meta WHERE name != 'sessions'").fetchall(),
+            "schema": db.execute("SELECT * FROM meta WHERE name NOT IN ('sessions', 'challenged')").fetchall(),
             "sql": db.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()}
     finally:
         db.close()
