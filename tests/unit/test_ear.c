@@ -29,6 +29,19 @@
     "\"tee-evidence\":{\"additional_evidence\":\"\",\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"" REPORT_DATA \
     "\"}}}"
 
+/* With no verifier but those that are built in. */
+static int verify(enum kbs_tee tee, enum kbs_evidence_place place, const json_t *evidence,
+                  const struct kbs_digest *report_data, struct kbs_evidence_result *ret,
+                  struct kbs_error *err)
+{
+    struct kbs_verdict verdict = KBS_VERDICT_NULL;
+    const struct kbs_evidence_context context = {.verdict = &verdict};
+    int r = kbs_evidence_verify(tee, place, evidence, report_data, &context, ret, err);
+
+    kbs_verdict_deinit(&verdict);
+    return r;
+}
+
 static void attested(struct kbs_rcar_attestation *a, struct kbs_digest *digest)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -49,9 +62,8 @@ static void sample_evidence(void **state)
 
     (void)state;
     attested(&a, &digest);
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     0);
+    assert_int_equal(
+        verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), 0);
     assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
     assert_string_equal(r.status, "contraindicated");
     assert_int_equal(r.hardware, 97);
@@ -60,23 +72,19 @@ static void sample_evidence(void **state)
     kbs_evidence_result_deinit(&r);
     kbs_evidence_result_deinit(&r);
 
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_NONE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify(KBS_TEE_NONE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
-    assert_int_equal(kbs_evidence_verify((enum kbs_tee)77, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify((enum kbs_tee)77, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     digest.p[47] ^= 1; /* another key, nonce or TEE: another digest */
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
     assert_null(r.claims);
     digest.len = 0;
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     kbs_rcar_attestation_deinit(&a);
 }
 
@@ -116,8 +124,7 @@ static void sample_evidence_refused(void **state)
         struct kbs_evidence_result r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        (void)!kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, evidence, &digest, &r,
-                                   &err);
+        (void)!verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, evidence, &digest, &r, &err);
         if ((int)err.category != rows[i].category) {
             fail_msg("row %zu: %s", i, err.detail);
         }
@@ -137,7 +144,7 @@ static void part_of(const struct kbs_rcar_attestation *a, enum kbs_tee tee,
     assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &a->tee_key, a->nonce, additional,
                                             &ret->report_digest, &err),
                      0);
-    if (kbs_evidence_verify(tee, place, evidence, &ret->report_digest, &ret->result, &err) != 0) {
+    if (verify(tee, place, evidence, &ret->report_digest, &ret->result, &err) != 0) {
         fail_msg("%s: %s", kbs_tee_name(tee), err.detail);
     }
 }
@@ -205,9 +212,8 @@ static void evidence_in_its_place(void **state)
         struct kbs_evidence_result r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        assert_int_equal(
-            kbs_evidence_verify(rows[i].tee, rows[i].place, a.primary_evidence, &digest, &r, &err),
-            -1);
+        assert_int_equal(verify(rows[i].tee, rows[i].place, a.primary_evidence, &digest, &r, &err),
+                         -1);
         assert_int_equal(err.category, KBS_UNAUTHENTICATED);
         assert_non_null(strstr(err.detail, rows[i].detail));
         assert_null(r.claims);
