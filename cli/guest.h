@@ -17,13 +17,17 @@ struct kbs_guest_options {
     const char *ca;
     const char *unix_socket;
     const char *tee;
+    const char *evidence_command;
+    const char *init_data;
     const char *tee_key;
     const char *tee_alg;
     const char *curve;
     const char *protocol;
     bool json;
+    struct kbs_buf init_data_text; /* owned; kbs_guest_connect() reads it */
+    struct kbs_guest_how how;      /* kbs_guest_connect() makes it */
 };
-#define KBS_GUEST_SERVER_ARGS 9
+#define KBS_GUEST_SERVER_ARGS 11
 /* Fills `list`, whose targets are the members of *o, and sets defaults. */
 void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS]);
 
@@ -32,15 +36,14 @@ KBS_MUST_CHECK int kbs_guest_alg_from(const struct kbs_args *args, const char *t
                                       enum kbs_tee_alg *ret);
 
 /*
- * A usable combination of options: client and TEE key, and kbs_guest_protocol() is one. KBS_CLI_OK
- * or an exit status after a message.
+ * A usable combination of options: client, TEE key, and o->how. KBS_CLI_OK or an exit status after a
+ * message; in any case kbs_guest_options_deinit() is called at last.
  */
-KBS_MUST_CHECK int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
+KBS_MUST_CHECK int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
                                      struct kbs_http_client **ret_http,
                                      struct kbs_guest_key *ret_key);
 
-/* The version of the KBS protocol that was asked for; KBS_PROTOCOL_NONE if it is not one. */
-enum kbs_protocol kbs_guest_protocol(const struct kbs_guest_options *o);
+void kbs_guest_options_deinit(struct kbs_guest_options *o);
 
 /*
  * Attests, sends the request in that session (its cookie is filled in here) and gives the last
@@ -48,7 +51,7 @@ enum kbs_protocol kbs_guest_protocol(const struct kbs_guest_options *o);
  * belongs to.
  */
 KBS_MUST_CHECK int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                                     enum kbs_protocol version,
+                                     const struct kbs_guest_how *how,
                                      const struct kbs_http_request *request,
                                      struct kbs_guest_session *session,
                                      struct kbs_http_response *ret, struct kbs_error *err);

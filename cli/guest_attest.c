@@ -39,7 +39,7 @@ int kbs_guest_cmd_attest(int argc, char **argv)
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest attest --url URL [options]",
-        .about = "Attest with sample evidence and print the attestation token.",
+        .about = "Attest and print the attestation token.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = server,
@@ -57,14 +57,16 @@ int kbs_guest_cmd_attest(int argc, char **argv)
     }
     int status = kbs_guest_connect(&args, &o, &http, &key);
     if (status != KBS_CLI_OK) {
+        kbs_guest_options_deinit(&o);
         return status;
     }
-    if (kbs_guest_attest(http, &key.public_key, kbs_guest_protocol(&o), &session, &err) != 0 ||
+    if (kbs_guest_attest(http, &key.public_key, &o.how, &session, &err) != 0 ||
         show(&session, token_out, handshake_out, o.json, &err) != 0 || kbs_cli_flush(&err) != 0) {
         status = kbs_cli_fail(&err);
     }
     kbs_guest_session_deinit(&session);
     (void)kbs_http_client_free(http);
     kbs_guest_key_deinit(&key);
+    kbs_guest_options_deinit(&o);
     return status;
 }

@@ -12,13 +12,18 @@
 #include "cli/status.h"
 #include "jose/write/jose.h"
 
+#define INIT_DATA_MAX_BYTES (KBS_LIMIT_HTTP_BODY_BYTES / 4)
+
 void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS])
 {
     const struct kbs_arg all[KBS_GUEST_SERVER_ARGS] = {
         {"url", KBS_ARG_TEXT, &o->url, "URL", "the service: http(s)://host:port", 0, 0},
         {"ca", KBS_ARG_TEXT, &o->ca, "FILE", "trust exactly these certificates (PEM)", 0, 0},
         {"unix-socket", KBS_ARG_TEXT, &o->unix_socket, "PATH", "connect to this socket", 0, 0},
-        {"tee", KBS_ARG_TEXT, &o->tee, "NAME", "kind of evidence: sample", 0, 0},
+        {"tee", KBS_ARG_TEXT, &o->tee, "NAME", "kind of evidence (default sample)", 0, 0},
+        {"evidence-command", KBS_ARG_TEXT, &o->evidence_command, "PROGRAM",
+         "prints evidence as JSON for a digest, its argument in hex", 0, 0},
+        {"init-data", KBS_ARG_TEXT, &o->init_data, "FILE", "init-data (TOML) to send along", 0, 0},
         {"tee-key", KBS_ARG_TEXT, &o->tee_key, "FILE", "use this TEE key (PEM), not a fresh one", 0,
          0},
         {"tee-alg", KBS_ARG_TEXT, &o->tee_alg, "ALG",
@@ -45,12 +50,40 @@ int kbs_guest_alg_from(const struct kbs_args *args, const char *text, enum kbs_t
     return KBS_CLI_OK;
 }
 
-enum kbs_protocol kbs_guest_protocol(const struct kbs_guest_options *o)
+void kbs_guest_options_deinit(struct kbs_guest_options *o)
 {
-    return kbs_protocol_from_name(kbs_span_str(o->protocol));
+    kbs_buf_deinit(&o->init_data_text);
 }
 
-int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_options *o,
+/* Fills o->how. KBS_CLI_OK or an exit status after a message. */
+static int read_how(const struct kbs_args *args, struct kbs_guest_options *o)
+{
+    enum kbs_tee tee = kbs_tee_from_name(kbs_span_str(o->tee));
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    o->how = (struct kbs_guest_how){.version = kbs_protocol_from_name(kbs_span_str(o->protocol)),
+                                    .tee = o->tee,
+                                    .command = o->evidence_command};
+    if (o->how.version == KBS_PROTOCOL_NONE) {
+        return kbs_args_usage(args, "--protocol is 0.4.0 or 0.2.0");
+    }
+    if (tee == KBS_TEE_NONE || (tee != KBS_TEE_SAMPLE && o->evidence_command == NULL)) {
+        kbs_cli_say("no evidence of kind %s can be made here%s", o->tee,
+                    tee != KBS_TEE_NONE ? ": --evidence-command names what makes it" : "");
+        return KBS_CLI_UNSUPPORTED;
+    }
+    if (o->init_data != NULL && o->how.version == KBS_PROTOCOL_0_2_0) {
+        return kbs_args_usage(args, "--init-data has no place in 0.2.0");
+    }
+    o->init_data_text = KBS_BUF(INIT_DATA_MAX_BYTES);
+    if (o->init_data != NULL && kbs_cli_read_file(o->init_data, &o->init_data_text, &err) != 0) {
+        return kbs_cli_fail(&err);
+    }
+    o->how.init_data = kbs_buf_span(&o->init_data_text);
+    return KBS_CLI_OK;
+}
+
+int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
                       struct kbs_http_client **ret_http, struct kbs_guest_key *ret_key)
 {
     enum kbs_tee_alg alg;
@@ -70,12 +103,9 @@ int kbs_guest_connect(const struct kbs_args *args, const struct kbs_guest_option
     if (kbs_curve_from_jose_name(kbs_span_str(o->curve)) == KBS_CURVE_NONE) {
         return kbs_args_usage(args, "--curve is P-256, P-384 or P-521");
     }
-    if (kbs_guest_protocol(o) == KBS_PROTOCOL_NONE) {
-        return kbs_args_usage(args, "--protocol is 0.4.0 or 0.2.0");
-    }
-    if (kbs_tee_from_name(kbs_span_str(o->tee)) != KBS_TEE_SAMPLE) {
-        kbs_cli_say("no evidence of kind %s can be made here", o->tee);
-        return KBS_CLI_UNSUPPORTED;
+    int status = read_how(args, o);
+    if (status != KBS_CLI_OK) {
+        return status;
     }
     if (kbs_guest_key_get(o->tee_key, alg, o->curve, ret_key, &err) != 0) {
         return kbs_cli_fail(&err);

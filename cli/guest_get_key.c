@@ -51,8 +51,8 @@ static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct k
                                            .accept = g->ask.format == KBS_FORMAT_COSE
                                                          ? "application/cose"
                                                          : "application/jose+json"};
-        r = kbs_guest_request(g->http, &g->tee_key.public_key, kbs_guest_protocol(&g->server), &q,
-                              &g->session, ret, err);
+        r = kbs_guest_request(g->http, &g->tee_key.public_key, &g->server.how, &q, &g->session, ret,
+                              err);
         g->ask.digest = g->session.digest;
     }
     kbs_buf_deinit(&target);
@@ -108,6 +108,7 @@ static int online(const struct kbs_args *args, struct get_key *g)
     int status = kbs_guest_connect(args, &g->server, &g->http, &g->tee_key);
 
     if (status != KBS_CLI_OK) {
+        kbs_guest_options_deinit(&g->server);
         return status;
     }
     if (g->typed.nonce == NULL) {
@@ -122,6 +123,7 @@ static int online(const struct kbs_args *args, struct get_key *g)
     kbs_guest_session_deinit(&g->session);
     (void)kbs_http_client_free(g->http);
     kbs_guest_key_deinit(&g->tee_key);
+    kbs_guest_options_deinit(&g->server);
     return status;
 }
 
@@ -171,9 +173,8 @@ int kbs_guest_cmd_get_key(int argc, char **argv)
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest get-key PATH --url URL [options]",
-        .about =
-            "Attest with sample evidence, ask for the key at PATH (repo/type/tag), check that the\n"
-            "answer is the one that was asked for, and unwrap it. The key is not printed.",
+        .about = "Attest, ask for the key at PATH (repo/type/tag), check that the\n"
+                 "answer is the one that was asked for, and unwrap it. The key is not printed.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = server,

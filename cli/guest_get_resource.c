@@ -38,8 +38,8 @@ static int fetch(const struct get_resource *g, struct kbs_http_client *http,
     if (kbs_buf_check(&target, "request", err) == 0) {
         const struct kbs_http_request q = {
             .method = "GET", .target = kbs_buf_cstr(&target), .accept = "application/json"};
-        r = kbs_guest_request(http, &tee_key->public_key, kbs_guest_protocol(&g->server), &q,
-                              &session, &response, err);
+        r = kbs_guest_request(http, &tee_key->public_key, &g->server.how, &q, &session, &response,
+                              err);
     }
     if (r == 0) {
         r = kbs_http_expect_ok(&response, g->path, err);
@@ -76,7 +76,7 @@ static int show(const struct get_resource *g, const struct kbs_secret *secret,
     return kbs_cli_flush(err);
 }
 
-static int get_resource(const struct kbs_args *args, const struct get_resource *g)
+static int get_resource(const struct kbs_args *args, struct get_resource *g)
 {
     struct kbs_guest_key tee_key = {.ec = NULL};
     struct kbs_http_client *http = NULL;
@@ -90,6 +90,7 @@ static int get_resource(const struct kbs_args *args, const struct get_resource *
     }
     (void)kbs_http_client_free(http);
     kbs_guest_key_deinit(&tee_key);
+    kbs_guest_options_deinit(&g->server);
     return status;
 }
 
@@ -104,9 +105,8 @@ int kbs_guest_cmd_get_resource(int argc, char **argv)
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest get-resource PATH --url URL [options]",
-        .about =
-            "Attest with sample evidence, ask for the secret (or key) at PATH (repo/type/tag) as\n"
-            "a JWE to the TEE key, and open it. The secret is not printed.",
+        .about = "Attest, ask for the secret (or key) at PATH (repo/type/tag) as\n"
+                 "a JWE to the TEE key, and open it. The secret is not printed.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = server,

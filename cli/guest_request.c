@@ -13,11 +13,11 @@
 #define RETRY_AFTER_MAX_S 30
 
 static int attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                  enum kbs_protocol version, struct kbs_guest_session *session,
+                  const struct kbs_guest_how *how, struct kbs_guest_session *session,
                   struct kbs_error *err)
 {
     kbs_guest_session_deinit(session);
-    return kbs_guest_attest(http, key, version, session, err);
+    return kbs_guest_attest(http, key, how, session, err);
 }
 
 static void wait_s(uint32_t seconds)
@@ -29,7 +29,7 @@ static void wait_s(uint32_t seconds)
 }
 
 int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                      enum kbs_protocol version, const struct kbs_http_request *request,
+                      const struct kbs_guest_how *how, const struct kbs_http_request *request,
                       struct kbs_guest_session *session, struct kbs_http_response *ret,
                       struct kbs_error *err)
 {
@@ -37,7 +37,7 @@ int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *ke
     bool attested_again = false;
     int tries = 1;
 
-    if (attest(http, key, version, session, err) != 0) {
+    if (attest(http, key, how, session, err) != 0) {
         return -1;
     }
     for (;;) {
@@ -48,7 +48,7 @@ int kbs_guest_request(struct kbs_http_client *http, const struct kbs_tee_key *ke
         if (ret->status == 401 && !attested_again) {
             attested_again = true;
             kbs_http_response_deinit(ret);
-            if (attest(http, key, version, session, err) != 0) {
+            if (attest(http, key, how, session, err) != 0) {
                 return -1;
             }
         } else if (ret->status == 503 && tries < TRIES) {

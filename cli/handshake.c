@@ -1,8 +1,8 @@
 /*
  * The handshake as today's guests do it, with one difference: the digest that goes into the
  * evidence is kept, because the answers to key requests are bound to it. Sample evidence is the
- * only kind that can be made without a TEE; it proves nothing, which is the server's to know
- * (docs/configuration.md, allow_sample).
+ * only kind that is made here, without a TEE; it proves nothing, which is the server's to know
+ * (docs/configuration.md, allow_sample). Any other is a program's (evidence.c).
  *
  * The hash is SHA-384 unless the challenge selects another of those offered (Trustee's
  * extra-params). In version 0.2.0 the message has no nonce, and the digest is over less.
@@ -17,11 +17,12 @@
 #include "jose/read/json.h"
 #include "jose/write/jose.h"
 
-#define AUTH_BODY                                              \
-    "{\"version\":\"%s\",\"tee\":\"sample\",\"extra-params\":" \
+#define AUTH_BODY                                          \
+    "{\"version\":\"%s\",\"tee\":\"%s\",\"extra-params\":" \
     "{\"supported-hash-algorithms\":[\"sha256\",\"sha384\",\"sha512\"]}}"
 #define SAMPLE_SVN "1"
 #define BODY_MAX_BYTES 16384
+#define ATTESTATION_MAX_BYTES KBS_LIMIT_HTTP_BODY_BYTES
 #define AUTH_BODY_MAX_BYTES 256
 
 void kbs_guest_session_deinit(struct kbs_guest_session *s)
@@ -73,11 +74,11 @@ static int read_challenge(const struct kbs_http_response *r, struct kbs_guest_se
     return 0;
 }
 
-static int challenge(struct kbs_http_client *http, struct kbs_guest_session *s,
-                     struct kbs_error *err)
+static int challenge(struct kbs_http_client *http, const struct kbs_guest_how *how,
+                     struct kbs_guest_session *s, struct kbs_error *err)
 {
     char body[AUTH_BODY_MAX_BYTES];
-    int n = snprintf(body, sizeof(body), AUTH_BODY, kbs_protocol_name(s->version));
+    int n = snprintf(body, sizeof(body), AUTH_BODY, kbs_protocol_name(s->version), how->tee);
     const struct kbs_http_request q = {.method = "POST",
                                        .target = "/kbs/v0/auth",
                                        .body = kbs_span(body, (size_t)n),
@@ -92,32 +93,55 @@ static int challenge(struct kbs_http_client *http, struct kbs_guest_session *s,
     return rc;
 }
 
-static void evidence_put(struct kbs_buf *out, const struct kbs_guest_session *s)
+static int evidence_put(struct kbs_buf *out, const struct kbs_guest_how *how,
+                        const struct kbs_guest_session *s, struct kbs_error *err)
 {
+    if (how->command != NULL) {
+        return kbs_guest_evidence_run(how->command, &s->digest, out, err);
+    }
     kbs_buf_put_str(out, "{\"svn\":\"" SAMPLE_SVN "\",\"report_data\":\"");
     kbs_base64_put(out, kbs_digest_span(&s->digest));
     kbs_buf_put_str(out, "\"}");
+    return 0;
 }
 
-/* The attestation message. `additional_evidence` is empty: the sample TEE has no devices. */
-static void attestation_put(struct kbs_buf *out, const struct kbs_guest_session *s,
-                            const struct kbs_tee_key *key)
+/* The attestation message, but for its evidence and what is after it. `additional_evidence` is empty:
+ * nobody here has devices. */
+static void attestation_begin(struct kbs_buf *out, const struct kbs_guest_how *how,
+                              const struct kbs_guest_session *s, const struct kbs_tee_key *key)
 {
     if (s->version == KBS_PROTOCOL_0_2_0) {
         kbs_buf_put_str(out, "{\"tee-pubkey\":");
         kbs_jose_tee_jwk_put(out, key);
         kbs_buf_put_str(out, ",\"tee-evidence\":");
-        evidence_put(out, s);
-        kbs_buf_put_u8(out, '}');
         return;
     }
-    kbs_buf_put_str(out, "{\"init-data\":null,\"runtime-data\":{\"nonce\":");
+    kbs_buf_put_str(out, "{\"init-data\":");
+    if (how->init_data.len > 0) {
+        kbs_buf_put_str(out, "{\"format\":\"toml\",\"body\":");
+        kbs_json_string_put(out, how->init_data);
+        kbs_buf_put_u8(out, '}');
+    } else {
+        kbs_buf_put_str(out, "null");
+    }
+    kbs_buf_put_str(out, ",\"runtime-data\":{\"nonce\":");
     kbs_json_string_put(out, kbs_span_str(s->nonce));
     kbs_buf_put_str(out, ",\"tee-pubkey\":");
     kbs_jose_tee_jwk_put(out, key);
     kbs_buf_put_str(out, "},\"tee-evidence\":{\"primary_evidence\":");
-    evidence_put(out, s);
-    kbs_buf_put_str(out, ",\"additional_evidence\":\"\"}}");
+}
+
+static int attestation_put(struct kbs_buf *out, const struct kbs_guest_how *how,
+                           const struct kbs_guest_session *s, const struct kbs_tee_key *key,
+                           struct kbs_error *err)
+{
+    attestation_begin(out, how, s, key);
+    if (evidence_put(out, how, s, err) != 0) {
+        return -1;
+    }
+    kbs_buf_put_str(out,
+                    s->version == KBS_PROTOCOL_0_2_0 ? "}" : ",\"additional_evidence\":\"\"}}");
+    return kbs_buf_check(out, "attestation", err);
 }
 
 static int read_token(const struct kbs_http_response *r, struct kbs_guest_session *s,
@@ -138,15 +162,14 @@ static int read_token(const struct kbs_http_response *r, struct kbs_guest_sessio
     return kbs_buf_check(&s->token, "attestation token", err);
 }
 
-static int attest(struct kbs_http_client *http, struct kbs_guest_session *s,
-                  const struct kbs_tee_key *key, struct kbs_error *err)
+static int attest(struct kbs_http_client *http, const struct kbs_guest_how *how,
+                  struct kbs_guest_session *s, const struct kbs_tee_key *key, struct kbs_error *err)
 {
-    struct kbs_buf body = KBS_BUF(BODY_MAX_BYTES);
+    struct kbs_buf body = KBS_BUF(ATTESTATION_MAX_BYTES);
     struct kbs_http_response r = {.status = 0};
     int rc = -1;
 
-    attestation_put(&body, s, key);
-    if (kbs_buf_check(&body, "attestation", err) == 0) {
+    if (attestation_put(&body, how, s, key, err) == 0) {
         const struct kbs_http_request q = {.method = "POST",
                                            .target = "/kbs/v0/attest",
                                            .body = kbs_buf_span(&body),
@@ -163,17 +186,18 @@ static int attest(struct kbs_http_client *http, struct kbs_guest_session *s,
 }
 
 int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                     enum kbs_protocol version, struct kbs_guest_session *ret,
+                     const struct kbs_guest_how *how, struct kbs_guest_session *ret,
                      struct kbs_error *err)
 {
     const struct kbs_span no_devices = KBS_SPAN_EMPTY;
 
-    *ret = (struct kbs_guest_session){.version = version, .token = KBS_BUF(KBS_LIMIT_JWT_BYTES)};
-    if (challenge(http, ret, err) != 0 ||
+    *ret =
+        (struct kbs_guest_session){.version = how->version, .token = KBS_BUF(KBS_LIMIT_JWT_BYTES)};
+    if (challenge(http, how, ret, err) != 0 ||
         kbs_rcar_report_digest(ret->hash, key, kbs_span_str(ret->nonce),
-                               version == KBS_PROTOCOL_0_2_0 ? NULL : &no_devices, &ret->digest,
-                               err) != 0 ||
-        attest(http, ret, key, err) != 0) {
+                               how->version == KBS_PROTOCOL_0_2_0 ? NULL : &no_devices,
+                               &ret->digest, err) != 0 ||
+        attest(http, how, ret, key, err) != 0) {
         kbs_guest_session_deinit(ret);
         return -1;
     }

@@ -22,13 +22,29 @@ struct kbs_guest_session {
 };
 void kbs_guest_session_deinit(struct kbs_guest_session *s);
 
+/* How to attest. Borrowed. */
+struct kbs_guest_how {
+    enum kbs_protocol version;
+    const char *tee;           /* as the protocol names it */
+    const char *command;       /* makes the evidence; NULL: sample evidence is made here */
+    struct kbs_span init_data; /* TOML; empty for none */
+};
+
 /*
- * auth, sample evidence over the report-data digest, attest. Errors: those of the transport, the
+ * auth, evidence over the report-data digest, attest. KBS_INPUT if the command makes none. Other errors: those of the transport, the
  * server's (kbs_http_expect_ok()), KBS_INPUT when an answer has another shape than the protocol's.
  */
 KBS_MUST_CHECK int kbs_guest_attest(struct kbs_http_client *http, const struct kbs_tee_key *key,
-                                    enum kbs_protocol version, struct kbs_guest_session *ret,
+                                    const struct kbs_guest_how *how, struct kbs_guest_session *ret,
                                     struct kbs_error *err);
+
+/*
+ * Evidence of an external program: runs `command` (found in PATH, no shell) with the digest in
+ * lower-case hex as its one argument, nothing on its standard input, and appends what it prints, which must be
+ * one JSON object, to `out`. KBS_INPUT if it is not, or if the program fails.
+ */
+KBS_MUST_CHECK int kbs_guest_evidence_run(const char *command, const struct kbs_digest *digest,
+                                          struct kbs_buf *out, struct kbs_error *err);
 
 /*
  * The handshake file: {"nonce","hash","digest":"<hex>","request_nonce"?,"salt"?} (hex). Writing

@@ -5,6 +5,7 @@
 #ifndef KBS_API_API_H
 #define KBS_API_API_H
 
+#include "attest/evidence.h"
 #include "base/process.h"
 #include "store/store.h"
 #include "wire/message.h"
@@ -19,6 +20,7 @@ struct kbs_api_setup {
     bool rsa1_5;                            /* TEE keys of RSA1_5 are taken */
     uint32_t sessions;                      /* that may wait for their evidence at a time */
     uint32_t resource_bytes;                /* of a resource's value */
+    const struct kbs_verifier *verifiers;   /* as in attest/evidence.h; borrowed until the end */
     struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */

@@ -98,9 +98,10 @@ struct kbs_api {
     bool production;
     bool allow_sample;
     bool rsa1_5;
-    uint32_t sessions;              /* that may wait for their evidence */
-    uint32_t resource_bytes;        /* of a resource's value */
-    struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
+    uint32_t sessions;                    /* that may wait for their evidence */
+    uint32_t resource_bytes;              /* of a resource's value */
+    const struct kbs_verifier *verifiers; /* borrowed; NULL: none but those built in */
+    struct kbs_buf resource_policy;       /* of resources that come without one; empty: none */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;

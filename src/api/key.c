@@ -20,6 +20,7 @@
 
 #include <stdlib.h>
 
+#include "attest/ear.h"
 #include "base/encoding.h"
 #include "base/random.h"
 #include "jose/write/jose.h"
@@ -158,7 +159,8 @@ static struct kbs_span target_path(struct kbs_span target)
  * The `kbs` root of the claims model: what we know ourselves, and no token can set. Returns owned,
  * or NULL.
  */
-static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r)
+static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r,
+                                  const json_t *input)
 {
     const struct kbs_api *api = call->api;
     struct kbs_span path = target_path(call->req->target);
@@ -166,17 +168,17 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
 
     kbs_hex_cstr(kbs_span(r->key.id, sizeof(r->key.id)), id, sizeof(id));
     return json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I}, s:s, s:b,"
-        " s:b, s:s, s:s%, s:s%, s:I}",
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:b, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I}, s:s,"
+        " s:b, s:b, s:s, s:s%, s:s%, s:I}",
         "issuer", api->issuer, "tee", kbs_tee_name(r->session->tee), "binding",
         kbs_binding_name(r->session->binding), "token_age_s",
         (json_int_t)(call->now_s - r->session->attested_s), "session_age_s",
-        (json_int_t)(call->now_s - r->session->created_s), "key_thumbprint", r->tee_key, "key",
-        "id", id, "path", r->key.path, "version", (json_int_t)r->key.version, "purpose",
-        kbs_purpose_name(r->key.card.purpose), "provenance",
-        kbs_provenance_name(r->key.card.provenance), "floor", kbs_locality_name(r->key.card.floor),
-        "class", kbs_storage_name(r->key.card.storage), "alg", kbs_key_alg_name(r->key.card.alg),
-        "bytes", (json_int_t)r->key.card.bytes, "token_class",
+        (json_int_t)(call->now_s - r->session->created_s), "key_thumbprint", r->tee_key,
+        "init_data_matched", kbs_ear_init_data_matched(input), "key", "id", id, "path", r->key.path,
+        "version", (json_int_t)r->key.version, "purpose", kbs_purpose_name(r->key.card.purpose),
+        "provenance", kbs_provenance_name(r->key.card.provenance), "floor",
+        kbs_locality_name(r->key.card.floor), "class", kbs_storage_name(r->key.card.storage), "alg",
+        kbs_key_alg_name(r->key.card.alg), "bytes", (json_int_t)r->key.card.bytes, "token_class",
         kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "plugin", r->want->plugin,
         "method", (const char *)call->req->method.p, call->req->method.len, "path",
         (const char *)path.p, path.len, "time", (json_int_t)call->now_s);
@@ -263,7 +265,7 @@ static int release_decide(struct kbs_call *call, const struct release *r, struct
     if (kbs_parsed_get(policies, kbs_buf_span(&r->policy), kbs_policy_load, &policy, err) != 0) {
         return -1;
     }
-    kbs = release_kbs_claims(call, r);
+    kbs = release_kbs_claims(call, r, input);
     if (kbs == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the kbs claims cannot be built");
     }

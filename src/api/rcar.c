@@ -11,6 +11,7 @@
  *
  * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does
  * not get that far is only counted in the log. Anyone can cause both.
+ * What each check of such evidence came to goes to the log, as often.
  *
  * A guest may bring evidence of devices. Each is verified like the TEE's own, and one that fails
  * fails them all: a token says of everything in it that it was verified.
@@ -20,6 +21,7 @@
 #include "attest/ear.h"
 #include "attest/rcar.h"
 #include "base/encoding.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "jose/write/jose.h"
 
@@ -29,7 +31,8 @@ struct attest {
     struct kbs_rcar_attestation message;
     struct kbs_ear_part parts[KBS_EAR_PARTS_MAX]; /* the primary evidence's first */
     size_t part_count;
-    struct kbs_buf token; /* the compact JWS; answered, never kept */
+    struct kbs_verdict verdict; /* of the piece that was looked at last */
+    struct kbs_buf token;       /* the compact JWS; answered, never kept */
     char sid[33];
     char key[KBS_API_THUMBPRINT_BYTES];
 };
@@ -175,6 +178,19 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
     kbs_record_text(r, "peer", call->req->peer);
 }
 
+/* What each check came to, for the operator: a guest is told of the first that failed, no more. */
+static void attest_log_checks(const struct attest *a)
+{
+    for (size_t i = 0; i < a->verdict.count; i++) {
+        const struct kbs_check *c = &a->verdict.checks[i];
+        char why[2 * KBS_VERDICT_WHY_BYTES];
+
+        kbs_log(KBS_LOG_INFO, "evidence_check", "session=%s check=%s outcome=%s why=%s", a->sid,
+                c->kind->name, kbs_outcome_name(c->outcome),
+                kbs_log_text(kbs_span_str(c->why), why, sizeof(why)));
+    }
+}
+
 /*
  * Records that nothing came of it: as `sampler` lets it, without one (NULL) in any case. The
  * cause is kept, unless the record itself fails. Always -1.
@@ -187,6 +203,9 @@ static int attest_refused(struct kbs_call *call, const struct attest *a, const c
 
     if (sampler != NULL && !kbs_sampler_admit(sampler, (uint64_t)call->now_s)) {
         return -1;
+    }
+    if (kbs_verdict_failed(&a->verdict) != NULL) {
+        attest_log_checks(a);
     }
     attest_record(call, a, &r, outcome, err->detail);
     if (sampler != NULL) {
@@ -256,13 +275,18 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
 }
 
 /* Verifies one piece of evidence; the session is bound as strongly as the weakest of them. */
-static int attest_part(struct attest *a, enum kbs_tee tee, enum kbs_evidence_place place,
-                       const json_t *evidence, const struct kbs_digest *report_digest,
-                       struct kbs_error *err)
+static int attest_part(const struct kbs_call *call, struct attest *a, enum kbs_tee tee,
+                       enum kbs_evidence_place place, const json_t *evidence,
+                       const struct kbs_digest *report_digest, struct kbs_error *err)
 {
     struct kbs_ear_part *part = &a->parts[a->part_count];
+    const struct kbs_evidence_context context = {.now_s = call->now_s,
+                                                 .init_data = a->message.init_data,
+                                                 .verifiers = call->api->verifiers,
+                                                 .verdict = &a->verdict};
 
-    if (kbs_evidence_verify(tee, place, evidence, report_digest, &part->result, err) != 0) {
+    if (kbs_evidence_verify(tee, place, evidence, report_digest, &context, &part->result, err) !=
+        0) {
         return -1;
     }
     part->tee = tee;
@@ -281,8 +305,8 @@ static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_err
     const struct kbs_session *s = &a->session;
     struct kbs_digest digest;
 
-    if (attest_part(a, s->tee, KBS_EVIDENCE_PRIMARY, m->primary_evidence, &s->report_digest, err) !=
-            0 ||
+    if (attest_part(call, a, s->tee, KBS_EVIDENCE_PRIMARY, m->primary_evidence, &s->report_digest,
+                    err) != 0 ||
         kbs_rcar_report_digest(s->hash, &m->tee_key, m->nonce, NULL, &digest, err) != 0) {
         return -1;
     }
@@ -293,7 +317,8 @@ static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_err
             return kbs_fail(err, KBS_UNAUTHENTICATED, "evidence of %s is not allowed here",
                             kbs_tee_name(device->tee));
         }
-        if (attest_part(a, device->tee, KBS_EVIDENCE_DEVICE, device->evidence, &digest, err) != 0) {
+        if (attest_part(call, a, device->tee, KBS_EVIDENCE_DEVICE, device->evidence, &digest,
+                        err) != 0) {
             return -1;
         }
     }
@@ -321,6 +346,7 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
     struct kbs_answer *answer = call->answer;
     struct attest a = {.session = KBS_SESSION_NULL,
                        .message = KBS_RCAR_ATTESTATION_NULL,
+                       .verdict = KBS_VERDICT_NULL,
                        .token = KBS_BUF(2 * KBS_LIMIT_JWT_BYTES)};
     struct kbs_error cause;
     int rc = 0;
@@ -345,6 +371,7 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
     for (size_t i = 0; i < a.part_count; i++) {
         kbs_evidence_result_deinit(&a.parts[i].result);
     }
+    kbs_verdict_deinit(&a.verdict);
     kbs_rcar_attestation_deinit(&a.message);
     kbs_session_deinit(&a.session);
     return rc;

@@ -4,7 +4,7 @@
  * Policies written for Trustee's tokens are to see the same names at the same places, so the names
  * here are Trustee's, `ear.veraison.annotated-evidence` included. Claims are what the verifier
  * established and nothing else: a trust claim of 0 ("no claim", AR4SI) is left out, and init_data
- * is absent because no verifier here has compared it with anything (Trustee has it only then, too).
+ * is there only if the TEE's field is the digest of the document that was sent (so Trustee has it).
  *
  * report_data stands as Trustee writes it: the evidence's own base64 for the sample kinds, lower-case
  * hex for every kind that has a report field.
@@ -22,6 +22,8 @@
 #define EAR_DEVELOPER "kbs-hsm"
 #define EAR_BUILD "kbs-judge " KBS_VERSION
 #define EAR_POLICY_ID "default"
+#define EVIDENCE "ear.veraison.annotated-evidence"
+#define INIT_DATA "init_data"
 #define SID_MAX_BYTES 64
 #define SUBMOD_NAME_BYTES 32
 #define RUNTIME_DATA_MAX_BYTES KBS_LIMIT_JWT_BYTES
@@ -94,12 +96,13 @@ static json_t *submod(const struct kbs_ear_part *part, json_t *runtime_data)
     KBS_AUTO_JSON evidence = json_pack(
         "{s:O, s:o, s:O}", kbs_tee_name(part->tee), r->claims, "report_data",
         report_data_string(part->tee, &part->report_digest), "runtime_data_claims", runtime_data);
-    if (evidence == NULL) {
+    if (evidence == NULL ||
+        (r->init_data == KBS_INIT_DATA_MATCHED &&
+         json_object_set(evidence, INIT_DATA, json_object_get(r->claims, INIT_DATA)) != 0)) {
         return NULL;
     }
     return json_pack("{s:s, s:o, s:s, s:O}", "ear.status", r->status, "ear.trustworthiness-vector",
-                     trust_vector(r), "ear.appraisal-policy-id", EAR_POLICY_ID,
-                     "ear.veraison.annotated-evidence", evidence);
+                     trust_vector(r), "ear.appraisal-policy-id", EAR_POLICY_ID, EVIDENCE, evidence);
 }
 
 /* The name of part i: its class, and how many of that class are before it. */
@@ -162,6 +165,13 @@ int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err
         return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }
     return 0;
+}
+
+bool kbs_ear_init_data_matched(const json_t *claims)
+{
+    const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+
+    return json_is_string(json_object_get(json_object_get(cpu, EVIDENCE), INIT_DATA));
 }
 
 static bool member_is(const json_t *claims, const char *name, struct kbs_span expected)

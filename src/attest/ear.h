@@ -33,10 +33,13 @@ struct kbs_ear {
  * ear.trustworthiness-vector, ear.appraisal-policy-id and ear.veraison.annotated-evidence (the TEE's
  * claims under its name, report_data, runtime_data_claims, which are what was hashed). report_data
  * is what Trustee writes: standard base64 for the sample kinds, hex for kinds with a report field.
- * init_data is never there: nothing has compared it. Returns owned; shares the results' claims,
+ * init_data, as the TEE's field has it, is there if it is the digest of what was sent. Returns owned; shares the results' claims,
  * which must not be changed afterwards.
  */
 KBS_MUST_CHECK int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err);
+
+/* What kbs_ear_build() says in those claims: the TEE holds the digest of the init-data sent. */
+bool kbs_ear_init_data_matched(const json_t *claims);
 
 /*
  * Checks a verified payload of a token of ours: issuer, exp (with no leeway), iat and nbf not in

@@ -6,6 +6,7 @@
 #ifndef KBS_ATTEST_EVIDENCE_H
 #define KBS_ATTEST_EVIDENCE_H
 
+#include "attest/verdict.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/terms.h"
@@ -26,19 +27,30 @@ struct kbs_evidence_result {
     int hardware;       /* AR4SI trust claims, -128..127 */
     int executables;
     int configuration;
+    enum kbs_init_data init_data; /* of the TEE; ABSENT for kinds that have no field for it */
 };
 void kbs_evidence_result_deinit(struct kbs_evidence_result *r);
 
 /* True for kinds that anybody can write, which prove nothing. */
 bool kbs_evidence_is_sample(enum kbs_tee tee);
 
+/* What evidence is verified with. Borrowed. */
+struct kbs_evidence_context {
+    int64_t now_s;                        /* Unix seconds */
+    struct kbs_span init_data;            /* the document that came with it; empty: none did */
+    const struct kbs_verifier *verifiers; /* by enum kbs_tee, KBS_TEE_COUNT of them; NULL: none */
+    struct kbs_verdict *verdict; /* its checks, also of evidence that did not hold; initialised */
+};
+
 /*
  * Verifies one piece of evidence. KBS_UNAUTHENTICATED if it does not hold (detail: which check) or
- * if there is no verifier for that kind in that place, KBS_INPUT if it does not parse. *ret is empty
+ * if there is no verifier for that kind in that place, KBS_INPUT if it, or the init-data that a
+ * verifier asks for, does not parse. *ret is empty
  * after a failure.
  */
 KBS_MUST_CHECK int kbs_evidence_verify(enum kbs_tee tee, enum kbs_evidence_place place,
                                        const json_t *evidence, const struct kbs_digest *report_data,
+                                       const struct kbs_evidence_context *context,
                                        struct kbs_evidence_result *ret, struct kbs_error *err);
 
 #endif

@@ -17,8 +17,7 @@
  * place for devices, and hashes less; taking its shape in a 0.4.0 session would let whoever is in
  * between leave the devices out.
  *
- * init-data is taken when well-formed, but no verifier here has a field to compare its digest with:
- * it is never part of the claims, and counts as not matched.
+ * init-data is taken when well-formed; whether the TEE measured it is for its verifier to say.
  *
  * The version is echoed as Trustee words it, since clients look for that text, but only when it is
  * a plain version number: error details do not repeat input.

@@ -57,9 +57,8 @@ struct kbs_rcar_attestation {
  * malformed. KBS_UNPROCESSABLE for a TEE key of another kind, alg or curve, or off its curve;
  * KBS_UNAUTHENTICATED for a device of an unknown name; KBS_TOO_LARGE for additional evidence over
  * KBS_LIMIT_DEVICE_EVIDENCE_BYTES. Unknown JWK members are dropped before hashing. Whether a key of
- * RSA1_5 may be used is the caller's to say. init-data is null, absent, or {"format":"toml","body"}:
- * no kind of evidence here has a field to hold its digest, so it is taken as sent and never shown in
- * the claims, so no policy can take it for matched. Nothing to free after a failure.
+ * RSA1_5 may be used is the caller's to say. init-data is null, absent, or {"format":"toml","body"};
+ * whether it is what the TEE measured is the verifier's to say. Nothing to free after a failure.
  */
 KBS_MUST_CHECK int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_protocol version,
                                               struct kbs_rcar_attestation *ret,

@@ -58,6 +58,17 @@ struct kbs_expected {
     int64_t now_s;               /* Unix seconds */
 };
 
+/* The signature of all verifiers. `with` is the kind's own struct. KBS_INPUT if the evidence does not
+ * parse; 0 whatever the verdict is, which is the caller's to deinitialise. */
+typedef int kbs_appraise_fn(const void *with, const json_t *evidence,
+                            const struct kbs_expected *expected, struct kbs_verdict *ret,
+                            struct kbs_error *err);
+/* A verifier that is configured. Borrowed. */
+struct kbs_verifier {
+    kbs_appraise_fn *appraise; /* NULL: none is */
+    const void *with;
+};
+
 /* Adds a check. The names of a verdict are its own table's, each at most once. */
 void kbs_verdict_pass(struct kbs_verdict *v, const struct kbs_check_kind *kind, const char *fmt,
                       ...) KBS_PRINTF(3, 4);

@@ -340,4 +340,5 @@ void kbs_config_check_all(struct kbs_config_loader *l)
         check_parent(l, KBS_CONFIG_KEY_AUDIT_PATH, c->audit_path);
     }
     kbs_config_check_plugins(l);
+    kbs_config_check_attest(l);
 }

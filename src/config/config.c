@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "config/schema.h"
 
-#define ARENA_BYTES (1u << 20)
+#define ARENA_BYTES ((1u << 20) + 2 * KBS_CONFIG_SNP_FOLDER_BYTES)
 #define DOCUMENT_BYTES (16u << 20) /* a file of KBS_CONFIG_FILE_BYTES that is nothing but nodes */
 #define REPORT_BYTES (1u << 17)
 #define PATH_BYTES 160 /* of a table, in the schema's notation */

@@ -18,7 +18,11 @@
 #define KBS_CONFIG_ADMIN_KEY_BYTES 1024
 #define KBS_CONFIG_FOLDERS 16
 #define KBS_CONFIG_PLUGINS 8
-#define KBS_CONFIG_FINDINGS 100 /* that are kept; more are counted */
+#define KBS_CONFIG_SNP_PRODUCTS 3
+#define KBS_CONFIG_SNP_CHIPS 1024
+#define KBS_CONFIG_SNP_FILES 2048
+#define KBS_CONFIG_SNP_FOLDER_BYTES (2u << 20) /* of all files */
+#define KBS_CONFIG_FINDINGS 100                /* that are kept; more are counted */
 
 /* [[admin.authentication.bearer_jwt.identity_providers]] */
 struct kbs_config_provider {
@@ -39,6 +43,23 @@ struct kbs_config_acl {
 struct kbs_config_plugin {
     const char *name;   /* "resource" */
     const char *policy; /* NULL, or the path that resource_policy was read from */
+};
+
+/* [[attest.snp.minimum]]; 0 asks nothing */
+struct kbs_config_snp_minimum {
+    const char *product;
+    uint32_t fmc;
+    uint32_t bootloader;
+    uint32_t tee;
+    uint32_t snp;
+    uint32_t microcode;
+    const char *firmware; /* NULL: any; kbs_config_snp_firmware() reads it */
+};
+
+/* A file of the folder of certificates, as found at load. */
+struct kbs_config_snp_file {
+    const char *name; /* below the folder: "genoa/ark.pem" */
+    struct kbs_span content;
 };
 
 /* A list of strings; the strings end in NUL and live as long as the configuration. */
@@ -91,6 +112,24 @@ struct kbs_config_users {
     const char *policy;
 };
 
+/* [attest.snp] */
+struct kbs_config_snp {
+    const char *certificates; /* the folder; NULL: SNP evidence is not taken */
+    struct kbs_config_snp_file *files;
+    size_t n_files;
+    uint32_t vmpl;
+    struct kbs_config_strings products; /* none given: those that the verifier takes by itself */
+    struct kbs_config_strings chip_ids; /* hex, 128 digits or 16 */
+    struct kbs_config_strings providers;
+    uint32_t crl_grace_hours;
+    bool allow_no_crl;
+    bool allow_masked_chip_id;
+    bool allow_unexplained_data;
+    const char *test_root; /* hex, or NULL */
+    struct kbs_config_snp_minimum minimum[KBS_CONFIG_SNP_PRODUCTS];
+    size_t n_minimum;
+};
+
 struct kbs_config {
     const char *file; /* as given to kbs_config_load() */
     const char *mode; /* "production" (the default) or "demo" */
@@ -108,6 +147,7 @@ struct kbs_config {
     size_t n_acls;
     struct kbs_config_token token;
     struct kbs_config_users users;
+    struct kbs_config_snp snp;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;
@@ -166,6 +206,9 @@ KBS_MUST_CHECK int kbs_config_load_text(const char *path, struct kbs_span text,
                                         struct kbs_config_report *report, struct kbs_error *err);
 
 void kbs_config_report_deinit(struct kbs_config_report *report);
+
+/* "major.minor.build", each up to 255. False if it is not that. */
+bool kbs_config_snp_firmware(const char *text, uint8_t ret[3]);
 
 /* NULL is fine. Always returns NULL. */
 const struct kbs_config *kbs_config_free(const struct kbs_config *config);

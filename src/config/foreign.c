@@ -18,7 +18,7 @@
 
 #define BUILT_IN                                                                                  \
     "the CoCo attestation service is not built in: evidence is verified by this service itself, " \
-    "\"sample\" only in this version; remove it"
+    "[attest.snp] says how; remove it"
 #define REMOTE "a remote attestation service is not available in this version; remove it"
 #define REGO "attestation policies in Rego are not evaluated in this version; remove it"
 #define VALUES                                                                           \

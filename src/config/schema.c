@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <sys/un.h>
 
@@ -79,6 +80,35 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(ALLOW_SAMPLE, "attestation_service", "allow_sample", BOOLEAN, false, 0, 0, allow_sample,
         NULL),
     KEY(ALLOW_RSA1_5, "attestation_service", "allow_rsa1_5", BOOLEAN, false, 0, 0, rsa1_5, NULL),
+    KEY(SNP_CERTIFICATES, "attest.snp", "certificates", PATH, false, 1, PATH_BYTES,
+        snp.certificates, NULL),
+    KEY(SNP_VMPL, "attest.snp", "vmpl", NUMBER, false, 0, 3, snp.vmpl, NULL),
+    KEY(SNP_PRODUCTS, "attest.snp", "products", STRINGS, false, 1, KBS_CONFIG_SNP_PRODUCTS,
+        snp.products, kbs_config_check_snp_product),
+    KEY(SNP_CHIPS, "attest.snp", "chip_ids", STRINGS, false, 1, KBS_CONFIG_SNP_CHIPS, snp.chip_ids,
+        kbs_config_check_snp_chip),
+    KEY(SNP_PROVIDERS, "attest.snp", "providers", STRINGS, false, 1, 16, snp.providers,
+        kbs_config_check_issuer),
+    KEY(SNP_CRL_GRACE, "attest.snp", "crl_grace_hours", NUMBER, false, 0, 8760, snp.crl_grace_hours,
+        NULL),
+    KEY(SNP_NO_CRL, "attest.snp", "allow_no_crl", BOOLEAN, false, 0, 0, snp.allow_no_crl, NULL),
+    KEY(SNP_MASKED_CHIP_ID, "attest.snp", "allow_masked_chip_id", BOOLEAN, false, 0, 0,
+        snp.allow_masked_chip_id, NULL),
+    KEY(SNP_UNEXPLAINED_DATA, "attest.snp", "allow_unexplained_data", BOOLEAN, false, 0, 0,
+        snp.allow_unexplained_data, NULL),
+    KEY(SNP_TEST_ROOT, "attest.snp", "test_root", STRING, false, 1, 64, snp.test_root,
+        kbs_config_check_snp_root),
+    KEY(SNP_PRODUCT, "attest.snp.minimum[]", "product", STRING, true, 1, 16, snp.minimum[0].product,
+        kbs_config_check_snp_product),
+    KEY(SNP_FMC, "attest.snp.minimum[]", "fmc", NUMBER, false, 0, 255, snp.minimum[0].fmc, NULL),
+    KEY(SNP_BOOTLOADER, "attest.snp.minimum[]", "bootloader", NUMBER, false, 0, 255,
+        snp.minimum[0].bootloader, NULL),
+    KEY(SNP_TEE, "attest.snp.minimum[]", "tee", NUMBER, false, 0, 255, snp.minimum[0].tee, NULL),
+    KEY(SNP_SNP, "attest.snp.minimum[]", "snp", NUMBER, false, 0, 255, snp.minimum[0].snp, NULL),
+    KEY(SNP_MICROCODE, "attest.snp.minimum[]", "microcode", NUMBER, false, 0, 255,
+        snp.minimum[0].microcode, NULL),
+    KEY(SNP_FIRMWARE, "attest.snp.minimum[]", "firmware", STRING, false, 1, 16,
+        snp.minimum[0].firmware, kbs_config_check_snp_firmware),
     KEY(ISSUER, "attestation_token", "issuer_name", STRING, false, 1, 128, issuer,
         kbs_config_check_issuer),
     KEY(TOKEN_MIN, "attestation_token", "duration_min", NUMBER, false, 1, 1440, token_min, NULL),
@@ -120,6 +150,9 @@ const struct kbs_config_table kbs_config_tables[] = {
     {.path = "store"},
     {.path = "audit"},
     {.path = "attestation_service"},
+    {.path = "attest"},
+    {.path = "attest.snp"},
+    ROWS("attest.snp.minimum[]", KBS_CONFIG_SNP_PRODUCTS, snp.minimum, snp.n_minimum),
     {.path = "attestation_token"},
     {.path = "limits"},
     {.path = "users"},
@@ -358,4 +391,47 @@ const char *kbs_config_check_issuer(const char *value)
         }
     }
     return NULL;
+}
+
+const char *kbs_config_check_snp_product(const char *value)
+{
+    bool known =
+        strcmp(value, "milan") == 0 || strcmp(value, "genoa") == 0 || strcmp(value, "turin") == 0;
+    return known ? NULL : "must be \"milan\", \"genoa\" or \"turin\"";
+}
+
+static bool is_hex(const char *value, size_t digits)
+{
+    return strlen(value) == digits && strspn(value, "0123456789abcdef") == digits;
+}
+
+const char *kbs_config_check_snp_chip(const char *value)
+{
+    bool good = is_hex(value, 16) || is_hex(value, 128);
+    return good ? NULL : "must be CHIP_ID in lower-case hex: 128 digits, or 16 of Turin";
+}
+
+const char *kbs_config_check_snp_root(const char *value)
+{
+    return is_hex(value, 64) ? NULL : "must be a SHA-256 digest in lower-case hex";
+}
+
+const char *kbs_config_check_snp_firmware(const char *value)
+{
+    uint8_t version[3];
+    return kbs_config_snp_firmware(value, version) ? NULL : "must be like \"1.55.29\"";
+}
+
+bool kbs_config_snp_firmware(const char *text, uint8_t ret[3])
+{
+    for (size_t i = 0; i < 3; i++) {
+        size_t digits = strspn(text, "0123456789");
+        long part = digits > 0 && digits <= 3 ? strtol(text, NULL, 10) : 256;
+        if (part > 255 || text[digits] != (i < 2 ? '.' : '\0')) {
+            return false;
+        }
+        ret[i] = (uint8_t)part;
+        text += digits + 1;
+    }
+    return true;
 }

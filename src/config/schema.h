@@ -77,6 +77,23 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_SESSION_MIN,
     KBS_CONFIG_KEY_ALLOW_SAMPLE,
     KBS_CONFIG_KEY_ALLOW_RSA1_5,
+    KBS_CONFIG_KEY_SNP_CERTIFICATES,
+    KBS_CONFIG_KEY_SNP_VMPL,
+    KBS_CONFIG_KEY_SNP_PRODUCTS,
+    KBS_CONFIG_KEY_SNP_CHIPS,
+    KBS_CONFIG_KEY_SNP_PROVIDERS,
+    KBS_CONFIG_KEY_SNP_CRL_GRACE,
+    KBS_CONFIG_KEY_SNP_NO_CRL,
+    KBS_CONFIG_KEY_SNP_MASKED_CHIP_ID,
+    KBS_CONFIG_KEY_SNP_UNEXPLAINED_DATA,
+    KBS_CONFIG_KEY_SNP_TEST_ROOT,
+    KBS_CONFIG_KEY_SNP_PRODUCT,
+    KBS_CONFIG_KEY_SNP_FMC,
+    KBS_CONFIG_KEY_SNP_BOOTLOADER,
+    KBS_CONFIG_KEY_SNP_TEE,
+    KBS_CONFIG_KEY_SNP_SNP,
+    KBS_CONFIG_KEY_SNP_MICROCODE,
+    KBS_CONFIG_KEY_SNP_FIRMWARE,
     KBS_CONFIG_KEY_ISSUER,
     KBS_CONFIG_KEY_TOKEN_MIN,
     KBS_CONFIG_KEY_MAX_CONNECTIONS,
@@ -154,10 +171,11 @@ struct kbs_doc_place kbs_config_at(const struct kbs_config_loader *l, enum kbs_c
 bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id id);
 
 /* The rules that look at several keys, at the file system, and at the profile (check.c; check_admin.c
- * has those of [admin] and [[plugins]]). Each says for itself what is wrong. */
+ * has those of [admin] and [[plugins]], check_attest.c of [attest.snp]). Each says for itself what is wrong. */
 void kbs_config_check_all(struct kbs_config_loader *l);
 void kbs_config_check_admin(struct kbs_config_loader *l);
 void kbs_config_check_plugins(struct kbs_config_loader *l);
+void kbs_config_check_attest(struct kbs_config_loader *l);
 
 /* A regular file that not everybody may change; `mode` gets its permission bits. `name` is for
  * messages. -1 if that has been reported. */
@@ -186,5 +204,9 @@ const char *kbs_config_check_issuer(const char *value);
 const char *kbs_config_check_seccomp(const char *value);
 const char *kbs_config_check_user(const char *value);
 const char *kbs_config_check_plugin(const char *value);
+const char *kbs_config_check_snp_product(const char *value);
+const char *kbs_config_check_snp_chip(const char *value);
+const char *kbs_config_check_snp_firmware(const char *value);
+const char *kbs_config_check_snp_root(const char *value);
 
 #endif

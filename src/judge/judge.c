@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
+#include "judge/snp.h"
 
 /* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
 #define JUDGE_GO_ON (-1)
@@ -39,6 +40,8 @@ struct judge {
     struct kbs_wire_config_judge config;
     struct kbs_channel_msg msg;
     struct kbs_store *store;
+    struct kbs_judge_snp *snp; /* NULL: not configured */
+    struct kbs_verifier verifiers[KBS_TEE_COUNT];
     struct kbs_api *api;
 };
 
@@ -138,6 +141,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .rsa1_5 = j->config.rsa1_5 != 0,
         .sessions = j->config.sessions,
         .resource_bytes = j->config.resource_bytes,
+        .verifiers = j->verifiers,
         .resource_policy = j->config.resource_policy,
         .issuer = j->config.issuer,
         .session_s = j->config.session_s,
@@ -161,8 +165,12 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         !kbs_span_to_cstr(j->config.store_path, path, sizeof(path))) {
         return kbs_fail(err, KBS_INPUT, "the store's path is empty or too long");
     }
-    if (kbs_store_open(path, &j->store, err) != 0) {
+    if (kbs_judge_snp_new(&j->config, &j->snp, err) != 0 ||
+        kbs_store_open(path, &j->store, err) != 0) {
         return -1;
+    }
+    if (j->snp != NULL) {
+        j->verifiers[KBS_TEE_SNP] = kbs_judge_snp_verifier(j->snp);
     }
     setup.store = j->store;
     return kbs_api_new(&setup, &j->api, err);
@@ -345,6 +353,7 @@ enum kbs_exit kbs_judge_run(int control_fd)
 
     (void)kbs_api_free(j.api);
     (void)kbs_store_close(j.store);
+    kbs_judge_snp_free(j.snp);
     kbs_channel_msg_deinit(&j.msg);
     kbs_channel_msg_deinit(&j.config_msg);
     kbs_io_close(&j.front);

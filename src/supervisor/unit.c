@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/encoding.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "channel/channel.h"
@@ -208,12 +209,109 @@ static void put_admin_lists(struct admin_lists *lists, const struct kbs_config *
     ret->acls = kbs_wire_list_done(&acls);
 }
 
+/* [attest.snp], for those who verify evidence. */
+struct snp_lists {
+    struct kbs_buf files;
+    struct kbs_buf products;
+    struct kbs_buf minimum;
+    struct kbs_buf chips;
+    struct kbs_buf providers;
+};
+
+static void put_strings(const struct kbs_config_strings *from, struct kbs_wire_list_builder *to)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        kbs_wire_list_add(to, kbs_span_str(from->v[i]));
+    }
+}
+
+static void put_snp_minimum(const struct kbs_config_snp *snp, struct kbs_wire_list_builder *to)
+{
+    for (size_t i = 0; i < snp->n_minimum; i++) {
+        const struct kbs_config_snp_minimum *m = &snp->minimum[i];
+        uint8_t bytes[KBS_WIRE_SNP_MINIMUM_BYTES] = {
+            [KBS_WIRE_SNP_FMC] = (uint8_t)m->fmc,
+            [KBS_WIRE_SNP_BOOTLOADER] = (uint8_t)m->bootloader,
+            [KBS_WIRE_SNP_TEE] = (uint8_t)m->tee,
+            [KBS_WIRE_SNP_SNP] = (uint8_t)m->snp,
+            [KBS_WIRE_SNP_MICROCODE] = (uint8_t)m->microcode,
+        };
+        if (m->firmware != NULL) {
+            (void)kbs_config_snp_firmware(m->firmware, bytes + KBS_WIRE_SNP_FIRMWARE);
+        }
+        kbs_wire_list_add(to, kbs_span_str(m->product));
+        kbs_wire_list_add(to, kbs_span(bytes, sizeof(bytes)));
+    }
+}
+
+/* Of Turin's chips the configuration may have the 8 bytes that are not zero. */
+static int put_snp_chips(const struct kbs_config_snp *snp, struct kbs_wire_list_builder *to,
+                         struct kbs_error *err)
+{
+    for (size_t i = 0; i < snp->chip_ids.n; i++) {
+        struct kbs_span hex = kbs_span_str(snp->chip_ids.v[i]);
+        uint8_t id[64] = {0};
+        if (hex.len / 2 > sizeof(id) || kbs_hex_get_exact(id, hex.len / 2, hex) != 0) {
+            return kbs_fail(err, KBS_INPUT, "attest.snp.chip_ids: not hex");
+        }
+        kbs_wire_list_add(to, kbs_span(id, sizeof(id)));
+    }
+    return 0;
+}
+
+static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, uint8_t root[32],
+                   struct kbs_wire_config_judge *ret, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder files = {.buf = &lists->files};
+    struct kbs_wire_list_builder products = {.buf = &lists->products};
+    struct kbs_wire_list_builder minimum = {.buf = &lists->minimum};
+    struct kbs_wire_list_builder chips = {.buf = &lists->chips};
+    struct kbs_wire_list_builder providers = {.buf = &lists->providers};
+    for (size_t i = 0; i < snp->n_files; i++) {
+        kbs_wire_list_add_pair(&files, snp->files[i].name, snp->files[i].content);
+    }
+    if (put_snp_chips(snp, &chips, err) != 0) {
+        return -1;
+    }
+    put_strings(&snp->products, &products);
+    put_snp_minimum(snp, &minimum);
+    put_strings(&snp->providers, &providers);
+    ret->snp = 1;
+    ret->snp_files = kbs_wire_list_done(&files);
+    ret->snp_vmpl = snp->vmpl;
+    ret->snp_products = kbs_wire_list_done(&products);
+    ret->snp_minimum = kbs_wire_list_done(&minimum);
+    ret->snp_chips = kbs_wire_list_done(&chips);
+    ret->snp_providers = kbs_wire_list_done(&providers);
+    ret->snp_crl_grace_s = snp->crl_grace_hours * 3600;
+    ret->snp_allow =
+        (uint8_t)((snp->allow_no_crl ? KBS_WIRE_SNP_ALLOW_NO_CRL : 0) |
+                  (snp->allow_masked_chip_id ? KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID : 0) |
+                  (snp->allow_unexplained_data ? KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA : 0));
+    if (snp->test_root != NULL) {
+        if (kbs_hex_get_exact(root, 32, kbs_span_str(snp->test_root)) != 0) {
+            return kbs_fail(err, KBS_INPUT, "attest.snp.test_root: not hex");
+        }
+        ret->snp_test_root = kbs_span(root, 32);
+    }
+    return lists->files.failed || lists->products.failed || lists->minimum.failed ||
+                   lists->chips.failed || lists->providers.failed
+               ? kbs_fail(err, KBS_INTERNAL, "no memory for [attest.snp]")
+               : 0;
+}
+
 static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
                            struct kbs_error *err)
 {
     struct admin_lists lists = {.keys = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .acls = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
+    struct snp_lists snp = {.files = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
+                            .products = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
+                            .minimum = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
+                            .chips = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
+                            .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
+    uint8_t root[32];
     bool admin = u->listener == KBS_LISTENER_ADMIN;
     struct kbs_wire_config_judge config = {
         .duty = admin ? KBS_DUTY_ADMIN : KBS_DUTY_RELEASE,
@@ -239,12 +337,20 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     if (rc == 0) {
         rc = kbs_buf_check(&lists.acls, "the list of acls", err);
     }
+    if (rc == 0 && !admin && c->snp.certificates != NULL) {
+        rc = put_snp(&snp, &c->snp, root, &config, err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
     }
     kbs_buf_deinit(&lists.keys);
     kbs_buf_deinit(&lists.providers);
     kbs_buf_deinit(&lists.acls);
+    kbs_buf_deinit(&snp.files);
+    kbs_buf_deinit(&snp.products);
+    kbs_buf_deinit(&snp.minimum);
+    kbs_buf_deinit(&snp.chips);
+    kbs_buf_deinit(&snp.providers);
     return rc;
 }
 

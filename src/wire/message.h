@@ -45,13 +45,20 @@ struct kbs_wire_list {
  * release policy (JSON) of resources that come without one, empty for none. Only with duty admin:
  * admin_keys: PEM public keys (P-256) of enrolled administrators; admin_mode: enum kbs_admin_mode;
  * identity_providers: issuer, audience (either may be empty) and keys (PEM or JWKS) in turn; acls: role
- * and pattern in turn
+ * and pattern in turn. Only with duty release: snp_*: [attest.snp] of the configuration; snp: 1 if it is
+ * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
+ * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
+ * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
+ * key, empty for AMD's
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, U8, rsa1_5) \
     F(m, BYTES, store_path) F(m, BYTES, issuer) F(m, U32, session_s) F(m, U32, token_s) F(m, U32, sessions) \
     F(m, U32, resource_bytes) F(m, BYTES, resource_policy) F(m, LIST, admin_keys) F(m, U8, admin_mode) \
-    F(m, LIST, identity_providers) F(m, LIST, acls)
+    F(m, LIST, identity_providers) F(m, LIST, acls) \
+    F(m, U8, snp) F(m, LIST, snp_files) F(m, U32, snp_vmpl) F(m, LIST, snp_products) F(m, LIST, snp_minimum) \
+    F(m, LIST, snp_chips) F(m, LIST, snp_providers) F(m, U32, snp_crl_grace_s) F(m, U8, snp_allow) \
+    F(m, BYTES, snp_test_root)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
@@ -311,6 +318,21 @@ enum kbs_attach {
  * endian), card (KBS_CARD_BYTES), and for a wrapped key its blob.
  */
 #define KBS_MADE_HEAD_BYTES (1 + KBS_KCV_BYTES + 1 + 4)
+
+/* CONFIG_JUDGE, snp_minimum: an item is these, a byte each. */
+enum kbs_wire_snp_minimum {
+    KBS_WIRE_SNP_FMC = 0,
+    KBS_WIRE_SNP_BOOTLOADER,
+    KBS_WIRE_SNP_TEE,
+    KBS_WIRE_SNP_SNP,
+    KBS_WIRE_SNP_MICROCODE,
+    KBS_WIRE_SNP_FIRMWARE, /* major, minor, build */
+    KBS_WIRE_SNP_MINIMUM_BYTES = KBS_WIRE_SNP_FIRMWARE + 3
+};
+/* CONFIG_JUDGE, bits of snp_allow. */
+#define KBS_WIRE_SNP_ALLOW_NO_CRL 1u
+#define KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID 2u
+#define KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA 4u
 
 /* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
 enum kbs_seccomp {

@@ -1,14 +1,21 @@
 /*
  * Makes evidence of a test PKI, for suites that start real programs:
  *
- *   snp_make FOLDER REPORT-DATA [INIT-DATA]       both digests in hex
+ *   snp_make folder FOLDER [revoked]
  *
- * writes the operator's folder (one product, Genoa) into FOLDER, with `roots` beside it (the pin of its ARK in
- * hex) and evidence.json, CoCo's shape; valid from an hour ago for a year.
+ * writes the operator's folder (one product, Genoa) into FOLDER, valid from an hour ago for a year; beside it
+ * `roots`, the pin of its ARK in hex, and what the next one signs with. `revoked`: the list names the ASK.
+ *
+ *   snp_make evidence FOLDER REPORT-DATA [CHANGE...]       the digest in hex
+ *
+ * prints evidence in CoCo's shape. Changes: init-data=HEX (into HOST_DATA), vmpl=N, debug, no-leaf (the evidence
+ * comes without its VCEK), forged (a bit of the measurement is another than the one that was signed).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+
+#include <openssl/pem.h>
 
 #include "attest/snp/tcb.h"
 #include "base/clock.h"
@@ -18,6 +25,18 @@
 #include "tests/attest/snp_pki.h"
 
 static const struct kbs_snp_tcb tcb = {.part = {0, 9, 3, 23, 217}};
+
+static struct snp_pki_leaf leaf_of(int64_t now_s)
+{
+    struct snp_pki_leaf leaf = {.product_name = "Genoa-B1",
+                                .tcb = tcb,
+                                .hwid_len = KBS_SNP_CHIP_ID_BYTES,
+                                .not_before = now_s - 3600,
+                                .not_after = now_s + SNP_PKI_YEAR};
+
+    memset(leaf.hwid, 0xc1, sizeof(leaf.hwid));
+    return leaf;
+}
 
 static void write_file(const char *folder, const char *name, struct kbs_buf *content)
 {
@@ -66,10 +85,11 @@ static void field_put(struct kbs_snp_report *r, enum kbs_snp_at at, size_t len, 
     kbs_buf_deinit(&bytes);
 }
 
-static void folder_write(const char *folder, const struct snp_pki *pki, int64_t now_s)
+static void folder_write(const char *folder, const struct snp_pki *pki, int64_t now_s, bool revoked)
 {
     static const char *const names[] = {"genoa/ark.pem", "genoa/ask.pem", "genoa/asvk.pem"};
-    const struct snp_pki_crl list = {.this_update = now_s - 3600,
+    const struct snp_pki_crl list = {.revoked = {revoked ? SNP_PKI_ASK_SERIAL : 0},
+                                     .this_update = now_s - 3600,
                                      .next_update = now_s + SNP_PKI_YEAR};
     struct kbs_snp_roots roots = {.ark = {{0}}};
     struct kbs_buf file = KBS_BUF(65536);
@@ -89,44 +109,153 @@ static void folder_write(const char *folder, const struct snp_pki *pki, int64_t 
     kbs_buf_deinit(&file);
 }
 
-int main(int argc, char **argv)
+/* The leaf as the operator has it, for evidence that comes without. */
+static void vcek_write(const char *folder, const struct snp_pki_leaf *leaf, struct kbs_buf *der)
 {
+    char hwid[2 * KBS_SNP_CHIP_ID_BYTES + 1];
+    char tcb_hex[17];
+    char path[512];
+    struct kbs_snp_report report;
+
+    report_make(&report, leaf);
+    kbs_hex_cstr(kbs_span(leaf->hwid, leaf->hwid_len), hwid, sizeof(hwid));
+    kbs_hex_cstr(kbs_snp_bytes(&report, KBS_SNP_AT_REPORTED_TCB, 8), tcb_hex, sizeof(tcb_hex));
+    (void)snprintf(path, sizeof(path), "%s/genoa/vcek", folder);
+    (void)mkdir(path, 0700);
+    (void)snprintf(path, sizeof(path), "genoa/vcek/%s-%s.der", hwid, tcb_hex);
+    write_file(folder, path, der);
+}
+
+/* The key that signs reports, and its certificate, stay beside the operator's folder. */
+static void signer_write(const char *folder, const struct snp_pki *pki, int64_t now_s)
+{
+    struct snp_pki_leaf leaf = leaf_of(now_s);
+    struct kbs_buf file = KBS_BUF(65536);
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+
+    if (bio == NULL ||
+        PEM_write_bio_PrivateKey(bio, pki->leaf_key, NULL, NULL, 0, NULL, NULL) != 1) {
+        (void)fprintf(stderr, "snp_make: the leaf's key cannot be written\n");
+        exit(1);
+    }
+    long n = BIO_get_mem_data(bio, &text);
+    kbs_buf_put(&file, text, (size_t)n);
+    write_file(folder, "leaf.key", &file);
+    BIO_free(bio);
+    snp_pki_leaf(pki, &leaf, &file);
+    write_file(folder, "leaf", &file);
+    snp_pki_leaf(pki, &leaf, &file);
+    vcek_write(folder, &leaf, &file);
+    kbs_buf_deinit(&file);
+}
+
+static void read_file(const char *folder, const char *name, struct kbs_buf *out)
+{
+    char path[512];
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    if (kbs_io_read_file(path, out, &err) != 0) {
+        (void)fprintf(stderr, "snp_make: %s: %s\n", path, err.detail);
+        exit(1);
+    }
+}
+
+static void signer_read(const char *folder, struct snp_pki *pki)
+{
+    struct kbs_buf file = KBS_BUF(65536);
+
+    read_file(folder, "leaf.key", &file);
+    BIO *bio = BIO_new_mem_buf(file.p, (int)file.len);
+    pki->leaf_key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    kbs_buf_deinit(&file);
+    if (pki->leaf_key == NULL) {
+        (void)fprintf(stderr, "snp_make: %s/leaf.key is no key\n", folder);
+        exit(1);
+    }
+}
+
+/* One change to the report, as the command line has it. */
+static void change(struct kbs_snp_report *r, const char *what)
+{
+    if (strncmp(what, "init-data=", 10) == 0) {
+        field_put(r, KBS_SNP_AT_HOST_DATA, 32, what + 10);
+    } else if (strncmp(what, "vmpl=", 5) == 0) {
+        r->raw[KBS_SNP_AT_VMPL] = (uint8_t)atoi(what + 5);
+    } else if (strcmp(what, "debug") == 0) {
+        r->raw[KBS_SNP_AT_POLICY + 2] |= KBS_SNP_POLICY_DEBUG >> 16;
+    } else if (strcmp(what, "forged") == 0) {
+        r->raw[KBS_SNP_AT_MEASUREMENT] ^= 1; /* after it was signed */
+    } else {
+        (void)fprintf(stderr, "snp_make: unknown change %s\n", what);
+        exit(2);
+    }
+}
+
+static int make_folder(const char *folder, bool revoked)
+{
+    struct snp_pki pki;
     int64_t now_s = kbs_clock_unix_s();
-    struct snp_pki_leaf leaf = {.product_name = "Genoa-B1",
-                                .tcb = tcb,
-                                .hwid_len = KBS_SNP_CHIP_ID_BYTES,
-                                .not_before = now_s - 3600,
-                                .not_after = now_s + SNP_PKI_YEAR};
-    struct kbs_buf file = KBS_BUF(1u << 20);
+
+    snp_pki_init(&pki, KBS_SNP_PRODUCT_GENOA, SNP_PKI_BITS);
+    folder_write(folder, &pki, now_s, revoked);
+    signer_write(folder, &pki, now_s);
+    snp_pki_deinit(&pki);
+    return 0;
+}
+
+static int make_evidence(const char *folder, const char *report_data, char **changes, int n)
+{
+    struct snp_pki_leaf leaf = leaf_of(0);
+    struct snp_pki pki = {.product = KBS_SNP_PRODUCT_GENOA};
     struct kbs_buf der = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    struct kbs_buf text = KBS_BUF(1u << 20);
     struct kbs_snp_report report;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct snp_pki pki;
+    bool in_folder = false;
 
-    if (argc < 3 || argc > 4) {
-        (void)fprintf(stderr, "usage: snp_make FOLDER REPORT-DATA [INIT-DATA]\n");
-        return 2;
-    }
-    memset(leaf.hwid, 0xc1, sizeof(leaf.hwid));
-    snp_pki_init(&pki, KBS_SNP_PRODUCT_GENOA, SNP_PKI_BITS);
-    folder_write(argv[1], &pki, now_s);
+    signer_read(folder, &pki);
+    read_file(folder, "leaf", &der);
     report_make(&report, &leaf);
-    field_put(&report, KBS_SNP_AT_REPORT_DATA, 64, argv[2]);
-    if (argc == 4) {
-        field_put(&report, KBS_SNP_AT_HOST_DATA, 32, argv[3]);
+    field_put(&report, KBS_SNP_AT_REPORT_DATA, 64, report_data);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(changes[i], "no-leaf") == 0) {
+            in_folder = true;
+        } else if (strcmp(changes[i], "forged") != 0) {
+            change(&report, changes[i]);
+        }
     }
     snp_pki_sign(&pki, &report);
-    snp_pki_leaf(&pki, &leaf, &der);
-    json_t *json =
-        snp_json(&report, KBS_SNP_PRODUCT_GENOA, SNP_JSON_NEW, "VCEK", kbs_buf_span(&der));
-    if (kbs_json_dump(json, &file, &err) != 0) {
+    for (int i = 0; i < n; i++) {
+        if (strcmp(changes[i], "forged") == 0) {
+            change(&report, changes[i]);
+        }
+    }
+    json_t *json = snp_json(&report, KBS_SNP_PRODUCT_GENOA, SNP_JSON_NEW, "VCEK",
+                            in_folder ? KBS_SPAN_EMPTY : kbs_buf_span(&der));
+    if (kbs_json_dump(json, &text, &err) != 0) {
         (void)fprintf(stderr, "snp_make: %s\n", err.detail);
         return 1;
     }
-    write_file(argv[1], "evidence.json", &file);
+    (void)fwrite(text.p, 1, text.len, stdout);
     json_decref(json);
-    kbs_buf_deinit(&file);
+    kbs_buf_deinit(&text);
     kbs_buf_deinit(&der);
-    snp_pki_deinit(&pki);
+    EVP_PKEY_free(pki.leaf_key);
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc >= 3 && argc <= 4 && strcmp(argv[1], "folder") == 0) {
+        return make_folder(argv[2], argc == 4 && strcmp(argv[3], "revoked") == 0);
+    }
+    if (argc >= 4 && strcmp(argv[1], "evidence") == 0) {
+        return make_evidence(argv[2], argv[3], argv + 4, argc - 4);
+    }
+    (void)fprintf(stderr, "usage: snp_make folder FOLDER [revoked]\n"
+                          "       snp_make evidence FOLDER REPORT-DATA [CHANGE...]\n");
+    return 2;
 }

@@ -1161,6 +1161,62 @@ static void endorsements_refused(void **state)
     kbs_snp_endorsements_free(known);
 }
 
+/* What a judge is handed of the folder: names decide, and a leaf is found by its report's fields. */
+static void shelf(void **state)
+{
+    static const char *const others[] = {"",
+                                         "genoa",
+                                         "genoa/",
+                                         "ark.pem",
+                                         "rome/ark.pem",
+                                         "genoa/ark.der",
+                                         "genoa//ark.pem",
+                                         "/genoa/ark.pem",
+                                         "genoa/vcek",
+                                         "genoa/../genoa/ark.pem"};
+    struct kbs_snp_shelf *known = NULL;
+    struct kbs_buf der = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    struct kbs_buf found = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct scenario s;
+
+    (void)state;
+    scenario_init(&s, &genoa);
+    snp_pki_cert(&genoa, KBS_SNP_CERT_ARK, &der);
+    assert_int_equal(kbs_snp_shelf_new(&known, &err), 0);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        assert_int_equal(
+            kbs_snp_shelf_add(known, kbs_span_str(others[i]), kbs_buf_span(&der), &err), -1);
+        assert_int_equal(err.category, KBS_INPUT);
+    }
+    assert_int_equal(
+        kbs_snp_shelf_add(known, KBS_SPAN_LIT("genoa/ark.pem"), kbs_buf_span(&der), &err), 0);
+    assert_non_null(
+        kbs_snp_endorsements_root(kbs_snp_shelf_endorsements(known), KBS_SNP_PRODUCT_GENOA));
+    assert_int_equal(
+        kbs_snp_shelf_add(known, KBS_SPAN_LIT("genoa/crl.der"), kbs_buf_span(&der), &err), -1);
+    assert_non_null(strstr(err.detail, "genoa/crl.der: "));
+    assert_int_equal(kbs_snp_shelf_find(known, &s.report, &found, &err), 0);
+    assert_int_equal(found.len, 0);
+
+    char hwid[2 * KBS_SNP_CHIP_ID_BYTES + 1];
+    char tcb[17];
+    char name[256];
+    kbs_hex_cstr(kbs_snp_bytes(&s.report, KBS_SNP_AT_CHIP_ID, KBS_SNP_CHIP_ID_BYTES), hwid,
+                 sizeof(hwid));
+    kbs_hex_cstr(kbs_snp_bytes(&s.report, KBS_SNP_AT_REPORTED_TCB, 8), tcb, sizeof(tcb));
+    (void)snprintf(name, sizeof(name), "milan/vcek/%s-%s.der", hwid, tcb); /* another product's */
+    assert_int_equal(kbs_snp_shelf_add(known, kbs_span_str(name), KBS_SPAN_LIT("x"), &err), 0);
+    (void)snprintf(name, sizeof(name), "genoa/vcek/%s-%s.der", hwid, tcb);
+    assert_int_equal(kbs_snp_shelf_add(known, kbs_span_str(name), KBS_SPAN_LIT("leaf"), &err), 0);
+    assert_int_equal(kbs_snp_shelf_find(known, &s.report, &found, &err), 0);
+    assert_true(kbs_span_equal_str(kbs_buf_span(&found), "leaf"));
+    kbs_buf_deinit(&der);
+    kbs_buf_deinit(&found);
+    kbs_snp_shelf_free(known);
+    kbs_snp_shelf_free(NULL);
+}
+
 static void amd_roots_pinned(void **state)
 {
     struct kbs_snp_endorsements *known = NULL;
@@ -1189,6 +1245,7 @@ int main(void)
         cmocka_unit_test(foreign_leaves),
         cmocka_unit_test(amd_roots_pinned),
         cmocka_unit_test(endorsements_refused),
+        cmocka_unit_test(shelf),
     };
 
     return cmocka_run_group_tests(tests, pkis_make, pkis_free);

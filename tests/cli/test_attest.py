@@ -18,8 +18,14 @@ REPORT_DATA = "d1" * 48
 def folder(tmp_path_factory):
     """The operator's folder of a test PKI, `roots` (its pin) and evidence.json."""
     path = tmp_path_factory.mktemp("snp")
-    subprocess.run([MAKE, path, REPORT_DATA], check=True, timeout=60)
+    subprocess.run([MAKE, "folder", path], check=True, timeout=60)
+    make_evidence(path)
     return path
+
+
+def make_evidence(folder, *changes):
+    made = subprocess.run([MAKE, "evidence", folder, REPORT_DATA, *changes], check=True, timeout=60, capture_output=True)
+    (folder / "evidence.json").write_bytes(made.stdout)
 
 
 def explain(folder, *options, evidence="evidence.json"):
@@ -60,7 +66,8 @@ def test_explain_init_data(folder, tmp_path):
     (tmp_path / "aa.toml").write_text("x = 1\n")
     run("kbs-admin", "initdata", "make", f"aa.toml={tmp_path}/aa.toml", "--out", tmp_path / "id.toml")
     digest = json.loads(run("kbs-admin", "--json", "initdata", "digest", tmp_path / "id.toml").stdout)["digest"]
-    subprocess.run([MAKE, tmp_path, REPORT_DATA, digest], check=True, timeout=60)
+    subprocess.run([MAKE, "folder", tmp_path], check=True, timeout=60)
+    make_evidence(tmp_path, f"init-data={digest}")
     done, verdict, failed = explain(tmp_path, "--init-data", tmp_path / "id.toml")
     assert (failed, verdict["init_data"]) == ([], "matched"), done
     done, verdict, failed = explain(tmp_path)

@@ -65,6 +65,8 @@ def test_the_example_is_accepted(tmp_path):
     for name in ("admin/admin.pub.pem", "admin/idp.pem"):
         (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\n")
     (tmp_path / "policy.json").write_text("{}")
+    (tmp_path / "snp/genoa").mkdir(parents=True)
+    (tmp_path / "snp/genoa/ark.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     for name in ("tls/key.pem", "pin", "module.so"):
         (tmp_path / name).write_text("x")
         (tmp_path / name).chmod(0o600)

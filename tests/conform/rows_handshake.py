@@ -239,7 +239,7 @@ def device_fails(world):
     refused(post(guest, "attest", message_of(guest)), 401, "AttestationError")
 
 
-@row("1.6 Attestation", "real TEEs: the handshake begins, and their evidence is refused", differs="verifiers")
+@row("1.6 Attestation", "real TEEs that are not configured: the handshake begins, and their evidence is refused", differs="verifiers")
 def no_verifier(world):
     for tee in TEES:
         guest = world.attester()

@@ -10,6 +10,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* With no verifier but those that are built in. */
+static int verify(enum kbs_tee tee, enum kbs_evidence_place place, const json_t *evidence,
+                  const struct kbs_digest *report_data, struct kbs_evidence_result *ret,
+                  struct kbs_error *err)
+{
+    struct kbs_verdict verdict = KBS_VERDICT_NULL;
+    const struct kbs_evidence_context context = {.verdict = &verdict};
+    int r = kbs_evidence_verify(tee, place, evidence, report_data, &context, ret, err);
+
+    kbs_verdict_deinit(&verdict);
+    return r;
+}
+
 static void claims_of(const struct kbs_rcar_attestation *a, const struct kbs_ear_part *parts,
                       size_t part_count)
 {
@@ -41,8 +54,7 @@ static bool part_of(enum kbs_tee tee, enum kbs_evidence_place place, const json_
     struct kbs_error err = KBS_ERROR_NONE;
 
     part->tee = tee;
-    return kbs_evidence_verify(tee, place, evidence, &part->report_digest, &part->result, &err) ==
-           0;
+    return verify(tee, place, evidence, &part->report_digest, &part->result, &err) == 0;
 }
 
 static void digest_of(const struct kbs_rcar_attestation *a, const struct kbs_span *additional,

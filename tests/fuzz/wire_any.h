@@ -46,6 +46,11 @@ static inline void wire_any_walk_lists(enum kbs_wire_type type, const union wire
         wire_any_walk_list(&msg->config_judge.admin_keys);
         wire_any_walk_list(&msg->config_judge.identity_providers);
         wire_any_walk_list(&msg->config_judge.acls);
+        wire_any_walk_list(&msg->config_judge.snp_files);
+        wire_any_walk_list(&msg->config_judge.snp_products);
+        wire_any_walk_list(&msg->config_judge.snp_minimum);
+        wire_any_walk_list(&msg->config_judge.snp_chips);
+        wire_any_walk_list(&msg->config_judge.snp_providers);
     } else if (type == KBS_WIRE_DESCRIBED) {
         wire_any_walk_list(&msg->described.rungs);
     }

@@ -775,6 +775,7 @@ static void send_config(struct judge *j)
     struct kbs_buf keys_buf = KBS_BUF(4096);
     struct kbs_buf providers_buf = KBS_BUF(65536);
     struct kbs_buf acls_buf = KBS_BUF(65536);
+    struct kbs_buf products_buf = KBS_BUF(4096);
     struct kbs_wire_list_builder keys = {.buf = &keys_buf};
     struct kbs_wire_config_judge config = {
         .duty = (uint8_t)j->duty,
@@ -803,7 +804,15 @@ static void send_config(struct judge *j)
     config.admin_mode = (uint8_t)j->admin_mode;
     config.identity_providers = list_of(j->providers, JUDGE_LIST, false, &providers_buf);
     config.acls = list_of(j->acls, JUDGE_LIST, true, &acls_buf);
+    if (j->snp_root != NULL) {
+        const char *products[JUDGE_LIST] = {j->snp_product};
+
+        config.snp = 1;
+        config.snp_test_root = kbs_span(j->snp_root, 32);
+        config.snp_products = list_of(products, JUDGE_LIST, false, &products_buf);
+    }
     control_send(j, KBS_WIRE_CONFIG_JUDGE, &config, -1);
+    kbs_buf_deinit(&products_buf);
     kbs_buf_deinit(&keys_buf);
     kbs_buf_deinit(&providers_buf);
     kbs_buf_deinit(&acls_buf);

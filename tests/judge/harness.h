@@ -61,6 +61,8 @@ struct judge {
     uint32_t sessions;           /* 0: KBS_DEFAULT_SESSIONS_CHALLENGED */
     const char *resource_policy; /* NULL: none */
     uint32_t resource_bytes;     /* 0: as many as a secret may have */
+    const char *snp_root;        /* [attest.snp] with this test root, 32 bytes; NULL: none */
+    const char *snp_product;     /* its one product; NULL: the default */
     enum kbs_admin_mode admin_mode;
     const char *providers[JUDGE_LIST]; /* issuer, audience, keys in turn; borrowed */
     const char *acls[JUDGE_LIST];      /* role, allowed_endpoints in turn; borrowed */

@@ -679,6 +679,25 @@ static void test_production(void **state)
     judge_start_fails(j, KBS_EXIT_CONFIG);
 }
 
+/* Whatever the configuration was checked for: a test PKI's root does not get into production. */
+static void test_production_has_amds_roots(void **state)
+{
+    const struct matrix *m = *state;
+    struct judge *j = m->j;
+
+    kbs_io_close(&j->control);
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    j->snp_root = "0123456789abcdef0123456789abcdef";
+    judge_start(j);
+    kbs_io_close(&j->control);
+    assert_int_equal(judge_wait(j), KBS_EXIT_OK);
+    j->snp_product = "rome";
+    judge_start_fails(j, KBS_EXIT_CONFIG);
+    j->snp_product = NULL;
+    j->production = true;
+    judge_start_fails(j, KBS_EXIT_CONFIG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -689,6 +708,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_did_it, set_up_bearer, tear_down),
         cmocka_unit_test_setup_teardown(test_kinds_of_keys, set_up_bearer, tear_down),
         cmocka_unit_test_setup_teardown(test_production, set_up_bearer, tear_down),
+        cmocka_unit_test_setup_teardown(test_production_has_amds_roots, set_up_signed, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,6 +144,12 @@ static void describe_config(struct fake *f, const struct kbs_channel_msg *m)
         add_number(f, " sessions=", judge.sessions);
         add_number(f, " resource_bytes=", judge.resource_bytes);
         add_number(f, " resource_policy=", (long)judge.resource_policy.len);
+        add_number(f, " snp=", judge.snp);
+        add_number(f, " snp_files=", judge.snp_files.count);
+        add_number(f, " snp_minimum=", judge.snp_minimum.count);
+        add_number(f, " snp_chips=", judge.snp_chips.count);
+        add_number(f, " snp_allow=", judge.snp_allow);
+        add_number(f, " snp_test_root=", (long)judge.snp_test_root.len);
     } else if (m->frame.type == KBS_WIRE_CONFIG_TOKEN &&
                kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_TOKEN, &token, &err) == 0) {
         add_number(f, " lane=", token.lane);

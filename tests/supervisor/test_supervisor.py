@@ -321,7 +321,14 @@ resource_bytes = 13
 [[plugins]]
 name = "resource"
 policy = "policy.json"
-"""
+[attest.snp]
+certificates = "snp"
+chip_ids = ["0123456789abcdef"]
+allow_masked_chip_id = true
+allow_unexplained_data = true
+test_root = "%s"
+minimum = [{ product = "genoa", snp = 23, firmware = "1.55.29" }]
+""" % ("00" * 32)
 
 
 def test_what_is_configured_arrives(service):
@@ -330,6 +337,9 @@ def test_what_is_configured_arrives(service):
     service.edit("[admin]\n", '[admin]\ntrustee_compat = true\nauthorization_mode = "AuthenticatedAuthorization"\n')
     service.edit("[http_server]\n", "[http_server]\npayload_request_size = 1\n")
     service.edit("[audit]\n", COMPAT + "[audit]\n")
+    (service.folder / "snp/genoa").mkdir(parents=True)
+    (service.folder / "snp/genoa/ark.pem").write_text("x")
+    (service.folder / "snp/genoa/ark.txt").write_text("not handed over")
     service.start().serving()
     wanted = {
         "kbs-front": {"auth_per_s": "11", "body_bytes": str(1 << 20)},
@@ -343,6 +353,10 @@ def test_what_is_configured_arrives(service):
     for admin, facts in ((False, ("0", "0", "0")), (True, ("2", "6", "2"))):
         for role in service.find("kbs-judge", admin=admin):
             assert (role.facts["admin_mode"], role.facts["providers"], role.facts["acls"]) == facts
+    snp = ("snp", "snp_files", "snp_minimum", "snp_chips", "snp_allow", "snp_test_root")
+    for admin, facts in ((False, ("1", "2", "2", "1", "6", "32")), (True, ("0",) * 6)):
+        for role in service.find("kbs-judge", admin=admin):
+            assert tuple(role.facts[name] for name in snp) == facts
     assert service.stop() == 0
 
 

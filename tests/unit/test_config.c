@@ -37,6 +37,32 @@ static void put(const char *folder, const char *name, const char *text, unsigned
     assert_int_equal(kbs_io_write_file(path, kbs_span_str(text), mode, false, &err), 0);
 }
 
+static void make_folder(const char *folder, const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
+/* A folder for [attest.snp], and one that has nothing of it. */
+static void put_certificates(const char *folder)
+{
+    make_folder(folder, "snp");
+    make_folder(folder, "snp/genoa");
+    make_folder(folder, "snp/genoa/vcek");
+    make_folder(folder, "snp/genoa/vcek/deep");
+    put(folder, "snp/top.pem", "not handed over", 0644);
+    put(folder, "snp/genoa/ark.pem", "one", 0644);
+    put(folder, "snp/genoa/crl.der", "two", 0644);
+    put(folder, "snp/genoa/.hidden.pem", "not handed over", 0644);
+    put(folder, "snp/genoa/notes.txt", "not handed over", 0644);
+    put(folder, "snp/genoa/vcek/1.der", "three", 0644);
+    put(folder, "snp/genoa/vcek/deep/2.der", "not handed over", 0644);
+    make_folder(folder, "open-snp");
+    make_folder(folder, "open-snp/genoa");
+    put(folder, "open-snp/genoa/ark.pem", "one", 0646);
+}
+
 static int set_up(void **state)
 {
     struct folder *f = calloc(1, sizeof(*f));
@@ -64,6 +90,7 @@ static int set_up(void **state)
     put(f->path, "store/open-store.db", "", 0602);
     put(f->path, "policy.json", "{\"version\":1,\"rules\":[]}", 0644);
     put(f->path, "list.json", "[]", 0644);
+    put_certificates(f->path);
     put(f->path, "jwks.json", "{\"keys\":[{\"kty\":\"EC\",\"kid\":\"1\"}]}", 0644);
     put(f->path, "secret-jwks.json", "{\"keys\":[{\"kty\":\"EC\",\"d\":\"AA\"}]}", 0644);
     *state = f;
@@ -123,6 +150,10 @@ static const char *const good[] = {
     "max_connections = 100",                                                       /* 32 */
 };
 #define LINES (sizeof(good) / sizeof(good[0]))
+
+#define SNP "[attest.snp]\n"
+#define SNP_FOLDER SNP "certificates = \"snp\"\n"
+#define ROOT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 /* Loads the good file with up to two lines replaced (number from 1; 0: none). */
 static int load_with(struct folder *f, size_t line, const char *text, size_t line2,
@@ -311,6 +342,30 @@ static const struct bad bads[] = {
     {13, "keys = [\"\"]", ":13:9: admin.keys must have 1 to 1024 bytes"},
     {22, "path = \"\"", ":22:8: store.path must have 1 to 1024 bytes"},
     {22, "path = \"a\\u0000b\"", ":22:8: store.path holds a NUL character"},
+    /* [attest.snp] */
+    {32, SNP "certificates = \"none\"", ":33:16: attest.snp.certificates: No such file"},
+    {32, SNP "certificates = \"store\"", ":33:16: attest.snp.certificates: has no certificates"},
+    {32, SNP "certificates = \"pin\"", ":33:16: attest.snp.certificates: Not a directory"},
+    {32, SNP "vmpl = 1", ": certificates is missing in table [attest.snp]"},
+    {32, SNP "minimum = [{ product = \"genoa\" }]",
+     ": certificates is missing in table [attest.snp]"},
+    {32, SNP_FOLDER "vmpl = 4", ":34:8: attest.snp.vmpl must be 0 to 3"},
+    {32, SNP_FOLDER "products = [\"Genoa\"]", ":34:13: attest.snp.products: must be \"milan\""},
+    {32, SNP_FOLDER "products = []", ":34:12: attest.snp.products must have 1 to 3"},
+    {32, SNP_FOLDER "chip_ids = [\"0123\"]", ":34:13: attest.snp.chip_ids: must be CHIP_ID"},
+    {32, SNP_FOLDER "test_root = \"00\"", ":34:13: attest.snp.test_root: must be a SHA-256"},
+    {32, SNP_FOLDER "vmlp = 0",
+     ":34:1: unknown key \"vmlp\" in table \"attest.snp\"; did you mean"},
+    {32, SNP_FOLDER "minimum = [{ snp = 1 }]",
+     ":34:12: product is missing in attest.snp.minimum[]"},
+    {32, SNP_FOLDER "minimum = [{ product = \"genoa\", snp = 256 }]",
+     ":34:39: attest.snp.minimum[].snp must be 0 to 255"},
+    {32, SNP_FOLDER "minimum = [{ product = \"genoa\", firmware = \"1.55\" }]",
+     ":34:44: attest.snp.minimum[].firmware: must be like"},
+    {32, SNP_FOLDER "minimum = [{ product = \"genoa\", firmware = \"1.55.256\" }]",
+     ":34:44: attest.snp.minimum[].firmware: must be like"},
+    {32, SNP_FOLDER "minimum = [{ product = \"turin\" }, { product = \"turin\" }]",
+     ":34:47: attest.snp.minimum: \"turin\" is there twice"},
     /* values */
     {2, "mode = \"test\"", ":2:8: profile.mode: must be"},
     {4, "sockets = [\"127.0.0.1\"]", ":4:12: http_server.sockets: must be \"address:port\""},
@@ -666,6 +721,44 @@ static void test_bad_json(void **state)
     }
 }
 
+/* The folder's files travel under their names, and nothing that is not a certificate or a list. */
+static void test_snp(void **state)
+{
+    struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+    bool found[3] = {false, false, false};
+    static const char *const names[3] = {"genoa/ark.pem", "genoa/crl.der", "genoa/vcek/1.der"};
+    static const char *const texts[3] = {"one", "two", "three"};
+    uint8_t version[3];
+
+    assert_int_equal(load_with(f, 0, NULL, 0, NULL, &c, &err), 0);
+    assert_null(c->snp.certificates);
+    c = kbs_config_free(c);
+    assert_int_equal(load_with(f, 32,
+                               SNP_FOLDER "vmpl = 1\nproducts = [\"milan\"]\ncrl_grace_hours = 24\n"
+                                          "minimum = [{ product = \"genoa\", bootloader = 9, "
+                                          "firmware = \"1.55.29\" }]",
+                               0, NULL, &c, &err),
+                     0);
+    assert_int_equal(c->snp.n_files, 3);
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t k = 0; k < 3; k++) {
+            found[k] = found[k] || (strcmp(c->snp.files[i].name, names[k]) == 0 &&
+                                    kbs_span_equal_str(c->snp.files[i].content, texts[k]));
+        }
+    }
+    assert_true(found[0] && found[1] && found[2]);
+    assert_int_equal(c->snp.vmpl, 1);
+    assert_string_equal(c->snp.products.v[0], "milan");
+    assert_int_equal(c->snp.crl_grace_hours, 24);
+    assert_int_equal(c->snp.n_minimum, 1);
+    assert_int_equal(c->snp.minimum[0].bootloader, 9);
+    assert_true(kbs_config_snp_firmware(c->snp.minimum[0].firmware, version));
+    assert_memory_equal(version, ((uint8_t[]){1, 55, 29}), 3);
+    c = kbs_config_free(c);
+}
+
 /* What production refuses is a warning in the demo. */
 static void test_profiles(void **state)
 {
@@ -681,11 +774,14 @@ static void test_profiles(void **state)
         {20, "folders = [\".\"]", ":20:11: token.folders: a folder with other files"},
         {22, "path = \"store.db\"", ":22:8: store.path: a folder with other files"},
         {24, "path = \"store/audit.log\"", ":22:8: store.path: a folder with other files"},
+        {32, SNP "certificates = \"open-snp\"", "genoa/ark.pem: everybody may change it"},
+        {32, SNP_FOLDER "allow_no_crl = true", ":34:16: allow_no_crl"},
+        {32, SNP_FOLDER "test_root = \"" ROOT "\"", ":34:13: test_root"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct kbs_config *c;
         struct kbs_error err;
-        char all[96];
+        char all[160];
         snprintf(all, sizeof(all), "%s", cases[i].text);
         assert_int_equal(load_with(f, cases[i].line, all, 0, NULL, &c, &err), 0);
         assert_int_equal(f->report.n, i == 0 ? 1 : 2);
@@ -758,6 +854,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_sockets, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_snp, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_profiles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_trustee, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_insecure_http, set_up, tear_down),

@@ -29,6 +29,19 @@
     "\"tee-evidence\":{\"additional_evidence\":\"\",\"primary_evidence\":{\"svn\":\"1\",\"report_data\":\"" REPORT_DATA \
     "\"}}}"
 
+/* With no verifier but those that are built in. */
+static int verify(enum kbs_tee tee, enum kbs_evidence_place place, const json_t *evidence,
+                  const struct kbs_digest *report_data, struct kbs_evidence_result *ret,
+                  struct kbs_error *err)
+{
+    struct kbs_verdict verdict = KBS_VERDICT_NULL;
+    const struct kbs_evidence_context context = {.verdict = &verdict};
+    int r = kbs_evidence_verify(tee, place, evidence, report_data, &context, ret, err);
+
+    kbs_verdict_deinit(&verdict);
+    return r;
+}
+
 static void attested(struct kbs_rcar_attestation *a, struct kbs_digest *digest)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -49,9 +62,8 @@ static void sample_evidence(void **state)
 
     (void)state;
     attested(&a, &digest);
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     0);
+    assert_int_equal(
+        verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), 0);
     assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
     assert_string_equal(r.status, "contraindicated");
     assert_int_equal(r.hardware, 97);
@@ -60,23 +72,19 @@ static void sample_evidence(void **state)
     kbs_evidence_result_deinit(&r);
     kbs_evidence_result_deinit(&r);
 
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_NONE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify(KBS_TEE_NONE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
-    assert_int_equal(kbs_evidence_verify((enum kbs_tee)77, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify((enum kbs_tee)77, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     digest.p[47] ^= 1; /* another key, nonce or TEE: another digest */
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     assert_int_equal(err.category, KBS_UNAUTHENTICATED);
     assert_null(r.claims);
     digest.len = 0;
-    assert_int_equal(kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence,
-                                         &digest, &r, &err),
-                     -1);
+    assert_int_equal(
+        verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), -1);
     kbs_rcar_attestation_deinit(&a);
 }
 
@@ -116,8 +124,7 @@ static void sample_evidence_refused(void **state)
         struct kbs_evidence_result r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        (void)!kbs_evidence_verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, evidence, &digest, &r,
-                                   &err);
+        (void)!verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, evidence, &digest, &r, &err);
         if ((int)err.category != rows[i].category) {
             fail_msg("row %zu: %s", i, err.detail);
         }
@@ -137,7 +144,7 @@ static void part_of(const struct kbs_rcar_attestation *a, enum kbs_tee tee,
     assert_int_equal(kbs_rcar_report_digest(KBS_HASH_SHA384, &a->tee_key, a->nonce, additional,
                                             &ret->report_digest, &err),
                      0);
-    if (kbs_evidence_verify(tee, place, evidence, &ret->report_digest, &ret->result, &err) != 0) {
+    if (verify(tee, place, evidence, &ret->report_digest, &ret->result, &err) != 0) {
         fail_msg("%s: %s", kbs_tee_name(tee), err.detail);
     }
 }
@@ -195,6 +202,9 @@ static void evidence_in_its_place(void **state)
         {KBS_TEE_TDX, KBS_EVIDENCE_PRIMARY, "no verifier here for tdx as a TEE"},
         {KBS_TEE_AZ_SNP_VTPM, KBS_EVIDENCE_PRIMARY, "no verifier here for az-snp-vtpm as a TEE"},
         {KBS_TEE_NVIDIA, KBS_EVIDENCE_DEVICE, "no verifier here for nvidia as a device"},
+        {KBS_TEE_SNP, KBS_EVIDENCE_DEVICE, "no verifier here for snp as a device"},
+        {KBS_TEE_SNP, KBS_EVIDENCE_PRIMARY,
+         "no verifier here for snp as a TEE: none is configured"},
     };
     struct kbs_rcar_attestation a;
     struct kbs_digest digest;
@@ -205,13 +215,141 @@ static void evidence_in_its_place(void **state)
         struct kbs_evidence_result r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        assert_int_equal(
-            kbs_evidence_verify(rows[i].tee, rows[i].place, a.primary_evidence, &digest, &r, &err),
-            -1);
+        assert_int_equal(verify(rows[i].tee, rows[i].place, a.primary_evidence, &digest, &r, &err),
+                         -1);
         assert_int_equal(err.category, KBS_UNAUTHENTICATED);
         assert_non_null(strstr(err.detail, rows[i].detail));
         assert_null(r.claims);
     }
+    kbs_rcar_attestation_deinit(&a);
+}
+
+/* A verifier that makes two checks, told by `with` what they come to. */
+struct told {
+    bool fail;
+    enum kbs_init_data init_data;
+    size_t digest_len; /* of init-data, as it was seen */
+};
+
+static int told_appraise(const void *with, const json_t *evidence,
+                         const struct kbs_expected *expected, struct kbs_verdict *ret,
+                         struct kbs_error *err)
+{
+    static const struct kbs_check_kind bound = {"report-data", KBS_BINDING_EVIDENCE};
+    static const struct kbs_check_kind floor = {"floor", KBS_BINDING_FULL};
+    struct told *told = (struct told *)(uintptr_t)with;
+
+    (void)evidence;
+    (void)err;
+    *ret = KBS_VERDICT_NULL;
+    assert_int_equal(expected->now_s, 77);
+    assert_int_equal(expected->report_data.len, 48);
+    told->digest_len = expected->init_data.len;
+    kbs_verdict_pass(ret, &bound, "it is");
+    if (told->fail) {
+        kbs_verdict_fail(ret, &floor, "too low");
+    }
+    ret->init_data = told->init_data;
+    ret->claims = json_pack("{s:s}", "init_data", "c0ffee");
+    return 0;
+}
+
+/* Of evidence that a configured verifier looks at, every check must hold. */
+static void configured_verifier(void **state)
+{
+    struct told told = {.init_data = KBS_INIT_DATA_ABSENT};
+    const struct kbs_verifier verifiers[KBS_TEE_COUNT] = {
+        [KBS_TEE_SNP] = {told_appraise, &told}, [KBS_TEE_TDX] = {told_appraise, &told}};
+    struct kbs_verdict verdict = KBS_VERDICT_NULL;
+    struct kbs_evidence_context context = {
+        .now_s = 77, .verifiers = verifiers, .verdict = &verdict};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_evidence_result r;
+    struct kbs_digest digest = {.len = 48};
+    const struct kbs_digest none = {.len = 0};
+    json_t *evidence = json_object();
+
+    (void)state;
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SNP, KBS_EVIDENCE_PRIMARY, evidence, &digest,
+                                         &context, &r, &err),
+                     0);
+    assert_int_equal(r.binding, KBS_BINDING_FULL);
+    assert_string_equal(r.class, "cpu");
+    assert_string_equal(r.status, "warning");
+    assert_int_equal(r.hardware, 2);
+    assert_non_null(json_object_get(r.claims, "init_data"));
+    assert_null(verdict.claims);
+    assert_int_equal(told.digest_len, 0);
+    kbs_evidence_result_deinit(&r);
+    context.init_data = KBS_SPAN_LIT("version = \"0.1.0\"\nalgorithm = \"sha256\"\n");
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SNP, KBS_EVIDENCE_PRIMARY, evidence, &digest,
+                                         &context, &r, &err),
+                     0);
+    assert_int_equal(told.digest_len, 32);
+    kbs_evidence_result_deinit(&r);
+    context.init_data = KBS_SPAN_LIT("x");
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SNP, KBS_EVIDENCE_PRIMARY, evidence, &digest,
+                                         &context, &r, &err),
+                     -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    context.init_data = KBS_SPAN_EMPTY;
+    told.fail = true;
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_SNP, KBS_EVIDENCE_PRIMARY, evidence, &digest,
+                                         &context, &r, &err),
+                     -1);
+    assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+    assert_string_equal(err.detail, "evidence: floor: too low");
+    assert_int_equal(verdict.count, 2);
+    assert_null(r.claims);
+    told.fail = false;
+    /* Nothing to compare with is never "compared". */
+    assert_int_equal(
+        kbs_evidence_verify(KBS_TEE_SNP, KBS_EVIDENCE_PRIMARY, evidence, &none, &context, &r, &err),
+        -1);
+    /* A verifier alone makes no kind: it needs its row. */
+    assert_int_equal(kbs_evidence_verify(KBS_TEE_TDX, KBS_EVIDENCE_PRIMARY, evidence, &digest,
+                                         &context, &r, &err),
+                     -1);
+    assert_int_equal(verdict.count, 0);
+    json_decref(evidence);
+    kbs_verdict_deinit(&verdict);
+}
+
+/* init_data stands beside the TEE's claims only if it was matched. */
+static void init_data_in_claims(void **state)
+{
+    static const enum kbs_init_data states[] = {KBS_INIT_DATA_ABSENT, KBS_INIT_DATA_MATCHED,
+                                                KBS_INIT_DATA_UNEXPLAINED,
+                                                KBS_INIT_DATA_MISMATCHED};
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+
+    (void)state;
+    attested(&a, &digest);
+    for (size_t i = 0; i < COUNT(states); i++) {
+        struct kbs_ear_part part = {.tee = KBS_TEE_SNP,
+                                    .report_digest = digest,
+                                    .result = {.binding = KBS_BINDING_FULL,
+                                               .class = "cpu",
+                                               .status = "warning",
+                                               .claims = json_pack("{s:s}", "init_data", "c0ffee"),
+                                               .init_data = states[i]}};
+        const struct kbs_ear ear = {.issuer = KBS_SPAN_LIT(ISSUER),
+                                    .sid = KBS_SPAN_LIT(SID),
+                                    .iat = 1,
+                                    .exp = 2,
+                                    .attestation = &a,
+                                    .parts = &part,
+                                    .part_count = 1};
+        struct kbs_error err = KBS_ERROR_NONE;
+        json_t *claims = NULL;
+
+        assert_int_equal(kbs_ear_build(&ear, &claims, &err), 0);
+        assert_int_equal(kbs_ear_init_data_matched(claims), states[i] == KBS_INIT_DATA_MATCHED);
+        json_decref(claims);
+        kbs_evidence_result_deinit(&part.result);
+    }
+    assert_false(kbs_ear_init_data_matched(NULL));
     kbs_rcar_attestation_deinit(&a);
 }
 
@@ -513,6 +651,8 @@ int main(void)
         cmocka_unit_test(trustee_token),
         cmocka_unit_test(veraison_token),
         cmocka_unit_test(evidence_in_its_place),
+        cmocka_unit_test(configured_verifier),
+        cmocka_unit_test(init_data_in_claims),
         cmocka_unit_test(ear_of_a_device),
         cmocka_unit_test(ear_of_0_2_0),
         cmocka_unit_test(ear_numbers_its_parts),

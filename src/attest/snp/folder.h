@@ -23,4 +23,21 @@ KBS_MUST_CHECK int kbs_snp_folder_read(const char *folder, struct kbs_snp_endors
 KBS_MUST_CHECK int kbs_snp_folder_find(const void *where, const struct kbs_snp_report *report,
                                        struct kbs_buf *leaf, struct kbs_error *err);
 
+/* The same in memory: what a judge is handed of the folder, under the names above. Opaque. */
+struct kbs_snp_shelf;
+KBS_MUST_CHECK int kbs_snp_shelf_new(struct kbs_snp_shelf **ret, struct kbs_error *err);
+void kbs_snp_shelf_free(struct kbs_snp_shelf *shelf); /* NULL is fine */
+
+/* Adds a file, whose name begins with its product ("genoa/ark.pem"). KBS_INPUT, naming it, if the
+ * folder has no file of that name or it is no good; leaves are looked at when they are used. */
+KBS_MUST_CHECK int kbs_snp_shelf_add(struct kbs_snp_shelf *shelf, struct kbs_span name,
+                                     struct kbs_span content, struct kbs_error *err);
+
+/* Returns borrowed. */
+const struct kbs_snp_endorsements *kbs_snp_shelf_endorsements(const struct kbs_snp_shelf *shelf);
+
+/* kbs_snp_find_leaf_fn; `where` is the shelf. */
+KBS_MUST_CHECK int kbs_snp_shelf_find(const void *where, const struct kbs_snp_report *report,
+                                      struct kbs_buf *leaf, struct kbs_error *err);
+
 #endif
