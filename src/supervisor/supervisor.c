@@ -303,8 +303,12 @@ static void message(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child
     } else if (m->frame.type == KBS_WIRE_HEALTH) {
         ledger_health(s, &health);
     } else if (m->frame.type == KBS_WIRE_LOGIN_WANT) {
-        /* Others may come first: neither it nor its judge, which waits for it, is slow. */
-        u->children[0].deadline_ns = u->children[1].deadline_ns = KBS_DEADLINE_NONE;
+        /* Others may come first: neither it nor its judge, which waits for it, is slow. A judge that
+         * is leaving is held to that deadline. */
+        c->deadline_ns = KBS_DEADLINE_NONE;
+        if (u->children[0].state == KBSD_STARTING) {
+            u->children[0].deadline_ns = KBS_DEADLINE_NONE;
+        }
     } else if (m->frame.type == KBS_WIRE_WORN) {
         c->worn = true;
         kbs_log(KBS_LOG_INFO, "role-worn", "unit=%s name=%s child=%ld", u->name,
@@ -609,6 +613,9 @@ static void child_drain(struct kbsd_child *c)
 {
     if (c->state == KBSD_LOGIN) {
         c->condemned = true;
+    } else if (c->role == KBSD_JUDGE && c->state == KBSD_STARTING) {
+        /* Nothing is in flight, and it would wait for a worker that will not log in any more. */
+        kbsd_child_kill(c, SIGTERM, kbsd_times.grace_ms);
     } else if (c->state != KBSD_GONE && c->state != KBSD_ENDING) {
         /* Roles keep the limit themselves; the grace is for those that do not. */
         kbsd_child_drain(c, kbsd_times.drain_ms + kbsd_times.grace_ms);

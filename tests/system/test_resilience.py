@@ -1,6 +1,7 @@
 """Crashes, wrong PINs, drains: what the service does when a part of it ends."""
 import os
 import re
+import select
 import signal
 import threading
 
@@ -138,3 +139,15 @@ def test_kbsd_killed_takes_its_roles_along(soft):
     os.kill(soft.process.pid, signal.SIGKILL)
     soft.process.wait(10)
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), what="roles gone")
+
+
+def test_a_lane_that_is_starting_holds_up_no_drain(make_service):
+    """Wherever its worker is: not asked yet, waiting for the login, logging in. Its judge would wait for it."""
+    service = make_service("nss", lanes=3)
+    for pause_ms in (0, 90, 110, 130, 160, 250):
+        service.start()
+        for pid in [r["pid"] for r in service.roles() if r["role"] == "kbs-token" and r["unit"].startswith("lane-guest")][:2]:
+            os.kill(pid, signal.SIGKILL)
+        select.poll().poll(pause_ms)
+        assert service.stop() == 0
+    assert "event=role-overdue" not in service.log_text()
