@@ -34,7 +34,7 @@ kbs_role_units(kbs-audit DOES "ledger"
     FILES "# No file at all.")
 if(KBS_REGO)
     kbs_role_units(kbs-policy DOES "Rego policies"
-        NOTE "A decision is a process of its own, two at a time in all."
+        NOTE "Policies are parsed and evaluated in one more process, which may die of them."
         FILES "# No file at all.")
 endif()
 install(FILES docs/systemd/kbs-hsm.sysusers DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/sysusers.d" RENAME kbs-hsm.conf)

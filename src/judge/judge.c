@@ -238,7 +238,8 @@ static int judge_request(struct judge *j)
         }
         rc = kbs_channel_send(j->front, KBS_WIRE_RESPONSE, id, &response, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
-        kbs_buf_wipe(&j->msg.body);
+        kbs_buf_deinit(
+            &j->msg.body); /* kept, it would be overwritten at its largest size each time */
         kbs_api_forget(j->api);
     }
     if (rc != 0) {

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/encoding.h"
+#include "base/process.h"
 
 static void get_nonce(struct judge *j, char *out, size_t size)
 {
@@ -70,4 +71,14 @@ void ask_signed(struct judge *j, struct ask ask, struct reply *ret)
 
     ask.signature = signature_make(&s);
     judge_ask(j, &ask, ret);
+}
+
+void crash_at(struct judge *j, struct ask ask, unsigned int record)
+{
+    j->ledger_mood = LEDGER_DIES;
+    j->dies_at = record;
+    expect_signed(j, ask, 503, NULL);
+    assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
+    j->ledger_mood = LEDGER_WRITES;
+    judge_start(j);
 }

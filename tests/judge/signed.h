@@ -25,6 +25,9 @@ struct signature signature_for(struct judge *j, const struct ask *ask);
 const char *signature_make(struct signature *s);
 /* Signs as an administrator would and expects the status. */
 void expect_signed(struct judge *j, struct ask ask, unsigned int status, const char *text);
+
+/* The ledger is gone at that record from now on; then a new judge starts. */
+void crash_at(struct judge *j, struct ask ask, unsigned int record);
 /* The same, with the whole answer. */
 void ask_signed(struct judge *j, struct ask ask, struct reply *ret);
 

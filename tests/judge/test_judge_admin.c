@@ -881,17 +881,6 @@ static void test_rewrap_token_lost(void **state)
 
 /* ---- crashes: the ledger ends where the judge would have died ---- */
 
-/* The ledger is gone at that record from now on; then a new judge starts. */
-static void crash_at(struct judge *j, struct ask ask, unsigned int record)
-{
-    j->ledger_mood = LEDGER_DIES;
-    j->dies_at = record;
-    expect_signed(j, ask, 503, NULL);
-    assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
-    j->ledger_mood = LEDGER_WRITES;
-    judge_start(j);
-}
-
 static void test_crash_before_outcome(void **state)
 {
     struct judge *j = *state;

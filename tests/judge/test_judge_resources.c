@@ -560,16 +560,6 @@ static void test_document_edited_accepted(void **state)
     expect_signed(j, ask_rego("{\"policy\":\"\"}"), 500, NULL);
 }
 
-static void crash_at(struct judge *j, struct ask ask, unsigned int record)
-{
-    j->ledger_mood = LEDGER_DIES;
-    j->dies_at = record;
-    expect_signed(j, ask, 503, NULL);
-    assert_int_equal(judge_wait(j), KBS_EXIT_FAILURE);
-    j->ledger_mood = LEDGER_WRITES;
-    judge_start(j);
-}
-
 static void test_document_crash(void **state)
 {
     struct judge *j = *state;

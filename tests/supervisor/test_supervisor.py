@@ -250,6 +250,20 @@ forked = pytest.mark.parametrize("service", ["fork"], indirect=True)
 units = pytest.mark.parametrize("service", ["units"], indirect=True)
 
 
+def hold_logins(service):
+    """From now on a worker that may log in does not, until it is told to: they are in the list that is returned."""
+    held = []
+
+    def obey(role, event):
+        if event == "got LOGIN_GRANT":
+            held.append(role)
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    return held
+
+
 def test_start_order_and_announcement(service):
     service.start().serving()
     order = [role.name for role, event in service.events if event == "start"]
@@ -610,15 +624,7 @@ def test_worn_lanes_are_recycled_one_at_a_time(service):
     service.until(lambda: len(front.got) == 3, "the first")
     first = front.got[2].split()[-1]
     second = "1" if first == "0" else "0"
-    held = []
-
-    def obey(role, event):
-        if event == "got LOGIN_GRANT":
-            held.append(role)
-        else:
-            service.works(role, event)
-
-    service.obey = obey
+    held = hold_logins(service)
     service.find("kbs-judge", lane=first)[0].tell("exit 0")
     service.until(lambda: held, "the first is back, but for its login")
     assert front.got[2:] == [f"got DETACH {first}"]
@@ -633,15 +639,7 @@ def test_worn_lane_waits_for_one_that_is_down(service):
     service.start().serving()
     (front,) = service.find("kbs-front")
     service.until(lambda: len(front.got) == 2, "lanes")
-    held = []
-
-    def obey(role, event):
-        if event == "got LOGIN_GRANT":
-            held.append(role)
-        else:
-            service.works(role, event)
-
-    service.obey = obey
+    held = hold_logins(service)
     os.kill(service.find("kbs-judge", lane=1)[0].pid, signal.SIGKILL)
     service.until(lambda: held, "lane 1 is on its way")
     service.find("kbs-token", lane=0)[0].tell("worn")
@@ -865,15 +863,7 @@ def test_a_unit_that_does_nothing_is_ended_by_its_leash(service):
 
 @units
 def test_the_end_of_kbsd_does_not_kill_a_unit_that_logs_in(service):
-    held = []
-
-    def obey(role, event):
-        if event == "got LOGIN_GRANT":
-            held.append(role)
-        else:
-            service.works(role, event)
-
-    service.obey = obey
+    held = hold_logins(service)
     service.start().until(lambda: held, "first grant")
     service.process.kill()
     service.process.wait()

@@ -15,16 +15,14 @@ import multiprocessing
 import pathlib
 import select
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from kbsguest import Guest, Http  # noqa: E402
-from service import TOKENS, Service  # noqa: E402
+from service import TOKENS, alone  # noqa: E402
 
 LANES = 4
 WORKERS = 4
-LOG_BYTES = 5000
 
 
 class Pair:
@@ -99,15 +97,8 @@ def main():
     parser.add_argument("token", nargs="?", default="softhsm", choices=[*TOKENS, "mock"])
     arguments = parser.parse_args()
     print(f"{arguments.token}: {arguments.pairs} pairs", flush=True)
-    with tempfile.TemporaryDirectory(prefix="kbs-nonces-") as folder:
-        service = Service(pathlib.Path(folder) / arguments.token, arguments.token, LANES)
-        try:
-            stress(service, arguments.pairs)
-        except BaseException:
-            print(service.log_text()[-LOG_BYTES:], file=sys.stderr)
-            raise
-        finally:
-            service.stop()
+    with alone("nonces", arguments.token, LANES) as service:
+        stress(service, arguments.pairs)
     return 0
 
 

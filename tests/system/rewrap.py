@@ -19,18 +19,16 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from kbsadmin import Admin  # noqa: E402
 from kbsguest import Guest, kcv, random_nonce  # noqa: E402
-from service import ALLOW_SAMPLE, BIN, TOKENS, Service, run, wait_until  # noqa: E402
+from service import ALLOW_SAMPLE, BIN, TOKENS, alone, run, wait_until  # noqa: E402
 
 BATCH = 100  # keys per request: as many as the API allows, but at least BATCHES requests
 BATCHES = 20
 SAMPLE = 100  # keys that are released while the rewrap is interrupted
-LOG_BYTES = 5000
 
 
 def say(what, begun, n, more=""):
@@ -189,15 +187,8 @@ def main():
     arguments = parser.parse_args()
     assert arguments.n >= BATCHES, f"fewer than {BATCHES} keys cannot be interrupted twice"
     print(f"{arguments.token}: {arguments.n} wrapped keys", flush=True)
-    with tempfile.TemporaryDirectory(prefix="kbs-rewrap-") as folder:
-        service = Service(pathlib.Path(folder) / arguments.token, arguments.token)
-        try:
-            stress(service, arguments.n)
-        except BaseException:
-            print(service.log_text()[-LOG_BYTES:], file=sys.stderr)
-            raise
-        finally:
-            service.stop()
+    with alone("rewrap", arguments.token) as service:
+        stress(service, arguments.n)
     return 0
 
 

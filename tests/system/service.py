@@ -1,4 +1,5 @@
 """A whole kbs-hsm service for one test: its own folder and token, its own ports, the real executables."""
+import contextlib
 import hashlib
 import json
 import os
@@ -7,6 +8,8 @@ import re
 import select
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 
 BIN = pathlib.Path(os.environ.get("KBS_BIN_DIR", "build/dev/bin")).resolve()
@@ -182,3 +185,17 @@ class Service:
 
     def records(self, kind):
         return [r for r in self.ledger() if r["kind"] == kind]
+
+
+@contextlib.contextmanager
+def alone(name, token, lanes=2):
+    """A service for a program of its own: in a folder that goes with it, and what it logged last if the program fails."""
+    with tempfile.TemporaryDirectory(prefix=f"kbs-{name}-") as folder:
+        service = Service(pathlib.Path(folder) / token, token, lanes)
+        try:
+            yield service
+        except BaseException:
+            print(service.log_text()[-5000:], file=sys.stderr)
+            raise
+        finally:
+            service.stop()

@@ -1,6 +1,6 @@
 //! The Rego engine (regorus) behind four C functions, `engine.h`. Pure: no file, no clock of ours, no state but a
-//! policy that was parsed. Bounds on time and memory are the process's (main.c), because the engine's own do not hold
-//! for parsing, recursion and built-in functions.
+//! policy that was parsed. Bounds on time and memory are the worker's (worker.c), because the engine's own do not hold for
+//! parsing, recursion and built-in functions.
 
 use regorus::{Engine, Value};
 use std::os::raw::c_int;
