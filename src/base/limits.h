@@ -67,7 +67,7 @@
 #define KBS_LIMIT_AUTH_SOURCES 4096           /* sources that a front counts at a time */
 #define KBS_LIMIT_DEVICES 8                   /* kinds of devices that attest beside a TEE */
 #define KBS_LIMIT_DEVICE_EVIDENCE_BYTES (1u << 20) /* of all of them */
-#define KBS_LIMIT_HASHES_LISTED 64            /* names in supported-hash-algorithms */
+#define KBS_LIMIT_HASHES_LISTED 64                 /* names in supported-hash-algorithms */
 #define KBS_LIMIT_NONCE_BYTES 32
 #define KBS_LIMIT_COOKIE_BYTES 32
 
@@ -94,9 +94,21 @@
 #define KBS_LIMIT_KEY_BLOB_BYTES 128      /* a wrapped key, as it stands in the store */
 #define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
+/* What kbs-fetch brings. */
+#define KBS_LIMIT_FETCH_BYTES (1u << 20)          /* an answer to a request's fetch */
+#define KBS_LIMIT_FETCH_DOCUMENT_BYTES (1u << 20) /* a document that is kept fresh */
+#define KBS_LIMIT_FETCH_ROUNDS 12                 /* fetches of one request */
+#define KBS_LIMIT_FETCH_WAITING 256               /* requests that wait for one, of a front */
+#define KBS_LIMIT_FETCH_WAITING_BYTES (32u << 20) /* and what they hold */
+#define KBS_LIMIT_FETCH_ENDPOINTS 16
+#define KBS_LIMIT_FETCH_DOCUMENTS 32
+#define KBS_LIMIT_FETCH_MS 15000 /* the longest that an endpoint may be given */
+#define KBS_LIMIT_ISSUERS 16
+
 #define KBS_LIMIT_POLICY_BYTES 65536
 #define KBS_LIMIT_POLICY_DEPTH 8
-#define KBS_LIMIT_POLICY_EVAL_BYTES (KBS_LIMIT_JWT_BYTES + 65536u) /* claims, and data beside them */
+#define KBS_LIMIT_POLICY_EVAL_BYTES \
+    (KBS_LIMIT_JWT_BYTES + 65536u)   /* claims, and data beside them */
 #define KBS_LIMIT_POLICY_EVAL_MS 500 /* parsing or evaluating a Rego policy */
 #define KBS_LIMIT_POLICY_MIB 512     /* address space of kbs-policy */
 #define KBS_LIMIT_POLICIES_LOADED 16

@@ -112,31 +112,43 @@ static void put_field(struct kbs_buf *out, const struct field *f, const void *ms
     }
 }
 
-int kbs_wire_encode(struct kbs_buf *out, enum kbs_wire_type type, uint64_t id, uint64_t deadline_ns,
-                    const void *msg, struct kbs_error *err)
+int kbs_wire_body_put(struct kbs_buf *out, enum kbs_wire_type type, const void *msg,
+                      struct kbs_error *err)
 {
     const struct schema *s = schema_of((uint32_t)type);
     size_t start = out->len;
-    size_t body_len;
 
     if (s == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "role message of unknown type %u", (unsigned int)type);
     }
+    for (size_t i = 0; i < s->count; i++) {
+        put_field(out, &s->fields[i], msg);
+    }
+    if (out->failed || out->len - start > s->cap) {
+        out->len = start;
+        return kbs_fail(err, KBS_TOO_LARGE, "role message %s is over its limit of %u bytes",
+                        s->name, s->cap);
+    }
+    return 0;
+}
+
+int kbs_wire_encode(struct kbs_buf *out, enum kbs_wire_type type, uint64_t id, uint64_t deadline_ns,
+                    const void *msg, struct kbs_error *err)
+{
+    size_t start = out->len;
+    size_t body_len;
+
     kbs_buf_put_le32(out, 0);
     kbs_buf_put_le16(out, KBS_WIRE_VERSION);
     kbs_buf_put_le16(out, (uint16_t)type);
     kbs_buf_put_le64(out, id);
     kbs_buf_put_le64(out, deadline_ns);
     kbs_buf_put_le64(out, 0);
-    for (size_t i = 0; i < s->count; i++) {
-        put_field(out, &s->fields[i], msg);
+    if (kbs_wire_body_put(out, type, msg, err) != 0) {
+        out->len = start;
+        return -1;
     }
     body_len = out->len - start - KBS_WIRE_HEADER_BYTES;
-    if (out->failed || body_len > s->cap) {
-        out->len = start;
-        return kbs_fail(err, KBS_TOO_LARGE, "role message %s is over its limit of %u bytes",
-                        s->name, s->cap);
-    }
     for (size_t i = 0; i < 4; i++) {
         out->p[start + i] = (uint8_t)(body_len >> (8 * i));
     }

@@ -87,16 +87,41 @@ struct kbs_wire_list {
  * kbs-front -> kbs-judge. route: enum kbs_route; target: the raw request target; params: the
  * path parameters of the route, in order, percent-decoded; query: names and values in turn,
  * decoded; cookie: the value of kbs-session-id; signature: the Kbs-Signature header. Absent
- * headers are empty.
+ * headers are empty. fetched: bodies of FETCHED, an item for each FETCH that this request was answered with
+ * so far, in order: to be believed like anything else in a request
  */
 #define KBS_WIRE_REQUEST_FIELDS(F, m) \
     F(m, U8, route) F(m, U8, listener) F(m, BYTES, peer) F(m, BYTES, method) F(m, BYTES, target) \
     F(m, LIST, params) F(m, LIST, query) F(m, BYTES, cookie) F(m, BYTES, authorization) F(m, BYTES, accept) \
-    F(m, BYTES, content_type) F(m, BYTES, signature) F(m, BYTES, body)
+    F(m, BYTES, content_type) F(m, BYTES, signature) F(m, BYTES, body) F(m, LIST, fetched)
 /* kbs-judge -> kbs-front. cookie: new value, empty for none; cookie_expires_s: Unix time */
 #define KBS_WIRE_RESPONSE_FIELDS(F, m) \
     F(m, U32, status) F(m, BYTES, content_type) F(m, BYTES, cookie) F(m, U64, cookie_expires_s) \
     F(m, U32, retry_after_s) F(m, BYTES, body)
+
+/*
+ * kbs-judge -> kbs-front, in the place of RESPONSE: the request is to be sent again, to any lane, with the answer to
+ * this attached. kbs-front -> kbs-fetch: the same. endpoint: a name of [fetch.NAME]; method: enum kbs_fetch_method;
+ * suffix: what follows the endpoint's URL, empty or beginning with "/"; headers are the endpoint's own, but for
+ * content_type and accept (empty: none); max: bytes of an answer
+ */
+#define KBS_WIRE_FETCH_FIELDS(F, m) \
+    F(m, BYTES, endpoint) F(m, U8, method) F(m, BYTES, suffix) F(m, BYTES, content_type) F(m, BYTES, accept) \
+    F(m, BYTES, body) F(m, U32, max)
+/*
+ * kbs-fetch -> kbs-front. outcome: enum kbs_fetch_outcome, and only DONE has the rest: status: of HTTP; grpc_status: the
+ * trailer's number, KBS_WIRE_GRPC_NONE without one; detail: why there is no answer, for a person
+ */
+#define KBS_WIRE_FETCHED_FIELDS(F, m) \
+    F(m, U8, outcome) F(m, U32, status) F(m, U32, grpc_status) F(m, BYTES, content_type) F(m, BYTES, body) \
+    F(m, BYTES, detail)
+/*
+ * kbs-judge -> kbs-fetch, answered at once from memory: what there is of a document that is kept fresh
+ * ([[fetch.document]] and what else CONFIG_FETCH names). look_again: 1 asks for a refresh in the background
+ */
+#define KBS_WIRE_CACHED_WANT_FIELDS(F, m) F(m, BYTES, name) F(m, U8, look_again)
+/* kbs-fetch -> kbs-judge. there: 0 if it has never been fetched; fetched_s: Unix time of the last time it was */
+#define KBS_WIRE_CACHED_FIELDS(F, m) F(m, U8, there) F(m, U64, fetched_s) F(m, BYTES, content)
 
 /*
  * kbs-judge, kbs-token -> kbs-audit; fields: names and values in turn; phase: enum kbs_phase, with the epoch
@@ -235,6 +260,10 @@ struct kbs_wire_list {
     M(12, CONFIG_POLICY, config_policy, 64) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
+    M(18, FETCH, fetch, KBS_LIMIT_WIRE_BODY_BYTES) \
+    M(19, FETCHED, fetched, KBS_LIMIT_FETCH_BYTES + 4096) \
+    M(20, CACHED_WANT, cached_want, 1024) \
+    M(21, CACHED, cached, KBS_LIMIT_FETCH_DOCUMENT_BYTES + 64) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
     M(33, ACK, ack, 64) \
     M(34, HEAD, head, 128) \
@@ -309,6 +338,7 @@ enum kbs_attach {
     KBS_ATTACH_CLIENT_ADMIN = 12,  /* audit: of the admin lane's judge: mutations and heads too */
     KBS_ATTACH_CLIENT_TOKEN = 13,  /* audit: of a token worker: deeds and nothing else */
     KBS_ATTACH_POLICY = 15,        /* judge: channel to its kbs-policy; there may be none */
+    KBS_ATTACH_FETCH = 16,         /* front, judge: channel to kbs-fetch; there may be none */
     KBS_ATTACH_LEASH = 14          /* any role that is a unit: what ends it (confine/leash.h) */
 };
 
@@ -318,6 +348,24 @@ enum kbs_attach {
  * endian), card (KBS_CARD_BYTES), and for a wrapped key its blob.
  */
 #define KBS_MADE_HEAD_BYTES (1 + KBS_KCV_BYTES + 1 + 4)
+
+enum kbs_fetch_method {
+    KBS_FETCH_GET = 0,
+    KBS_FETCH_POST = 1
+};
+
+/* FETCHED: what became of it. Anything but DONE has no answer. */
+enum kbs_fetch_outcome {
+    KBS_FETCH_NONE = 0,
+    KBS_FETCH_DONE = 1,    /* there is an answer, of whatever status */
+    KBS_FETCH_FAILED = 2,  /* the other side cannot be reached, or broke off */
+    KBS_FETCH_TIMEOUT = 3, /* it did not answer in the endpoint's time */
+    KBS_FETCH_LARGE = 4,   /* its answer is over `max` */
+    KBS_FETCH_OPEN = 5,    /* it failed lately and is not asked again yet (circuit breaker) */
+    KBS_FETCH_REFUSED = 6, /* there is no such endpoint, or it may not be asked that */
+    KBS_FETCH_OUTCOME_COUNT
+};
+#define KBS_WIRE_GRPC_NONE UINT32_MAX
 
 /* CONFIG_JUDGE, snp_minimum: an item is these, a byte each. */
 enum kbs_wire_snp_minimum {
@@ -362,6 +410,12 @@ KBS_MUST_CHECK int kbs_wire_header_decode(const uint8_t header[KBS_WIRE_HEADER_B
  */
 KBS_MUST_CHECK int kbs_wire_encode(struct kbs_buf *out, enum kbs_wire_type type, uint64_t id,
                                    uint64_t deadline_ns, const void *msg, struct kbs_error *err);
+
+/*
+ * The same without the header: for messages that are items of another message's list.
+ */
+KBS_MUST_CHECK int kbs_wire_body_put(struct kbs_buf *out, enum kbs_wire_type type, const void *msg,
+                                     struct kbs_error *err);
 
 /*
  * Decodes a body into the struct of that type (NULL for messages without fields). Spans and lists
