@@ -133,7 +133,7 @@ int kbs_card_check_blob(const struct kbs_card *card, struct kbs_span blob, struc
 {
     uint8_t digest[KBS_SHA256_BYTES];
 
-    if (card->storage == KBS_STORAGE_RESIDENT) {
+    if (card->storage == KBS_STORAGE_RESIDENT && !kbs_key_alg_is_pair(card->alg)) {
         return blob.len == 0 ? 0
                              : kbs_fail(err, KBS_DENIED, "the key is in the token, not in a blob");
     }

@@ -32,7 +32,8 @@ int kbs_keys_card_terms(uint8_t floor, uint8_t flags, struct kbs_span policy, st
     if (floor <= KBS_LOCALITY_NONE || floor >= KBS_LOCALITY_COUNT) {
         return kbs_fail(err, KBS_INPUT, "the key's floor is not a locality");
     }
-    if ((flags & ~KBS_CARD_FLAGS) != 0 || (flags & KBS_CARD_BINDING_REQUIRED) != 0) {
+    if ((flags & ~KBS_CARD_FLAGS) != 0 ||
+        ((flags & KBS_CARD_BINDING_REQUIRED) != 0 && card->purpose != KBS_PURPOSE_NEK)) {
         return kbs_fail(err, KBS_INPUT, "the key's flags are not those of a key for release");
     }
     if (policy.len != KBS_SHA256_BYTES) {
@@ -87,16 +88,15 @@ static int keys_card_value(uint8_t alg, size_t bytes, uint8_t storage, struct kb
     return 0;
 }
 
-static int keys_check_absent(const struct kbs_token *t, const struct kbs_card *card,
-                             struct kbs_error *err)
+int kbs_keys_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class,
+                          const struct kbs_card *card, struct kbs_error *err)
 {
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
 
     if (card->storage != KBS_STORAGE_RESIDENT) {
         return 0;
     }
-    if (kbs_object_find(t, CKO_SECRET_KEY, kbs_span(card->cka_id, card->cka_id_len), &object,
-                        err) == 0) {
+    if (kbs_object_find(t, class, kbs_span(card->cka_id, card->cka_id_len), &object, err) == 0) {
         return kbs_fail(err, KBS_CONFLICT, "the token has a key with that id already");
     }
     if (err->category != KBS_MISSING) {
@@ -204,7 +204,7 @@ int kbs_keys_generate(struct kbs_token *t, const struct kbs_wire_generate *m,
 
     if (kbs_keys_card_begin(&order, &card, err) != 0 ||
         keys_card_value(m->alg, m->key_bytes, m->storage, &card, err) != 0 ||
-        keys_check_absent(t, &card, err) != 0) {
+        kbs_keys_check_absent(t, CKO_SECRET_KEY, &card, err) != 0) {
         return -1;
     }
     card.provenance = KBS_PROVENANCE_GENERATED;
@@ -252,7 +252,7 @@ int kbs_keys_import(struct kbs_token *t, const struct kbs_ladder *ladder,
 
     if (keys_import_check(m, &card, err) != 0 ||
         kbs_receive_epk(m->epk_x, m->epk_y, &epk, err) != 0 ||
-        keys_check_absent(t, &card, err) != 0 ||
+        kbs_keys_check_absent(t, CKO_SECRET_KEY, &card, err) != 0 ||
         kbs_receive_kek(&scratch, ladder, KBS_PURPOSE_IMPORT, 1, &epk, m->kid, card.floor, &kek,
                         &used, err) != 0) {
         return -1;

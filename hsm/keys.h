@@ -50,6 +50,10 @@ KBS_MUST_CHECK int kbs_keys_card_begin(const struct kbs_keys_order *o, struct kb
 KBS_MUST_CHECK int kbs_keys_card_terms(uint8_t floor, uint8_t flags, struct kbs_span policy,
                                        struct kbs_card *card, struct kbs_error *err);
 
+/* KBS_CONFLICT if the token has an object of that class with a resident key's CKA_ID. */
+KBS_MUST_CHECK int kbs_keys_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class,
+                                         const struct kbs_card *card, struct kbs_error *err);
+
 /*
  * Wraps a session key under the newest wrap-catalog key and opens the blob again, to be sure that
  * what is stored is what was made; fills in the card's blob and wrap_version.

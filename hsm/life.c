@@ -61,30 +61,42 @@ int kbs_life_rewrap(struct kbs_token *t, struct kbs_cards *cards,
     return kbs_keys_made(t, &card, mac, kcv, kbs_span(blob, blob_len), ret, err);
 }
 
-static int life_destroy_key(struct kbs_token *t, struct kbs_cards *cards, struct kbs_span bytes,
-                            struct kbs_error *err)
+static int life_destroy_object(struct kbs_token *t, const struct kbs_card *card,
+                               CK_OBJECT_CLASS class, struct kbs_error *err)
 {
-    struct kbs_card card;
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
 
-    if (kbs_card_open_for(t, cards, bytes, KBS_PURPOSE_RELEASE, &card, err) != 0) {
-        return -1;
-    }
-    if (card.storage != KBS_STORAGE_RESIDENT) {
-        return 0;
-    }
-    if (kbs_object_find(t, CKO_SECRET_KEY, kbs_span(card.cka_id, card.cka_id_len), &object, err) !=
-        0) {
+    if (kbs_object_find(t, class, kbs_span(card->cka_id, card->cka_id_len), &object, err) != 0) {
         return -1;
     }
     return kbs_object_destroy(t, object, err);
 }
 
+static int life_destroy_key(struct kbs_token *t, struct kbs_cards *cards,
+                            const struct kbs_wire_destroy *m, struct kbs_error *err)
+{
+    struct kbs_error ignored = KBS_ERROR_NONE;
+    struct kbs_card card;
+
+    if (kbs_card_open_for(t, cards, m->card, (enum kbs_purpose)m->purpose, &card, err) != 0) {
+        return -1;
+    }
+    if (card.storage != KBS_STORAGE_RESIDENT) {
+        return 0;
+    }
+    if (kbs_key_alg_is_pair(card.alg)) {
+        /* The public half is of no use alone; a token may have lost it before. */
+        (void)!life_destroy_object(t, &card, CKO_PUBLIC_KEY, &ignored);
+        return life_destroy_object(t, &card, CKO_PRIVATE_KEY, err);
+    }
+    return life_destroy_object(t, &card, CKO_SECRET_KEY, err);
+}
+
 int kbs_life_destroy(struct kbs_token *t, struct kbs_cards *cards, const struct kbs_wire_destroy *m,
                      struct kbs_error *err)
 {
-    if (m->purpose == KBS_PURPOSE_RELEASE) {
-        return life_destroy_key(t, cards, m->card, err);
+    if (m->purpose == KBS_PURPOSE_RELEASE || m->purpose == KBS_PURPOSE_NEK) {
+        return life_destroy_key(t, cards, m, err);
     }
     return kbs_service_destroy(t, (enum kbs_purpose)m->purpose, m->key_version, err);
 }

@@ -111,6 +111,50 @@ void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *
     kbs_template_bool(private_key, CKA_DERIVE, (usage & KBS_USAGE_DERIVE) != 0);
 }
 
+void kbs_template_rsa_pair(struct kbs_template *public_key, struct kbs_template *private_key,
+                           CK_ULONG bits, bool token)
+{
+    static const uint8_t exponent[] = {1, 0, 1};
+
+    kbs_template_number(public_key, CKA_CLASS, CKO_PUBLIC_KEY);
+    kbs_template_number(public_key, CKA_KEY_TYPE, CKK_RSA);
+    kbs_template_bool(public_key, CKA_TOKEN, token);
+    kbs_template_bool(public_key, CKA_PRIVATE, false);
+    kbs_template_number(public_key, CKA_MODULUS_BITS, bits);
+    kbs_template_bytes(public_key, CKA_PUBLIC_EXPONENT, kbs_span(exponent, sizeof(exponent)));
+    kbs_template_bool(public_key, CKA_ENCRYPT, false);
+    kbs_template_bool(public_key, CKA_VERIFY, false);
+    kbs_template_bool(public_key, CKA_VERIFY_RECOVER, false);
+    kbs_template_bool(public_key, CKA_WRAP, true);
+
+    kbs_template_number(private_key, CKA_CLASS, CKO_PRIVATE_KEY);
+    kbs_template_number(private_key, CKA_KEY_TYPE, CKK_RSA);
+    kbs_template_bool(private_key, CKA_TOKEN, token);
+    kbs_template_bool(private_key, CKA_PRIVATE, true);
+    kbs_template_bool(private_key, CKA_SENSITIVE, true);
+    kbs_template_bool(private_key, CKA_EXTRACTABLE, false);
+    kbs_template_bool(private_key, CKA_DECRYPT, false);
+    kbs_template_bool(private_key, CKA_SIGN, false);
+    kbs_template_bool(private_key, CKA_SIGN_RECOVER, false);
+    kbs_template_bool(private_key, CKA_DERIVE, false);
+    kbs_template_bool(private_key, CKA_UNWRAP, true);
+}
+
+int kbs_object_rsa_public(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
+                          struct kbs_rsa_public *ret, struct kbs_error *err)
+{
+    CK_ATTRIBUTE a[] = {{CKA_MODULUS, ret->n, sizeof(ret->n)},
+                        {CKA_PUBLIC_EXPONENT, ret->e, sizeof(ret->e)}};
+    CK_RV rv = t->f->C_GetAttributeValue(t->session, public_key, a, 2);
+
+    if (rv != CKR_OK) {
+        return kbs_ckr_fail(err, rv, "C_GetAttributeValue", __LINE__);
+    }
+    ret->n_len = a[0].ulValueLen;
+    ret->e_len = a[1].ulValueLen;
+    return kbs_rsa_public_check(ret, err);
+}
+
 /* ---- scratch ---- */
 
 void kbs_scratch_deinit(struct kbs_scratch *s)

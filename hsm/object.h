@@ -6,6 +6,7 @@
 #define KBS_HSM_OBJECT_H
 
 #include "base/ec.h"
+#include "base/tee_key.h"
 #include "base/terms.h"
 #include "hsm/module.h"
 
@@ -51,6 +52,14 @@ void kbs_template_secret_key(struct kbs_template *t, CK_KEY_TYPE type, bool toke
 /* The halves of an EC pair on `curve`: the private one PRIVATE, SENSITIVE, never extractable. */
 void kbs_template_ec_pair(struct kbs_template *public_key, struct kbs_template *private_key,
                           enum kbs_curve curve, bool token, unsigned int usage);
+
+/* The halves of an RSA pair of that many bits, which wraps and unwraps; never extractable. */
+void kbs_template_rsa_pair(struct kbs_template *public_key, struct kbs_template *private_key,
+                           CK_ULONG bits, bool token);
+
+/* Modulus and exponent of a public key, checked (kbs_rsa_public_check()). */
+KBS_MUST_CHECK int kbs_object_rsa_public(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
+                                         struct kbs_rsa_public *ret, struct kbs_error *err);
 
 /*
  * Scratch: the objects of one operation. Everything made through it is destroyed when it goes out

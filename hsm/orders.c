@@ -12,6 +12,7 @@
 #include "hsm/caps.h"
 #include "hsm/keys.h"
 #include "hsm/life.h"
+#include "hsm/nek.h"
 #include "hsm/release.h"
 #include "hsm/secret.h"
 #include "hsm/service.h"
@@ -65,12 +66,19 @@ static void describe_open_secret(const union kbs_order *o, struct kbs_deed *deed
     deed->kid = o->open_secret.kid;
 }
 
+static void describe_nek(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->rewrap.order;
+    deed->kid = o->rewrap.kid;
+    deed_card(deed, o->rewrap.card, true);
+}
+
 static void describe_generate(const union kbs_order *o, struct kbs_deed *deed)
 {
     const struct kbs_wire_generate *m = &o->generate;
 
     deed->order = m->order;
-    if (m->purpose == KBS_PURPOSE_RELEASE) {
+    if (m->purpose == KBS_PURPOSE_RELEASE || m->purpose == KBS_PURPOSE_NEK) {
         deed_new_key(deed, m->kid, m->key_id, m->key_version, m->storage);
     } else {
         deed->kid = deed_purpose(m->purpose);
@@ -106,7 +114,7 @@ static void describe_rewrap(const union kbs_order *o, struct kbs_deed *deed)
 static void describe_destroy(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->order = o->destroy.order;
-    if (o->destroy.purpose == KBS_PURPOSE_RELEASE) {
+    if (o->destroy.purpose == KBS_PURPOSE_RELEASE || o->destroy.purpose == KBS_PURPOSE_NEK) {
         deed_card(deed, o->destroy.card, false);
     } else {
         deed->kid = deed_purpose(o->destroy.purpose);
@@ -151,15 +159,37 @@ static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct k
     return kbs_sign_ear(&w->signer, &w->token, &o->sign_ear, ret, err);
 }
 
+static int act_nek(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                   struct kbs_error *err)
+{
+    return kbs_nek_rewrap(&w->token, &w->ladder, w->cards, &o->rewrap, ret, err);
+}
+
+static void describe_provision(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->provision.order;
+    deed->kid = o->provision.kid;
+    deed_card(deed, o->provision.card, true);
+}
+
+static int act_provision(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                         struct kbs_error *err)
+{
+    return kbs_nek_provision(&w->token, &w->ladder, w->cards, &o->provision, ret, err);
+}
+
 static int act_generate(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                         struct kbs_error *err)
 {
     const struct kbs_wire_generate *m = &o->generate;
 
-    return m->purpose == KBS_PURPOSE_RELEASE
-               ? kbs_keys_generate(&w->token, m, ret, err)
-               : kbs_service_generate(&w->token, (enum kbs_purpose)m->purpose, m->key_version, ret,
-                                      err);
+    if (m->purpose == KBS_PURPOSE_RELEASE) {
+        return kbs_keys_generate(&w->token, m, ret, err);
+    }
+    if (m->purpose == KBS_PURPOSE_NEK) {
+        return kbs_nek_generate(&w->token, &w->ladder, m, ret, err);
+    }
+    return kbs_service_generate(&w->token, (enum kbs_purpose)m->purpose, m->key_version, ret, err);
 }
 
 static int act_import(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
@@ -234,6 +264,8 @@ static int act_caps(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
 static const struct kbs_operation operations[] = {
     {KBS_WIRE_RELEASE, true, "release", describe_release, act_release},
     {KBS_WIRE_OPEN_SECRET, true, "open-secret", describe_open_secret, act_open_secret},
+    {KBS_WIRE_REWRAP, true, "rewrap-nek", describe_nek, act_nek},
+    {KBS_WIRE_PROVISION, true, "provision", describe_provision, act_provision},
     {KBS_WIRE_SIGN_EAR, true, NULL, NULL, act_sign_ear},
     {KBS_WIRE_GENERATE, false, "generate", describe_generate, act_generate},
     {KBS_WIRE_IMPORT, false, "import", describe_import, act_import},

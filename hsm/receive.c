@@ -15,10 +15,9 @@
 #include "hsm/ckr.h"
 #include "hsm/kcv.h"
 #include "hsm/service.h"
-#include "jose/write/jose.h"
 
-#define RECEIVE_INFO_MAX_BYTES 512u
-#define RECEIVE_APU_MAX_BYTES 64u
+#define RECEIVE_INFO_MAX_BYTES 1024u
+#define RECEIVE_PARTY_U_MAX_BYTES 64u
 
 int kbs_receive_epk(struct kbs_span x, struct kbs_span y, struct kbs_ec_public *ret,
                     struct kbs_error *err)
@@ -35,36 +34,40 @@ int kbs_receive_epk(struct kbs_span x, struct kbs_span y, struct kbs_ec_public *
 }
 
 /* The KDF context of something addressed to a key of that purpose. */
-static void receive_info_put(struct kbs_buf *out, enum kbs_purpose purpose, struct kbs_span apv)
+static int receive_info_put(struct kbs_buf *out, const struct kbs_received *from,
+                            struct kbs_error *err)
 {
-    struct kbs_buf apu = KBS_BUF(RECEIVE_APU_MAX_BYTES);
+    struct kbs_buf party_u = KBS_BUF(RECEIVE_PARTY_U_MAX_BYTES);
+    struct kbs_recipient_order as = {
+        .format = from->format, .kid = from->kid, .party_v = from->party_v};
 
-    kbs_buf_printf(&apu, "kbs-%s-v1", kbs_purpose_name(purpose));
-    kbs_jose_other_info_put(out, kbs_buf_span(&apu), apv);
-    out->failed = out->failed || apu.failed;
-    kbs_buf_deinit(&apu);
+    kbs_buf_printf(&party_u, "kbs-%s-v1", kbs_purpose_name(from->purpose));
+    as.party_u = kbs_buf_span(&party_u);
+    kbs_recipient_info_put(out, &as);
+    out->failed = out->failed || party_u.failed;
+    kbs_buf_deinit(&party_u);
+    return kbs_buf_check(out, "the KDF context", err);
 }
 
 int kbs_receive_kek_by(struct kbs_scratch *s, const struct kbs_ladder *ladder,
-                       enum kbs_purpose purpose, CK_OBJECT_HANDLE private_key,
-                       const struct kbs_ec_public *epk, struct kbs_span apv,
-                       enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
-                       struct kbs_ladder_choice *used, struct kbs_error *err)
+                       const struct kbs_received *from, enum kbs_locality floor,
+                       CK_OBJECT_HANDLE *ret, struct kbs_ladder_choice *used, struct kbs_error *err)
 {
-    static const uint8_t jose = KBS_FORMAT_JOSE;
-    const struct kbs_tee_key peer = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *epk};
+    const uint8_t format = (uint8_t)from->format;
+    const struct kbs_tee_key peer = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *from->epk};
     struct kbs_buf info = KBS_BUF(RECEIVE_INFO_MAX_BYTES);
-    struct kbs_derive_input in = {
-        .private_key = private_key, .peer = epk, .usage = KBS_USAGE_UNWRAP};
+    struct kbs_derive_input in = {.private_key = from->private_key,
+                                  .peer = from->epk,
+                                  .salt = from->salt,
+                                  .usage = KBS_USAGE_UNWRAP};
     struct kbs_ladder_choice choice;
     int rc = -1;
 
-    receive_info_put(&info, purpose, apv);
-    in.info = kbs_buf_span(&info);
-    if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
-        kbs_ladder_choose(ladder, kbs_span(&jose, 1), &peer, KBS_LIMIT_KEY_BYTES_MIN, floor,
+    if (receive_info_put(&info, from, err) == 0 &&
+        kbs_ladder_choose(ladder, kbs_span(&format, 1), &peer, KBS_LIMIT_KEY_BYTES_MIN, floor,
                           &choice, err) == 0) {
-        rc = choice.rung->derive[KBS_FORMAT_JOSE](s, &in, ret, err);
+        in.info = kbs_buf_span(&info);
+        rc = choice.rung->derive[from->format](s, &in, ret, err);
     }
     if (rc == 0 && used != NULL) {
         *used = choice;
@@ -78,10 +81,12 @@ int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
                     struct kbs_span apv, enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
                     struct kbs_ladder_choice *used, struct kbs_error *err)
 {
-    CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+    struct kbs_received from = {
+        .purpose = purpose, .format = KBS_FORMAT_JOSE, .epk = epk, .party_v = apv};
 
-    return kbs_service_find(s->token, CKO_PRIVATE_KEY, purpose, version, &key, err) == 0
-               ? kbs_receive_kek_by(s, ladder, purpose, key, epk, apv, floor, ret, used, err)
+    return kbs_service_find(s->token, CKO_PRIVATE_KEY, purpose, version, &from.private_key, err) ==
+                   0
+               ? kbs_receive_kek_by(s, ladder, &from, floor, ret, used, err)
                : -1;
 }
 
@@ -109,6 +114,8 @@ static int prove_wrap(enum kbs_purpose purpose, const struct kbs_ec_public *poin
                       size_t *ret_len, struct kbs_error *err)
 {
     struct kbs_agree_key *ephemeral = NULL;
+    const struct kbs_received to = {
+        .purpose = purpose, .format = KBS_FORMAT_JOSE, .party_v = PROVE_APV};
     struct kbs_buf info = KBS_BUF(RECEIVE_INFO_MAX_BYTES);
     uint8_t value[KBS_DERIVE_KEK_BYTES];
     KBS_AUTO_SECRET z = NULL;
@@ -116,8 +123,7 @@ static int prove_wrap(enum kbs_purpose purpose, const struct kbs_ec_public *poin
     int rc = -1;
 
     kbs_random(value, sizeof(value));
-    receive_info_put(&info, purpose, PROVE_APV);
-    if (kbs_buf_check(&info, "the KDF context", err) == 0 &&
+    if (receive_info_put(&info, &to, err) == 0 &&
         kbs_agree_key_generate(KBS_CURVE_P256, &ephemeral, err) == 0 &&
         kbs_agree_ecdh(ephemeral, point, &z, err) == 0 &&
         kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), &kek, err) == 0) {

@@ -25,12 +25,21 @@ KBS_MUST_CHECK int kbs_receive_kek(struct kbs_scratch *s, const struct kbs_ladde
                                    const struct kbs_ec_public *epk, struct kbs_span apv,
                                    enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
                                    struct kbs_ladder_choice *used, struct kbs_error *err);
-/* The same with a key that the caller has found. */
+/* What is addressed to a key that the caller has found. */
+struct kbs_received {
+    enum kbs_purpose purpose;
+    enum kbs_format format; /* JOSE or COSE */
+    CK_OBJECT_HANDLE private_key;
+    const struct kbs_ec_public *epk; /* borrowed; checked by the caller */
+    struct kbs_span kid;             /* COSE: in the recipient's protected map */
+    struct kbs_span party_v;
+    struct kbs_span salt; /* COSE */
+};
+/* The same for that; PartyUInfo is of its purpose. */
 KBS_MUST_CHECK int kbs_receive_kek_by(struct kbs_scratch *s, const struct kbs_ladder *ladder,
-                                      enum kbs_purpose purpose, CK_OBJECT_HANDLE private_key,
-                                      const struct kbs_ec_public *epk, struct kbs_span apv,
-                                      enum kbs_locality floor, CK_OBJECT_HANDLE *ret,
-                                      struct kbs_ladder_choice *used, struct kbs_error *err);
+                                      const struct kbs_received *from, enum kbs_locality floor,
+                                      CK_OBJECT_HANDLE *ret, struct kbs_ladder_choice *used,
+                                      struct kbs_error *err);
 
 /*
  * Whether `point` is the public half of the service's key of that purpose and version: something is

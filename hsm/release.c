@@ -19,35 +19,43 @@ struct release_order {
     enum kbs_locality floor; /* the higher of card and order */
 };
 
-static int release_shape_check(const struct kbs_wire_release *m, struct kbs_error *err)
+int kbs_release_shape_check(struct kbs_span party_v, uint8_t empty_context, struct kbs_span salt,
+                            uint8_t floor, struct kbs_error *err)
 {
-    if (m->party_v.len != 32 || m->empty_context > 1) {
+    if (party_v.len != 32 || empty_context > 1) {
         return kbs_fail(err, KBS_INPUT, "the party info is malformed");
     }
-    if (m->salt.len > KBS_LIMIT_COSE_SALT_BYTES) {
+    if (salt.len > KBS_LIMIT_COSE_SALT_BYTES) {
         return kbs_fail(err, KBS_INPUT, "the salt is longer than %d bytes",
                         KBS_LIMIT_COSE_SALT_BYTES);
     }
-    if (m->floor <= KBS_LOCALITY_NONE || m->floor >= KBS_LOCALITY_COUNT) {
+    if (floor <= KBS_LOCALITY_NONE || floor >= KBS_LOCALITY_COUNT) {
         return kbs_fail(err, KBS_INPUT, "the key's floor is not a locality");
     }
     return 0;
+}
+
+int kbs_release_tee_key(struct kbs_span bytes, struct kbs_tee_key *ret, struct kbs_error *err)
+{
+    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check(ret, err) != 0) {
+        return -1;
+    }
+    return ret->alg != KBS_TEE_ALG_RSA1_5
+               ? 0
+               : kbs_fail(err, KBS_UNSUPPORTED,
+                          "no key is released to a TEE key of RSA1_5, use ECDH-ES+A256KW or "
+                          "RSA-OAEP-256");
 }
 
 static int release_order_get(struct kbs_token *t, struct kbs_cards *cards,
                              const struct kbs_wire_release *m, struct release_order *ret,
                              struct kbs_error *err)
 {
-    if (release_shape_check(m, err) != 0 || kbs_tee_key_get(m->tee_key, &ret->tee, err) != 0 ||
-        kbs_tee_key_check(&ret->tee, err) != 0 ||
+    if (kbs_release_shape_check(m->party_v, m->empty_context, m->salt, m->floor, err) != 0 ||
+        kbs_release_tee_key(m->tee_key, &ret->tee, err) != 0 ||
         kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_RELEASE, m->blob, &ret->card, err) !=
             0) {
         return -1;
-    }
-    if (ret->tee.alg == KBS_TEE_ALG_RSA1_5) {
-        return kbs_fail(
-            err, KBS_UNSUPPORTED,
-            "no key is released to a TEE key of RSA1_5, use ECDH-ES+A256KW or RSA-OAEP-256");
     }
     if (ret->card.flags != 0) { /* fail closed: no order carries a proof of possession yet */
         return kbs_fail(err, KBS_UNSUPPORTED,

@@ -19,6 +19,13 @@ KBS_MUST_CHECK int kbs_release(struct kbs_token *t, const struct kbs_ladder *lad
                                struct kbs_cards *cards, const struct kbs_wire_release *m,
                                struct kbs_answer *ret, struct kbs_error *err);
 
+/* What every order that ends at a TEE has, checked: KBS_INPUT, KBS_UNPROCESSABLE, KBS_UNSUPPORTED. */
+KBS_MUST_CHECK int kbs_release_shape_check(struct kbs_span party_v, uint8_t empty_context,
+                                           struct kbs_span salt, uint8_t floor,
+                                           struct kbs_error *err);
+KBS_MUST_CHECK int kbs_release_tee_key(struct kbs_span bytes, struct kbs_tee_key *ret,
+                                       struct kbs_error *err);
+
 /*
  * The token object of a resident key's card (cached), checked: class, CKA_ID, sensitive,
  * extractable. KBS_MISSING if it is gone.

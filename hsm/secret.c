@@ -54,9 +54,13 @@ static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
     const struct kbs_sealed *sealed = o->sealed;
     struct kbs_template cek = {.n = 0};
     CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
+    const struct kbs_received from = {.purpose = KBS_PURPOSE_SEAL,
+                                      .format = KBS_FORMAT_JOSE,
+                                      .private_key = o->private_key,
+                                      .epk = &sealed->epk,
+                                      .party_v = o->kid};
 
-    if (kbs_receive_kek_by(s, ladder, KBS_PURPOSE_SEAL, o->private_key, &sealed->epk, o->kid,
-                           KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
+    if (kbs_receive_kek_by(s, ladder, &from, KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
         return -1;
     }
     kbs_template_secret_key(&cek, CKK_AES, false, !o->in_token,

@@ -219,49 +219,12 @@ int kbs_derive_cose_transport_unwrap(struct kbs_scratch *s, const struct kbs_der
 static int transport_pair_generate(struct kbs_scratch *s, CK_OBJECT_HANDLE *ret_public,
                                    CK_OBJECT_HANDLE *ret_private, struct kbs_error *err)
 {
-    static const uint8_t exponent[] = {1, 0, 1};
     struct kbs_template public_key = {.n = 0};
     struct kbs_template private_key = {.n = 0};
 
-    kbs_template_number(&public_key, CKA_CLASS, CKO_PUBLIC_KEY);
-    kbs_template_number(&public_key, CKA_KEY_TYPE, CKK_RSA);
-    kbs_template_bool(&public_key, CKA_TOKEN, false);
-    kbs_template_bool(&public_key, CKA_PRIVATE, false);
-    kbs_template_number(&public_key, CKA_MODULUS_BITS, TRANSPORT_RSA_BITS);
-    kbs_template_bytes(&public_key, CKA_PUBLIC_EXPONENT, kbs_span(exponent, sizeof(exponent)));
-    kbs_template_bool(&public_key, CKA_ENCRYPT, false);
-    kbs_template_bool(&public_key, CKA_VERIFY, false);
-    kbs_template_bool(&public_key, CKA_VERIFY_RECOVER, false);
-    kbs_template_bool(&public_key, CKA_WRAP, true);
-
-    kbs_template_number(&private_key, CKA_CLASS, CKO_PRIVATE_KEY);
-    kbs_template_number(&private_key, CKA_KEY_TYPE, CKK_RSA);
-    kbs_template_bool(&private_key, CKA_TOKEN, false);
-    kbs_template_bool(&private_key, CKA_PRIVATE, true);
-    kbs_template_bool(&private_key, CKA_SENSITIVE, true);
-    kbs_template_bool(&private_key, CKA_EXTRACTABLE, false);
-    kbs_template_bool(&private_key, CKA_DECRYPT, false);
-    kbs_template_bool(&private_key, CKA_SIGN, false);
-    kbs_template_bool(&private_key, CKA_SIGN_RECOVER, false);
-    kbs_template_bool(&private_key, CKA_DERIVE, false);
-    kbs_template_bool(&private_key, CKA_UNWRAP, true);
+    kbs_template_rsa_pair(&public_key, &private_key, TRANSPORT_RSA_BITS, false);
     return kbs_scratch_generate_pair(s, CKM_RSA_PKCS_KEY_PAIR_GEN, &public_key, &private_key,
                                      ret_public, ret_private, err);
-}
-
-static int transport_public_read(const struct kbs_token *t, CK_OBJECT_HANDLE object,
-                                 struct kbs_rsa_public *ret, struct kbs_error *err)
-{
-    CK_ATTRIBUTE a[] = {{CKA_MODULUS, ret->n, sizeof(ret->n)},
-                        {CKA_PUBLIC_EXPONENT, ret->e, sizeof(ret->e)}};
-    CK_RV rv = t->f->C_GetAttributeValue(t->session, object, a, 2);
-
-    if (rv != CKR_OK) {
-        return kbs_ckr_fail(err, rv, "C_GetAttributeValue", __LINE__);
-    }
-    ret->n_len = a[0].ulValueLen;
-    ret->e_len = a[1].ulValueLen;
-    return kbs_rsa_public_check(ret, err);
 }
 
 /* Unwraps a throw-away key by the pair as it is. */
@@ -286,7 +249,7 @@ int kbs_transport_pair_make(struct kbs_token *t, struct kbs_error *err)
     CK_OBJECT_HANDLE private_object = CK_INVALID_HANDLE;
 
     if (transport_pair_generate(&scratch, &public_object, &private_object, err) != 0 ||
-        transport_public_read(t, public_object, &t->transport.public_key.rsa, err) != 0) {
+        kbs_object_rsa_public(t, public_object, &t->transport.public_key.rsa, err) != 0) {
         return -1;
     }
     t->transport.private_key = private_object;

@@ -22,6 +22,7 @@
 
 #define IMPORT_APU "kbs-import-v1"
 #define KEY_BYTES_DEFAULT 32
+#define RSA_BYTES_DEFAULT 384
 #define WRAP_OVERHEAD_BYTES 8 /* AES Key Wrap (RFC 3394) */
 
 static const char *const no_query[] = {NULL};
@@ -93,7 +94,8 @@ static int terms_class(const json_t *body, enum kbs_storage *storage, struct kbs
     return 0;
 }
 
-static int terms_alg(const json_t *body, enum kbs_key_alg *alg, struct kbs_error *err)
+static int terms_alg(const json_t *body, enum kbs_purpose purpose, enum kbs_key_alg *alg,
+                     struct kbs_error *err)
 {
     struct kbs_span text = KBS_SPAN_EMPTY;
 
@@ -103,8 +105,11 @@ static int terms_alg(const json_t *body, enum kbs_key_alg *alg, struct kbs_error
     if (text.p != NULL) {
         *alg = kbs_key_alg_from_name(text);
     }
-    if (*alg != KBS_KEY_ALG_AES && *alg != KBS_KEY_ALG_GENERIC) {
-        return kbs_fail(err, KBS_INPUT, "'alg' must be AES or generic");
+    if (purpose == KBS_PURPOSE_NEK ? *alg != KBS_KEY_ALG_AES && !kbs_key_alg_is_pair(*alg)
+                                   : *alg != KBS_KEY_ALG_AES && *alg != KBS_KEY_ALG_GENERIC) {
+        return kbs_fail(err, KBS_INPUT, "'alg' must be %s",
+                        purpose == KBS_PURPOSE_NEK ? "P-256, P-384, P-521, RSA or AES"
+                                                   : "AES or generic");
     }
     return 0;
 }
@@ -115,7 +120,8 @@ static int terms_get(const json_t *body, struct new_key *k, struct kbs_error *er
     struct kbs_card *c = &k->row.card;
 
     if (kbs_key_terms_floor(body, &c->floor, err) != 0 ||
-        terms_class(body, &c->storage, err) != 0 || terms_alg(body, &c->alg, err) != 0) {
+        terms_class(body, &c->storage, err) != 0 ||
+        terms_alg(body, c->purpose, &c->alg, err) != 0) {
         return -1;
     }
     return kbs_key_terms_policy(body, &k->policy, err);
@@ -149,6 +155,7 @@ static int terms_of_latest(struct new_key *k, struct kbs_error *err)
     }
     k->row.version = newest.version + 1;
     memcpy(k->row.id, latest.id, sizeof(k->row.id));
+    c->purpose = latest.card.purpose;
     c->alg = latest.card.alg;
     c->bytes = latest.card.bytes;
     c->storage = latest.card.storage;
@@ -212,7 +219,6 @@ static int new_key_begin(struct new_key *k, struct kbs_error *err)
         return -1;
     }
     k->row.state = KBS_KEY_STATE_ENABLED;
-    c->purpose = KBS_PURPOSE_RELEASE;
     c->created_s = (uint64_t)k->m.call->now_s;
     kbs_sha256(kbs_buf_span(&k->policy), c->policy);
     (void)kbs_key_kid(&k->row, k->kid);
@@ -297,9 +303,10 @@ static int new_key_open(struct kbs_call *call, struct new_key *k, const char *pa
 static struct new_key new_key(struct kbs_call *call, const char *kind,
                               enum kbs_provenance provenance)
 {
-    return (struct new_key){.m = {.api = call->api, .call = call, .kind = kind, .has_order = true},
-                            .row = {.card = {.provenance = provenance}},
-                            .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
+    return (struct new_key){
+        .m = {.api = call->api, .call = call, .kind = kind, .has_order = true},
+        .row = {.card = {.purpose = KBS_PURPOSE_RELEASE, .provenance = provenance}},
+        .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES)};
 }
 
 static void new_key_deinit(struct new_key *k)
@@ -316,7 +323,7 @@ static int generate(struct new_key *k, struct kbs_error *err)
     const struct kbs_card *c = &k->row.card;
     const struct kbs_wire_generate order = {
         .order = kbs_span(k->m.order, sizeof(k->m.order)),
-        .purpose = KBS_PURPOSE_RELEASE,
+        .purpose = (uint8_t)c->purpose,
         .key_id = kbs_span(k->row.id, sizeof(k->row.id)),
         .key_version = k->row.version,
         .kid = kbs_span_str(k->kid),
@@ -333,35 +340,71 @@ static int generate(struct new_key *k, struct kbs_error *err)
     return new_key_make(k, KBS_WIRE_GENERATE, &order, err);
 }
 
+/* Length in bytes of a key that is made without being told one; 0 if an alg has no default. */
+static int64_t bytes_default(enum kbs_key_alg alg)
+{
+    switch (alg) {
+    case KBS_KEY_ALG_P384:
+        return 48;
+    case KBS_KEY_ALG_P521:
+        return 66;
+    case KBS_KEY_ALG_RSA:
+        return RSA_BYTES_DEFAULT;
+    default:
+        return KEY_BYTES_DEFAULT;
+    }
+}
+
+static int create_purpose(struct new_key *k, struct kbs_error *err)
+{
+    const json_t *binding = json_object_get(k->body, "binding_required");
+    struct kbs_card *c = &k->row.card;
+    struct kbs_span purpose = KBS_SPAN_EMPTY;
+
+    if (kbs_json_get_string(k->body, "purpose", &purpose, err) != 0) {
+        return -1;
+    }
+    c->purpose = kbs_purpose_from_name(purpose);
+    if (c->purpose != KBS_PURPOSE_RELEASE && c->purpose != KBS_PURPOSE_NEK) {
+        return kbs_fail(err, KBS_INPUT, "only keys of purpose release and nek can be made here");
+    }
+    if (binding != NULL && !json_is_boolean(binding)) {
+        return kbs_fail(err, KBS_INPUT, "'binding_required' must be true or false");
+    }
+    if (json_is_true(binding) && c->purpose != KBS_PURPOSE_NEK) {
+        return kbs_fail(err, KBS_INPUT, "'binding_required' is for keys of purpose nek");
+    }
+    c->flags = json_is_true(binding) ? KBS_CARD_BINDING_REQUIRED : 0;
+    return 0;
+}
+
 static int create_parse(struct new_key *k, int64_t *ret_bytes, struct kbs_error *err)
 {
-    struct kbs_span purpose = KBS_SPAN_EMPTY;
     struct kbs_span alg = KBS_SPAN_EMPTY;
     enum kbs_key_alg number = KBS_KEY_ALG_NONE;
 
-    *ret_bytes = KEY_BYTES_DEFAULT;
-    if (kbs_json_get_string(k->body, "path", &k->path, err) != 0 ||
-        kbs_json_get_string(k->body, "purpose", &purpose, err) != 0 ||
+    if (kbs_json_get_string(k->body, "path", &k->path, err) != 0 || create_purpose(k, err) != 0 ||
         kbs_json_get_string(k->body, "alg", &alg, err) != 0 ||
-        terms_alg(k->body, &number, err) != 0 ||
-        (json_object_get(k->body, "bytes") != NULL &&
-         kbs_json_get_integer(k->body, "bytes", ret_bytes, err) != 0)) {
+        terms_alg(k->body, k->row.card.purpose, &number, err) != 0) {
         return -1;
     }
-    if (!kbs_span_equal_str(purpose, kbs_purpose_name(KBS_PURPOSE_RELEASE))) {
-        return kbs_fail(err, KBS_INPUT, "only keys of purpose release can be made here");
+    *ret_bytes = bytes_default(number);
+    if (json_object_get(k->body, "bytes") != NULL &&
+        kbs_json_get_integer(k->body, "bytes", ret_bytes, err) != 0) {
+        return -1;
     }
     if (*ret_bytes < 0 || !kbs_key_bytes_valid(number, (uint64_t)*ret_bytes)) {
         return kbs_fail(err, KBS_INPUT,
-                        "AES keys have 16, 24 or 32 bytes, generic ones 16 to 64 in eights");
+                        "AES keys have 16, 24 or 32 bytes, generic ones 16 to 64 in eights, RSA "
+                        "ones 256, 384 or 512");
     }
     return 0;
 }
 
 int kbs_api_admin_key_create(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const members[] = {"path",  "purpose", "alg",    "bytes",
-                                          "class", "floor",   "policy", NULL};
+    static const char *const members[] = {
+        "path", "purpose", "alg", "bytes", "class", "floor", "policy", "binding_required", NULL};
     struct new_key k = new_key(call, "key-generate", KBS_PROVENANCE_GENERATED);
     int64_t bytes = 0;
     int rc = -1;

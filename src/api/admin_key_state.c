@@ -269,7 +269,7 @@ static int destroy_order(struct kbs_mutation *m, const struct kbs_key *key, stru
 {
     struct kbs_wire_result result = {.category = KBS_OK};
     const struct kbs_wire_destroy order = {.order = kbs_span(m->order, sizeof(m->order)),
-                                           .purpose = KBS_PURPOSE_RELEASE,
+                                           .purpose = (uint8_t)key->card.purpose,
                                            .card = kbs_key_card(key),
                                            .key_version = key->version};
 

@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "channel/channel.h"
 #include "jose/read/json.h"
+#include "wire/nek.h"
 
 #define KBS_API_ARENA_BYTES (256u * 1024)
 #define KBS_API_THUMBPRINT_BYTES 44 /* base64url of SHA-256, and a terminator */
@@ -151,7 +152,9 @@ typedef int kbs_handler(struct kbs_call *call, struct kbs_error *err);
 
 kbs_handler kbs_api_auth; /* rcar.c */
 kbs_handler kbs_api_attest;
-kbs_handler kbs_api_key_release;    /* key.c */
+kbs_handler kbs_api_key_release; /* key.c */
+kbs_handler kbs_api_key_rewrap;  /* nek.c */
+kbs_handler kbs_api_hsm_key;
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
@@ -481,11 +484,22 @@ void kbs_due_run(struct kbs_api *api);
 /* ---- key.c ---- */
 
 /* What a guest wants released, after its session was found attested. */
+/* A NEK blob as a request has it (nek.c). All borrowed. */
+struct kbs_nek_request {
+    enum kbs_nek_kind kind;
+    bool has_epk;
+    struct kbs_tee_key epk;
+    struct kbs_span salt;
+    struct kbs_nek_binding said; /* what it says it is bound to */
+    struct kbs_span wrapped;
+};
+
 struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
     struct kbs_span resource_policy;   /* Rego that has to allow it; empty: none is set */
+    const struct kbs_nek_request *nek; /* what is in that blob; NULL: what is in the catalog */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */
@@ -579,6 +593,14 @@ KBS_MUST_CHECK int kbs_request_path(struct kbs_call *call, struct kbs_span *ret,
  * KBS_FORMAT_COUNT. Absent, `*` and `application/` ranges mean JOSE. KBS_INPUT if nothing we have
  * is acceptable.
  */
+/* `?context=none`. */
+KBS_MUST_CHECK int kbs_request_context(const struct kbs_wire_request *req, bool *ret_empty,
+                                       struct kbs_error *err);
+struct kbs_release_want;
+/* `nonce` and `salt` of a body into want, which then borrows `salt`. */
+KBS_MUST_CHECK int kbs_request_freshness(const json_t *body, struct kbs_release_want *want,
+                                         uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES],
+                                         struct kbs_error *err);
 KBS_MUST_CHECK int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FORMAT_COUNT],
                                       size_t *ret_count, struct kbs_error *err);
 

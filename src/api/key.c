@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #include "attest/ear.h"
+#include "attest/identity.h"
 #include "base/encoding.h"
 #include "base/random.h"
 #include "jose/write/jose.h"
@@ -36,7 +37,8 @@ struct release {
     char sid[33];
     char tee_key[KBS_API_THUMBPRINT_BYTES];
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
-    bool ordered; /* the `release` record has been sent */
+    bool ordered;                   /* the `release` record has been sent */
+    struct kbs_nek_binding binding; /* NEKs: of this guest, by the fields that the blob names */
 };
 
 /* What a request to the key road says, before it is looked at what there is. */
@@ -48,58 +50,51 @@ struct request {
 static int request_body(struct kbs_call *call, struct request *r, struct kbs_error *err)
 {
     static const char *const members[] = {"nonce", "salt", NULL};
-    struct kbs_buf salt = KBS_BUF(sizeof(r->salt));
-    struct kbs_span nonce_text = KBS_SPAN_EMPTY;
-    struct kbs_span salt_text = KBS_SPAN_EMPTY;
     KBS_AUTO_JSON body = NULL;
-    int rc = 0;
 
     if (call->req->body.len == 0) {
         return 0;
     }
     if (kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
-        kbs_json_only(body, members, err) != 0 ||
-        kbs_json_opt_string(body, "nonce", &nonce_text, err) != 0 ||
-        kbs_json_opt_string(body, "salt", &salt_text, err) != 0) {
+        kbs_json_only(body, members, err) != 0) {
         return -1;
     }
-    if (nonce_text.p != NULL &&
-        kbs_base64url_get_exact(r->want.nonce, sizeof(r->want.nonce), nonce_text) != 0) {
-        return kbs_fail(err, KBS_INPUT, "'nonce' is not the base64url of 32 bytes");
-    }
-    if (kbs_base64url_get(&salt, salt_text) != 0) {
-        rc = kbs_fail(err, KBS_INPUT, "'salt' is not the base64url of at most %d bytes",
-                      KBS_LIMIT_COSE_SALT_BYTES);
-    } else if (salt.len != 0) {
-        memcpy(r->salt, salt.p, salt.len);
-        r->want.salt = kbs_span(r->salt, salt.len);
-    }
-    kbs_buf_deinit(&salt);
-    return rc;
+    return kbs_request_freshness(body, &r->want, r->salt, err);
 }
 
 static int request_parse(struct kbs_call *call, struct request *r, struct kbs_error *err)
 {
     static const char *const names[] = {"version", "context", NULL};
     struct kbs_release_want *w = &r->want;
-    struct kbs_span context = KBS_SPAN_EMPTY;
 
     if (kbs_request_path(call, &w->path, err) != 0 ||
         kbs_request_query_only(call->req, names, err) != 0 ||
-        kbs_request_version(call->req, &w->version, err) != 0) {
-        return -1;
-    }
-    if (kbs_wire_list_find(&call->req->query, "context", &context)) {
-        if (!kbs_span_equal_str(context, "none")) {
-            return kbs_fail(err, KBS_INPUT, "context may only be none");
-        }
-        w->empty_context = true;
-    }
-    if (kbs_request_accept(call->req->accept, w->formats, &w->format_count, err) != 0) {
+        kbs_request_version(call->req, &w->version, err) != 0 ||
+        kbs_request_context(call->req, &w->empty_context, err) != 0 ||
+        kbs_request_accept(call->req->accept, w->formats, &w->format_count, err) != 0) {
         return -1;
     }
     return request_body(call, r, err);
+}
+
+/* Which blob, and to what it says it is bound. */
+static void release_record_nek(const struct kbs_nek_request *nek, struct kbs_record *ret)
+{
+    struct kbs_buf fields = KBS_BUF(KBS_LIMIT_AUDIT_FIELD_BYTES);
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    kbs_sha256(nek->wrapped, digest);
+    kbs_record_hex(ret, "nek", kbs_span(digest, sizeof(digest)));
+    for (unsigned int i = 0; i < KBS_NEK_FIELD_COUNT; i++) {
+        if ((nek->said.fields & 1u << i) != 0) {
+            kbs_buf_printf(&fields, "%s%s", fields.len > 0 ? " " : "",
+                           kbs_nek_field_name((enum kbs_nek_field)i));
+        }
+    }
+    kbs_record_text(ret, "bound_to",
+                    fields.len > 0 ? kbs_buf_span(&fields) : KBS_SPAN_LIT("nobody"));
+    kbs_buf_deinit(&fields);
 }
 
 /* What every record of this release begins with. */
@@ -123,6 +118,9 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     if (r->want->resource_policy.len != 0) {
         kbs_sha256(r->want->resource_policy, digest);
         kbs_record_hex(ret, "resource_policy", kbs_span(digest, sizeof(digest)));
+    }
+    if (r->want->nek != NULL) {
+        release_record_nek(r->want->nek, ret);
     }
     kbs_record_text(ret, "peer", call->req->peer);
 }
@@ -226,13 +224,17 @@ static int resource_policy_decide(struct kbs_call *call, const struct release *r
 /* What the key or secret says of itself, whatever a policy says. */
 static int release_allowed(const struct release *r, struct kbs_error *err)
 {
+    enum kbs_purpose wanted = r->want->nek != NULL ? KBS_PURPOSE_NEK
+                              : r->want->secret    ? KBS_PURPOSE_SEAL
+                                                   : KBS_PURPOSE_RELEASE;
+
     if (!r->key.has_card) {
         return kbs_fail(err, KBS_DENIED,
                         "this key is from before there were key cards: it must be rotated");
     }
-    if (r->key.card.purpose != (r->want->secret ? KBS_PURPOSE_SEAL : KBS_PURPOSE_RELEASE)) {
-        return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not release",
-                        kbs_purpose_name(r->key.card.purpose));
+    if (r->key.card.purpose != wanted) {
+        return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not %s",
+                        kbs_purpose_name(r->key.card.purpose), kbs_purpose_name(wanted));
     }
     if (r->key.state != KBS_KEY_STATE_ENABLED) {
         return kbs_fail(err, KBS_DENIED, "this key is %s", kbs_key_state_name(r->key.state));
@@ -240,7 +242,26 @@ static int release_allowed(const struct release *r, struct kbs_error *err)
     return 0;
 }
 
-static int release_decide(struct kbs_call *call, const struct release *r, struct kbs_error *err)
+/*
+ * A NEK is for whom its blob says, and what a guest is, its evidence says. Found here so that the record
+ * says why; a blob that lies about it is wrapped under another key and does not open.
+ */
+static int nek_decide(struct release *r, const json_t *input, struct kbs_error *err)
+{
+    const struct kbs_nek_request *nek = r->want->nek;
+
+    if ((r->key.card.flags & KBS_CARD_BINDING_REQUIRED) != 0 && nek->said.fields == 0) {
+        return kbs_fail(err, KBS_DENIED, "this key opens only blobs that are bound to a guest");
+    }
+    if (kbs_identity_bind(input, r->session->tee, nek->said.fields, &r->binding, err) != 0) {
+        return -1;
+    }
+    return memcmp(r->binding.digest, nek->said.digest, sizeof(r->binding.digest)) == 0
+               ? 0
+               : kbs_fail(err, KBS_DENIED, "this NEK is bound to another guest");
+}
+
+static int release_decide(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
     struct kbs_parsed *claims = &call->api->claims[r->session->sid[0] & (KBS_API_PARSED - 1)];
     struct kbs_parsed *policies = &call->api->policies[r->key.id[0] & (KBS_API_PARSED - 1)];
@@ -261,6 +282,9 @@ static int release_decide(struct kbs_call *call, const struct release *r, struct
     }
     if (kbs_parsed_get(claims, kbs_buf_span(&r->session->claims), claims_parse, &input, err) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
+    }
+    if (r->want->nek != NULL && nek_decide(r, input, err) != 0) {
+        return -1;
     }
     if (kbs_parsed_get(policies, kbs_buf_span(&r->policy), kbs_policy_load, &policy, err) != 0) {
         return -1;
@@ -324,14 +348,46 @@ static int order_secret(struct kbs_call *call, const struct release *r, struct k
     return kbs_token_order(call, KBS_WIRE_OPEN_SECRET, &order, ret, err);
 }
 
+static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_span tee_key,
+                     struct kbs_wire_result *ret, struct kbs_error *err)
+{
+    const struct kbs_release_want *w = r->want;
+    uint8_t epk[KBS_TEE_KEY_MAX_BYTES];
+    uint8_t binding[KBS_NEK_BINDING_BYTES];
+    uint8_t party_v[32];
+    const struct kbs_wire_rewrap order = {
+        .order = kbs_span(r->order, sizeof(r->order)),
+        .kid = kbs_span_str(r->kid),
+        .card = kbs_key_card(&r->key),
+        .public_key = kbs_key_blob(&r->key),
+        .kind = (uint8_t)w->nek->kind,
+        .epk = kbs_span(epk, w->nek->has_epk ? kbs_tee_key_put(&w->nek->epk, epk) : 0),
+        .blob_salt = w->nek->salt,
+        .binding = kbs_span(binding, sizeof(binding)),
+        .wrapped = w->nek->wrapped,
+        .tee_key = tee_key,
+        .formats = kbs_span(w->formats, w->format_count),
+        .floor = (uint8_t)r->key.card.floor,
+        .empty_context = w->empty_context ? 1 : 0,
+        .party_v = kbs_span(party_v, sizeof(party_v)),
+        .salt = w->salt,
+    };
+
+    kbs_nek_binding_put(&r->binding, binding);
+    kbs_nek_party_v(kbs_digest_span(&r->session->report_digest), w->nonce, w->nek->wrapped,
+                    party_v);
+    return kbs_token_order(call, KBS_WIRE_REWRAP, &order, ret, err);
+}
+
 static int release_order(struct kbs_call *call, const struct release *r,
                          struct kbs_wire_result *ret, struct kbs_error *err)
 {
     uint8_t bytes[KBS_TEE_KEY_MAX_BYTES];
     struct kbs_span tee_key = kbs_span(bytes, kbs_tee_key_put(&r->session->tee_key, bytes));
 
-    if ((r->want->secret ? order_secret(call, r, tee_key, ret, err)
-                         : order_key(call, r, tee_key, ret, err)) != 0) {
+    if ((r->want->nek != NULL ? order_nek(call, r, tee_key, ret, err)
+         : r->want->secret    ? order_secret(call, r, tee_key, ret, err)
+                              : order_key(call, r, tee_key, ret, err)) != 0) {
         return -1;
     }
     return release_check(r, ret, err);

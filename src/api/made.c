@@ -62,7 +62,8 @@ int kbs_made_take(struct kbs_span body, struct kbs_key *key, struct kbs_error *e
         kbs_sha256(blob, digest);
     }
     if (alg != key->card.alg || bytes != key->card.bytes ||
-        (blob.len != 0) != (key->card.storage == KBS_STORAGE_WRAPPED) ||
+        (blob.len != 0) !=
+            (key->card.storage == KBS_STORAGE_WRAPPED || kbs_key_alg_is_pair(key->card.alg)) ||
         memcmp(digest, key->card.blob, sizeof(digest)) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the token's card does not describe the key beside it");
     }

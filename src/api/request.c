@@ -11,6 +11,8 @@
  */
 #include "api/context.h"
 
+#include "base/encoding.h"
+
 #include <strings.h>
 
 #define Q_MAX 1000u
@@ -270,4 +272,43 @@ int kbs_request_accept(struct kbs_span accept, uint8_t ret[KBS_FORMAT_COUNT], si
                         "Accept must allow application/jose+json or application/cose");
     }
     return 0;
+}
+
+int kbs_request_context(const struct kbs_wire_request *req, bool *ret_empty, struct kbs_error *err)
+{
+    struct kbs_span context = KBS_SPAN_EMPTY;
+
+    *ret_empty = false;
+    if (!kbs_wire_list_find(&req->query, "context", &context)) {
+        return 0;
+    }
+    *ret_empty = kbs_span_equal_str(context, "none");
+    return *ret_empty ? 0 : kbs_fail(err, KBS_INPUT, "context may only be none");
+}
+
+int kbs_request_freshness(const json_t *body, struct kbs_release_want *want,
+                          uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES], struct kbs_error *err)
+{
+    struct kbs_buf bytes = KBS_BUF(KBS_LIMIT_COSE_SALT_BYTES);
+    struct kbs_span nonce_text = KBS_SPAN_EMPTY;
+    struct kbs_span salt_text = KBS_SPAN_EMPTY;
+    int rc = 0;
+
+    if (kbs_json_opt_string(body, "nonce", &nonce_text, err) != 0 ||
+        kbs_json_opt_string(body, "salt", &salt_text, err) != 0) {
+        return -1;
+    }
+    if (nonce_text.p != NULL &&
+        kbs_base64url_get_exact(want->nonce, sizeof(want->nonce), nonce_text) != 0) {
+        return kbs_fail(err, KBS_INPUT, "'nonce' is not the base64url of 32 bytes");
+    }
+    if (kbs_base64url_get(&bytes, salt_text) != 0) {
+        rc = kbs_fail(err, KBS_INPUT, "'salt' is not the base64url of at most %d bytes",
+                      KBS_LIMIT_COSE_SALT_BYTES);
+    } else if (bytes.len != 0) {
+        memcpy(salt, bytes.p, bytes.len);
+        want->salt = kbs_span(salt, bytes.len);
+    }
+    kbs_buf_deinit(&bytes);
+    return rc;
 }

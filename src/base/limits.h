@@ -91,7 +91,7 @@
 #define KBS_LIMIT_DESTROY_AFTER_S 31536000   /* a destruction is at most a year ahead */
 #define KBS_DEFAULT_DESTROY_AFTER_S 604800
 #define KBS_LIMIT_DESTROY_RETRY_MS 600000 /* after a destruction that failed */
-#define KBS_LIMIT_KEY_BLOB_BYTES 128      /* a wrapped key, as it stands in the store */
+#define KBS_LIMIT_KEY_BLOB_BYTES 544      /* a wrapped key or a public one, in the store */
 #define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
 /* What kbs-fetch brings. */

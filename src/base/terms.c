@@ -22,10 +22,11 @@ static const char *const bindings[KBS_BINDING_COUNT] = {"none",     "token",    
 static const char *const provenances[KBS_PROVENANCE_COUNT] = {"none", "generated", "imported",
                                                               "adopted"};
 static const char *const storages[KBS_STORAGE_COUNT] = {"none", "resident", "wrapped", "sealed"};
-static const char *const key_algs[KBS_KEY_ALG_COUNT] = {"none", "AES", "generic", "secret"};
+static const char *const key_algs[KBS_KEY_ALG_COUNT] = {"none",  "AES",   "generic", "secret",
+                                                        "P-256", "P-384", "P-521",   "RSA"};
 static const char *const key_states[KBS_KEY_STATE_COUNT] = {"none", "enabled", "disabled",
                                                             "pending-destruction", "destroyed"};
-static const char *const kcv_macs[KBS_KCV_COUNT] = {"none", "HMAC-SHA-256", "AES-CMAC"};
+static const char *const kcv_macs[KBS_KCV_COUNT] = {"none", "HMAC-SHA-256", "AES-CMAC", "SHA-256"};
 static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW", "RSA-OAEP-256",
                                                         "RSA-OAEP", "RSA1_5"};
 static const char *const tees[KBS_TEE_COUNT] = {
@@ -169,6 +170,11 @@ enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name)
     return (enum kbs_tee_alg)value_of(tee_algs, KBS_TEE_ALG_COUNT, name);
 }
 
+bool kbs_key_alg_is_pair(enum kbs_key_alg alg)
+{
+    return alg >= KBS_KEY_ALG_P256 && alg <= KBS_KEY_ALG_RSA;
+}
+
 bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes)
 {
     switch (alg) {
@@ -179,6 +185,14 @@ bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes)
                bytes % 8 == 0;
     case KBS_KEY_ALG_SECRET:
         return bytes >= 1 && bytes <= KBS_LIMIT_SECRET_VALUE_BYTES;
+    case KBS_KEY_ALG_P256:
+        return bytes == 32;
+    case KBS_KEY_ALG_P384:
+        return bytes == 48;
+    case KBS_KEY_ALG_P521:
+        return bytes == 66;
+    case KBS_KEY_ALG_RSA:
+        return bytes == 256 || bytes == 384 || bytes == 512;
     case KBS_KEY_ALG_NONE:
     case KBS_KEY_ALG_COUNT:
         return false;

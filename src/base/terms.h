@@ -18,7 +18,7 @@ enum kbs_purpose {
     KBS_PURPOSE_CARD = 6,         /* HMAC key that authenticates key cards */
     KBS_PURPOSE_WRAP_CATALOG = 7, /* AES key under which wrapped keys are stored; versions */
     KBS_PURPOSE_SEAL = 8,         /* EC pair that secrets are sealed to; versions */
-    KBS_PURPOSE_NEK = 9,          /* EC pair that guests' NEKs are wrapped to */
+    KBS_PURPOSE_NEK = 9,          /* what guests' NEKs are wrapped to: a pair, or an AES key */
     KBS_PURPOSE_REQUEST = 10,     /* EC pair that requests are encrypted to */
     KBS_PURPOSE_COUNT
 };
@@ -38,6 +38,10 @@ enum kbs_key_alg {
     KBS_KEY_ALG_AES = 1,     /* 16, 24 or 32 bytes */
     KBS_KEY_ALG_GENERIC = 2, /* a generic secret, 16 to 64 bytes, a multiple of 8 */
     KBS_KEY_ALG_SECRET = 3,  /* an opaque value of any length, sealed */
+    KBS_KEY_ALG_P256 = 4,    /* EC pairs that NEKs are wrapped to; bytes: of the field */
+    KBS_KEY_ALG_P384 = 5,
+    KBS_KEY_ALG_P521 = 6,
+    KBS_KEY_ALG_RSA = 7, /* the same by RSA; bytes: of the modulus */
     KBS_KEY_ALG_COUNT
 };
 
@@ -56,6 +60,7 @@ enum kbs_kcv_mac {
     KBS_KCV_NONE = 0,
     KBS_KCV_HMAC_SHA256 = 1,
     KBS_KCV_AES_CMAC = 2, /* keys under 32 bytes on tokens without HMAC of keys that short */
+    KBS_KCV_PUBLIC = 3,   /* pairs: of SHA-256 of the public key as kbs_tee_key_put() has it */
     KBS_KCV_COUNT
 };
 
@@ -217,6 +222,9 @@ enum kbs_storage kbs_storage_from_name(struct kbs_span name);
 enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
 enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);
 enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name);
+
+/* True for pairs, which have a public half. */
+bool kbs_key_alg_is_pair(enum kbs_key_alg alg);
 
 /* True if a key of that alg can have that many bytes; secrets: 1 to KBS_LIMIT_SECRET_VALUE_BYTES. */
 bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes);

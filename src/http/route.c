@@ -27,6 +27,8 @@ static const struct kbs_http_route_row rows[] = {
     {KBS_ROUTE_AUTH, GUEST, "POST", "/kbs/v0/auth", BODY_AUTH, "auth"},
     {KBS_ROUTE_ATTEST, GUEST, "POST", "/kbs/v0/attest", KBS_LIMIT_HTTP_BODY_BYTES, "attest"},
     {KBS_ROUTE_KEY_RELEASE, GUEST, "POST", "/kbs/v0/key/{}/{}/{}", BODY_SMALL, "key-release"},
+    {KBS_ROUTE_KEY_REWRAP, GUEST, "POST", "/kbs/v0/key/rewrap", BODY_SMALL, "key-rewrap"},
+    {KBS_ROUTE_HSM_KEY, GUEST, "GET", "/kbs/v0/hsm/keys/{}/{}/{}", 0, "hsm-key"},
     {KBS_ROUTE_JWKS, GUEST, "GET", "/.well-known/jwks.json", 0, "jwks"},
     {KBS_ROUTE_RESOURCE, GUEST, "GET", "/kbs/v0/resource/{}/{}/{}", 0, "resource"},
     {KBS_ROUTE_PKCS11_RESOURCE, GUEST, "GET", "/kbs/v0/pkcs11/resource/{}/{}/{}", 0,

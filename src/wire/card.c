@@ -55,11 +55,15 @@ static bool card_consistent(const struct kbs_card *c)
 {
     bool resident = c->storage == KBS_STORAGE_RESIDENT;
     bool sealed = c->storage == KBS_STORAGE_SEALED;
+    bool nek = c->purpose == KBS_PURPOSE_NEK;
 
     return c->key_version > 0 && (c->flags & ~KBS_CARD_FLAGS) == 0 &&
            kbs_key_bytes_valid(c->alg, c->bytes) && sealed == (c->alg == KBS_KEY_ALG_SECRET) &&
            sealed == (c->purpose == KBS_PURPOSE_SEAL) && resident == (c->cka_id_len != 0) &&
-           resident == (c->wrap_version == 0);
+           resident == (c->wrap_version == 0) &&
+           (nek || (!kbs_key_alg_is_pair(c->alg) && (c->flags & KBS_CARD_BINDING_REQUIRED) == 0)) &&
+           (!nek || (resident && c->alg != KBS_KEY_ALG_GENERIC)) &&
+           (c->alg != KBS_KEY_ALG_RSA || (c->flags & KBS_CARD_BINDING_REQUIRED) == 0);
 }
 
 int kbs_card_get(struct kbs_span bytes, struct kbs_card *ret, struct kbs_span *ret_mac,

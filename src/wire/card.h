@@ -31,7 +31,7 @@ struct kbs_card {
     uint64_t created_s;    /* Unix time */
     uint8_t kid[KBS_SHA256_BYTES];    /* SHA-256 of repo/type/tag/vN */
     uint8_t policy[KBS_SHA256_BYTES]; /* SHA-256 of the policy's text */
-    uint8_t blob[KBS_SHA256_BYTES];   /* SHA-256 of the blob or sealed secret; zeros for resident */
+    uint8_t blob[KBS_SHA256_BYTES];   /* SHA-256 of the blob, sealed secret or public key; else zeros */
     uint8_t cka_id[KBS_CKA_ID_MAX_BYTES]; /* resident: of the token object */
     size_t cka_id_len;                    /* 1 to KBS_CKA_ID_MAX_BYTES; 0 if not resident */
 };

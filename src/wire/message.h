@@ -163,11 +163,30 @@ struct kbs_wire_list {
  */
 #define KBS_WIRE_OPEN_SECRET_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed) F(m, BYTES, tee_key)
+/*
+ * List `release`. A NEK blob (wire/nek.h) opened and wrapped to the TEE key. card: of the key of purpose nek
+ * that it is addressed to, kid: that key's; public_key: its public half (kbs_tee_key_put()), empty for an AES
+ * key; kind: enum kbs_nek_kind; epk: the blob's, by kbs_tee_key_put(), ECDH only; blob_salt: COSE only; binding:
+ * kbs_nek_binding_put() of what the guest attested, fields 0 for RSA; wrapped: the wrapped key. The rest as RELEASE
+ */
+#define KBS_WIRE_REWRAP_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U8, kind) F(m, BYTES, epk) \
+    F(m, BYTES, blob_salt) F(m, BYTES, binding) F(m, BYTES, wrapped) F(m, BYTES, tee_key) F(m, BYTES, formats) \
+    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+/*
+ * List `release`. A new NEK of key_bytes, made in the token and kept nowhere: wrapped to the key of purpose nek for
+ * whoever `binding` is of, and to the TEE key (empty: to none). Answer body: u32 length (big endian) and the blob, as
+ * kbs_nek_blob_put() prints it (AES: JSON), then the answer to the TEE, whose PartyVInfo is kbs_nek_provision_v() of
+ * party_v and that blob. The rest as REWRAP
+ */
+#define KBS_WIRE_PROVISION_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U32, key_bytes) F(m, BYTES, binding) \
+    F(m, BYTES, tee_key) F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
 /* List `release`. claims: the JWT claims set, JSON; the answer body is a compact JWS (RFC 7515) */
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
 /*
- * List `admin`. purpose release: a key of alg (enum kbs_key_alg) and key_bytes with that id and kid, kept as
- * `storage` says; its card will say floor, flags, policy (SHA-256 of the policy's text) and created (Unix
+ * List `admin`. purpose release or nek: a key of alg (enum kbs_key_alg) and key_bytes with that id and kid, kept as
+ * `storage` says (nek: resident); its card will say floor, flags, policy (SHA-256 of the policy's text) and created (Unix
  * seconds). Answer body: KBS_MADE, below. Other purposes: the service's own key, version key_version, all
  * else ignored; answer body: the uncompressed point of an EC pair, empty for card and wrap-catalog
  */
@@ -199,7 +218,7 @@ struct kbs_wire_list {
  */
 #define KBS_WIRE_REWRAP_CATALOG_FIELDS(F, m) F(m, BYTES, order) F(m, BYTES, card) F(m, BYTES, blob)
 /*
- * List `admin`. purpose release: the key of the card, whose token object is destroyed if it is resident; else
+ * List `admin`. purpose release or nek: the key of the card, whose token objects are destroyed if it is resident; else
  * version key_version of the service's key of that purpose, which may not be the newest. No answer body
  */
 #define KBS_WIRE_DESTROY_FIELDS(F, m) F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, card) F(m, U32, key_version)
@@ -282,6 +301,8 @@ struct kbs_wire_list {
     M(60, DESTROY, destroy, 1024) \
     M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
     M(62, RESEAL, reseal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
+    M(63, REWRAP, rewrap, 8192) \
+    M(96, PROVISION, provision, 8192) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
     M(82, VERDICT, verdict, 1024)

@@ -103,7 +103,7 @@ struct key_ref {
     uint32_t version;
     char kid[64];
     uint8_t card[KBS_CARD_BYTES]; /* once it is made */
-    uint8_t blob[KBS_LIMIT_KEY_BYTES_MAX + 8];
+    uint8_t blob[KBS_LIMIT_KEY_BLOB_BYTES]; /* or public half */
     size_t blob_len;
     enum kbs_kcv_mac mac;
     uint8_t kcv[KBS_KCV_BYTES];

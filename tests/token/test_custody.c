@@ -1039,8 +1039,8 @@ static void test_adopt_refusals(void **state)
 
 /* ---- roads ---- */
 
-#define ROADS 5u
-static const enum kbs_purpose roads[ROADS] = {KBS_PURPOSE_IMPORT, KBS_PURPOSE_SEAL, KBS_PURPOSE_NEK,
+#define ROADS 4u
+static const enum kbs_purpose roads[ROADS] = {KBS_PURPOSE_IMPORT, KBS_PURPOSE_SEAL,
                                               KBS_PURPOSE_REQUEST, KBS_PURPOSE_WRAP_CATALOG};
 
 /* Does the blob open on a road? By the very functions that orders use. */

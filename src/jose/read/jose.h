@@ -90,7 +90,7 @@ KBS_MUST_CHECK int kbs_jose_jws_verify_bytes(const struct kbs_jose_jws *jws,
                                              struct kbs_buf *ret_payload, struct kbs_error *err);
 
 /*
- * One recipient of a general JWE: header{alg, epk, kid, apu, apv} (RSA: header{alg, kid}),
+ * One recipient of a general JWE: header{alg, epk, kid, apu, apv} (RSA: header{alg, kid}; A256KW: no epk),
  * encrypted_key.
  */
 struct kbs_jose_recipient_in {
@@ -102,7 +102,7 @@ struct kbs_jose_recipient_in {
 };
 void kbs_jose_recipient_in_deinit(struct kbs_jose_recipient_in *r);
 /*
- * Reads one by that alg and no other; unknown members are KBS_INPUT. A kid over
+ * Reads one by that alg (KBS_TEE_ALG_NONE: A256KW, RFC 7518 section 4.4) and no other; unknown members are KBS_INPUT. A kid over
  * KBS_LIMIT_KID_BYTES is KBS_INPUT. The kid is copied NUL-terminated. apu and apv are empty if
  * absent, at most KBS_LIMIT_KID_BYTES; encrypted_key is KBS_LIMIT_KEY_BYTES_MIN+8 to _MAX+8 bytes,
  * a multiple of 8 (RSA: a modulus' length). Nothing to free after a failure. KBS_UNPROCESSABLE for an epk off its curve.

@@ -14,6 +14,7 @@
 
 static const char *const recipient_names[] = {"header", "encrypted_key", NULL};
 static const char *const header_names[] = {"alg", "apu", "apv", "epk", "kid", NULL};
+static const char *const aes_header_names[] = {"alg", "apu", "apv", "kid", NULL};
 static const char *const rsa_header_names[] = {"alg", "kid", NULL};
 static const char *const epk_names[] = {"crv", "kty", "x", "y", NULL};
 
@@ -43,32 +44,39 @@ static int bytes_get(const json_t *object, const char *name, struct kbs_buf *out
     return 0;
 }
 
+static const char *alg_name(enum kbs_tee_alg alg)
+{
+    return alg != KBS_TEE_ALG_NONE ? kbs_tee_alg_name(alg) : KBS_JOSE_A256KW;
+}
+
 static int header_get(const json_t *header, enum kbs_tee_alg wanted,
                       struct kbs_jose_recipient_in *r, struct kbs_error *err)
 {
     bool ec = wanted == KBS_TEE_ALG_ECDH_ES_A256KW;
+    bool aes = wanted == KBS_TEE_ALG_NONE;
+    const char *const *names = ec ? header_names : aes ? aes_header_names : rsa_header_names;
     struct kbs_span alg;
     struct kbs_span kid;
     json_t *epk;
 
-    if (kbs_json_only(header, ec ? header_names : rsa_header_names, err) != 0 ||
+    if (kbs_json_only(header, names, err) != 0 ||
         kbs_json_get_string(header, "alg", &alg, err) != 0 ||
         kbs_json_get_string(header, "kid", &kid, err) != 0) {
         return -1;
     }
-    if (!kbs_span_equal_str(alg, kbs_tee_alg_name(wanted))) {
-        return kbs_fail(err, KBS_INPUT, "recipient: \"alg\" is not %s", kbs_tee_alg_name(wanted));
+    if (!kbs_span_equal_str(alg, alg_name(wanted))) {
+        return kbs_fail(err, KBS_INPUT, "recipient: \"alg\" is not %s", alg_name(wanted));
     }
     if (kid.len == 0 || !kbs_span_to_cstr(kid, r->kid, sizeof(r->kid))) {
         return kbs_fail(err, KBS_INPUT, "recipient: \"kid\" is empty or longer than %d bytes",
                         KBS_LIMIT_KID_BYTES);
     }
-    if (!ec) {
-        return 0;
+    if (ec && (kbs_json_get_object(header, "epk", &epk, err) != 0 ||
+               kbs_json_only(epk, epk_names, err) != 0 ||
+               kbs_jose_jwk_get(epk, NULL, &r->epk, err) != 0)) {
+        return -1;
     }
-    if (kbs_json_get_object(header, "epk", &epk, err) != 0 ||
-        kbs_json_only(epk, epk_names, err) != 0 || kbs_jose_jwk_get(epk, NULL, &r->epk, err) != 0 ||
-        bytes_get(header, "apu", &r->apu, err) != 0 ||
+    if (bytes_get(header, "apu", &r->apu, err) != 0 ||
         bytes_get(header, "apv", &r->apv, err) != 0) {
         return -1;
     }
@@ -77,7 +85,7 @@ static int header_get(const json_t *header, enum kbs_tee_alg wanted,
 
 static int encrypted_key_check(enum kbs_tee_alg alg, size_t len, struct kbs_error *err)
 {
-    if (alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (alg != KBS_TEE_ALG_ECDH_ES_A256KW && alg != KBS_TEE_ALG_NONE) {
         return len >= KBS_LIMIT_RSA_BYTES_MIN
                    ? 0
                    : kbs_fail(err, KBS_INPUT,

@@ -156,7 +156,9 @@ void kbs_jose_other_info_put(struct kbs_buf *out, struct kbs_span apu, struct kb
 
 void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient *r)
 {
-    kbs_buf_put_str(out, "{\"header\":{\"alg\":\"" KBS_JOSE_ECDH_ES_A256KW "\",");
+    kbs_buf_put_str(out, "{\"header\":{");
+    member_string(out, "alg", r->epk != NULL ? KBS_JOSE_ECDH_ES_A256KW : KBS_JOSE_A256KW);
+    kbs_buf_put_u8(out, ',');
     if (r->apu.len > 0) {
         member_base64url(out, "apu", r->apu);
         kbs_buf_put_u8(out, ',');
@@ -165,9 +167,12 @@ void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient
         member_base64url(out, "apv", r->apv);
         kbs_buf_put_u8(out, ',');
     }
-    kbs_buf_put_str(out, "\"epk\":");
-    kbs_jose_jwk_put(out, r->epk);
-    kbs_buf_put_str(out, ",\"kid\":\"");
+    if (r->epk != NULL) {
+        kbs_buf_put_str(out, "\"epk\":");
+        kbs_jose_jwk_put(out, r->epk);
+        kbs_buf_put_u8(out, ',');
+    }
+    kbs_buf_put_str(out, "\"kid\":\"");
     kbs_buf_put_span(out, r->kid);
     kbs_buf_put_str(out, "\"},");
     member_base64url(out, "encrypted_key", r->encrypted_key);

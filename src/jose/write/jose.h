@@ -40,12 +40,13 @@ void kbs_jose_other_info_put(struct kbs_buf *out, struct kbs_span apu, struct kb
  * (kbs_key_path_valid()).
  */
 struct kbs_jose_recipient {
-    const struct kbs_ec_public *epk;
+    const struct kbs_ec_public *epk; /* NULL: of A256KW, under a key that both sides have */
     struct kbs_span kid;
     struct kbs_span apu;
     struct kbs_span apv;
     struct kbs_span encrypted_key;
 };
+#define KBS_JOSE_A256KW "A256KW"
 void kbs_jose_recipient_put(struct kbs_buf *out, const struct kbs_jose_recipient *r);
 
 /*

@@ -1,0 +1,524 @@
+/*
+ * The NEK road in kbs-token, against real tokens: what was wrapped to a key of purpose nek, in software or
+ * in the token, comes out wrapped to the TEE with the same bytes, for the guest that it is bound to and for
+ * no other; blobs of other roads do not open on it, nor its own on theirs.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "base/encoding.h"
+#include "base/random.h"
+#include "harness.h"
+#include "jose/read/jose.h"
+#include "seal/nek.h"
+
+/* Initialised once, with all service keys; never used by a test itself. */
+static struct token_dir template_dir;
+
+static const struct start_options admin_lane = {.duty = KBS_DUTY_ADMIN};
+
+static const struct {
+    enum kbs_key_alg alg;
+    uint32_t bytes;
+    enum kbs_curve curve;
+} pairs[] = {{KBS_KEY_ALG_P256, 32, KBS_CURVE_P256},
+             {KBS_KEY_ALG_P384, 48, KBS_CURVE_P384},
+             {KBS_KEY_ALG_P521, 66, KBS_CURVE_P521},
+             {KBS_KEY_ALG_RSA, 256, KBS_CURVE_NONE}};
+
+static void must(int rc, const struct kbs_error *err)
+{
+    if (rc != 0) {
+        fail_msg("%s", err->detail);
+    }
+}
+
+static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
+{
+    if (r->category != category) {
+        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
+                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
+    }
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    dir_new_with_keys(&template_dir);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    dir_remove(&template_dir);
+    return 0;
+}
+
+static struct kbs_wire_generate nek_order(const struct key_ref *k, enum kbs_key_alg alg,
+                                          uint32_t bytes, uint8_t flags)
+{
+    struct kbs_wire_generate m = generate_order(k, bytes);
+
+    m.purpose = KBS_PURPOSE_NEK;
+    m.alg = (uint8_t)alg;
+    m.flags = flags;
+    m.floor = KBS_LOCALITY_TRANSPORT;
+    return m;
+}
+
+static struct key_ref nek_key(struct worker *w, uint8_t n, enum kbs_key_alg alg, uint32_t bytes,
+                              uint8_t flags)
+{
+    struct key_ref k = key_ref(n, 1);
+    struct kbs_wire_generate m = nek_order(&k, alg, bytes, flags);
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_GENERATE, &m);
+
+    assert_category(&r, KBS_OK);
+    key_made(&k, &r);
+    return k;
+}
+
+static struct kbs_nek_binding bound_to(const char *measurement)
+{
+    struct kbs_span values[KBS_NEK_FIELD_COUNT] = {[KBS_NEK_MEASUREMENT] =
+                                                       kbs_span_str(measurement)};
+    struct kbs_nek_binding b;
+
+    kbs_nek_bind(1u << KBS_NEK_MEASUREMENT, values, &b);
+    return b;
+}
+
+static const struct kbs_nek_binding nobody;
+
+/* A blob and the order to open it, with what the order borrows. */
+struct blob {
+    struct kbs_tee_key public_key;
+    struct kbs_nek_blob made;
+    uint8_t epk[KBS_TEE_KEY_MAX_BYTES];
+    size_t epk_len;
+    uint8_t binding[KBS_NEK_BINDING_BYTES];
+    uint8_t value[32];
+    enum kbs_nek_kind kind;
+};
+
+static void blob_make(struct blob *b, const struct key_ref *k, enum kbs_nek_kind as,
+                      const struct kbs_nek_binding *binding)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_nek_to to = {
+        .key = &b->public_key, .kind = as, .kid = kbs_span_str(k->kid), .binding = binding};
+
+    b->kind = as;
+    kbs_random(b->value, sizeof(b->value));
+    must(kbs_tee_key_get(kbs_span(k->blob, k->blob_len), &b->public_key, &err), &err);
+    must(kbs_nek_wrap(&to, kbs_span(b->value, sizeof(b->value)), &b->made, &err), &err);
+    kbs_nek_binding_put(binding, b->binding);
+    b->epk_len = 0;
+    if (as != KBS_NEK_OAEP) {
+        const struct kbs_tee_key epk = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = b->made.epk};
+
+        b->epk_len = kbs_tee_key_put(&epk, b->epk);
+    }
+}
+
+static struct kbs_wire_rewrap rewrap_order(const struct key_ref *k, const struct blob *b,
+                                           const struct kbs_wire_release *tee)
+{
+    return (struct kbs_wire_rewrap){.order = tee->order,
+                                    .kid = tee->kid,
+                                    .card = tee->card,
+                                    .public_key = kbs_span(k->blob, k->blob_len),
+                                    .kind = (uint8_t)b->kind,
+                                    .epk = kbs_span(b->epk, b->epk_len),
+                                    .binding = kbs_span(b->binding, sizeof(b->binding)),
+                                    .wrapped = kbs_span(b->made.wrapped, b->made.wrapped_len),
+                                    .tee_key = tee->tee_key,
+                                    .formats = tee->formats,
+                                    .floor = tee->floor,
+                                    .party_v = tee->party_v};
+}
+
+/* Rewrapped for that TEE, the blob opens to what was put in. */
+static void assert_rewraps(struct worker *w, const struct key_ref *k, const struct blob *b,
+                           enum kbs_curve tee_curve, enum kbs_format format)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_agree_key *tee = NULL;
+    KBS_AUTO_SECRET opened = NULL;
+
+    must(kbs_agree_key_generate(tee_curve, &tee, &err), &err);
+    struct kbs_wire_release as = release_order(k, kbs_agree_key_public(tee), format);
+    struct kbs_wire_rewrap m = rewrap_order(k, b, &as);
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_REWRAP, &m);
+    assert_category(&r, KBS_OK);
+    assert_int_equal(r.format, format);
+    assert_true(r.locality >= KBS_LOCALITY_TRANSPORT);
+    assert_non_null(strstr(w->last_deed, "op=rewrap-nek outcome="));
+    open_released(tee, &as, &r, &opened);
+    assert_int_equal(kbs_secret_span(opened).len, sizeof(b->value));
+    assert_memory_equal(kbs_secret_span(opened).p, b->value, sizeof(b->value));
+    (void)kbs_agree_key_free(tee);
+}
+
+static void assert_refused(struct worker *w, struct kbs_wire_rewrap *m, enum kbs_category category)
+{
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_REWRAP, m);
+
+    assert_category(&r, category);
+    assert_int_equal(r.body.len, 0);
+}
+
+/* HSM key x blob format x TEE curve x answer format. */
+static void test_every_pair(void **state)
+{
+    static const enum kbs_curve tees[] = {KBS_CURVE_P256, KBS_CURVE_P384, KBS_CURVE_P521};
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        struct key_ref k = nek_key(&w, (uint8_t)(10 + i), pairs[i].alg, pairs[i].bytes, 0);
+        bool rsa = pairs[i].alg == KBS_KEY_ALG_RSA;
+        struct kbs_nek_binding guest = bound_to("guest a");
+
+        assert_int_equal(k.mac, KBS_KCV_PUBLIC);
+        for (int as = rsa ? KBS_NEK_OAEP : KBS_NEK_JOSE; as <= (rsa ? KBS_NEK_OAEP : KBS_NEK_COSE);
+             as++) {
+            struct blob b;
+
+            blob_make(&b, &k, (enum kbs_nek_kind)as, rsa ? &nobody : &guest);
+            for (size_t t = 0; t < 3; t++) {
+                assert_rewraps(&w, &k, &b, tees[t], KBS_FORMAT_JOSE);
+                assert_rewraps(&w, &k, &b, tees[t], KBS_FORMAT_COSE);
+            }
+        }
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* Its binding, its epk, its bytes, its card: change any and nothing opens. */
+static void test_what_does_not_open(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_agree_key *tee = NULL;
+    struct token_dir d;
+    struct worker w;
+    struct blob b;
+    struct blob other;
+    uint8_t another[KBS_NEK_BINDING_BYTES];
+    struct kbs_nek_binding a = bound_to("guest a");
+    struct kbs_nek_binding z = bound_to("guest b");
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    must(kbs_agree_key_generate(KBS_CURVE_P256, &tee, &err), &err);
+    struct key_ref k = nek_key(&w, 20, KBS_KEY_ALG_P256, 32, KBS_CARD_BINDING_REQUIRED);
+    struct key_ref second = nek_key(&w, 21, KBS_KEY_ALG_P256, 32, 0);
+    struct kbs_wire_release as = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    blob_make(&b, &k, KBS_NEK_JOSE, &a);
+    assert_rewraps(&w, &k, &b, KBS_CURVE_P256, KBS_FORMAT_JOSE);
+
+    struct kbs_wire_rewrap m = rewrap_order(&k, &b, &as);
+    kbs_nek_binding_put(&z, another);
+    m.binding = kbs_span(another, sizeof(another)); /* the guest that asks is another one */
+    assert_refused(&w, &m, KBS_UNPROCESSABLE);
+
+    m = rewrap_order(&k, &b, &as);
+    kbs_nek_binding_put(&nobody, another);
+    m.binding = kbs_span(another, sizeof(another)); /* the card asks for a binding */
+    assert_refused(&w, &m, KBS_DENIED);
+
+    m = rewrap_order(&k, &b, &as);
+    m.kind = KBS_NEK_COSE; /* another KDF */
+    assert_refused(&w, &m, KBS_UNPROCESSABLE);
+    m.kind = KBS_NEK_OAEP;
+    assert_refused(&w, &m, KBS_UNPROCESSABLE);
+    m.kind = KBS_NEK_AES_KW;
+    assert_refused(&w, &m, KBS_UNPROCESSABLE);
+    m.kind = 77;
+    assert_refused(&w, &m, KBS_UNPROCESSABLE);
+
+    blob_make(&other, &second, KBS_NEK_JOSE, &a); /* wrapped to another key of the token */
+    m = rewrap_order(&k, &other, &as);
+    m.public_key = kbs_span(k.blob, k.blob_len);
+    assert_refused(&w, &m, KBS_UNPROCESSABLE);
+    m = rewrap_order(&k, &b, &as);
+    m.card = kbs_span(second.card, sizeof(second.card));
+    assert_refused(&w, &m, KBS_DENIED);
+    m = rewrap_order(&k, &b, &as);
+    m.public_key = kbs_span(second.blob, second.blob_len); /* not the card's */
+    assert_refused(&w, &m, KBS_DENIED);
+
+    for (size_t i = 0; i < b.made.wrapped_len; i += 7) {
+        b.made.wrapped[i] ^= 1;
+        m = rewrap_order(&k, &b, &as);
+        assert_refused(&w, &m, KBS_UNPROCESSABLE);
+        b.made.wrapped[i] ^= 1;
+    }
+    assert_rewraps(&w, &k, &b, KBS_CURVE_P256, KBS_FORMAT_JOSE);
+    (void)kbs_agree_key_free(tee);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* Blob kinds x roads: only the diagonal. Whatever the order says, the card and the KDF say what for. */
+static void test_roads(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_agree_key *tee = NULL;
+    struct token_dir d;
+    struct worker w;
+    struct blob b;
+    uint8_t point[KBS_EC_POINT_MAX_BYTES];
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    must(kbs_agree_key_generate(KBS_CURVE_P256, &tee, &err), &err);
+    struct key_ref k = nek_key(&w, 30, KBS_KEY_ALG_P256, 32, 0);
+    struct key_ref released = key_ref(31, 1);
+    struct kbs_wire_result r = order_generate(&w, &released, 32);
+    assert_category(&r, KBS_OK);
+
+    /* a key for release is not rewrapped with, and a nek key is not released */
+    struct kbs_wire_release as = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    as.blob = KBS_SPAN_EMPTY;
+    r = worker_order(&w, KBS_WIRE_RELEASE, &as);
+    assert_category(&r, KBS_DENIED);
+    blob_make(&b, &k, KBS_NEK_JOSE, &nobody);
+    struct kbs_wire_rewrap m = rewrap_order(&k, &b, &as);
+    m.kid = kbs_span_str(released.kid);
+    m.card = kbs_span(released.card, sizeof(released.card));
+    assert_refused(&w, &m, KBS_DENIED);
+
+    /* what is addressed to the nek key in the name of another road */
+    static const char *const names[] = {"kbs-import-v1", "kbs-seal-v1", "kbs-request-v1", "",
+                                        KBS_NEK_PARTY_U};
+    uint8_t party_v[KBS_NEK_BINDING_BYTES];
+    kbs_nek_binding_put(&nobody, party_v);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct sent s =
+            sent_make(kbs_span(point, kbs_ec_point_put(&b.public_key.ec, point)), names[i],
+                      kbs_span(party_v, sizeof(party_v)), kbs_span(b.value, sizeof(b.value)));
+        const struct kbs_tee_key epk = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = s.epk};
+
+        b.epk_len = kbs_tee_key_put(&epk, b.epk);
+        memcpy(b.made.wrapped, s.wrapped, s.wrapped_len);
+        b.made.wrapped_len = s.wrapped_len;
+        m = rewrap_order(&k, &b, &as);
+        if (strcmp(names[i], KBS_NEK_PARTY_U) == 0) {
+            assert_rewraps(&w, &k, &b, KBS_CURVE_P256, KBS_FORMAT_JOSE);
+        } else {
+            assert_refused(&w, &m, KBS_UNPROCESSABLE);
+        }
+    }
+    /* what was made for the nek road, addressed to the import key */
+    struct sent s = sent_make(worker_describe(&w).import_public, KBS_NEK_PARTY_U,
+                              kbs_span_str("repo/type/tag/v1"), kbs_span(b.value, sizeof(b.value)));
+    struct key_ref imported = key_ref(32, 1);
+    struct kbs_wire_import import = import_order(&s, &imported);
+    r = worker_order(&w, KBS_WIRE_IMPORT, &import);
+    assert_category(&r, KBS_UNPROCESSABLE);
+    (void)kbs_agree_key_free(tee);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- PROVISION ---- */
+
+/* The blob in a provision's answer, and the answer to the TEE behind it. */
+static struct kbs_span provisioned(const struct kbs_wire_result *r, struct kbs_span *ret_tee)
+{
+    struct kbs_reader in = kbs_reader(r->body);
+    struct kbs_span head = kbs_read_bytes(&in, 4);
+    size_t len =
+        (size_t)head.p[0] << 24 | (size_t)head.p[1] << 16 | (size_t)head.p[2] << 8 | head.p[3];
+    struct kbs_span blob = kbs_read_bytes(&in, len);
+
+    assert_false(in.failed);
+    *ret_tee = in.rest;
+    return blob;
+}
+
+static struct kbs_wire_provision provision_order(const struct key_ref *k,
+                                                 const struct kbs_wire_release *tee,
+                                                 const uint8_t binding[KBS_NEK_BINDING_BYTES])
+{
+    return (struct kbs_wire_provision){.order = tee->order,
+                                       .kid = tee->kid,
+                                       .card = tee->card,
+                                       .public_key = kbs_span(k->blob, k->blob_len),
+                                       .key_bytes = 32,
+                                       .binding = kbs_span(binding, KBS_NEK_BINDING_BYTES),
+                                       .tee_key = tee->tee_key,
+                                       .formats = tee->formats,
+                                       .floor = tee->floor,
+                                       .party_v = tee->party_v};
+}
+
+/* What came for the disk, read as a request has it, into an order to open it. */
+static void blob_read(struct blob *b, struct kbs_span text, enum kbs_key_alg alg)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_jose_recipient_in in;
+    enum kbs_tee_alg jose = alg == KBS_KEY_ALG_AES   ? KBS_TEE_ALG_NONE
+                            : alg == KBS_KEY_ALG_RSA ? b->public_key.alg
+                                                     : KBS_TEE_ALG_ECDH_ES_A256KW;
+    json_t *json = NULL;
+
+    must(kbs_json_parse_object(text, "blob", &json, &err), &err);
+    must(kbs_jose_recipient_get(json, jose, &in, &err), &err);
+    b->kind = alg == KBS_KEY_ALG_AES   ? KBS_NEK_AES_KW
+              : alg == KBS_KEY_ALG_RSA ? KBS_NEK_OAEP
+                                       : KBS_NEK_JOSE;
+    memcpy(b->made.wrapped, in.encrypted_key.p, in.encrypted_key.len);
+    b->made.wrapped_len = in.encrypted_key.len;
+    b->epk_len = 0;
+    if (b->kind == KBS_NEK_JOSE) {
+        const struct kbs_tee_key epk = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = in.epk};
+
+        b->epk_len = kbs_tee_key_put(&epk, b->epk);
+    }
+    if (b->kind != KBS_NEK_OAEP) {
+        assert_true(kbs_span_equal_str(kbs_buf_span(&in.apu), KBS_NEK_PARTY_U));
+        assert_true(
+            kbs_span_equal(kbs_buf_span(&in.apv), kbs_span(b->binding, sizeof(b->binding))));
+    }
+    kbs_jose_recipient_in_deinit(&in);
+    json_decref(json);
+}
+
+/* Made once, it opens again at the next boot, for its guest and no other; the same bytes. */
+static void provision_one(struct worker *w, uint8_t n, enum kbs_key_alg alg, uint32_t bytes)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_agree_key *tee = NULL;
+    struct kbs_nek_binding guest = alg == KBS_KEY_ALG_RSA ? nobody : bound_to("guest a");
+    struct kbs_nek_binding stranger = bound_to("guest b");
+    struct key_ref k = nek_key(w, n, alg, bytes, 0);
+    uint8_t v[KBS_SHA256_BYTES];
+    struct kbs_span for_tee = KBS_SPAN_EMPTY;
+    KBS_AUTO_SECRET opened = NULL;
+    struct blob b;
+
+    if (k.blob_len != 0) {
+        must(kbs_tee_key_get(kbs_span(k.blob, k.blob_len), &b.public_key, &err), &err);
+    }
+    must(kbs_agree_key_generate(KBS_CURVE_P384, &tee, &err), &err);
+    struct kbs_wire_release as = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JOSE);
+    as.blob = KBS_SPAN_EMPTY;
+    kbs_nek_binding_put(&guest, b.binding);
+    struct kbs_wire_provision p = provision_order(&k, &as, b.binding);
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_PROVISION, &p);
+    assert_category(&r, KBS_OK);
+    assert_non_null(strstr(w->last_deed, "op=provision outcome="));
+    struct kbs_span text = provisioned(&r, &for_tee);
+    blob_read(&b, text, alg);
+    kbs_nek_provision_v(as.party_v.p, text, v);
+    as.party_v = kbs_span(v, sizeof(v));
+    r.body = for_tee;
+    open_released(tee, &as, &r, &opened);
+    assert_int_equal(kbs_secret_span(opened).len, sizeof(b.value));
+    memcpy(b.value, kbs_secret_span(opened).p, sizeof(b.value));
+    assert_rewraps(w, &k, &b, KBS_CURVE_P256, KBS_FORMAT_JOSE);
+    assert_rewraps(w, &k, &b, KBS_CURVE_P521, KBS_FORMAT_COSE);
+    if (alg != KBS_KEY_ALG_RSA) {
+        struct kbs_wire_rewrap m = rewrap_order(&k, &b, &as);
+
+        kbs_nek_binding_put(&stranger, b.binding);
+        assert_refused(w, &m, KBS_UNPROCESSABLE);
+        kbs_nek_binding_put(&nobody, b.binding);
+        assert_refused(w, &m, KBS_UNPROCESSABLE);
+    }
+    (void)kbs_agree_key_free(tee);
+}
+
+static void test_provision(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    provision_one(&w, 40, KBS_KEY_ALG_AES, 32);
+    provision_one(&w, 41, KBS_KEY_ALG_P256, 32);
+    provision_one(&w, 42, KBS_KEY_ALG_P521, 66);
+    provision_one(&w, 43, KBS_KEY_ALG_RSA, 256);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* What makes no sense is not made, and what was made can be destroyed. */
+static void test_life(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+    struct key_ref k = key_ref(50, 1);
+    struct kbs_wire_generate m;
+    struct kbs_wire_result r;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    m = nek_order(&k, KBS_KEY_ALG_RSA, 256, KBS_CARD_BINDING_REQUIRED);
+    r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+    assert_category(&r, KBS_INPUT);
+    m = nek_order(&k, KBS_KEY_ALG_P256, 48, 0);
+    r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+    assert_category(&r, KBS_INPUT);
+    m = nek_order(&k, KBS_KEY_ALG_AES, 16, 0);
+    r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+    assert_category(&r, KBS_INPUT);
+    m = nek_order(&k, KBS_KEY_ALG_GENERIC, 32, 0);
+    r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+    assert_category(&r, KBS_INPUT);
+    m = nek_order(&k, KBS_KEY_ALG_P256, 32, 0);
+    m.storage = KBS_STORAGE_WRAPPED;
+    r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+    assert_category(&r, KBS_INPUT);
+    for (size_t i = 0; i < 2; i++) {
+        enum kbs_key_alg alg = i == 0 ? KBS_KEY_ALG_P256 : KBS_KEY_ALG_AES;
+        struct key_ref made = nek_key(&w, (uint8_t)(51 + i), alg, 32, 0);
+        struct kbs_wire_destroy destroy = {.order = KBS_SPAN_LIT(ORDER),
+                                           .purpose = KBS_PURPOSE_NEK,
+                                           .card = kbs_span(made.card, sizeof(made.card)),
+                                           .key_version = 1};
+
+        m = nek_order(&made, alg, 32, 0);
+        r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+        assert_category(&r, KBS_CONFLICT);
+        r = worker_order(&w, KBS_WIRE_DESTROY, &destroy);
+        assert_category(&r, KBS_OK);
+        r = worker_order(&w, KBS_WIRE_DESTROY, &destroy);
+        assert_category(&r, KBS_MISSING);
+        r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+        assert_category(&r, KBS_OK);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_pair), cmocka_unit_test(test_what_does_not_open),
+        cmocka_unit_test(test_roads),      cmocka_unit_test(test_provision),
+        cmocka_unit_test(test_life),
+    };
+
+    if (argc != 2 || !harness_select(argv[1])) {
+        (void)fprintf(stderr, "skipped: the module of %s is not installed\n",
+                      argc > 1 ? argv[1] : "?");
+        return 77;
+    }
+    return cmocka_run_group_tests_name(argv[1], tests, group_setup, group_teardown);
+}
