@@ -58,6 +58,10 @@ int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **arg
 int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_initdata_digest(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_nek_public(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_nek_new(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_nek_wrap(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_nek_inspect(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {
@@ -139,6 +143,8 @@ struct kbs_admin_new_key {
     const char *class; /* "resident" or "wrapped" */
     const char *floor;
     const char *policy_file;
+    const char *purpose;   /* NULL: release */
+    bool binding_required; /* purpose nek */
 };
 #define KBS_ADMIN_NEW_KEY_ARGS 3
 /* --class, --floor and --policy. */

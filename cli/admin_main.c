@@ -44,6 +44,10 @@ static const struct {
     {"attest", "explain", kbs_admin_cmd_attest_explain},
     {"initdata", "make", kbs_admin_cmd_initdata_make},
     {"initdata", "digest", kbs_admin_cmd_initdata_digest},
+    {"nek", "public", kbs_admin_cmd_nek_public},
+    {"nek", "new", kbs_admin_cmd_nek_new},
+    {"nek", "wrap", kbs_admin_cmd_nek_wrap},
+    {"nek", "inspect", kbs_admin_cmd_nek_inspect},
 };
 
 int main(int argc, char **argv)
@@ -72,7 +76,9 @@ int main(int argc, char **argv)
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"
                  "  attest explain         verify evidence, offline, and say what was checked\n"
-                 "  initdata make|digest   what guests are configured with, and its digest\n\n"
+                 "  initdata make|digest   what guests are configured with, and its digest\n"
+                 "  nek public|new|wrap|inspect\n"
+                 "                         keys that guests keep wrapped to the token\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

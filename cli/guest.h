@@ -10,6 +10,7 @@ int kbs_guest_cmd_attest(int argc, char **argv);
 int kbs_guest_cmd_get_key(int argc, char **argv);
 int kbs_guest_cmd_get_resource(int argc, char **argv);
 int kbs_guest_cmd_open(int argc, char **argv);
+int kbs_guest_cmd_rewrap(int argc, char **argv);
 
 /* Options of the subcommands that talk to a server. Zero-initialise. */
 struct kbs_guest_options {
@@ -71,6 +72,13 @@ struct kbs_guest_ask_options {
 KBS_MUST_CHECK int kbs_guest_ask_from(const struct kbs_args *args, const char *path,
                                       const struct kbs_guest_ask_options *o,
                                       struct kbs_guest_ask *ask);
+
+/* The type that an answer has to be of, and whether it is. */
+const char *kbs_guest_accept(const struct kbs_guest_ask *ask);
+KBS_MUST_CHECK int kbs_guest_check_type(const struct kbs_guest_ask *ask,
+                                        const struct kbs_http_response *r, struct kbs_error *err);
+/* Appends nonce and salt as members of a request's body. */
+void kbs_guest_freshness_put(struct kbs_buf *out, const struct kbs_guest_ask *ask);
 
 /* Shows an opened key (never its bytes, except into `out`). Returns the exit status. */
 KBS_MUST_CHECK int kbs_guest_show(const struct kbs_guest_ask *ask,

@@ -144,6 +144,35 @@ int kbs_guest_ask_from(const struct kbs_args *args, const char *path,
     return KBS_CLI_OK;
 }
 
+const char *kbs_guest_accept(const struct kbs_guest_ask *ask)
+{
+    return ask->format == KBS_FORMAT_COSE ? "application/cose" : "application/jose+json";
+}
+
+int kbs_guest_check_type(const struct kbs_guest_ask *ask, const struct kbs_http_response *r,
+                         struct kbs_error *err)
+{
+    const char *want = kbs_guest_accept(ask);
+    struct kbs_span type = kbs_span_str(r->content_type);
+
+    if (!kbs_span_starts_with(type, want) ||
+        (type.len > strlen(want) && strchr("; \t", r->content_type[strlen(want)]) == NULL)) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "the answer is refused: its type is not %s", want);
+    }
+    return 0;
+}
+
+void kbs_guest_freshness_put(struct kbs_buf *out, const struct kbs_guest_ask *ask)
+{
+    kbs_buf_put_str(out, "\"nonce\":\"");
+    kbs_base64url_put(out, kbs_span(ask->nonce, sizeof(ask->nonce)));
+    if (ask->salt_len > 0) {
+        kbs_buf_put_str(out, "\",\"salt\":\"");
+        kbs_base64url_put(out, kbs_span(ask->salt, ask->salt_len));
+    }
+    kbs_buf_put_u8(out, '"');
+}
+
 static int show_json(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
                      struct kbs_error *err)
 {

@@ -2,7 +2,6 @@
  * kbs-guest get-key: attest, ask for a key, check and open the answer. The question that the answer is
  * held against is rebuilt from the session that it belongs to.
  */
-#include "base/encoding.h"
 #include "base/random.h"
 #include "cli/files.h"
 #include "cli/guest.h"
@@ -36,21 +35,15 @@ static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct k
     if (g->ask.empty_context) {
         kbs_buf_printf(&target, "%scontext=none", g->ask.version != 0 ? "&" : "?");
     }
-    kbs_buf_put_str(&body, "{\"nonce\":\"");
-    kbs_base64url_put(&body, kbs_span(g->ask.nonce, sizeof(g->ask.nonce)));
-    if (g->ask.salt_len > 0) {
-        kbs_buf_put_str(&body, "\",\"salt\":\"");
-        kbs_base64url_put(&body, kbs_span(g->ask.salt, g->ask.salt_len));
-    }
-    kbs_buf_put_str(&body, "\"}");
+    kbs_buf_put_u8(&body, '{');
+    kbs_guest_freshness_put(&body, &g->ask);
+    kbs_buf_put_u8(&body, '}');
     if (kbs_buf_check(&body, "request", err) == 0 && kbs_buf_check(&target, "request", err) == 0) {
         const struct kbs_http_request q = {.method = "POST",
                                            .target = kbs_buf_cstr(&target),
                                            .body = kbs_buf_span(&body),
                                            .content_type = "application/json",
-                                           .accept = g->ask.format == KBS_FORMAT_COSE
-                                                         ? "application/cose"
-                                                         : "application/jose+json"};
+                                           .accept = kbs_guest_accept(&g->ask)};
         r = kbs_guest_request(g->http, &g->tee_key.public_key, &g->server.how, &q, &g->session, ret,
                               err);
         g->ask.digest = g->session.digest;
@@ -58,20 +51,6 @@ static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct k
     kbs_buf_deinit(&target);
     kbs_buf_deinit(&body);
     return r;
-}
-
-static int check_type(const struct get_key *g, const struct kbs_http_response *r,
-                      struct kbs_error *err)
-{
-    const char *want =
-        g->ask.format == KBS_FORMAT_COSE ? "application/cose" : "application/jose+json";
-    struct kbs_span type = kbs_span_str(r->content_type);
-
-    if (!kbs_span_starts_with(type, want) ||
-        (type.len > strlen(want) && strchr("; \t", r->content_type[strlen(want)]) == NULL)) {
-        return kbs_fail(err, KBS_UNPROCESSABLE, "the answer is refused: its type is not %s", want);
-    }
-    return 0;
 }
 
 static int run(struct get_key *g, struct kbs_guest_opened *opened, struct kbs_error *err)
@@ -91,7 +70,7 @@ static int run(struct get_key *g, struct kbs_guest_opened *opened, struct kbs_er
         kbs_cli_write_new(g->recipient_out, kbs_buf_span(&response.body), err) != 0) {
         goto out;
     }
-    if (check_type(g, &response, err) != 0 ||
+    if (kbs_guest_check_type(&g->ask, &response, err) != 0 ||
         kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0) {
         goto out;
     }

@@ -19,6 +19,7 @@
 #include "cose/write/cose.h"
 #include "jose/read/jose.h"
 #include "jose/write/jose.h"
+#include "wire/nek.h"
 
 #define KDF_INFO_MAX_BYTES 1024
 
@@ -176,7 +177,11 @@ static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_guest_k
     if (check_kid(ask, a, ret, err) != 0) {
         return -1;
     }
-    kbs_party_v(kbs_digest_span(&ask->digest), ask->nonce, party_v);
+    if (ask->nek.len != 0) {
+        kbs_nek_party_v(kbs_digest_span(&ask->digest), ask->nonce, ask->nek, party_v);
+    } else {
+        kbs_party_v(kbs_digest_span(&ask->digest), ask->nonce, party_v);
+    }
     if (!ask->empty_context) {
         u = kbs_span_str(ret->kid);
         v = kbs_span(party_v, sizeof(party_v));

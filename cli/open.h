@@ -22,6 +22,7 @@ struct kbs_guest_ask {
     uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES];
     size_t salt_len;          /* 0: none was sent */
     struct kbs_digest digest; /* report-data digest of the handshake */
+    struct kbs_span nek;      /* rewrap: the wrapped key that was sent; borrowed */
 };
 
 struct kbs_guest_opened {

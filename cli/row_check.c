@@ -83,10 +83,9 @@ static int row_members(const json_t *key, struct kbs_key *k, struct kbs_error *e
     }
     k->version = (uint32_t)version;
     k->state = kbs_key_state_from_name(state);
-    k->kcv_mac = kbs_span_equal_str(mac, kbs_kcv_mac_name(KBS_KCV_AES_CMAC)) ? KBS_KCV_AES_CMAC
-                                                                             : KBS_KCV_HMAC_SHA256;
+    k->kcv_mac = kbs_kcv_mac_from_name(mac);
     k->destroy_at_s = json_is_integer(destroy_at) ? json_integer_value(destroy_at) : 0;
-    return kbs_span_equal_str(mac, kbs_kcv_mac_name(k->kcv_mac)) ? 0 : not_signed(err);
+    return k->kcv_mac != KBS_KCV_NONE ? 0 : not_signed(err);
 }
 
 /* The key is the one that was asked for, and the kid that is shown is its own. */

@@ -7,6 +7,7 @@
 #ifndef KBS_AGREE_AGREE_H
 #define KBS_AGREE_AGREE_H
 
+#include "base/buf.h"
 #include "base/ec.h"
 #include "base/secret.h"
 #include "base/tee_key.h"
@@ -98,6 +99,10 @@ KBS_MUST_CHECK int kbs_agree_rsa1_5_encrypt(const struct kbs_tee_key *key, struc
 KBS_MUST_CHECK int kbs_agree_rsa1_5_decrypt(const struct kbs_agree_rsa *key,
                                             struct kbs_span ciphertext, size_t bytes,
                                             struct kbs_secret **ret, struct kbs_error *err);
+
+/* A public key as PEM SubjectPublicKeyInfo (RFC 5280 section 4.1). KBS_INTERNAL. */
+KBS_MUST_CHECK int kbs_agree_public_to_pem(const struct kbs_tee_key *key, struct kbs_buf *out,
+                                           struct kbs_error *err);
 
 #define KBS_GCM_IV_BYTES 12
 #define KBS_GCM_TAG_BYTES 16

@@ -148,8 +148,7 @@ const struct kbs_ec_public *kbs_agree_key_public(const struct kbs_agree_key *key
     return &key->pub;
 }
 
-/* The peer as OpenSSL wants it. Returns owned, NULL on failure. */
-static EVP_PKEY *peer_pkey(const struct kbs_ec_public *peer)
+EVP_PKEY *kbs_agree_ec_pkey(const struct kbs_ec_public *peer)
 {
     uint8_t point[KBS_EC_POINT_MAX_BYTES];
     size_t point_len = kbs_ec_point_put(peer, point);
@@ -193,7 +192,7 @@ int kbs_agree_ecdh(const struct kbs_agree_key *key, const struct kbs_ec_public *
         return -1;
     }
     ERR_clear_error();
-    pkey = peer_pkey(peer);
+    pkey = kbs_agree_ec_pkey(peer);
     ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
     if (pkey == NULL || ctx == NULL || EVP_PKEY_derive_init(ctx) != 1 ||
         EVP_PKEY_derive_set_peer_ex(ctx, pkey, 0) != 1 ||

@@ -6,6 +6,8 @@
 #define OPENSSL_NO_DEPRECATED
 #include "agree/pem.h"
 
+#include "agree/agree.h"
+
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -95,4 +97,27 @@ int kbs_agree_pair_check(EVP_PKEY *key, struct kbs_error *err)
         return kbs_fail_openssl(err, KBS_INPUT, "the private key is not a valid pair");
     }
     return 0;
+}
+
+int kbs_agree_public_to_pem(const struct kbs_tee_key *key, struct kbs_buf *out,
+                            struct kbs_error *err)
+{
+    EVP_PKEY *pkey = key->alg == KBS_TEE_ALG_ECDH_ES_A256KW ? kbs_agree_ec_pkey(&key->ec)
+                                                            : kbs_agree_rsa_pkey(&key->rsa);
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+    int rc = -1;
+
+    ERR_clear_error();
+    if (pkey == NULL || bio == NULL || PEM_write_bio_PUBKEY(bio, pkey) != 1) {
+        (void)kbs_fail_openssl(err, KBS_INTERNAL, "the public key cannot be written");
+    } else {
+        long len = BIO_get_mem_data(bio, &text);
+
+        kbs_buf_put(out, text, (size_t)len);
+        rc = kbs_buf_check(out, "the public key", err);
+    }
+    BIO_free(bio);
+    EVP_PKEY_free(pkey);
+    return rc;
 }

@@ -5,6 +5,7 @@
 #include <openssl/types.h>
 
 #include "base/secret.h"
+#include "base/tee_key.h"
 
 /*
  * KBS_INTERNAL while there is no secure heap: OpenSSL would silently use ordinary memory instead.
@@ -18,5 +19,9 @@ KBS_MUST_CHECK int kbs_agree_pem_write(const EVP_PKEY *key, struct kbs_secret **
                                        struct kbs_error *err);
 /* KBS_INPUT unless the halves of the pair belong together. */
 KBS_MUST_CHECK int kbs_agree_pair_check(EVP_PKEY *key, struct kbs_error *err);
+
+/* Public keys as OpenSSL wants them. Return owned (EVP_PKEY_free()), NULL on failure. */
+EVP_PKEY *kbs_agree_ec_pkey(const struct kbs_ec_public *key);
+EVP_PKEY *kbs_agree_rsa_pkey(const struct kbs_rsa_public *key);
 
 #endif

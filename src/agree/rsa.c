@@ -153,8 +153,7 @@ static const char *oaep_hash(enum kbs_tee_alg alg)
     return alg == KBS_TEE_ALG_RSA_OAEP ? "SHA1" : NULL;
 }
 
-/* The public key as OpenSSL wants it. Returns owned, NULL on failure. */
-static EVP_PKEY *public_pkey(const struct kbs_rsa_public *k)
+EVP_PKEY *kbs_agree_rsa_pkey(const struct kbs_rsa_public *k)
 {
     BIGNUM *n = BN_bin2bn(k->n, (int)k->n_len, NULL);
     BIGNUM *e = BN_bin2bn(k->e, (int)k->e_len, NULL);
@@ -214,7 +213,7 @@ static int rsa_encrypt(const struct kbs_tee_key *key, const char *hash, struct k
         return -1;
     }
     ERR_clear_error();
-    pkey = public_pkey(&key->rsa);
+    pkey = kbs_agree_rsa_pkey(&key->rsa);
     ctx = pkey != NULL ? rsa_ctx(pkey, true, hash) : NULL;
     if (ctx == NULL || EVP_PKEY_encrypt(ctx, out, &len, plain.p, plain.len) != 1) {
         (void)kbs_fail_openssl(err, KBS_UNPROCESSABLE, "%s of %zu bytes",

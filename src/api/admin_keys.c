@@ -7,9 +7,24 @@
 #include "api/context.h"
 
 #include "base/encoding.h"
+#include "jose/write/jose.h"
 
 #define KEYS_PATTERN "/kbs/v0/admin/keys"
 #define KEY_PATTERN "/kbs/v0/admin/keys/*/*/*"
+
+/* What only keys of purpose nek have. A destroyed one has no public half any more. */
+static void nek_put(struct kbs_buf *out, const struct kbs_key *key)
+{
+    struct kbs_error ignored = KBS_ERROR_NONE;
+    struct kbs_tee_key public_key;
+
+    kbs_buf_printf(out, ",\"binding_required\":%s",
+                   (key->card.flags & KBS_CARD_BINDING_REQUIRED) != 0 ? "true" : "false");
+    if (key->blob_len != 0 && kbs_tee_key_get(kbs_key_blob(key), &public_key, &ignored) == 0) {
+        kbs_buf_put_str(out, ",\"public_key\":");
+        kbs_jose_tee_jwk_put(out, &public_key);
+    }
+}
 
 /* Nothing in it needs escaping. */
 void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key)
@@ -32,6 +47,9 @@ void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key)
         kbs_buf_printf(out, "%u", (unsigned int)c->wrap_version);
     } else {
         kbs_buf_put_str(out, "null");
+    }
+    if (c->purpose == KBS_PURPOSE_NEK) {
+        nek_put(out, key);
     }
     if (key->destroy_at_s != 0) {
         kbs_buf_printf(out, ",\"destroy_at\":%lld", (long long)key->destroy_at_s);

@@ -6,7 +6,7 @@
 #include "base/arena.h"
 #include "channel/channel.h"
 #include "jose/read/json.h"
-#include "wire/nek.h"
+#include "nek/blob.h"
 
 #define KBS_API_ARENA_BYTES (256u * 1024)
 #define KBS_API_THUMBPRINT_BYTES 44 /* base64url of SHA-256, and a terminator */
@@ -484,22 +484,12 @@ void kbs_due_run(struct kbs_api *api);
 /* ---- key.c ---- */
 
 /* What a guest wants released, after its session was found attested. */
-/* A NEK blob as a request has it (nek.c). All borrowed. */
-struct kbs_nek_request {
-    enum kbs_nek_kind kind;
-    bool has_epk;
-    struct kbs_tee_key epk;
-    struct kbs_span salt;
-    struct kbs_nek_binding said; /* what it says it is bound to */
-    struct kbs_span wrapped;
-};
-
 struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
     struct kbs_span resource_policy;   /* Rego that has to allow it; empty: none is set */
-    const struct kbs_nek_request *nek; /* what is in that blob; NULL: what is in the catalog */
+    const struct kbs_nek_in *nek; /* what is in that blob; NULL: what is in the catalog */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */

@@ -79,7 +79,7 @@ static int request_parse(struct kbs_call *call, struct request *r, struct kbs_er
 }
 
 /* Which blob, and to what it says it is bound. */
-static void release_record_nek(const struct kbs_nek_request *nek, struct kbs_record *ret)
+static void release_record_nek(const struct kbs_nek_in *nek, struct kbs_record *ret)
 {
     struct kbs_buf fields = KBS_BUF(KBS_LIMIT_AUDIT_FIELD_BYTES);
     uint8_t digest[KBS_SHA256_BYTES];
@@ -248,7 +248,7 @@ static int release_allowed(const struct release *r, struct kbs_error *err)
  */
 static int nek_decide(struct release *r, const json_t *input, struct kbs_error *err)
 {
-    const struct kbs_nek_request *nek = r->want->nek;
+    const struct kbs_nek_in *nek = r->want->nek;
 
     if ((r->key.card.flags & KBS_CARD_BINDING_REQUIRED) != 0 && nek->said.fields == 0) {
         return kbs_fail(err, KBS_DENIED, "this key opens only blobs that are bound to a guest");

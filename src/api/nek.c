@@ -10,119 +10,33 @@
  */
 #include "api/context.h"
 
-#include "attest/identity.h"
 #include "base/encoding.h"
-#include "cose/read/cose.h"
-#include "cose/write/cose.h"
-#include "jose/read/jose.h"
 #include "jose/write/jose.h"
 #include "wire/route.h"
 
-#define COSE_TEXT_MAX_BYTES 2048u
+#define COSE_MAX_BYTES 2048u
 
 /* A request, and what its spans borrow from. */
 struct rewrap {
     struct kbs_release_want want;
-    struct kbs_nek_request blob;
-    struct kbs_jose_recipient_in jose;
-    struct kbs_cose_recipient_in cose;
-    char kid[KBS_LIMIT_KID_BYTES + 1];
+    struct kbs_nek_in blob;
     uint8_t salt[KBS_LIMIT_COSE_SALT_BYTES];
     json_t *body; /* owned */
 };
 
-/* ---- the blob ---- */
+/* ---- POST /kbs/v0/key/rewrap ---- */
 
-/* Which road it is for and to whom it says it is bound; both stand in the key derivation. */
-static int party_get(struct rewrap *r, struct kbs_span party_u, struct kbs_span party_v,
-                     struct kbs_error *err)
+static int rewrap_cose(struct rewrap *r, struct kbs_span text, struct kbs_error *err)
 {
-    if (!kbs_span_equal_str(party_u, KBS_NEK_PARTY_U)) {
-        return kbs_fail(err, KBS_UNPROCESSABLE,
-                        "the recipient was not made for a NEK: PartyUInfo "
-                        "is not \"" KBS_NEK_PARTY_U "\"");
-    }
-    return kbs_nek_binding_get(party_v, &r->blob.said, err);
-}
+    struct kbs_buf message = KBS_BUF(COSE_MAX_BYTES);
+    int rc = kbs_base64url_get(&message, text) == 0
+                 ? kbs_nek_read_cose(kbs_buf_span(&message), &r->blob, err)
+                 : kbs_fail(err, KBS_INPUT, "\"cose\" is not base64url of at most %u bytes",
+                            COSE_MAX_BYTES);
 
-static int kid_take(struct rewrap *r, struct kbs_span kid, struct kbs_error *err)
-{
-    if (!kbs_span_to_cstr(kid, r->kid, sizeof(r->kid)) ||
-        !kbs_kid_split(kbs_span_str(r->kid), &r->want.path, &r->want.version)) {
-        return kbs_fail(err, KBS_INPUT, "the recipient's kid is not repo/type/tag/vN");
-    }
-    return 0;
-}
-
-static void epk_take(struct rewrap *r, const struct kbs_ec_public *epk)
-{
-    r->blob.has_epk = true;
-    r->blob.epk = (struct kbs_tee_key){.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *epk};
-}
-
-static int blob_jose(struct rewrap *r, const json_t *recipient, struct kbs_error *err)
-{
-    struct kbs_span alg = KBS_SPAN_EMPTY;
-    json_t *header = NULL;
-    bool aes = false;
-    enum kbs_tee_alg wanted;
-
-    if (kbs_json_get_object(recipient, "header", &header, err) != 0 ||
-        kbs_json_get_string(header, "alg", &alg, err) != 0) {
-        return -1;
-    }
-    aes = kbs_span_equal_str(alg, KBS_JOSE_A256KW);
-    wanted = aes ? KBS_TEE_ALG_NONE : kbs_tee_alg_from_name(alg);
-    if (!aes && wanted != KBS_TEE_ALG_ECDH_ES_A256KW && wanted != KBS_TEE_ALG_RSA_OAEP_256 &&
-        wanted != KBS_TEE_ALG_RSA_OAEP) {
-        return kbs_fail(err, KBS_INPUT,
-                        "recipient: \"alg\" is not ECDH-ES+A256KW, A256KW, RSA-OAEP-256 or "
-                        "RSA-OAEP");
-    }
-    if (kbs_jose_recipient_get(recipient, wanted, &r->jose, err) != 0 ||
-        kid_take(r, kbs_span_str(r->jose.kid), err) != 0) {
-        return -1;
-    }
-    r->blob.wrapped = kbs_buf_span(&r->jose.encrypted_key);
-    if (!aes && wanted != KBS_TEE_ALG_ECDH_ES_A256KW) {
-        r->blob.kind = KBS_NEK_OAEP;
-        return 0;
-    }
-    r->blob.kind = aes ? KBS_NEK_AES_KW : KBS_NEK_JOSE;
-    if (!aes) {
-        epk_take(r, &r->jose.epk);
-    }
-    return party_get(r, kbs_buf_span(&r->jose.apu), kbs_buf_span(&r->jose.apv), err);
-}
-
-static int blob_cose(struct rewrap *r, struct kbs_span text, struct kbs_error *err)
-{
-    struct kbs_buf message = KBS_BUF(COSE_TEXT_MAX_BYTES);
-    struct kbs_buf map = KBS_BUF(COSE_TEXT_MAX_BYTES);
-    int rc = -1;
-
-    if (kbs_base64url_get(&message, text) != 0) {
-        (void)kbs_fail(err, KBS_INPUT, "\"cose\" is not base64url of at most %u bytes",
-                       COSE_TEXT_MAX_BYTES);
-    } else if (kbs_cose_recipient_get(kbs_buf_span(&message), &r->cose, err) == 0 &&
-               kid_take(r, kbs_buf_span(&r->cose.kid), err) == 0) {
-        /* kbs-token prints the protected map itself, and it is in the key derivation. */
-        kbs_cose_recipient_protected_put(&map, kbs_buf_span(&r->cose.kid));
-        rc = kbs_span_equal(kbs_buf_span(&map), kbs_buf_span(&r->cose.protected_map))
-                 ? party_get(r, kbs_buf_span(&r->cose.party_u), kbs_buf_span(&r->cose.party_v), err)
-                 : kbs_fail(err, KBS_INPUT,
-                            "the recipient's protected map has more than alg and kid");
-    }
-    r->blob.kind = KBS_NEK_COSE;
-    r->blob.wrapped = kbs_buf_span(&r->cose.encrypted_key);
-    r->blob.salt = kbs_buf_span(&r->cose.salt);
-    epk_take(r, &r->cose.epk);
     kbs_buf_deinit(&message);
-    kbs_buf_deinit(&map);
     return rc;
 }
-
-/* ---- POST /kbs/v0/key/rewrap ---- */
 
 static int rewrap_parse(struct kbs_call *call, struct rewrap *r, struct kbs_error *err)
 {
@@ -145,7 +59,13 @@ static int rewrap_parse(struct kbs_call *call, struct rewrap *r, struct kbs_erro
     if ((recipient != NULL) == (cose.p != NULL)) {
         return kbs_fail(err, KBS_INPUT, "the body has one of \"recipient\" and \"cose\"");
     }
-    return recipient != NULL ? blob_jose(r, recipient, err) : blob_cose(r, cose, err);
+    if ((recipient != NULL ? kbs_nek_read_jose(recipient, &r->blob, err)
+                           : rewrap_cose(r, cose, err)) != 0) {
+        return -1;
+    }
+    r->want.path = r->blob.path;
+    r->want.version = r->blob.version;
+    return 0;
 }
 
 int kbs_api_key_rewrap(struct kbs_call *call, struct kbs_error *err)
@@ -157,8 +77,7 @@ int kbs_api_key_rewrap(struct kbs_call *call, struct kbs_error *err)
     if (kbs_session_attested(call, &session, err) == 0 && rewrap_parse(call, &r, err) == 0) {
         rc = kbs_release_key(call, &r.want, err);
     }
-    kbs_jose_recipient_in_deinit(&r.jose);
-    kbs_cose_recipient_in_deinit(&r.cose);
+    kbs_nek_in_deinit(&r.blob);
     json_decref(r.body);
     kbs_session_deinit(&session);
     return rc;

@@ -165,6 +165,11 @@ enum kbs_key_state kbs_key_state_from_name(struct kbs_span name)
     return (enum kbs_key_state)value_of(key_states, KBS_KEY_STATE_COUNT, name);
 }
 
+enum kbs_kcv_mac kbs_kcv_mac_from_name(struct kbs_span name)
+{
+    return (enum kbs_kcv_mac)value_of(kcv_macs, KBS_KCV_COUNT, name);
+}
+
 enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name)
 {
     return (enum kbs_tee_alg)value_of(tee_algs, KBS_TEE_ALG_COUNT, name);

@@ -222,6 +222,7 @@ enum kbs_storage kbs_storage_from_name(struct kbs_span name);
 enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
 enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);
 enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name);
+enum kbs_kcv_mac kbs_kcv_mac_from_name(struct kbs_span name);
 
 /* True for pairs, which have a public half. */
 bool kbs_key_alg_is_pair(enum kbs_key_alg alg);

@@ -207,6 +207,41 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     "CREATE TRIGGER session_removed AFTER DELETE ON session BEGIN"
     " UPDATE meta SET value = value - 1 WHERE name = 'sessions';"
     " UPDATE meta SET value = value - (OLD.state = 1) WHERE name = 'challenged'; END;",
+
+    /* A key may have its public half where a wrapped one has its blob. */
+    "CREATE TABLE key_5 ("
+    " id BLOB NOT NULL CHECK (length(id) = 16),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " path TEXT NOT NULL CHECK (length(path) BETWEEN 5 AND 255),"
+    " state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 4),"
+    " kcv_mac INTEGER NOT NULL,"
+    " kcv BLOB NOT NULL CHECK (length(kcv) = 4),"
+    " destroy_at_s INTEGER NOT NULL CHECK (destroy_at_s >= 0),"
+    " policy TEXT NOT NULL,"
+    " epoch INTEGER NOT NULL,"
+    " request TEXT NOT NULL,"
+    " signature BLOB NOT NULL,"
+    " card BLOB CHECK (length(card) = 208),"
+    " purpose INTEGER,"
+    " provenance INTEGER,"
+    " floor INTEGER,"
+    " bytes INTEGER,"
+    " created_s INTEGER,"
+    " blob BLOB CHECK (length(blob) BETWEEN 1 AND 544),"
+    " PRIMARY KEY (path, version),"
+    " UNIQUE (id, version),"
+    " CHECK (card IS NOT NULL OR (purpose IS NOT NULL AND provenance IS NOT NULL AND"
+    "  floor IS NOT NULL AND bytes IS NOT NULL AND created_s IS NOT NULL))) STRICT;"
+    "INSERT INTO key_5 SELECT id, version, path, state, kcv_mac, kcv, destroy_at_s, policy, epoch,"
+    " request, signature, card, purpose, provenance, floor, bytes, created_s, blob FROM key;"
+    "DROP TABLE key;"
+    "ALTER TABLE key_5 RENAME TO key;"
+    "CREATE INDEX key_epoch ON key (epoch, path, version);"
+    "CREATE INDEX key_wrapping ON key (substr(card, 37, 4))"
+    " WHERE state <> 4 AND substr(card, 7, 1) = x'02';"
+    "CREATE INDEX key_due ON key (destroy_at_s) WHERE state = 3;"
+    "CREATE UNIQUE INDEX key_object ON key (substr(card, 145, 32))"
+    " WHERE state <> 4 AND substr(card, 7, 1) = x'01';",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */
