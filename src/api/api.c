@@ -117,6 +117,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->production = setup->production;
     api->allow_sample = setup->allow_sample;
     api->rsa1_5 = setup->rsa1_5;
+    api->svsm = setup->svsm;
     api->verifiers = setup->verifiers;
     api->sessions = setup->sessions;
     api->session_s = setup->session_s;

@@ -20,6 +20,7 @@ struct kbs_api_setup {
     bool rsa1_5;                            /* TEE keys of RSA1_5 are taken */
     uint32_t sessions;                      /* that may wait for their evidence at a time */
     uint32_t resource_bytes;                /* of a resource's value */
+    bool svsm;                              /* report data in COCONUT-SVSM's way is taken */
     const struct kbs_verifier *verifiers;   /* as in attest/evidence.h; borrowed until the end */
     struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */

@@ -98,6 +98,7 @@ struct kbs_api {
     bool production;
     bool allow_sample;
     bool rsa1_5;
+    bool svsm;                            /* see svsm.c */
     uint32_t sessions;                    /* that may wait for their evidence */
     uint32_t resource_bytes;              /* of a resource's value */
     const struct kbs_verifier *verifiers; /* borrowed; NULL: none but those built in */

@@ -17,6 +17,7 @@
  * fails them all: a token says of everything in it that it was verified.
  */
 #include "api/context.h"
+#include "api/svsm.h"
 
 #include "attest/ear.h"
 #include "attest/rcar.h"
@@ -141,8 +142,11 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
     s->tee_key = a->message.tee_key;
     kbs_hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
     kbs_jose_tee_thumbprint(&s->tee_key, a->key);
-    return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce,
-                                  kbs_rcar_additional(&a->message), &s->report_digest, err);
+    if (kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce,
+                               kbs_rcar_additional(&a->message), &s->report_digest, err) != 0) {
+        return -1;
+    }
+    return kbs_svsm_bind(call->api, &a->message, s, err);
 }
 
 static void attest_record_devices(struct kbs_record *r, const struct kbs_rcar_attestation *m)

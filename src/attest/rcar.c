@@ -418,3 +418,25 @@ int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_tee_key *tee_key
     kbs_buf_deinit(&text);
     return r;
 }
+
+int kbs_rcar_svsm_digest(const struct kbs_tee_key *tee_key, struct kbs_span nonce,
+                         struct kbs_digest *ret, struct kbs_error *err)
+{
+    struct kbs_buf bytes = KBS_BUF(KBS_LIMIT_NONCE_BYTES);
+    const struct kbs_ec_public *ec = &tee_key->ec;
+    int r = 0;
+
+    *ret = (struct kbs_digest){.len = 0};
+    if (tee_key->alg != KBS_TEE_ALG_ECDH_ES_A256KW || ec->curve != KBS_CURVE_P521) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "SVSM's TEE keys are EC keys on P-521");
+    }
+    if (kbs_base64_get(&bytes, nonce) != 0 || bytes.len == 0) {
+        r = kbs_fail(err, KBS_INPUT, "the nonce is not base64");
+    } else {
+        const struct kbs_span parts[3] = {kbs_ec_x(ec), kbs_ec_y(ec), kbs_buf_span(&bytes)};
+
+        kbs_digest(KBS_HASH_SHA512, parts, 3, ret);
+    }
+    kbs_buf_deinit(&bytes);
+    return r;
+}

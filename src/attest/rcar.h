@@ -84,4 +84,12 @@ KBS_MUST_CHECK int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_t
                                           struct kbs_span nonce, const struct kbs_span *additional,
                                           struct kbs_digest *ret, struct kbs_error *err);
 
+/*
+ * What COCONUT-SVSM puts into its report instead: SHA-512(x, y, nonce), both coordinates of a P-521 key
+ * in full and the nonce's bytes. It covers no additional evidence. KBS_UNPROCESSABLE for any other
+ * key, KBS_INPUT for a nonce that is not base64.
+ */
+KBS_MUST_CHECK int kbs_rcar_svsm_digest(const struct kbs_tee_key *tee_key, struct kbs_span nonce,
+                                        struct kbs_digest *ret, struct kbs_error *err);
+
 #endif

@@ -125,7 +125,14 @@ struct kbs_config_snp {
     bool allow_no_crl;
     bool allow_masked_chip_id;
     bool allow_unexplained_data;
-    const char *test_root; /* hex, or NULL */
+    bool svsm_binding;                           /* COCONUT-SVSM's own digest in the report data */
+    const char *test_root;                       /* hex, or NULL */
+    struct kbs_config_strings signers;           /* "vcek", "vlek"; none given: both */
+    struct kbs_config_strings platform_required; /* names of bits */
+    struct kbs_config_strings platform_forbidden;
+    struct kbs_config_strings guest_required;
+    struct kbs_config_strings guest_forbidden;
+    const char *kds; /* name of the [[fetch.endpoint]] that has missing VCEKs; NULL: none */
     struct kbs_config_snp_minimum minimum[KBS_CONFIG_SNP_PRODUCTS];
     size_t n_minimum;
 };

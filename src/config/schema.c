@@ -96,8 +96,21 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
         snp.allow_masked_chip_id, NULL),
     KEY(SNP_UNEXPLAINED_DATA, "attest.snp", "allow_unexplained_data", BOOLEAN, false, 0, 0,
         snp.allow_unexplained_data, NULL),
+    KEY(SNP_SVSM_BINDING, "attest.snp", "svsm_binding", BOOLEAN, false, 0, 0, snp.svsm_binding,
+        NULL),
     KEY(SNP_TEST_ROOT, "attest.snp", "test_root", STRING, false, 1, 64, snp.test_root,
         kbs_config_check_snp_root),
+    KEY(SNP_SIGNERS, "attest.snp", "signers", STRINGS, false, 1, 2, snp.signers,
+        kbs_config_check_snp_signer),
+    KEY(SNP_PLATFORM_REQUIRED, "attest.snp", "platform_required", STRINGS, false, 1, 16,
+        snp.platform_required, kbs_config_check_snp_platform),
+    KEY(SNP_PLATFORM_FORBIDDEN, "attest.snp", "platform_forbidden", STRINGS, false, 1, 16,
+        snp.platform_forbidden, kbs_config_check_snp_platform),
+    KEY(SNP_GUEST_REQUIRED, "attest.snp", "guest_required", STRINGS, false, 1, 16,
+        snp.guest_required, kbs_config_check_snp_guest),
+    KEY(SNP_GUEST_FORBIDDEN, "attest.snp", "guest_forbidden", STRINGS, false, 1, 16,
+        snp.guest_forbidden, kbs_config_check_snp_guest),
+    KEY(SNP_KDS, "attest.snp", "kds", STRING, false, 1, 64, snp.kds, NULL),
     KEY(SNP_PRODUCT, "attest.snp.minimum[]", "product", STRING, true, 1, 16, snp.minimum[0].product,
         kbs_config_check_snp_product),
     KEY(SNP_FMC, "attest.snp.minimum[]", "fmc", NUMBER, false, 0, 255, snp.minimum[0].fmc, NULL),
@@ -414,6 +427,45 @@ const char *kbs_config_check_snp_chip(const char *value)
 const char *kbs_config_check_snp_root(const char *value)
 {
     return is_hex(value, 64) ? NULL : "must be a SHA-256 digest in lower-case hex";
+}
+
+const char *kbs_config_check_snp_signer(const char *value)
+{
+    bool known = strcmp(value, "vcek") == 0 || strcmp(value, "vlek") == 0;
+    return known ? NULL : "must be \"vcek\" or \"vlek\"";
+}
+
+static bool is_among(const char *value, const char *const *names)
+{
+    while (*names != NULL && strcmp(value, *names) != 0) {
+        names++;
+    }
+    return *names != NULL;
+}
+
+const char *kbs_config_check_snp_platform(const char *value)
+{
+    static const char *const names[] = {
+        "smt", "tsme", "ecc", "rapl_dis", "ciphertext_hiding", "alias_check", "tio", NULL};
+    return is_among(value, names) ? NULL
+                                  : "must be \"smt\", \"tsme\", \"ecc\", \"rapl_dis\", "
+                                    "\"ciphertext_hiding\", \"alias_check\" or \"tio\"";
+}
+
+const char *kbs_config_check_snp_guest(const char *value)
+{
+    static const char *const names[] = {"smt",
+                                        "single_socket",
+                                        "cxl",
+                                        "aes_256_xts",
+                                        "rapl_dis",
+                                        "ciphertext_hiding",
+                                        "page_swap_disable",
+                                        NULL};
+    return is_among(value, names)
+               ? NULL
+               : "must be \"smt\", \"single_socket\", \"cxl\", \"aes_256_xts\", \"rapl_dis\", "
+                 "\"ciphertext_hiding\" or \"page_swap_disable\"";
 }
 
 const char *kbs_config_check_snp_firmware(const char *value)

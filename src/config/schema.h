@@ -86,7 +86,14 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_SNP_NO_CRL,
     KBS_CONFIG_KEY_SNP_MASKED_CHIP_ID,
     KBS_CONFIG_KEY_SNP_UNEXPLAINED_DATA,
+    KBS_CONFIG_KEY_SNP_SVSM_BINDING,
     KBS_CONFIG_KEY_SNP_TEST_ROOT,
+    KBS_CONFIG_KEY_SNP_SIGNERS,
+    KBS_CONFIG_KEY_SNP_PLATFORM_REQUIRED,
+    KBS_CONFIG_KEY_SNP_PLATFORM_FORBIDDEN,
+    KBS_CONFIG_KEY_SNP_GUEST_REQUIRED,
+    KBS_CONFIG_KEY_SNP_GUEST_FORBIDDEN,
+    KBS_CONFIG_KEY_SNP_KDS,
     KBS_CONFIG_KEY_SNP_PRODUCT,
     KBS_CONFIG_KEY_SNP_FMC,
     KBS_CONFIG_KEY_SNP_BOOTLOADER,
@@ -208,5 +215,8 @@ const char *kbs_config_check_snp_product(const char *value);
 const char *kbs_config_check_snp_chip(const char *value);
 const char *kbs_config_check_snp_firmware(const char *value);
 const char *kbs_config_check_snp_root(const char *value);
+const char *kbs_config_check_snp_signer(const char *value);
+const char *kbs_config_check_snp_platform(const char *value);
+const char *kbs_config_check_snp_guest(const char *value);
 
 #endif

@@ -141,6 +141,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .rsa1_5 = j->config.rsa1_5 != 0,
         .sessions = j->config.sessions,
         .resource_bytes = j->config.resource_bytes,
+        .svsm = (j->config.snp_allow & KBS_WIRE_SNP_ALLOW_SVSM_BINDING) != 0,
         .verifiers = j->verifiers,
         .resource_policy = j->config.resource_policy,
         .issuer = j->config.issuer,

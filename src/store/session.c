@@ -203,6 +203,7 @@ int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *sess
     kbs_sql_bind_blob(s, q, 5, kbs_span(tee_key, tee_key_len));
     kbs_sql_bind_blob(s, q, 6, kbs_digest_span(&session->report_digest));
     kbs_sql_bind_text(s, q, 7, kbs_buf_span(&session->claims));
+    kbs_sql_bind_text(s, q, 8, kbs_span_str(kbs_hash_name(session->hash)));
     if (kbs_sql_run(s, q, "attest a session", err) != 0) {
         return -1;
     }

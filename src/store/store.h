@@ -65,7 +65,8 @@ KBS_MUST_CHECK int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t s
                                             struct kbs_error *err);
 /*
  * Challenged to attested, in one statement, so that one nonce attests once however many try at the
- * same time: the loser gets KBS_UNAUTHENTICATED ("nonce already used").
+ * same time: the loser gets KBS_UNAUTHENTICATED ("nonce already used"). The hash may be another than the
+ * one it began with.
  */
 KBS_MUST_CHECK int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
                                             struct kbs_error *err);

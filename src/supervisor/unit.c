@@ -210,12 +210,14 @@ static void put_admin_lists(struct admin_lists *lists, const struct kbs_config *
 }
 
 /* [attest.snp], for those who verify evidence. */
+#define SNP_NAMES 5
 struct snp_lists {
     struct kbs_buf files;
     struct kbs_buf products;
     struct kbs_buf minimum;
     struct kbs_buf chips;
     struct kbs_buf providers;
+    struct kbs_buf names[SNP_NAMES]; /* of signers and bits */
 };
 
 static void put_strings(const struct kbs_config_strings *from, struct kbs_wire_list_builder *to)
@@ -223,6 +225,24 @@ static void put_strings(const struct kbs_config_strings *from, struct kbs_wire_l
     for (size_t i = 0; i < from->n; i++) {
         kbs_wire_list_add(to, kbs_span_str(from->v[i]));
     }
+}
+
+static struct kbs_wire_list put_names(struct kbs_buf *buf, const struct kbs_config_strings *from)
+{
+    struct kbs_wire_list_builder list = {.buf = buf};
+
+    kbs_buf_init(buf, KBS_LIMIT_WIRE_BODY_BYTES);
+    put_strings(from, &list);
+    return kbs_wire_list_done(&list);
+}
+
+static bool names_failed(const struct snp_lists *lists)
+{
+    bool failed = false;
+    for (size_t i = 0; i < SNP_NAMES; i++) {
+        failed = failed || lists->names[i].failed;
+    }
+    return failed;
 }
 
 static void put_snp_minimum(const struct kbs_config_snp *snp, struct kbs_wire_list_builder *to)
@@ -283,11 +303,18 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
     ret->snp_minimum = kbs_wire_list_done(&minimum);
     ret->snp_chips = kbs_wire_list_done(&chips);
     ret->snp_providers = kbs_wire_list_done(&providers);
+    ret->snp_signers = put_names(&lists->names[0], &snp->signers);
+    ret->snp_platform_required = put_names(&lists->names[1], &snp->platform_required);
+    ret->snp_platform_forbidden = put_names(&lists->names[2], &snp->platform_forbidden);
+    ret->snp_guest_required = put_names(&lists->names[3], &snp->guest_required);
+    ret->snp_guest_forbidden = put_names(&lists->names[4], &snp->guest_forbidden);
+    ret->snp_kds = kbs_span_str(snp->kds);
     ret->snp_crl_grace_s = snp->crl_grace_hours * 3600;
     ret->snp_allow =
         (uint8_t)((snp->allow_no_crl ? KBS_WIRE_SNP_ALLOW_NO_CRL : 0) |
                   (snp->allow_masked_chip_id ? KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID : 0) |
-                  (snp->allow_unexplained_data ? KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA : 0));
+                  (snp->allow_unexplained_data ? KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA : 0) |
+                  (snp->svsm_binding ? KBS_WIRE_SNP_ALLOW_SVSM_BINDING : 0));
     if (snp->test_root != NULL) {
         if (kbs_hex_get_exact(root, 32, kbs_span_str(snp->test_root)) != 0) {
             return kbs_fail(err, KBS_INPUT, "attest.snp.test_root: not hex");
@@ -295,7 +322,7 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
         ret->snp_test_root = kbs_span(root, 32);
     }
     return lists->files.failed || lists->products.failed || lists->minimum.failed ||
-                   lists->chips.failed || lists->providers.failed
+                   lists->chips.failed || lists->providers.failed || names_failed(lists)
                ? kbs_fail(err, KBS_INTERNAL, "no memory for [attest.snp]")
                : 0;
 }
@@ -351,6 +378,9 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     kbs_buf_deinit(&snp.minimum);
     kbs_buf_deinit(&snp.chips);
     kbs_buf_deinit(&snp.providers);
+    for (size_t i = 0; i < SNP_NAMES; i++) {
+        kbs_buf_deinit(&snp.names[i]);
+    }
     return rc;
 }
 

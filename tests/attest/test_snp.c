@@ -507,6 +507,15 @@ static void chip_not_allowed(struct scenario *s)
 {
     s->chips[0][0] ^= 1;
 }
+static void no_vcek(struct scenario *s)
+{
+    s->policy.signers = 1u << KBS_SNP_SIGNER_VLEK;
+}
+static void no_vlek(struct scenario *s)
+{
+    scenario_vlek(s);
+    s->policy.signers = 1u << KBS_SNP_SIGNER_VCEK;
+}
 static void committed_tcb_low(struct scenario *s)
 {
     s->report.raw[KBS_SNP_AT_COMMITTED_TCB + 7] = 199;
@@ -659,6 +668,8 @@ static const struct {
     {"VMPL 2, as the policy has it", vmpl_told, NULL, NULL},
     {"product not allowed", product_not_allowed, NULL, "product-allowed"},
     {"chip not allowed", chip_not_allowed, NULL, "chip-allowed"},
+    {"VCEKs not taken", no_vcek, NULL, "signer-allowed"},
+    {"VLEKs not taken", no_vlek, NULL, "signer-allowed"},
     {"committed TCB low", committed_tcb_low, NULL, "minimum-tcb"},
     {"launch TCB low", launch_tcb_low, NULL, "minimum-tcb"},
     {"reported TCB low, and the leaf's", reported_tcb_low, NULL, "minimum-tcb"},
@@ -716,6 +727,53 @@ static void expect(const struct kbs_verdict *v, const char *name, const char *fa
     if (kbs_verdict_binding(v) != binding || !json_is_object(v->claims)) {
         fail_msg("%s: binding %s, expected %s", name, kbs_binding_name(kbs_verdict_binding(v)),
                  kbs_binding_name(binding));
+    }
+}
+
+/* Every bit that a configuration can name: asked for as 1 and as 0, and either way there and not. */
+static void bits_by_name(void **state)
+{
+    static const struct {
+        uint64_t (*bit_of)(struct kbs_span);
+        enum kbs_snp_at at;
+        const char *check;
+        const char *names[8];
+    } fields[] = {
+        {kbs_snp_platform_bit,
+         KBS_SNP_AT_PLAT_INFO,
+         "platform",
+         {"smt", "tsme", "ecc", "rapl_dis", "ciphertext_hiding", "alias_check", "tio"}},
+        {kbs_snp_guest_bit,
+         KBS_SNP_AT_POLICY,
+         "guest-policy",
+         {"smt", "single_socket", "cxl", "aes_256_xts", "rapl_dis", "ciphertext_hiding",
+          "page_swap_disable"}},
+    };
+
+    (void)state;
+    assert_int_equal(kbs_snp_platform_bit(KBS_SPAN_LIT("")), 0);
+    assert_int_equal(kbs_snp_guest_bit(KBS_SPAN_LIT("alias_check")), 0);
+    for (int i = 0; i < 2 * 7 * 4; i++) {
+        size_t f = (size_t)i / 28;
+        const char *name = fields[f].names[i / 4 % 7];
+        uint64_t bit = fields[f].bit_of(kbs_span_str(name));
+        bool is_set = (i & 1) != 0;
+        bool wanted = (i & 2) != 0;
+        struct scenario s;
+        struct kbs_verdict v;
+
+        assert_int_not_equal(bit, 0);
+        scenario_init(&s, &genoa);
+        s.policy.platform_required = s.policy.platform_forbidden = 0;
+        s.policy.guest_required = s.policy.guest_forbidden = 0;
+        *(f == 0   ? wanted ? &s.policy.platform_required : &s.policy.platform_forbidden
+          : wanted ? &s.policy.guest_required
+                   : &s.policy.guest_forbidden) = bit;
+        uint64_t value = kbs_snp_u64(&s.report, fields[f].at) & ~bit;
+        le(&s.report, fields[f].at, 8, is_set ? value | bit : value);
+        scenario_run(&s, NULL, &v);
+        expect(&v, name, is_set == wanted ? NULL : fields[f].check);
+        kbs_verdict_deinit(&v);
     }
 }
 
@@ -1233,6 +1291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mutations),
+        cmocka_unit_test(bits_by_name),
         cmocka_unit_test(every_check_has_a_row),
         cmocka_unit_test(bytes_flipped),
         cmocka_unit_test(turin_layout),

@@ -442,6 +442,18 @@ static void appraise_from_folder(void **state)
         kbs_verdict_deinit(&v);
     }
 
+    /* SVSM's report is of VMPL 0, whatever the operator has others attest from. */
+    for (int shape = SNP_JSON_NEW; shape <= SNP_JSON_SVSM; shape++) {
+        KBS_AUTO_JSON json =
+            snp_json(&r, KBS_SNP_PRODUCT_TURIN, (enum snp_json_shape)shape, NULL, KBS_SPAN_EMPTY);
+
+        policy.vmpl = 2;
+        assert_int_equal(kbs_snp_appraise(&verifier, json, &expected, &v, &err), 0);
+        assert_int_equal(kbs_verdict_failed(&v) == NULL, shape == SNP_JSON_SVSM);
+        policy.vmpl = 0;
+        kbs_verdict_deinit(&v);
+    }
+
     /* Another TCB has another leaf, and the folder has none for it. */
     KBS_AUTO_JSON json = snp_json(&r, KBS_SNP_PRODUCT_TURIN, SNP_JSON_NEW, NULL, KBS_SPAN_EMPTY);
     change(json, "attestation_report/reported_tcb/microcode", "201");

@@ -615,6 +615,35 @@ static void devices_too_long(void **state)
     kbs_buf_deinit(&body);
 }
 
+/* COCONUT-SVSM's text: coordinates in full, the nonce's bytes. The digest is another program's. */
+static void svsm_digest(void **state)
+{
+    static const char expected[] =
+        "9845475699106479993894b310133b5324c2d3781ed767c9550971b698864668"
+        "6270b6646f273be61e602c193d60546e0a99f3c7fe03fd976dbf359c03033c60";
+    struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = {.curve = KBS_CURVE_P521}};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_digest digest;
+    char hex[129];
+
+    (void)state;
+    memset(key.ec.x + 1, 1, 65);
+    memset(key.ec.y, 2, 66);
+    key.ec.y[0] = 1;
+    assert_int_equal(
+        kbs_rcar_svsm_digest(&key, KBS_SPAN_LIT("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+                             &digest, &err),
+        0);
+    kbs_hex_cstr(kbs_digest_span(&digest), hex, sizeof(hex));
+    assert_string_equal(hex, expected);
+    assert_int_equal(kbs_rcar_svsm_digest(&key, KBS_SPAN_LIT("AAE"), &digest, &err), -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    key.ec.curve = KBS_CURVE_P256;
+    assert_int_equal(kbs_rcar_svsm_digest(&key, KBS_SPAN_LIT("AAEC"), &digest, &err), -1);
+    assert_int_equal(err.category, KBS_UNPROCESSABLE);
+    assert_int_equal(digest.len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -633,6 +662,7 @@ int main(void)
         cmocka_unit_test(attestations),
         cmocka_unit_test(attestations_0_2_0),
         cmocka_unit_test(devices),
+        cmocka_unit_test(svsm_digest),
         cmocka_unit_test(devices_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -363,8 +363,8 @@ int kbs_snp_evidence_parse(const json_t *evidence, struct kbs_snp_evidence *ret,
     if (!json_is_object(evidence)) {
         return kbs_fail(err, KBS_INPUT, "SNP evidence is not an object");
     }
-    r = json_object_get(evidence, "snp-report") != NULL ? parse_svsm(evidence, ret, err)
-                                                        : parse_coco(evidence, ret, err);
+    ret->svsm = json_object_get(evidence, "snp-report") != NULL;
+    r = ret->svsm ? parse_svsm(evidence, ret, err) : parse_coco(evidence, ret, err);
     if (r != 0) {
         kbs_snp_evidence_deinit(ret);
     }

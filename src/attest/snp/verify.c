@@ -312,6 +312,17 @@ static void check_product_allowed(struct job *j, const struct kbs_check_kind *k)
     }
 }
 
+static void check_signer_allowed(struct job *j, const struct kbs_check_kind *k)
+{
+    const char *name = kbs_snp_signer_name(j->leaf->kind);
+
+    if ((j->policy->signers & (1u << j->leaf->kind)) == 0) {
+        kbs_verdict_fail(j->v, k, "the policy takes no reports that a %s signed", name);
+    } else {
+        kbs_verdict_pass(j->v, k, "the policy takes %ss", name);
+    }
+}
+
 static void check_chip_allowed(struct job *j, const struct kbs_check_kind *k)
 {
     struct kbs_span id = kbs_snp_bytes(j->report, KBS_SNP_AT_CHIP_ID, KBS_SNP_CHIP_ID_BYTES);
@@ -402,28 +413,29 @@ static void check_minimum_firmware(struct job *j, const struct kbs_check_kind *k
 struct bit {
     uint64_t bit;
     const char *name;
+    const char *key; /* in configurations */
 };
 
 static const struct bit platform_bits[] = {
-    {KBS_SNP_PLATFORM_SMT, "SMT_EN"},
-    {KBS_SNP_PLATFORM_TSME, "TSME_EN"},
-    {KBS_SNP_PLATFORM_ECC, "ECC_EN"},
-    {KBS_SNP_PLATFORM_RAPL_DIS, "RAPL_DIS"},
-    {KBS_SNP_PLATFORM_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM_EN"},
-    {KBS_SNP_PLATFORM_ALIAS_CHECK, "ALIAS_CHECK_COMPLETE"},
-    {KBS_SNP_PLATFORM_TIO, "SEV_TIO_EN"},
-    {0, "another bit"},
+    {KBS_SNP_PLATFORM_SMT, "SMT_EN", "smt"},
+    {KBS_SNP_PLATFORM_TSME, "TSME_EN", "tsme"},
+    {KBS_SNP_PLATFORM_ECC, "ECC_EN", "ecc"},
+    {KBS_SNP_PLATFORM_RAPL_DIS, "RAPL_DIS", "rapl_dis"},
+    {KBS_SNP_PLATFORM_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM_EN", "ciphertext_hiding"},
+    {KBS_SNP_PLATFORM_ALIAS_CHECK, "ALIAS_CHECK_COMPLETE", "alias_check"},
+    {KBS_SNP_PLATFORM_TIO, "SEV_TIO_EN", "tio"},
+    {0, "another bit", ""},
 };
 
 static const struct bit guest_bits[] = {
-    {KBS_SNP_POLICY_SMT, "SMT"},
-    {KBS_SNP_POLICY_SINGLE_SOCKET, "SINGLE_SOCKET"},
-    {KBS_SNP_POLICY_CXL, "CXL_ALLOW"},
-    {KBS_SNP_POLICY_AES_256_XTS, "MEM_AES_256_XTS"},
-    {KBS_SNP_POLICY_RAPL_DIS, "RAPL_DIS"},
-    {KBS_SNP_POLICY_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM"},
-    {KBS_SNP_POLICY_PAGE_SWAP_DISABLE, "PAGE_SWAP_DISABLE"},
-    {0, "another bit"},
+    {KBS_SNP_POLICY_SMT, "SMT", "smt"},
+    {KBS_SNP_POLICY_SINGLE_SOCKET, "SINGLE_SOCKET", "single_socket"},
+    {KBS_SNP_POLICY_CXL, "CXL_ALLOW", "cxl"},
+    {KBS_SNP_POLICY_AES_256_XTS, "MEM_AES_256_XTS", "aes_256_xts"},
+    {KBS_SNP_POLICY_RAPL_DIS, "RAPL_DIS", "rapl_dis"},
+    {KBS_SNP_POLICY_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM", "ciphertext_hiding"},
+    {KBS_SNP_POLICY_PAGE_SWAP_DISABLE, "PAGE_SWAP_DISABLE", "page_swap_disable"},
+    {0, "another bit", ""},
 };
 
 static const char *bit_name(const struct bit *bits, uint64_t set)
@@ -432,6 +444,24 @@ static const char *bit_name(const struct bit *bits, uint64_t set)
         bits++;
     }
     return bits->name;
+}
+
+static uint64_t bit_of(const struct bit *bits, struct kbs_span key)
+{
+    while (bits->bit != 0 && !kbs_span_equal_str(key, bits->key)) {
+        bits++;
+    }
+    return bits->bit;
+}
+
+uint64_t kbs_snp_platform_bit(struct kbs_span name)
+{
+    return bit_of(platform_bits, name);
+}
+
+uint64_t kbs_snp_guest_bit(struct kbs_span name)
+{
+    return bit_of(guest_bits, name);
 }
 
 /* Bits that must and that must not be set. */
@@ -510,6 +540,7 @@ static const struct {
     {{"migration", KBS_BINDING_HARDWARE}, NOTHING, check_migration},
     {{"vmpl", KBS_BINDING_HARDWARE}, NOTHING, check_vmpl},
     {{"product-allowed", KBS_BINDING_FULL}, LEAF, check_product_allowed},
+    {{"signer-allowed", KBS_BINDING_FULL}, LEAF, check_signer_allowed},
     {{"chip-allowed", KBS_BINDING_FULL}, LEAF, check_chip_allowed},
     {{"provider-allowed", KBS_BINDING_FULL}, LEAF, check_provider_allowed},
     {{"minimum-tcb", KBS_BINDING_FULL}, LEAF, check_minimum_tcb},
@@ -525,6 +556,7 @@ struct kbs_snp_policy kbs_snp_policy_default(void)
 {
     return (struct kbs_snp_policy){
         .products = 1u << KBS_SNP_PRODUCT_GENOA | 1u << KBS_SNP_PRODUCT_TURIN,
+        .signers = 1u << KBS_SNP_SIGNER_VCEK | 1u << KBS_SNP_SIGNER_VLEK,
         .version_min = 3,
     };
 }
@@ -586,6 +618,7 @@ int kbs_snp_appraise(const void *verifier, const json_t *evidence,
                      struct kbs_error *err)
 {
     const struct kbs_snp_verifier *with = verifier;
+    struct kbs_snp_policy policy = *with->policy;
     struct kbs_snp_evidence e;
     int r = 0;
 
@@ -593,12 +626,15 @@ int kbs_snp_appraise(const void *verifier, const json_t *evidence,
     if (kbs_snp_evidence_parse(evidence, &e, err) != 0) {
         return -1;
     }
+    if (e.svsm) {
+        policy.vmpl = 0; /* the SVSM's own level; its guest's kernel is at another */
+    }
     if (e.leaf.len == 0 && with->find_leaf != NULL) {
         r = with->find_leaf(with->where, &e.report, &e.leaf, err);
     }
     if (r == 0) {
-        r = kbs_snp_verify(&e.report, kbs_buf_span(&e.leaf), with->endorsements, with->policy,
-                           expected, ret, err);
+        r = kbs_snp_verify(&e.report, kbs_buf_span(&e.leaf), with->endorsements, &policy, expected,
+                           ret, err);
     }
     kbs_snp_evidence_deinit(&e);
     return r;

@@ -22,6 +22,7 @@ struct kbs_snp_policy {
      */
     const struct kbs_snp_roots *roots;
     unsigned int products; /* bit 1 << product for each that is accepted */
+    unsigned int signers;  /* bit 1 << enum kbs_snp_signer likewise */
     uint32_t version_min;  /* of the report's format, 2 to 5 */
     uint32_t vmpl;         /* the one level that may attest; 0 is the most privileged */
     struct kbs_snp_floor floor[KBS_SNP_PRODUCT_COUNT];
@@ -41,10 +42,15 @@ struct kbs_snp_policy {
 
 /*
  * What is asked where an operator has asked nothing: report version 3 on, VMPL 0, Genoa and Turin
- * (Milan has to be named: keys of its chips were extracted), a revocation list, no VLEKs, no
- * unexplained HOST_DATA, no TCB floor.
+ * (Milan has to be named: keys of its chips were extracted), a revocation list, no VLEKs (there is no
+ * provider to take them from), no unexplained HOST_DATA, no TCB floor.
  */
 struct kbs_snp_policy kbs_snp_policy_default(void);
+
+/* A bit of PLAT_INFO or POLICY by the name that configurations have for it ("alias_check",
+ * "single_socket"); 0 if it is not known. */
+uint64_t kbs_snp_platform_bit(struct kbs_span name);
+uint64_t kbs_snp_guest_bit(struct kbs_span name);
 
 /*
  * Verifies. `leaf` is DER of a VCEK or VLEK, from the evidence or from the operator's folder; it may
