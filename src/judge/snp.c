@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "attest/snp/folder.h"
+#include "attest/snp/kds.h"
 
 #define CSP_ID_BYTES KBS_SNP_CSP_ID_BYTES
 
@@ -20,6 +21,8 @@ struct kbs_judge_snp {
     char (*provider_texts)[CSP_ID_BYTES];
     const char **providers;
     struct kbs_snp_verifier verifier;
+    char kds[KBS_LIMIT_KID_BYTES]; /* empty: none */
+    const char *documents[KBS_SNP_LISTS + 1];
 };
 
 void kbs_judge_snp_free(struct kbs_judge_snp *snp)
@@ -231,6 +234,26 @@ static int take_root(struct kbs_judge_snp *snp, const struct kbs_wire_config_jud
     return 0;
 }
 
+static int take_kds(struct kbs_judge_snp *snp, struct kbs_span name, struct kbs_error *err)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < KBS_SNP_LISTS; i++) {
+        if ((snp->policy.products & (1u << kbs_snp_list_product(i))) != 0) {
+            snp->documents[n++] = kbs_snp_list_name(i);
+        }
+    }
+    return kbs_span_to_cstr(name, snp->kds, sizeof(snp->kds))
+               ? 0
+               : kbs_fail(err, KBS_INPUT, "attest.snp.kds: an endpoint's name is too long");
+}
+
+static int renew(void *keeper, const char *name, struct kbs_span content, bool *ret_taken,
+                 struct kbs_error *err)
+{
+    return kbs_snp_shelf_renew(keeper, name, content, ret_taken, err);
+}
+
 int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_judge_snp **ret,
                       struct kbs_error *err)
 {
@@ -257,7 +280,7 @@ int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_jud
         take_chips(snp, &config->snp_chips, err) != 0 ||
         take_providers(snp, &config->snp_providers, err) != 0 ||
         take_signers(snp, &config->snp_signers, err) != 0 || take_all_bits(snp, config, err) != 0 ||
-        take_root(snp, config, err) != 0) {
+        take_root(snp, config, err) != 0 || take_kds(snp, config->snp_kds, err) != 0) {
         kbs_judge_snp_free(snp);
         return -1;
     }
@@ -266,6 +289,7 @@ int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_jud
         .policy = &snp->policy,
         .find_leaf = kbs_snp_shelf_find,
         .where = snp->shelf,
+        .kds = snp->kds[0] != '\0',
     };
     *ret = snp;
     return 0;
@@ -273,5 +297,10 @@ int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_jud
 
 struct kbs_verifier kbs_judge_snp_verifier(const struct kbs_judge_snp *snp)
 {
-    return (struct kbs_verifier){.appraise = kbs_snp_appraise, .with = &snp->verifier};
+    return (struct kbs_verifier){.appraise = kbs_snp_appraise,
+                                 .with = &snp->verifier,
+                                 .kds = snp->kds[0] != '\0' ? snp->kds : NULL,
+                                 .documents = snp->documents,
+                                 .renew = renew,
+                                 .keeper = snp->shelf};
 }

@@ -17,6 +17,7 @@
 
 #include <stdio.h>
 
+#include "attest/snp/kds.h"
 #include "base/encoding.h"
 
 enum needs {
@@ -323,6 +324,17 @@ static void check_signer_allowed(struct job *j, const struct kbs_check_kind *k)
     }
 }
 
+/* A list without chips lists all. */
+static bool chip_listed(const struct kbs_snp_policy *policy, struct kbs_span id)
+{
+    for (size_t i = 0; i < policy->chip_count; i++) {
+        if (kbs_span_equal(id, kbs_span(policy->chips[i], KBS_SNP_CHIP_ID_BYTES))) {
+            return true;
+        }
+    }
+    return policy->chip_count == 0;
+}
+
 static void check_chip_allowed(struct job *j, const struct kbs_check_kind *k)
 {
     struct kbs_span id = kbs_snp_bytes(j->report, KBS_SNP_AT_CHIP_ID, KBS_SNP_CHIP_ID_BYTES);
@@ -335,13 +347,11 @@ static void check_chip_allowed(struct job *j, const struct kbs_check_kind *k)
         kbs_verdict_skip(j->v, k, "the policy lists no chips");
         return;
     }
-    for (size_t i = 0; i < j->policy->chip_count; i++) {
-        if (kbs_span_equal(id, kbs_span(j->policy->chips[i], KBS_SNP_CHIP_ID_BYTES))) {
-            kbs_verdict_pass(j->v, k, "the chip is on the policy's list");
-            return;
-        }
+    if (chip_listed(j->policy, id)) {
+        kbs_verdict_pass(j->v, k, "the chip is on the policy's list");
+    } else {
+        kbs_verdict_fail(j->v, k, "the chip is not on the policy's list");
     }
-    kbs_verdict_fail(j->v, k, "the chip is not on the policy's list");
 }
 
 static void check_provider_allowed(struct job *j, const struct kbs_check_kind *k)
@@ -550,6 +560,7 @@ static const struct {
     {{"host-data", KBS_BINDING_FULL}, NOTHING, check_host_data},
 };
 
+_Static_assert(KBS_VERDICT_NEEDS_BYTES == KBS_SNP_KDS_PATH_BYTES, "it is one");
 _Static_assert(sizeof(checks) / sizeof(checks[0]) <= KBS_VERDICT_CHECKS, "a verdict holds them");
 
 struct kbs_snp_policy kbs_snp_policy_default(void)
@@ -613,6 +624,25 @@ int kbs_snp_verify(const struct kbs_snp_report *report, struct kbs_span leaf,
     return r;
 }
 
+/*
+ * Whether a leaf would change anything: without one, all that can be looked at holds. Anybody can
+ * write a report and have AMD asked for a chip that is none, so only then, and only for chips and
+ * products that the policy would take.
+ */
+static bool leaf_is_all(const struct kbs_snp_report *report, const struct kbs_snp_policy *policy,
+                        const struct kbs_verdict *v)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        if (v->checks[i].outcome == KBS_OUTCOME_FAIL &&
+            strcmp(v->checks[i].kind->name, "certificate") != 0) {
+            return false;
+        }
+    }
+    return (policy->products & (1u << kbs_snp_product_of_report(report))) != 0 &&
+           (policy->signers & (1u << KBS_SNP_SIGNER_VCEK)) != 0 &&
+           chip_listed(policy, kbs_snp_bytes(report, KBS_SNP_AT_CHIP_ID, KBS_SNP_CHIP_ID_BYTES));
+}
+
 int kbs_snp_appraise(const void *verifier, const json_t *evidence,
                      const struct kbs_expected *expected, struct kbs_verdict *ret,
                      struct kbs_error *err)
@@ -632,9 +662,16 @@ int kbs_snp_appraise(const void *verifier, const json_t *evidence,
     if (e.leaf.len == 0 && with->find_leaf != NULL) {
         r = with->find_leaf(with->where, &e.report, &e.leaf, err);
     }
+    if (r == 0 && e.leaf.len == 0) {
+        kbs_buf_put_span(&e.leaf, expected->endorsement);
+        r = kbs_buf_check(&e.leaf, "a VCEK", err);
+    }
     if (r == 0) {
         r = kbs_snp_verify(&e.report, kbs_buf_span(&e.leaf), with->endorsements, &policy, expected,
                            ret, err);
+    }
+    if (r == 0 && with->kds && e.leaf.len == 0 && leaf_is_all(&e.report, &policy, ret)) {
+        (void)kbs_snp_kds_path(&e.report, ret->needs);
     }
     kbs_snp_evidence_deinit(&e);
     return r;

@@ -73,11 +73,13 @@ struct kbs_snp_verifier {
     const struct kbs_snp_policy *policy;
     kbs_snp_find_leaf_fn *find_leaf; /* NULL: only leaves that come with the evidence */
     const void *where;
+    bool kds; /* a verdict without a leaf says where AMD has it */
 };
 /*
  * The whole of it, with the signature that verifiers of all kinds have: parse, find the leaf,
  * verify. `verifier` is a struct kbs_snp_verifier. KBS_INPUT if the evidence does not parse, and
- * *ret is empty after a failure.
+ * *ret is empty after a failure. A leaf that came with the evidence is taken first, then the folder's,
+ * then expected->endorsement.
  */
 KBS_MUST_CHECK int kbs_snp_appraise(const void *verifier, const json_t *evidence,
                                     const struct kbs_expected *expected, struct kbs_verdict *ret,
