@@ -128,7 +128,7 @@ static void check_minimum(struct kbs_config_loader *l)
 
 /* A bit that must be both 1 and 0 would refuse every guest. */
 static void check_bits(struct kbs_config_loader *l, const struct kbs_config_strings *required,
-                       const struct kbs_config_strings *forbidden, size_t key)
+                       const struct kbs_config_strings *forbidden, enum kbs_config_key_id key)
 {
     for (size_t i = 0; i < required->n; i++) {
         for (size_t k = 0; k < forbidden->n; k++) {
