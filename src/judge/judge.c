@@ -27,8 +27,9 @@
 /* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
 #define JUDGE_GO_ON (-1)
 
-/* judge_configure(): there was a store to be migrated and nothing else to do. */
-#define JUDGE_MIGRATED 1
+/* judge_configure(): there was a store to be migrated, or a configuration to be looked at, and
+ * nothing else to do. */
+#define JUDGE_DONE 1
 
 struct judge {
     int control;
@@ -109,10 +110,13 @@ static int judge_configure(struct judge *j, struct kbs_error *err)
     int rc = judge_begin(j, err);
 
     if (rc == 0 && j->config_msg.frame.type == KBS_WIRE_MIGRATE) {
-        return judge_migrate(j, err) != 0 ? -1 : JUDGE_MIGRATED;
+        return judge_migrate(j, err) != 0 ? -1 : JUDGE_DONE;
     }
     if (rc == 0) {
         rc = kbs_channel_msg_decode(&j->config_msg, KBS_WIRE_CONFIG_JUDGE, &j->config, err);
+    }
+    if (rc == 0 && j->config.check != 0) {
+        return kbs_judge_snp_new(&j->config, &j->snp, err) != 0 ? -1 : JUDGE_DONE;
     }
     while (rc == 0) {
         rc = kbs_channel_recv(j->control, &j->msg, deadline, err);
@@ -328,7 +332,7 @@ static enum kbs_exit judge_main(struct judge *j)
     int status = JUDGE_GO_ON;
     int rc = judge_configure(j, &err);
 
-    if (rc == JUDGE_MIGRATED) {
+    if (rc == JUDGE_DONE) {
         return KBS_EXIT_OK;
     }
     if (rc != 0 || judge_open(j, &err) != 0 || judge_confine(j, &err) != 0 ||

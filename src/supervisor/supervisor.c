@@ -37,6 +37,7 @@
 #include "supervisor/fetch.h"
 #include "supervisor/login.h"
 #include "supervisor/recycle.h"
+#include "supervisor/reload.h"
 #include "supervisor/spawn.h"
 #include "supervisor/times.h"
 #include "supervisor/unit.h"
@@ -71,6 +72,7 @@ struct supervisor {
     bool announced;
     bool announce_due;
     bool ledger_down; /* kbs-audit says that it cannot write */
+    struct kbsd_reload reload;
 };
 
 static struct kbsd_unit *audit_of(struct supervisor *s)
@@ -404,6 +406,21 @@ static void migrated(struct supervisor *s, struct kbsd_unit *u, struct end end)
     }
 }
 
+/* A judge has looked at the candidate: with status 0 it can be used. */
+static void checked(struct supervisor *s, struct kbsd_unit *u, struct end end)
+{
+    u->state = KBSD_UNIT_FAILED;
+    if (end.status == KBS_EXIT_OK && s->phase == PHASE_RUN) {
+        kbsd_reload_take(&s->reload, &s->config, s->units, s->n_units);
+        return;
+    }
+    kbs_log(KBS_LOG_ERROR, "reload-refused",
+            "status=%d signal=%d detail=\"a judge cannot use it, see above\" advice=\"the "
+            "configuration of before stays in force\"",
+            end.status, end.signal);
+    kbsd_reload_drop(&s->reload);
+}
+
 static enum kbsd_cause cause_of(const struct kbsd_unit *u, struct end end)
 {
     if (u->detached && end.status == KBS_EXIT_OK) {
@@ -435,7 +452,11 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     kbsd_login_over(&s->login, c);
     kbsd_child_gone(c);
     if (u->kind == KBSD_UNIT_MIGRATION) {
-        migrated(s, u, end);
+        if (s->reload.candidate != NULL) {
+            checked(s, u, end);
+        } else {
+            migrated(s, u, end);
+        }
         return;
     }
     if (end.status == KBS_EXIT_PIN || end.status == KBS_EXIT_CONFIG ||
@@ -499,6 +520,7 @@ static void read_signals(struct supervisor *s)
         if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
             drain(s, KBS_EXIT_OK);
         }
+        s->reload.due = s->reload.due || info.ssi_signo == SIGHUP;
     }
     reap(s);
 }
@@ -654,6 +676,32 @@ static void recycle_due(struct supervisor *s)
     }
 }
 
+/* One candidate at a time: another SIGHUP while a judge looks at one is seen to afterwards. */
+static void reload_due(struct supervisor *s)
+{
+    struct kbsd_unit *u = migration_of(s);
+    struct kbs_error err = KBS_ERROR_NONE;
+    if (!s->reload.due || s->reload.candidate != NULL) {
+        return;
+    }
+    s->reload.due = false;
+    if (kbsd_reload_read(&s->reload, s->options->config, s->config) != 0) {
+        return;
+    }
+    struct kbsd_start with = start_of(s, u);
+    with.config = &s->reload.tried;
+    with.check = true;
+    if (kbsd_unit_start(u, &with, &err) == 0) {
+        return;
+    }
+    kbs_log_error("unit-start", &err);
+    if (kbsd_unit_all(u, KBSD_GONE)) {
+        checked(s, u, (struct end){.status = KBSD_STATUS_NONE});
+    } else {
+        unit_end(s, u, KBSD_CAUSE_FAILURE);
+    }
+}
+
 static void expire_child(const char *unit, struct kbsd_child *c)
 {
     if (c->state != KBSD_GONE && kbs_clock_mono_ns() >= c->deadline_ns) {
@@ -787,6 +835,7 @@ static void step(struct supervisor *s)
         }
         attach_ready(s);
         attach_fetch(s);
+        reload_due(s);
         recycle_due(s);
     }
     announce_due(s);
@@ -864,7 +913,7 @@ static int open_signals(struct supervisor *s, struct kbs_error *err)
     (void)sigaddset(&set, SIGCHLD);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP); /* reserved for reloading: not a reason to die */
+    (void)sigaddset(&set, SIGHUP); /* reload */
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "sigprocmask");
     }
@@ -927,6 +976,7 @@ static void tear_down(struct supervisor *s)
     kbsd_listeners_close(&s->guest);
     kbsd_listeners_close(&s->admin);
     kbsd_login_close(&s->login);
+    kbsd_reload_deinit(&s->reload);
     kbs_io_close(&s->signal_fd);
     kbs_io_close(&s->source.null_fd);
     if (s->announced && s->options->announce != NULL) {

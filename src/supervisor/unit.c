@@ -332,7 +332,7 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
                : 0;
 }
 
-static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
+static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c, bool check,
                            struct kbs_error *err)
 {
     struct admin_lists lists = {.keys = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
@@ -358,6 +358,7 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
         .sessions = c->sessions,
         .resource_bytes = c->resource_bytes,
         .resource_policy = c->resource_policy,
+        .check = check,
     };
     if (admin) {
         put_admin_lists(&lists, c, &config);
@@ -487,7 +488,7 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
         attach_pin(u, &with->config->token, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
-        configure_judge(u, with->config, err) == 0 &&
+        configure_judge(u, with->config, false, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
         attach(judge, KBS_ATTACH_TOKEN, 0, orders[0], err) == 0 &&
         attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0 &&
@@ -504,12 +505,21 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
     return rc;
 }
 
+/* A judge that only looks at the configuration, and says by its status whether it can be used. */
+static int start_check(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    snprintf(u->name, sizeof(u->name), "check");
+    return start(u, &u->children[0], with, err) != 0 ? -1
+                                                     : configure_judge(u, with->config, true, err);
+}
+
 int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     u->state = KBSD_UNIT_UP;
     u->ready_ns = 0;
     u->hopeless = false;
     u->detached = false;
+    u->stale = false;
     u->fetches = false;
     switch (u->kind) {
     case KBSD_UNIT_AUDIT:
@@ -517,7 +527,7 @@ int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct k
     case KBSD_UNIT_FRONT:
         return start_front(u, with, err);
     case KBSD_UNIT_MIGRATION:
-        return start_migration(u, with, err);
+        return with->check ? start_check(u, with, err) : start_migration(u, with, err);
     case KBSD_UNIT_FETCH:
         return start_fetch(u, with, err);
     case KBSD_UNIT_LANE:

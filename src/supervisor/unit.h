@@ -16,7 +16,7 @@ enum kbsd_unit_kind {
     KBSD_UNIT_FRONT,
     KBSD_UNIT_LANE,
     KBSD_UNIT_FETCH,    /* nobody dies with it, and it with nobody */
-    KBSD_UNIT_MIGRATION /* of the store's schema: once, before everything else */
+    KBSD_UNIT_MIGRATION /* of the store's schema, before everything else; then checks (reload.h) */
 };
 
 enum kbsd_unit_state {
@@ -46,6 +46,7 @@ struct kbsd_unit {
     size_t n_children;
     enum kbsd_cause cause; /* ENDING */
     bool hopeless;         /* will be FAILED when it is down */
+    bool stale;            /* LANE: it was started with a configuration that has been replaced */
     bool detached;     /* LANE: its front was told to let go of it, so it will leave by itself */
     uint64_t ready_ns; /* since when it serves; 0: it does not */
     uint64_t restart_at_ns; /* DOWN */
@@ -58,6 +59,7 @@ struct kbsd_unit {
 /* What starting a unit needs. All borrowed. */
 struct kbsd_start {
     const struct kbs_config *config;
+    bool check; /* MIGRATION: only to say whether a judge can use that configuration */
     const struct kbsd_source *source;
     const struct kbsd_listeners *listeners; /* FRONT: of that front */
     int audit_control;                      /* LANE: to attach a client to */

@@ -50,7 +50,8 @@ struct kbs_wire_list {
  * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
  * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
  * key, empty for AMD's; snp_signers: "vcek", "vlek", empty for both; snp_platform_* and snp_guest_*: names of bits
- * (attest/snp/verify.c); snp_kds: the endpoint that missing VCEKs are fetched from, empty for none
+ * (attest/snp/verify.c); snp_kds: the endpoint that missing VCEKs are fetched from, empty for none. check: 1 if the
+ * judge is only to say by its exit status whether it can use this; no ATTACH and no GO come then
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, U8, rsa1_5) \
@@ -61,7 +62,7 @@ struct kbs_wire_list {
     F(m, LIST, snp_chips) F(m, LIST, snp_providers) F(m, U32, snp_crl_grace_s) F(m, U8, snp_allow) \
     F(m, BYTES, snp_test_root) F(m, LIST, snp_signers) F(m, LIST, snp_platform_required) \
     F(m, LIST, snp_platform_forbidden) F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) \
-    F(m, BYTES, snp_kds)
+    F(m, BYTES, snp_kds) F(m, U8, check)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;

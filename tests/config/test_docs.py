@@ -9,6 +9,7 @@ import pytest
 
 SOURCE = Path(os.environ["KBS_SOURCE_DIR"])
 KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
+SNP_MAKE = Path(os.environ["KBS_BUILD_DIR"]) / "tests/bin/snp_make"
 GUIDE = (SOURCE / "docs/configuration.md").read_text()
 PAGE = (SOURCE / "docs/man/kbs.toml.5").read_text()
 MANUALS = sorted((SOURCE / "docs/man").iterdir())
@@ -65,8 +66,8 @@ def test_the_example_is_accepted(tmp_path):
     for name in ("admin/admin.pub.pem", "admin/idp.pem"):
         (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\n")
     (tmp_path / "policy.json").write_text("{}")
-    (tmp_path / "snp/genoa").mkdir(parents=True)
-    (tmp_path / "snp/genoa/ark.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    (tmp_path / "snp").mkdir()
+    subprocess.run([SNP_MAKE, "folder", tmp_path / "snp"], check=True, timeout=60)
     for name in ("tls/key.pem", "pin", "module.so"):
         (tmp_path / name).write_text("x")
         (tmp_path / name).chmod(0o600)

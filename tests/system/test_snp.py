@@ -6,12 +6,16 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import sys
 
 import pytest
 
-from kbsguest import Guest
-from service import BIN, run
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "mock"))
+import load  # noqa: E402
+from kbsguest import Guest  # noqa: E402
+from service import BIN, run, wait_until  # noqa: E402
 
 MAKE = pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "tests/bin/snp_make"
 MEASUREMENT = "4d" * 48
@@ -204,9 +208,53 @@ def test_production_takes_no_test_root(make_service, pki):
     assert done.returncode == 2 and "test_root: whoever has its key can make any evidence" in done.stderr
 
 
+def test_a_reload_costs_no_request_and_a_broken_one_changes_nothing(make_service, pki):
+    """SIGHUP: a judge looks at the new configuration, then guest lanes are replaced one by one, under load."""
+    service = configure(make_service("softhsm", 2), pki).start()
+    made = service.generate("default/other/key")
+    loads = load.start(service, made, "default/other/key", 2)
+    crl = (pki / "genoa/crl.der").read_bytes()
+
+    def reload(event, times):
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(re.findall(event, service.log_text())) >= times, 60, event)
+
+    def again(n):
+        reload("event=reloaded ", n)
+        wait_until(lambda: len(re.findall("event=lane-attached unit=lane-guest", service.log_text())) >= 2 + 2 * n, 60, "lanes")
+
+    guest = SnpGuest(service, pki).begin()
+    assert guest.attest(guest.attestation()).status == 200
+    service.edit_config(r"^(\[attest.snp\])$", f'\\1\nchip_ids = ["{"c2" * 64}"]')
+    again(1)
+    SnpGuest(service, pki).refused(service, "chip-allowed")
+    # Certificates that are none, and a key that is none: the configuration of before stays.
+    service.edit_config(r"^chip_ids = .*$", "")
+    (pki / "genoa/crl.der").write_bytes(b"x")
+    reload("event=reload-refused status=79 ", 1)
+    assert "attest.snp.certificates: genoa/crl.der: " in service.log_text()
+    (pki / "genoa/crl.der").write_bytes(crl)
+    service.edit_config(r"^certificates = ", "certificate = ")
+    reload("event=reload-refused ", 2)
+    assert "event=reload-finding " in service.log_text()
+    SnpGuest(service, pki).refused(service, "chip-allowed")
+    service.edit_config(r"^certificate = ", "certificates = ")
+    again(2)
+    guest = SnpGuest(service, pki).begin()
+    assert guest.attest(guest.attestation()).status == 200
+    for one in loads:
+        one.end()
+    assert {answer[2] for answer in load.answers(loads)} == {200}
+    assert not any(one.wrong or one.unanswered for one in loads)
+
+
 def test_certificates_that_are_none_are_named(make_service, pki):
     service = configure(make_service(), pki)
+    done = run(BIN / "kbsd", "-c", service.folder / "kbs.toml", "--check-config", check=False)
+    assert done.returncode == 0, done.stderr
     (pki / "genoa/crl.der").write_bytes(b"x")
+    done = run(BIN / "kbsd", "-c", service.folder / "kbs.toml", "--check-config", check=False)
+    assert done.returncode == 2 and "attest.snp.certificates: genoa/crl.der: " in done.stderr
     service.start(ready=False)
     assert service.process.wait(60) != 0
     assert "attest.snp.certificates: genoa/crl.der: " in service.log_text()
