@@ -33,6 +33,7 @@ struct kbs_api_setup {
     int token_fd;  /* borrowed: channel to the lane's token worker */
     int ledger_fd; /* borrowed: channel to kbs-audit */
     int policy_fd; /* borrowed: channel to kbs-policy; -1: there is none */
+    int fetch_fd;  /* owned from here on: channel to kbs-fetch; -1: there is none */
 };
 
 /*
@@ -46,15 +47,28 @@ struct kbs_api *kbs_api_free(struct kbs_api *api); /* NULL is fine; always retur
 /* A line about the token for READY. Returns borrowed. */
 const char *kbs_api_describe(const struct kbs_api *api);
 
+/* What is sent back: one of these, by `type`. */
+struct kbs_api_reply {
+    enum kbs_wire_type type;
+    struct kbs_wire_response response; /* KBS_WIRE_RESPONSE */
+    struct kbs_wire_fetch fetch; /* KBS_WIRE_FETCH: the request is to come again, with its answer */
+};
+
 /*
- * Answers one request. *ret borrows `api` and is valid until the next call. Never fails: what went
+ * Answers one request, or says what it needs for that. *ret borrows `api` and is valid until the next
+ * call. Never fails: what went
  * wrong is in the answer. Returns KBS_EXIT_OK, or the status that the process must exit with once
  * *ret is sent, because a peer of this lane is out of step. `deadline_ns`: nothing irrevocable is
  * begun after it.
  */
 KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
                                             const struct kbs_wire_request *request,
-                                            uint64_t deadline_ns, struct kbs_wire_response *ret);
+                                            uint64_t deadline_ns, struct kbs_api_reply *ret);
+
+/* Takes the channel to a kbs-fetch that was started again; -1: it is gone. */
+void kbs_api_attach_fetch(struct kbs_api *api, int fd);
+/* What to poll: kbs-fetch only ever answers, so anything on it between requests is its end. -1: none. */
+int kbs_api_fetch_fd(const struct kbs_api *api);
 
 /* Overwrites what the last request and its answer left: cookies, tokens, secrets. Ends its *ret. */
 void kbs_api_forget(struct kbs_api *api);

@@ -84,6 +84,14 @@ struct kbs_standing {
     bool ledger_outcome;
 };
 
+/* kbs-fetch, as a judge knows it (fetch.c). */
+struct kbs_api_fetch {
+    bool attached; /* it was there once: if it is not now, it is being replaced */
+    int fd;        /* owned; -1: none */
+    struct kbs_channel_msg answer;
+    struct kbs_buf want; /* body of the FETCH that the request at hand ends with */
+};
+
 struct kbs_answer {
     unsigned int status;
     const char *content_type; /* static */
@@ -111,6 +119,7 @@ struct kbs_api {
     struct kbs_token_facts token;
     int policy_fd; /* -1: no kbs-policy */
     struct kbs_channel_msg policy_answer;
+    struct kbs_api_fetch fetch;
     struct kbs_api_ledger ledger;
     enum kbs_exit must_exit;
     uint8_t nonce_key[32]; /* of admin nonces, this process's own */
@@ -144,6 +153,8 @@ struct kbs_call {
     uint64_t deadline_ns;
     int64_t now_s;
     enum kbs_admin_auth auth; /* kbs_admin_verify() fills in */
+    uint16_t fetches;         /* answers of req->fetched that were used so far */
+    bool pending;             /* this run ends here: api->fetch.want is what it needs */
 };
 
 /* 0 with call->answer filled in, or -1. */
@@ -191,6 +202,37 @@ kbs_handler kbs_api_admin_secret_policy;
 kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_store_show; /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
+
+/* ---- fetch.c ---- */
+
+struct kbs_fetch_want {
+    const char *endpoint; /* a name of [[fetch.endpoint]] */
+    enum kbs_fetch_method method;
+    struct kbs_span suffix; /* of its URL; empty or beginning with "/" */
+    struct kbs_span content_type;
+    struct kbs_span accept;
+    struct kbs_span body;
+    uint32_t max; /* bytes of an answer; at most KBS_LIMIT_FETCH_BYTES */
+};
+/*
+ * What an endpoint answers. 0: *ret, which borrows the request, is the answer, of whatever outcome: to be
+ * believed like anything else in a request. -1 with call->pending: this run of the handler ends here, and
+ * it will run again from the top with one answer more. -1 without: KBS_UNSUPPORTED without a kbs-fetch,
+ * KBS_LIMITED over KBS_LIMIT_FETCH_ROUNDS, KBS_INPUT for an answer that cannot be one. A handler asks in
+ * the same order in every run.
+ */
+KBS_MUST_CHECK int kbs_fetch(struct kbs_call *call, const struct kbs_fetch_want *want,
+                             struct kbs_wire_fetched *ret, struct kbs_error *err);
+/*
+ * A document that kbs-fetch keeps fresh ([[fetch.document]]), at once. look_again asks it to refresh it in
+ * the background. *ret borrows api until the next call. KBS_UNSUPPORTED without a kbs-fetch; KBS_BUSY if the
+ * document has never been fetched, or kbs-fetch does not answer.
+ */
+KBS_MUST_CHECK int kbs_fetch_cached(struct kbs_api *api, const char *name, bool look_again,
+                                    struct kbs_span *ret, int64_t *ret_fetched_s,
+                                    struct kbs_error *err);
+/* Takes the channel; -1 for none. */
+void kbs_fetch_attach(struct kbs_api_fetch *f, int fd);
 
 /* ---- rego.c ---- */
 
