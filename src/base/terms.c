@@ -31,6 +31,8 @@ static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW"
 static const char *const tees[KBS_TEE_COUNT] = {
     "none",     "sample", "sampledevice", "az-snp-vtpm", "az-tdx-vtpm", "cca", "csv",
     "hygondcu", "nvidia", "se",           "sgx",         "snp",         "tdx", "tpm"};
+static const char *const delegates[KBS_DELEGATE_COUNT] = {
+    "builtin", "coco_as_rest", "coco_as_rest_v1", "coco_as_grpc", "intel_ta"};
 static const char *const protocols[KBS_PROTOCOL_COUNT] = {"none", "0.2.0", "0.4.0"};
 
 /* Clients of before September 2025 spell these so, in the same version of the protocol. */
@@ -82,6 +84,19 @@ const char *kbs_format_name(enum kbs_format v)
 const char *kbs_binding_name(enum kbs_binding v)
 {
     return name_of(bindings, KBS_BINDING_COUNT, (size_t)v);
+}
+
+const char *kbs_delegate_name(enum kbs_delegate v)
+{
+    return name_of(delegates, KBS_DELEGATE_COUNT, (size_t)v);
+}
+
+enum kbs_delegate kbs_delegate_from_name(struct kbs_span name)
+{
+    size_t v = value_of(delegates, KBS_DELEGATE_COUNT, name); /* 0 also for what is not there */
+
+    return v != 0 || kbs_span_equal_str(name, delegates[0]) ? (enum kbs_delegate)v
+                                                            : KBS_DELEGATE_COUNT;
 }
 
 const char *kbs_provenance_name(enum kbs_provenance v)

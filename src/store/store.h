@@ -37,7 +37,8 @@ struct kbs_session {
     enum kbs_protocol version;
     enum kbs_tee tee;
     enum kbs_hash hash;
-    char nonce[64]; /* standard base64, NUL-terminated */
+    /* NUL-terminated: standard base64 of ours, or the text of an attestation service's challenge */
+    char nonce[KBS_LIMIT_CHALLENGE_BYTES + 1];
     int64_t created_s;
     int64_t expires_s;
     /* attested only */

@@ -49,7 +49,9 @@ struct kbs_wire_list {
  * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
  * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
  * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
- * key, empty for AMD's
+ * key, empty for AMD's; delegate: enum kbs_delegate, and if it is not BUILTIN: the names of the endpoint that is
+ * asked and of the issuer of its tokens, the kinds of evidence that are handed to it (names), and the ids of the
+ * policies that it is asked to apply
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, U8, rsa1_5) \
@@ -58,7 +60,9 @@ struct kbs_wire_list {
     F(m, LIST, identity_providers) F(m, LIST, acls) \
     F(m, U8, snp) F(m, LIST, snp_files) F(m, U32, snp_vmpl) F(m, LIST, snp_products) F(m, LIST, snp_minimum) \
     F(m, LIST, snp_chips) F(m, LIST, snp_providers) F(m, U32, snp_crl_grace_s) F(m, U8, snp_allow) \
-    F(m, BYTES, snp_test_root)
+    F(m, BYTES, snp_test_root) \
+    F(m, U8, delegate) F(m, BYTES, delegate_endpoint) F(m, BYTES, delegate_issuer) F(m, LIST, delegate_tees) \
+    F(m, LIST, delegate_policies)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
