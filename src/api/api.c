@@ -118,6 +118,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->allow_sample = setup->allow_sample;
     api->rsa1_5 = setup->rsa1_5;
     api->verifiers = setup->verifiers;
+    api->issuers = setup->issuers;
     api->sessions = setup->sessions;
     api->session_s = setup->session_s;
     api->token_s = setup->token_s;
@@ -137,6 +138,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
     kbs_random(api->nonce_key, sizeof(api->nonce_key));
     if (api_check(api, setup, err) != 0 || api_mode(api, setup, err) != 0 ||
+        kbs_delegate_configure(&api->delegate, setup, err) != 0 ||
         kbs_token_describe(api, err) != 0) {
         (void)kbs_api_free(api);
         return -1;
@@ -181,6 +183,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_buf_deinit(&api->answer.body);
         kbs_buf_deinit(&api->resource_policy);
+        kbs_buf_deinit(&api->delegate.texts);
         kbs_api_ledger_owe(api, NULL);
         for (size_t i = 0; i < KBS_API_PARSED; i++) {
             kbs_parsed_deinit(&api->claims[i]);

@@ -11,6 +11,7 @@
 #include "wire/message.h"
 
 struct kbs_api;
+struct kbs_issuers;
 
 /* What a judge knows before its first request. */
 struct kbs_api_setup {
@@ -30,10 +31,17 @@ struct kbs_api_setup {
     const struct kbs_wire_list *identity_providers; /* as in CONFIG_JUDGE; borrowed */
     const struct kbs_wire_list *acls;               /* the same */
     struct kbs_store *store;                        /* borrowed until kbs_api_free() */
-    int token_fd;  /* borrowed: channel to the lane's token worker */
-    int ledger_fd; /* borrowed: channel to kbs-audit */
-    int policy_fd; /* borrowed: channel to kbs-policy; -1: there is none */
-    int fetch_fd;  /* owned from here on: channel to kbs-fetch; -1: there is none */
+    int token_fd;                      /* borrowed: channel to the lane's token worker */
+    int ledger_fd;                     /* borrowed: channel to kbs-audit */
+    int policy_fd;                     /* borrowed: channel to kbs-policy; -1: there is none */
+    const struct kbs_issuers *issuers; /* borrowed until the end; NULL: none */
+    /* as in CONFIG_JUDGE; lists borrowed, copied */
+    enum kbs_delegate delegate;
+    struct kbs_span delegate_endpoint;
+    struct kbs_span delegate_issuer;
+    const struct kbs_wire_list *delegate_tees;
+    const struct kbs_wire_list *delegate_policies;
+    int fetch_fd; /* owned from here on: channel to kbs-fetch; -1: there is none */
 };
 
 /*

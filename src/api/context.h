@@ -3,6 +3,7 @@
 #define KBS_API_CONTEXT_H
 
 #include "api/api.h"
+#include "attest/issuer/issuer.h"
 #include "base/arena.h"
 #include "channel/channel.h"
 #include "jose/read/json.h"
@@ -92,6 +93,19 @@ struct kbs_api_fetch {
     struct kbs_buf want; /* body of the FETCH that the request at hand ends with */
 };
 
+/* The attestation service that evidence is handed to (delegated.c). */
+struct kbs_api_delegate {
+    enum kbs_delegate type; /* BUILTIN: there is none */
+    char endpoint[KBS_LIMIT_KID_BYTES];
+    char issuer[KBS_LIMIT_KID_BYTES];
+    bool tees[KBS_TEE_COUNT];            /* whose evidence goes there */
+    enum kbs_hash hashes[KBS_TEE_COUNT]; /* the one that it knows; NONE: any */
+    struct kbs_span policy_ids[KBS_LIMIT_DELEGATE_POLICIES];
+    size_t policy_count;
+    struct kbs_wire_list policies; /* what policy_ids are of */
+    struct kbs_buf texts;          /* owned; and what that is in */
+};
+
 struct kbs_answer {
     unsigned int status;
     const char *content_type; /* static */
@@ -109,6 +123,8 @@ struct kbs_api {
     uint32_t sessions;                    /* that may wait for their evidence */
     uint32_t resource_bytes;              /* of a resource's value */
     const struct kbs_verifier *verifiers; /* borrowed; NULL: none but those built in */
+    const struct kbs_issuers *issuers;    /* borrowed; NULL: no token but our own is believed */
+    struct kbs_api_delegate delegate;
     struct kbs_buf resource_policy;       /* of resources that come without one; empty: none */
     char issuer[256];
     uint32_t session_s;
@@ -231,8 +247,33 @@ KBS_MUST_CHECK int kbs_fetch(struct kbs_call *call, const struct kbs_fetch_want 
 KBS_MUST_CHECK int kbs_fetch_cached(struct kbs_api *api, const char *name, bool look_again,
                                     struct kbs_span *ret, int64_t *ret_fetched_s,
                                     struct kbs_error *err);
+/* The same for the keys of an issuer; with: the api. */
+kbs_issuer_keys_fn kbs_fetch_keys;
 /* Takes the channel; -1 for none. */
 void kbs_fetch_attach(struct kbs_api_fetch *f, int fd);
+
+/* ---- delegated.c ---- */
+
+/* KBS_INPUT if it can never work. What it borrows of the setup it copies; texts are the api's to free. */
+KBS_MUST_CHECK int kbs_delegate_configure(struct kbs_api_delegate *d,
+                                          const struct kbs_api_setup *setup,
+                                          struct kbs_error *err);
+/* Whether evidence of that kind of TEE is handed to an attestation service. */
+bool kbs_delegated(const struct kbs_api *api, enum kbs_tee tee);
+/*
+ * All evidence of a message, the TEE's and devices', by the attestation service; session: with the digest that the
+ * TEE's evidence must carry. *ret: what its token says, owned. *ret_level: how far the key is bound. KBS_UNAUTHENTICATED
+ * if the evidence or the token does not hold, KBS_INPUT for a shape that is none, KBS_BUSY if the service has trouble; and
+ * as kbs_fetch().
+ */
+KBS_MUST_CHECK int kbs_delegated_verify(struct kbs_call *call, const struct kbs_session *session,
+                                        const struct kbs_rcar_attestation *message,
+                                        struct kbs_issuer_result *ret, enum kbs_binding *ret_level,
+                                        struct kbs_error *err);
+/* Whether the challenge for that kind of TEE is the service's to make; and its text. Errors as above. */
+bool kbs_delegated_challenges(const struct kbs_api *api, enum kbs_tee tee);
+KBS_MUST_CHECK int kbs_delegated_challenge(struct kbs_call *call, enum kbs_tee tee,
+                                           struct kbs_buf *ret, struct kbs_error *err);
 
 /* ---- rego.c ---- */
 

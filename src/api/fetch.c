@@ -112,6 +112,12 @@ static int cached_ask(struct kbs_api *api, const struct kbs_wire_cached_want *wa
     return kbs_fail(err, KBS_BUSY, "kbs-fetch does not answer");
 }
 
+int kbs_fetch_keys(void *with, const char *document, bool look_again, struct kbs_span *ret,
+                   int64_t *ret_fetched_s, struct kbs_error *err)
+{
+    return kbs_fetch_cached(with, document, look_again, ret, ret_fetched_s, err);
+}
+
 int kbs_fetch_cached(struct kbs_api *api, const char *name, bool look_again, struct kbs_span *ret,
                      int64_t *ret_fetched_s, struct kbs_error *err)
 {

@@ -24,8 +24,18 @@ struct kbs_ear {
     int64_t exp;
     const struct kbs_rcar_attestation *attestation;
     const struct kbs_ear_part *parts; /* the primary evidence's first, then the devices' */
-    size_t part_count;                /* 1 to KBS_EAR_PARTS_MAX */
+    size_t part_count;                /* at most KBS_EAR_PARTS_MAX; 1 or more without `submods` */
+    /*
+     * Of evidence that an attestation service verified, as it vouched for it; borrowed; NULL: none. A piece that is
+     * also in `parts` was verified twice.
+     */
+    const json_t *submods;
 };
+
+/* Members of a submodule that are ours. */
+#define KBS_EAR_AUTHORITY "ear.kbs-hsm.authority" /* `iss` of whoever vouched for it */
+#define KBS_EAR_DELEGATED \
+    "ear.kbs-hsm.delegated" /* what that one says of it, beside our own appraisal */
 
 /*
  * Builds the claims set: eat_profile, iat, exp, iss, sid, ear.verifier-id, and in submods one
@@ -34,9 +44,15 @@ struct kbs_ear {
  * claims under its name, report_data, runtime_data_claims, which are what was hashed). report_data
  * is what Trustee writes: standard base64 for the sample kinds, hex for kinds with a report field.
  * init_data, as the TEE's field has it, is there if it is the digest of what was sent. Returns owned; shares the results' claims,
- * which must not be changed afterwards.
+ * which must not be changed afterwards. A piece that was verified twice has our claims, the worse of the
+ * two statuses, KBS_EAR_AUTHORITY, and in KBS_EAR_DELEGATED the other's status, vector and policy id.
+ * Of what was only verified elsewhere the claims are as in `submods`, but for init_data: KBS_UNAUTHENTICATED
+ * if a document was sent and they have another digest.
  */
 KBS_MUST_CHECK int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err);
+
+/* ear.status of the TEE's own part; borrowed, empty if there is none. */
+struct kbs_span kbs_ear_status(const json_t *claims);
 
 /* What kbs_ear_build() says in those claims: the TEE holds the digest of the init-data sent. */
 bool kbs_ear_init_data_matched(const json_t *claims);

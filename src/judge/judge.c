@@ -159,6 +159,11 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .token_fd = j->token,
         .ledger_fd = j->ledger,
         .policy_fd = j->policy,
+        .delegate = (enum kbs_delegate)j->config.delegate, /* whatever it is: the api looks */
+        .delegate_endpoint = j->config.delegate_endpoint,
+        .delegate_issuer = j->config.delegate_issuer,
+        .delegate_tees = &j->config.delegate_tees,
+        .delegate_policies = &j->config.delegate_policies,
     };
     char path[4096];
 
