@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "config/schema.h"
 
-#define ARENA_BYTES ((1u << 20) + 2 * KBS_CONFIG_SNP_FOLDER_BYTES)
+#define ARENA_BYTES ((5u << 20) + 2 * KBS_CONFIG_SNP_FOLDER_BYTES)
 #define DOCUMENT_BYTES (16u << 20) /* a file of KBS_CONFIG_FILE_BYTES that is nothing but nodes */
 #define REPORT_BYTES (1u << 17)
 #define PATH_BYTES 160 /* of a table, in the schema's notation */
@@ -34,7 +34,13 @@ bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id
 
 static bool is_list(enum kbs_config_kind kind)
 {
-    return kind == KBS_CONFIG_STRINGS || kind == KBS_CONFIG_PATHS;
+    return kind == KBS_CONFIG_STRINGS || kind == KBS_CONFIG_PATHS ||
+           kind == KBS_CONFIG_SECRET_PATHS;
+}
+
+static bool is_secret(enum kbs_config_kind kind)
+{
+    return kind == KBS_CONFIG_SECRET_PATH || kind == KBS_CONFIG_SECRET_PATHS;
 }
 
 static const char *kind_name(enum kbs_config_kind kind, bool element)
@@ -47,6 +53,7 @@ static const char *kind_name(enum kbs_config_kind kind, bool element)
         return "a whole number";
     case KBS_CONFIG_STRINGS:
     case KBS_CONFIG_PATHS:
+    case KBS_CONFIG_SECRET_PATHS:
         return element ? "a string" : "a list of strings";
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
@@ -67,6 +74,7 @@ static enum kbs_doc_type kind_type(enum kbs_config_kind kind)
         return KBS_DOC_INTEGER;
     case KBS_CONFIG_STRINGS:
     case KBS_CONFIG_PATHS:
+    case KBS_CONFIG_SECRET_PATHS:
         return KBS_DOC_ARRAY;
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
@@ -103,10 +111,10 @@ static const char *credential_path(struct kbs_span name, struct kbs_buf *out)
 static const char *resolve(const struct kbs_config_loader *l, enum kbs_config_kind kind,
                            struct kbs_span s, struct kbs_buf *out)
 {
-    if (kind == KBS_CONFIG_SECRET_PATH && kbs_span_starts_with(s, "credential:")) {
+    if (is_secret(kind) && kbs_span_starts_with(s, "credential:")) {
         return credential_path(kbs_span_skip(s, strlen("credential:")), out);
     }
-    if (kind == KBS_CONFIG_SECRET_PATH && kbs_span_starts_with(s, "env:")) {
+    if (is_secret(kind) && kbs_span_starts_with(s, "env:")) {
         return "an environment is inherited and shown by /proc: name a file, or \"credential:NAME\"";
     }
     if (kind == KBS_CONFIG_URI_PATH &&
@@ -438,10 +446,12 @@ static void set_defaults(struct kbs_config *c)
                                          .judge = "kbs-judge",
                                          .token = "kbs-token",
                                          .audit = "kbs-audit",
-                                         .policy = "kbs-policy"};
+                                         .policy = "kbs-policy",
+                                         .fetch = "kbs-fetch"};
     for (size_t i = 0; i < KBS_LIMIT_ADMIN_PROVIDERS; i++) {
         c->providers[i] = (struct kbs_config_provider){.issuer = "", .audience = ""};
     }
+    kbs_config_fetch_defaults(c);
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;

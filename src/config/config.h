@@ -110,6 +110,7 @@ struct kbs_config_users {
     const char *token;
     const char *audit;
     const char *policy;
+    const char *fetch;
 };
 
 /* [attest.snp] */
@@ -130,6 +131,47 @@ struct kbs_config_snp {
     size_t n_minimum;
 };
 
+/* [[fetch.endpoint]]. Files named for secrets are there, and never read here. */
+struct kbs_config_endpoint {
+    const char *name;
+    const char *url;
+    const char *ca_path;          /* NULL: the system's */
+    const char *certificate_path; /* NULL: none */
+    const char *client_key;       /* NULL: none */
+    struct kbs_config_strings header_files;
+    struct kbs_span ca;          /* PEM, as found in its file at load; empty for none */
+    struct kbs_span certificate; /* the same */
+    uint32_t timeout_ms;
+    uint32_t connect_ms;
+    uint32_t retries;
+    bool http2;
+    uint32_t parallel;
+    uint32_t failures;
+    uint32_t open_ms;
+    uint32_t keep_days;
+};
+
+/* [[fetch.document]] */
+struct kbs_config_document {
+    const char *name;
+    const char *url;
+    const char *ca_path; /* NULL: the system's */
+    struct kbs_span ca;
+    uint32_t timeout_ms;
+    uint32_t refresh_s;
+    bool discovery;
+    struct kbs_config_strings jwks_hosts;
+};
+
+/* [fetch]; without an endpoint or document there is no kbs-fetch */
+struct kbs_config_fetch {
+    const char *cache; /* the folder; NULL: none */
+    struct kbs_config_endpoint endpoints[KBS_LIMIT_FETCH_ENDPOINTS];
+    size_t n_endpoints;
+    struct kbs_config_document documents[KBS_LIMIT_FETCH_DOCUMENTS];
+    size_t n_documents;
+};
+
 struct kbs_config {
     const char *file; /* as given to kbs_config_load() */
     const char *mode; /* "production" (the default) or "demo" */
@@ -148,6 +190,7 @@ struct kbs_config {
     struct kbs_config_token token;
     struct kbs_config_users users;
     struct kbs_config_snp snp;
+    struct kbs_config_fetch fetch;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;
@@ -209,6 +252,9 @@ void kbs_config_report_deinit(struct kbs_config_report *report);
 
 /* "major.minor.build", each up to 255. False if it is not that. */
 bool kbs_config_snp_firmware(const char *text, uint8_t ret[3]);
+
+/* Whether there is anything for a kbs-fetch to do. */
+bool kbs_config_fetches(const struct kbs_config *config);
 
 /* NULL is fine. Always returns NULL. */
 const struct kbs_config *kbs_config_free(const struct kbs_config *config);

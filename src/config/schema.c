@@ -14,10 +14,14 @@
 #include <sys/un.h>
 
 #include "base/io.h"
+#include "base/url.h"
 
 #define PATH_BYTES 1024
 #define PROVIDERS "admin.authentication.bearer_jwt.identity_providers[]"
 #define ACLS "admin.authorization.regex_acl.acls[]"
+#define ENDPOINTS "fetch.endpoint[]"
+#define DOCUMENTS "fetch.document[]"
+#define URL_BYTES 1024
 
 #define KEY(id, table_, name_, kind_, required_, min_, max_, member, check_) \
     [KBS_CONFIG_KEY_##id] = {.table = (table_),                              \
@@ -126,6 +130,47 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(PLUGIN_NAME, "plugins[]", "name", STRING, true, 1, 64, plugins[0].name,
         kbs_config_check_plugin),
     KEY(PLUGIN_POLICY, "plugins[]", "policy", PATH, false, 1, PATH_BYTES, plugins[0].policy, NULL),
+    KEY(USER_FETCH, "users", "fetch", STRING, false, 1, 32, users.fetch, kbs_config_check_user),
+    KEY(FETCH_CACHE, "fetch", "cache", PATH, false, 1, 1000, fetch.cache, NULL),
+    KEY(ENDPOINT_NAME, ENDPOINTS, "name", STRING, true, 1, 63, fetch.endpoints[0].name,
+        kbs_config_check_fetch_name),
+    KEY(ENDPOINT_URL, ENDPOINTS, "url", STRING, true, 1, URL_BYTES, fetch.endpoints[0].url,
+        kbs_config_check_url),
+    KEY(ENDPOINT_CA, ENDPOINTS, "ca", PATH, false, 1, PATH_BYTES, fetch.endpoints[0].ca_path, NULL),
+    KEY(ENDPOINT_CERTIFICATE, ENDPOINTS, "client_certificate", PATH, false, 1, PATH_BYTES,
+        fetch.endpoints[0].certificate_path, NULL),
+    KEY(ENDPOINT_KEY, ENDPOINTS, "client_key", SECRET_PATH, false, 1, PATH_BYTES,
+        fetch.endpoints[0].client_key, NULL),
+    KEY(ENDPOINT_HEADERS, ENDPOINTS, "header_files", SECRET_PATHS, false, 0,
+        KBS_LIMIT_FETCH_HEADER_FILES, fetch.endpoints[0].header_files, NULL),
+    KEY(ENDPOINT_TIMEOUT, ENDPOINTS, "timeout_ms", NUMBER, false, 1, KBS_LIMIT_FETCH_MS,
+        fetch.endpoints[0].timeout_ms, NULL),
+    KEY(ENDPOINT_CONNECT, ENDPOINTS, "connect_ms", NUMBER, false, 1, KBS_LIMIT_FETCH_MS,
+        fetch.endpoints[0].connect_ms, NULL),
+    KEY(ENDPOINT_RETRIES, ENDPOINTS, "retries", NUMBER, false, 0, KBS_LIMIT_FETCH_RETRIES,
+        fetch.endpoints[0].retries, NULL),
+    KEY(ENDPOINT_HTTP2, ENDPOINTS, "http2", BOOLEAN, false, 0, 0, fetch.endpoints[0].http2, NULL),
+    KEY(ENDPOINT_PARALLEL, ENDPOINTS, "parallel", NUMBER, false, 1, KBS_LIMIT_FETCH_PARALLEL,
+        fetch.endpoints[0].parallel, NULL),
+    KEY(ENDPOINT_FAILURES, ENDPOINTS, "failures", NUMBER, false, 0, 1000,
+        fetch.endpoints[0].failures, NULL),
+    KEY(ENDPOINT_OPEN, ENDPOINTS, "open_ms", NUMBER, false, 1, 3600000, fetch.endpoints[0].open_ms,
+        NULL),
+    KEY(ENDPOINT_KEEP, ENDPOINTS, "keep_days", NUMBER, false, 0, 36500,
+        fetch.endpoints[0].keep_days, NULL),
+    KEY(DOCUMENT_NAME, DOCUMENTS, "name", STRING, true, 1, 63, fetch.documents[0].name,
+        kbs_config_check_fetch_name),
+    KEY(DOCUMENT_URL, DOCUMENTS, "url", STRING, true, 1, URL_BYTES, fetch.documents[0].url,
+        kbs_config_check_url),
+    KEY(DOCUMENT_CA, DOCUMENTS, "ca", PATH, false, 1, PATH_BYTES, fetch.documents[0].ca_path, NULL),
+    KEY(DOCUMENT_TIMEOUT, DOCUMENTS, "timeout_ms", NUMBER, false, 1, KBS_LIMIT_FETCH_MS,
+        fetch.documents[0].timeout_ms, NULL),
+    KEY(DOCUMENT_REFRESH, DOCUMENTS, "refresh_s", NUMBER, false, 1, 31536000,
+        fetch.documents[0].refresh_s, NULL),
+    KEY(DOCUMENT_DISCOVERY, DOCUMENTS, "discovery", BOOLEAN, false, 0, 0,
+        fetch.documents[0].discovery, NULL),
+    KEY(DOCUMENT_HOSTS, DOCUMENTS, "jwks_hosts", STRINGS, false, 0, 8,
+        fetch.documents[0].jwks_hosts, kbs_config_check_host),
 };
 
 #define ROWS(path_, max_, array, number)                            \
@@ -157,6 +202,9 @@ const struct kbs_config_table kbs_config_tables[] = {
     {.path = "limits"},
     {.path = "users"},
     ROWS("plugins[]", KBS_CONFIG_PLUGINS, plugins, n_plugins),
+    {.path = "fetch"},
+    ROWS(ENDPOINTS, KBS_LIMIT_FETCH_ENDPOINTS, fetch.endpoints, fetch.n_endpoints),
+    ROWS(DOCUMENTS, KBS_LIMIT_FETCH_DOCUMENTS, fetch.documents, fetch.n_documents),
 };
 const size_t kbs_config_n_tables = sizeof(kbs_config_tables) / sizeof(kbs_config_tables[0]);
 
@@ -434,4 +482,29 @@ bool kbs_config_snp_firmware(const char *text, uint8_t ret[3])
         text += digits + 1;
     }
     return true;
+}
+
+const char *kbs_config_check_fetch_name(const char *value)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/";
+    return strspn(value, letters) == strlen(value)
+               ? NULL
+               : "may hold only letters, digits, \"_\", \"-\", \".\" and \"/\"";
+}
+
+const char *kbs_config_check_url(const char *value)
+{
+    struct kbs_url url;
+    return kbs_url_parse(kbs_span_str(value), &url)
+               ? NULL
+               : "must be https://host[:port][/path], http://... or unix:/path: without a user, a "
+                 "fragment or \"..\"";
+}
+
+const char *kbs_config_check_host(const char *value)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-";
+    return strspn(value, letters) == strlen(value) ? NULL : "must be a host's name, and no more";
 }

@@ -15,7 +15,8 @@ enum kbs_config_kind {
     KBS_CONFIG_NUMBER,      /* uint32_t */
     KBS_CONFIG_MEGABYTES,   /* uint32_t, in bytes; min and max are in MiB */
     KBS_CONFIG_STRINGS,     /* struct kbs_config_strings */
-    KBS_CONFIG_PATHS        /* struct kbs_config_strings, each resolved */
+    KBS_CONFIG_PATHS,       /* struct kbs_config_strings, each resolved */
+    KBS_CONFIG_SECRET_PATHS /* the same, each as SECRET_PATH */
 };
 
 /* Says what is wrong with one string; NULL if nothing is. Static text without the value. */
@@ -107,6 +108,29 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_USER_POLICY,
     KBS_CONFIG_KEY_PLUGIN_NAME,
     KBS_CONFIG_KEY_PLUGIN_POLICY,
+    KBS_CONFIG_KEY_USER_FETCH,
+    KBS_CONFIG_KEY_FETCH_CACHE,
+    KBS_CONFIG_KEY_ENDPOINT_NAME,
+    KBS_CONFIG_KEY_ENDPOINT_URL,
+    KBS_CONFIG_KEY_ENDPOINT_CA,
+    KBS_CONFIG_KEY_ENDPOINT_CERTIFICATE,
+    KBS_CONFIG_KEY_ENDPOINT_KEY,
+    KBS_CONFIG_KEY_ENDPOINT_HEADERS,
+    KBS_CONFIG_KEY_ENDPOINT_TIMEOUT,
+    KBS_CONFIG_KEY_ENDPOINT_CONNECT,
+    KBS_CONFIG_KEY_ENDPOINT_RETRIES,
+    KBS_CONFIG_KEY_ENDPOINT_HTTP2,
+    KBS_CONFIG_KEY_ENDPOINT_PARALLEL,
+    KBS_CONFIG_KEY_ENDPOINT_FAILURES,
+    KBS_CONFIG_KEY_ENDPOINT_OPEN,
+    KBS_CONFIG_KEY_ENDPOINT_KEEP,
+    KBS_CONFIG_KEY_DOCUMENT_NAME,
+    KBS_CONFIG_KEY_DOCUMENT_URL,
+    KBS_CONFIG_KEY_DOCUMENT_CA,
+    KBS_CONFIG_KEY_DOCUMENT_TIMEOUT,
+    KBS_CONFIG_KEY_DOCUMENT_REFRESH,
+    KBS_CONFIG_KEY_DOCUMENT_DISCOVERY,
+    KBS_CONFIG_KEY_DOCUMENT_HOSTS,
     KBS_CONFIG_KEY_COUNT
 };
 
@@ -171,11 +195,20 @@ struct kbs_doc_place kbs_config_at(const struct kbs_config_loader *l, enum kbs_c
 bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id id);
 
 /* The rules that look at several keys, at the file system, and at the profile (check.c; check_admin.c
- * has those of [admin] and [[plugins]], check_attest.c of [attest.snp]). Each says for itself what is wrong. */
+ * has those of [admin] and [[plugins]], check_attest.c of [attest.snp], check_fetch.c of
+ * [fetch]). Each says for itself what is wrong. */
 void kbs_config_check_all(struct kbs_config_loader *l);
 void kbs_config_check_admin(struct kbs_config_loader *l);
 void kbs_config_check_plugins(struct kbs_config_loader *l);
 void kbs_config_check_attest(struct kbs_config_loader *l);
+void kbs_config_check_fetch(struct kbs_config_loader *l);
+
+/* A folder that a role may write into: that nothing else of the service lies in it. */
+void kbs_config_check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id,
+                            const char *folder);
+
+/* Of the rows of [fetch], given or not. */
+void kbs_config_fetch_defaults(struct kbs_config *c);
 
 /* A regular file that not everybody may change; `mode` gets its permission bits. `name` is for
  * messages. -1 if that has been reported. */
@@ -208,5 +241,8 @@ const char *kbs_config_check_snp_product(const char *value);
 const char *kbs_config_check_snp_chip(const char *value);
 const char *kbs_config_check_snp_firmware(const char *value);
 const char *kbs_config_check_snp_root(const char *value);
+const char *kbs_config_check_fetch_name(const char *value);
+const char *kbs_config_check_url(const char *value);
+const char *kbs_config_check_host(const char *value);
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "channel/channel.h"
+#include "supervisor/fetch.h"
 
 #define SEND_MS 5000
 
@@ -24,6 +25,7 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     static const enum kbsd_role first[] = {[KBSD_UNIT_AUDIT] = KBSD_AUDIT,
                                            [KBSD_UNIT_FRONT] = KBSD_FRONT,
                                            [KBSD_UNIT_LANE] = KBSD_JUDGE,
+                                           [KBSD_UNIT_FETCH] = KBSD_FETCH,
                                            [KBSD_UNIT_MIGRATION] = KBSD_MIGRATE};
     const char *side = listener == KBS_LISTENER_ADMIN ? "admin" : "guest";
     *u = (struct kbsd_unit){.kind = kind, .listener = listener, .index = index, .front_end = -1};
@@ -31,11 +33,14 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     kbsd_child_init(&u->children[0], first[kind]);
     kbsd_child_init(&u->children[1], KBSD_TOKEN);
     kbsd_child_init(&u->children[2], KBSD_POLICY);
-    if (kind == KBSD_UNIT_AUDIT || kind == KBSD_UNIT_MIGRATION) {
-        snprintf(u->name, sizeof(u->name), kind == KBSD_UNIT_AUDIT ? "audit" : "migration");
-    } else {
+    if (kind == KBSD_UNIT_FRONT || kind == KBSD_UNIT_LANE) {
         snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane",
                  side, (unsigned int)index);
+    } else {
+        snprintf(u->name, sizeof(u->name), "%s",
+                 kind == KBSD_UNIT_AUDIT   ? "audit"
+                 : kind == KBSD_UNIT_FETCH ? "fetch"
+                                           : "migration");
     }
 }
 
@@ -413,6 +418,23 @@ static int start_policy(struct kbsd_unit *u, const struct kbsd_start *with, stru
     return rc;
 }
 
+/* Also a lane that does not get it now may get it later: the supervisor tries again. */
+static int attach_fetch(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    if (with->fetch_control < 0) {
+        return 0;
+    }
+    u->fetches = true;
+    return kbsd_fetch_attach(with->fetch_control, &u->children[0], with->client_index, err);
+}
+
+static int start_fetch(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    return start(u, &u->children[0], with, err) != 0
+               ? -1
+               : kbsd_fetch_configure(&u->children[0], with->config, err);
+}
+
 static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     struct kbsd_child *judge = &u->children[0];
@@ -439,7 +461,7 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
         attach(judge, KBS_ATTACH_TOKEN, 0, orders[0], err) == 0 &&
         attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0 &&
-        start_policy(u, with, err) == 0) {
+        start_policy(u, with, err) == 0 && attach_fetch(u, with, err) == 0) {
         rc = tell(judge, KBS_WIRE_GO, NULL, -1, err);
     }
     u->front_end = front[0];
@@ -458,6 +480,7 @@ int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct k
     u->ready_ns = 0;
     u->hopeless = false;
     u->detached = false;
+    u->fetches = false;
     switch (u->kind) {
     case KBSD_UNIT_AUDIT:
         return start_audit(u, with, err);
@@ -465,6 +488,8 @@ int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct k
         return start_front(u, with, err);
     case KBSD_UNIT_MIGRATION:
         return start_migration(u, with, err);
+    case KBSD_UNIT_FETCH:
+        return start_fetch(u, with, err);
     case KBSD_UNIT_LANE:
     default:
         return start_lane(u, with, err);

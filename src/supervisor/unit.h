@@ -1,6 +1,6 @@
 /*
- * Units: what lives and dies together. The audit, each front and the migration are units of one
- * process; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
+ * Units: what lives and dies together. The audit, each front, kbs-fetch and the migration are units of
+ * one process; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
  */
 #ifndef KBS_SUPERVISOR_UNIT_H
 #define KBS_SUPERVISOR_UNIT_H
@@ -15,6 +15,7 @@ enum kbsd_unit_kind {
     KBSD_UNIT_AUDIT,
     KBSD_UNIT_FRONT,
     KBSD_UNIT_LANE,
+    KBSD_UNIT_FETCH,    /* nobody dies with it, and it with nobody */
     KBSD_UNIT_MIGRATION /* of the store's schema: once, before everything else */
 };
 
@@ -51,6 +52,7 @@ struct kbsd_unit {
     unsigned int failures;  /* in a row, for the back-off */
     struct stat pin;        /* LANE: of the PIN file that its worker was given */
     int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
+    bool fetches;           /* FRONT, LANE: has a channel to the kbs-fetch that is there now */
 };
 
 /* What starting a unit needs. All borrowed. */
@@ -59,7 +61,8 @@ struct kbsd_start {
     const struct kbsd_source *source;
     const struct kbsd_listeners *listeners; /* FRONT: of that front */
     int audit_control;                      /* LANE: to attach a client to */
-    uint32_t client_index;                  /* LANE: kbs-audit's name for it */
+    uint32_t client_index;                  /* LANE: kbs-audit's and kbs-fetch's name for it */
+    int fetch_control;                      /* LANE: of a kbs-fetch that is ready; -1 */
 };
 
 void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,

@@ -73,6 +73,28 @@ struct kbs_wire_list {
     F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 #define KBS_WIRE_CONFIG_POLICY_FIELDS(F, m) F(m, U8, production)
+/*
+ * kbsd -> kbs-fetch. cache: the folder, empty for none; endpoints, documents: bodies of CONFIG_ENDPOINT and
+ * CONFIG_DOCUMENT. Where PEM of a CA may stand, empty is the system's
+ */
+#define KBS_WIRE_CONFIG_FETCH_FIELDS(F, m) \
+    F(m, U8, production) F(m, BYTES, cache) F(m, LIST, endpoints) F(m, LIST, documents)
+/*
+ * url: http, https, or unix:PATH; certificate: PEM of a client's, whose key is attached; header files are attached;
+ * timeout_ms: for an answer, retries and waiting included; parallel: transfers at a time; failures: in a row, after
+ * which it is not asked for open_ms, 0 for never; keep_days: 200 to GET is kept in the cache, 0 for not
+ */
+#define KBS_WIRE_CONFIG_ENDPOINT_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, url) F(m, BYTES, ca) F(m, BYTES, certificate) F(m, U32, timeout_ms) \
+    F(m, U32, connect_ms) F(m, U32, retries) F(m, U8, http2) F(m, U32, parallel) F(m, U32, failures) \
+    F(m, U32, open_ms) F(m, U32, keep_days)
+/*
+ * discovery: 1 if url is an OpenID issuer, whose metadata name the document (jwks_uri); jwks_hosts: where that may be
+ * beside the issuer's own host
+ */
+#define KBS_WIRE_CONFIG_DOCUMENT_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, url) F(m, BYTES, ca) F(m, U32, timeout_ms) F(m, U32, refresh_s) \
+    F(m, U8, discovery) F(m, LIST, jwks_hosts)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
 #define KBS_WIRE_ATTACH_FIELDS(F, m) F(m, U8, what) F(m, U32, index)
 /* kbsd -> kbs-judge, in the place of a configuration: bring the store up to date, then leave */
@@ -105,7 +127,7 @@ struct kbs_wire_list {
 
 /*
  * kbs-judge -> kbs-front, in the place of RESPONSE: the request is to be sent again, to any lane, with the answer to
- * this attached. kbs-front -> kbs-fetch: the same. endpoint: a name of [fetch.NAME]; method: enum kbs_fetch_method;
+ * this attached. kbs-front -> kbs-fetch: the same. endpoint: a name of [[fetch.endpoint]]; method: enum kbs_fetch_method;
  * suffix: what follows the endpoint's URL, empty or beginning with "/"; headers are the endpoint's own, but for
  * content_type and accept (empty: none); max: bytes of an answer
  */
@@ -262,6 +284,9 @@ struct kbs_wire_list {
     M(10, MIGRATE, migrate, 8192) \
     M(11, DETACH, detach, 64) \
     M(12, CONFIG_POLICY, config_policy, 64) \
+    M(13, CONFIG_FETCH, config_fetch, KBS_LIMIT_WIRE_BODY_BYTES) \
+    M(14, CONFIG_ENDPOINT, config_endpoint, 262144) \
+    M(15, CONFIG_DOCUMENT, config_document, 131072) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(18, FETCH, fetch, KBS_LIMIT_WIRE_BODY_BYTES) \
@@ -332,10 +357,10 @@ enum kbs_attach {
     KBS_ATTACH_LISTENER_PLAIN = 2, /* front: the same, spoken to without TLS */
     KBS_ATTACH_TLS_KEY = 3,        /* front: PEM private key, read once */
     KBS_ATTACH_LANE = 4,           /* front: channel to the judge of lane `index` */
-    KBS_ATTACH_FRONT = 5,          /* judge: channel to its front */
+    KBS_ATTACH_FRONT = 5,          /* judge: channel to its front; fetch: to a front */
     KBS_ATTACH_TOKEN = 6,          /* judge: channel to its token worker */
     KBS_ATTACH_AUDIT = 7,          /* judge, token: channel to kbs-audit */
-    KBS_ATTACH_JUDGE = 8,          /* token, policy: channel to its judge */
+    KBS_ATTACH_JUDGE = 8,          /* token, policy: channel to its judge; fetch: to a judge */
     KBS_ATTACH_PIN = 9,            /* token: the PIN file, read once */
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
     KBS_ATTACH_CLIENT = 11,        /* audit: channel of a judge of duty release */
@@ -343,6 +368,8 @@ enum kbs_attach {
     KBS_ATTACH_CLIENT_TOKEN = 13,  /* audit: of a token worker: deeds and nothing else */
     KBS_ATTACH_POLICY = 15,        /* judge: channel to its kbs-policy; there may be none */
     KBS_ATTACH_FETCH = 16,         /* front, judge: channel to kbs-fetch; there may be none */
+    KBS_ATTACH_CLIENT_KEY = 17,    /* fetch: PEM key of endpoint `index`'s client certificate, read once */
+    KBS_ATTACH_HEADERS = 18,       /* fetch: header lines for endpoint `index`, read once */
     KBS_ATTACH_LEASH = 14          /* any role that is a unit: what ends it (confine/leash.h) */
 };
 
