@@ -157,14 +157,39 @@ int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err
             return -1;
         }
     }
+    return kbs_ear_wrap(ear->issuer, ear->sid, ear->iat, ear->exp, submods, ret, err);
+}
+
+int kbs_ear_wrap(struct kbs_span issuer, struct kbs_span sid, int64_t iat, int64_t exp,
+                 json_t *submods, json_t **ret, struct kbs_error *err)
+{
     *ret = json_pack("{s:s, s:I, s:I, s:o, s:o, s:{s:s, s:s}, s:O}", "eat_profile", EAR_PROFILE,
-                     "iat", (json_int_t)ear->iat, "exp", (json_int_t)ear->exp, "iss",
-                     span_string(ear->issuer), "sid", span_string(ear->sid), "ear.verifier-id",
-                     "developer", EAR_DEVELOPER, "build", EAR_BUILD, "submods", submods);
+                     "iat", (json_int_t)iat, "exp", (json_int_t)exp, "iss", span_string(issuer),
+                     "sid", span_string(sid), "ear.verifier-id", "developer", EAR_DEVELOPER,
+                     "build", EAR_BUILD, "submods", submods);
     if (*ret == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }
     return 0;
+}
+
+bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims)
+{
+    const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+    const json_t *iss = json_object_get(cpu, KBS_EAR_AUTHORITY);
+    const json_t *at = json_object_get(cpu, KBS_EAR_CLAIMS_AT);
+
+    *ret_iss = KBS_SPAN_EMPTY;
+    *ret_claims = NULL;
+    if (!json_is_string(iss)) {
+        return false;
+    }
+    *ret_iss = kbs_span(json_string_value(iss), json_string_length(iss));
+    *ret_claims = claims;
+    if (json_is_string(at)) { /* never `claims` for one that is no EAR, even if it is not there */
+        *ret_claims = json_object_get(json_object_get(cpu, EVIDENCE), json_string_value(at));
+    }
+    return *ret_claims != NULL;
 }
 
 bool kbs_ear_init_data_matched(const json_t *claims)
