@@ -168,9 +168,8 @@ static int status_rank(const char *status)
 static int submod_agree(json_t *ours, const json_t *theirs, struct kbs_error *err)
 {
     static const char *const kept[] = {"ear.status", "ear.trustworthiness-vector",
-                                       "ear.appraisal-policy-id"};
+                                       "ear.appraisal-policy-id", KBS_EAR_AUTHORITY};
     json_t *status = json_object_get(theirs, "ear.status");
-    json_t *authority = json_object_get(theirs, KBS_EAR_AUTHORITY);
     json_t *delegated = json_object();
     bool ok = json_object_set_new(ours, KBS_EAR_DELEGATED, delegated) == 0;
 
@@ -178,9 +177,6 @@ static int submod_agree(json_t *ours, const json_t *theirs, struct kbs_error *er
         json_t *v = json_object_get(theirs, kept[i]);
 
         ok = v == NULL || json_object_set(delegated, kept[i], v) == 0;
-    }
-    if (ok && authority != NULL) {
-        ok = json_object_set(ours, KBS_EAR_AUTHORITY, authority) == 0;
     }
     if (ok && status_rank(json_string_value(status)) >
                   status_rank(json_string_value(json_object_get(ours, "ear.status")))) {
@@ -289,10 +285,16 @@ int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err
     if (!json_is_object(json_object_get(submods, "cpu0"))) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "nothing was said of the TEE itself");
     }
+    return kbs_ear_wrap(ear->issuer, ear->sid, ear->iat, ear->exp, submods, ret, err);
+}
+
+int kbs_ear_wrap(struct kbs_span issuer, struct kbs_span sid, int64_t iat, int64_t exp,
+                 json_t *submods, json_t **ret, struct kbs_error *err)
+{
     *ret = json_pack("{s:s, s:I, s:I, s:o, s:o, s:{s:s, s:s}, s:O}", "eat_profile", EAR_PROFILE,
-                     "iat", (json_int_t)ear->iat, "exp", (json_int_t)ear->exp, "iss",
-                     span_string(ear->issuer), "sid", span_string(ear->sid), "ear.verifier-id",
-                     "developer", EAR_DEVELOPER, "build", EAR_BUILD, "submods", submods);
+                     "iat", (json_int_t)iat, "exp", (json_int_t)exp, "iss", span_string(issuer),
+                     "sid", span_string(sid), "ear.verifier-id", "developer", EAR_DEVELOPER,
+                     "build", EAR_BUILD, "submods", submods);
     if (*ret == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }
@@ -306,6 +308,25 @@ struct kbs_span kbs_ear_status(const json_t *claims)
 
     return json_is_string(status) ? kbs_span(json_string_value(status), json_string_length(status))
                                   : KBS_SPAN_EMPTY;
+}
+
+bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims)
+{
+    const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+    const json_t *iss = json_object_get(cpu, KBS_EAR_AUTHORITY);
+    const json_t *at = json_object_get(cpu, KBS_EAR_CLAIMS_AT);
+
+    *ret_iss = KBS_SPAN_EMPTY;
+    *ret_claims = NULL;
+    if (!json_is_string(iss)) {
+        return false;
+    }
+    *ret_iss = kbs_span(json_string_value(iss), json_string_length(iss));
+    *ret_claims = claims;
+    if (json_is_string(at)) { /* never `claims` for one that is no EAR, even if it is not there */
+        *ret_claims = json_object_get(json_object_get(cpu, EVIDENCE), json_string_value(at));
+    }
+    return *ret_claims != NULL;
 }
 
 bool kbs_ear_init_data_matched(const json_t *claims)

@@ -57,6 +57,24 @@ struct kbs_span kbs_ear_status(const json_t *claims);
 /* What kbs_ear_build() says in those claims: the TEE holds the digest of the init-data sent. */
 bool kbs_ear_init_data_matched(const json_t *claims);
 
+/* What we say of a submodule that a foreign issuer vouches for; no token of theirs can. */
+#define KBS_EAR_AUTHORITY "ear.kbs-hsm.authority" /* its `iss`, or its name if it has none */
+#define KBS_EAR_PROFILE "ear.kbs-hsm.profile"     /* what kind of issuer it is */
+/* Only if it is no EAR: the member of annotated-evidence that is its token's claims, verbatim. */
+#define KBS_EAR_CLAIMS_AT "ear.kbs-hsm.claims-at"
+
+/*
+ * A claims set around submods that are ready (kbs_issuer_verify()), which it shares. Returns owned.
+ */
+KBS_MUST_CHECK int kbs_ear_wrap(struct kbs_span issuer, struct kbs_span sid, int64_t iat,
+                                int64_t exp, json_t *submods, json_t **ret, struct kbs_error *err);
+
+/*
+ * Who vouches for cpu0, if it is not we: its `iss`, and the object in which what it said is looked up: the
+ * claims of its own token, for an issuer of EARs `claims` itself. False if we do. Returns borrowed.
+ */
+bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims);
+
 /*
  * Checks a verified payload of a token of ours: issuer, exp (with no leeway), iat and nbf not in
  * the future, eat_profile; gives the session id it names (lower-case hex, at most 64 characters;

@@ -267,7 +267,7 @@ static int tee_rsa_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_ke
  * What a typed parse would refuse is KBS_INPUT; a key of a kind, curve, size or alg we do not wrap
  * to is KBS_UNPROCESSABLE, as is a point off its curve.
  */
-static int tee_key_get(const json_t *jwk, struct kbs_tee_key *ret, struct kbs_error *err)
+int kbs_rcar_tee_key_get(const json_t *jwk, struct kbs_tee_key *ret, struct kbs_error *err)
 {
     struct kbs_span kty;
     struct kbs_span alg;
@@ -348,7 +348,7 @@ static int attestation_get_0_2_0(struct kbs_rcar_attestation *a, struct kbs_erro
     if (a->primary_evidence == NULL || json_is_null(a->primary_evidence)) {
         return kbs_fail(err, KBS_INPUT, "\"tee-evidence\" is missing or null");
     }
-    return tee_key_get(jwk, &a->tee_key, err);
+    return kbs_rcar_tee_key_get(jwk, &a->tee_key, err);
 }
 
 static int attestation_get_0_4_0(struct kbs_rcar_attestation *a, struct kbs_error *err)
@@ -373,7 +373,7 @@ static int attestation_get_0_4_0(struct kbs_rcar_attestation *a, struct kbs_erro
     if (a->primary_evidence == NULL || json_is_null(a->primary_evidence)) {
         return kbs_fail(err, KBS_INPUT, "\"primary_evidence\" is missing or null");
     }
-    return devices_get(a, err) == 0 ? tee_key_get(jwk, &a->tee_key, err) : -1;
+    return devices_get(a, err) == 0 ? kbs_rcar_tee_key_get(jwk, &a->tee_key, err) : -1;
 }
 
 int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_protocol version,

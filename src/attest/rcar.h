@@ -70,6 +70,13 @@ KBS_MUST_CHECK int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_pro
 void kbs_rcar_attestation_deinit(struct kbs_rcar_attestation *a);
 
 /*
+ * A TEE key as clients send it ("tee-pubkey"), checked. KBS_INPUT for its shape, KBS_UNPROCESSABLE for a kind,
+ * alg or curve that nothing is wrapped to, and for what is no key.
+ */
+KBS_MUST_CHECK int kbs_rcar_tee_key_get(const json_t *jwk, struct kbs_tee_key *ret,
+                                        struct kbs_error *err);
+
+/*
  * What the primary evidence's runtime data has as "additional-evidence": the string as received,
  * also if it is empty; NULL in 0.2.0, which leaves the member out. Borrows `a`.
  */
