@@ -32,10 +32,8 @@ struct kbs_ear {
     const json_t *submods;
 };
 
-/* Members of a submodule that are ours. */
-#define KBS_EAR_AUTHORITY "ear.kbs-hsm.authority" /* `iss` of whoever vouched for it */
-#define KBS_EAR_DELEGATED \
-    "ear.kbs-hsm.delegated" /* what that one says of it, beside our own appraisal */
+/* In a submodule of ours: what somebody else says of the same evidence, KBS_EAR_AUTHORITY included. */
+#define KBS_EAR_DELEGATED "ear.kbs-hsm.delegated"
 
 /*
  * Builds the claims set: eat_profile, iat, exp, iss, sid, ear.verifier-id, and in submods one
@@ -45,7 +43,8 @@ struct kbs_ear {
  * is what Trustee writes: standard base64 for the sample kinds, hex for kinds with a report field.
  * init_data, as the TEE's field has it, is there if it is the digest of what was sent. Returns owned; shares the results' claims,
  * which must not be changed afterwards. A piece that was verified twice has our claims, the worse of the
- * two statuses, KBS_EAR_AUTHORITY, and in KBS_EAR_DELEGATED the other's status, vector and policy id.
+ * two statuses, and in KBS_EAR_DELEGATED the other's status, vector, policy id and KBS_EAR_AUTHORITY: none of
+ * our claims is that one's word.
  * Of what was only verified elsewhere the claims are as in `submods`, but for init_data: KBS_UNAUTHENTICATED
  * if a document was sent and they have another digest.
  */
