@@ -99,6 +99,26 @@ enum kbs_delegate kbs_delegate_from_name(struct kbs_span name)
                                                             : KBS_DELEGATE_COUNT;
 }
 
+#define BIT(tee) (1u << (tee))
+#define COCO_REST_TEES                                                                        \
+    (BIT(KBS_TEE_SAMPLE) | BIT(KBS_TEE_SAMPLEDEVICE) | BIT(KBS_TEE_AZ_SNP_VTPM) |             \
+     BIT(KBS_TEE_AZ_TDX_VTPM) | BIT(KBS_TEE_CCA) | BIT(KBS_TEE_CSV) | BIT(KBS_TEE_HYGONDCU) | \
+     BIT(KBS_TEE_SE) | BIT(KBS_TEE_SGX) | BIT(KBS_TEE_SNP) | BIT(KBS_TEE_TDX))
+#define COCO_GRPC_TEES \
+    ((COCO_REST_TEES | BIT(KBS_TEE_NVIDIA) | BIT(KBS_TEE_TPM)) & ~BIT(KBS_TEE_SAMPLEDEVICE))
+
+bool kbs_delegate_takes(enum kbs_delegate type, enum kbs_tee tee)
+{
+    static const uint32_t takes[KBS_DELEGATE_COUNT] = {
+        [KBS_DELEGATE_COCO_REST] = COCO_REST_TEES,
+        [KBS_DELEGATE_COCO_REST_V1] = COCO_REST_TEES & ~BIT(KBS_TEE_SAMPLEDEVICE),
+        [KBS_DELEGATE_COCO_GRPC] = COCO_GRPC_TEES,
+        [KBS_DELEGATE_INTEL_TA] = BIT(KBS_TEE_SGX) | BIT(KBS_TEE_TDX)};
+
+    return (unsigned int)type < KBS_DELEGATE_COUNT && tee > KBS_TEE_NONE && tee < KBS_TEE_COUNT &&
+           (takes[type] & BIT(tee)) != 0;
+}
+
 const char *kbs_provenance_name(enum kbs_provenance v)
 {
     return name_of(provenances, KBS_PROVENANCE_COUNT, (size_t)v);

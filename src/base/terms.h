@@ -219,6 +219,9 @@ const char *kbs_tee_name(enum kbs_tee v);         /* as the protocol spells it t
 const char *kbs_protocol_name(enum kbs_protocol v);
 const char *kbs_delegate_name(enum kbs_delegate v); /* "builtin", "coco_as_rest", ... */
 
+/* Whether such a service can be asked about evidence of that kind, as a TEE or a device. */
+bool kbs_delegate_takes(enum kbs_delegate type, enum kbs_tee tee);
+
 /* The reverse; the NONE value (UNKNOWN for classes) if the name is not in the table. */
 enum kbs_purpose kbs_purpose_from_name(struct kbs_span name);
 enum kbs_locality kbs_locality_from_name(struct kbs_span name);

@@ -452,6 +452,7 @@ static void set_defaults(struct kbs_config *c)
         c->providers[i] = (struct kbs_config_provider){.issuer = "", .audience = ""};
     }
     kbs_config_fetch_defaults(c);
+    c->delegate.type_name = "builtin";
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;

@@ -172,6 +172,16 @@ struct kbs_config_fetch {
     size_t n_documents;
 };
 
+/* [attestation_service], as far as it is another service */
+struct kbs_config_delegate {
+    const char *type_name; /* private: type is made of it */
+    enum kbs_delegate type;
+    const char *endpoint; /* of [[fetch.endpoint]]; these two are NULL with type BUILTIN */
+    const char *issuer;   /* of [[issuer]] */
+    struct kbs_config_strings tees;
+    struct kbs_config_strings policy_ids;
+};
+
 struct kbs_config {
     const char *file; /* as given to kbs_config_load() */
     const char *mode; /* "production" (the default) or "demo" */
@@ -191,6 +201,7 @@ struct kbs_config {
     struct kbs_config_users users;
     struct kbs_config_snp snp;
     struct kbs_config_fetch fetch;
+    struct kbs_config_delegate delegate;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;

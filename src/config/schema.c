@@ -171,6 +171,16 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
         fetch.documents[0].discovery, NULL),
     KEY(DOCUMENT_HOSTS, DOCUMENTS, "jwks_hosts", STRINGS, false, 0, 8,
         fetch.documents[0].jwks_hosts, kbs_config_check_host),
+    KEY(DELEGATE_TYPE, "attestation_service", "type", STRING, false, 1, 32, delegate.type_name,
+        kbs_config_check_delegate_type),
+    KEY(DELEGATE_ENDPOINT, "attestation_service", "endpoint", STRING, false, 1, 63,
+        delegate.endpoint, NULL),
+    KEY(DELEGATE_ISSUER, "attestation_service", "issuer", STRING, false, 1, 63, delegate.issuer,
+        NULL),
+    KEY(DELEGATE_TEES, "attestation_service", "tees", STRINGS, false, 1, KBS_TEE_COUNT,
+        delegate.tees, NULL),
+    KEY(DELEGATE_POLICIES, "attestation_service", "policy_ids", STRINGS, false, 0,
+        KBS_LIMIT_DELEGATE_POLICIES, delegate.policy_ids, kbs_config_check_issuer),
 };
 
 #define ROWS(path_, max_, array, number)                            \
@@ -482,6 +492,18 @@ bool kbs_config_snp_firmware(const char *text, uint8_t ret[3])
         text += digits + 1;
     }
     return true;
+}
+
+const char *kbs_config_check_delegate_type(const char *value)
+{
+    if (strcasecmp(value, "coco_as_builtin") == 0) {
+        return "the CoCo attestation service is not built in: write \"builtin\", and evidence is "
+               "verified by this service itself ([attest.snp] says how), or name a remote one";
+    }
+    return kbs_delegate_from_name(kbs_span_str(value)) != KBS_DELEGATE_COUNT
+               ? NULL
+               : "must be \"builtin\", \"coco_as_rest\", \"coco_as_rest_v1\", \"coco_as_grpc\" or "
+                 "\"intel_ta\"";
 }
 
 const char *kbs_config_check_fetch_name(const char *value)

@@ -131,6 +131,11 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_DOCUMENT_REFRESH,
     KBS_CONFIG_KEY_DOCUMENT_DISCOVERY,
     KBS_CONFIG_KEY_DOCUMENT_HOSTS,
+    KBS_CONFIG_KEY_DELEGATE_TYPE,
+    KBS_CONFIG_KEY_DELEGATE_ENDPOINT,
+    KBS_CONFIG_KEY_DELEGATE_ISSUER,
+    KBS_CONFIG_KEY_DELEGATE_TEES,
+    KBS_CONFIG_KEY_DELEGATE_POLICIES,
     KBS_CONFIG_KEY_COUNT
 };
 
@@ -196,12 +201,13 @@ bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id
 
 /* The rules that look at several keys, at the file system, and at the profile (check.c; check_admin.c
  * has those of [admin] and [[plugins]], check_attest.c of [attest.snp], check_fetch.c of
- * [fetch]). Each says for itself what is wrong. */
+ * [fetch], check_delegate.c of [attestation_service]). Each says for itself what is wrong. */
 void kbs_config_check_all(struct kbs_config_loader *l);
 void kbs_config_check_admin(struct kbs_config_loader *l);
 void kbs_config_check_plugins(struct kbs_config_loader *l);
 void kbs_config_check_attest(struct kbs_config_loader *l);
 void kbs_config_check_fetch(struct kbs_config_loader *l);
+void kbs_config_check_delegate(struct kbs_config_loader *l);
 
 /* A folder that a role may write into: that nothing else of the service lies in it. */
 void kbs_config_check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id,
@@ -242,6 +248,7 @@ const char *kbs_config_check_snp_chip(const char *value);
 const char *kbs_config_check_snp_firmware(const char *value);
 const char *kbs_config_check_snp_root(const char *value);
 const char *kbs_config_check_fetch_name(const char *value);
+const char *kbs_config_check_delegate_type(const char *value);
 const char *kbs_config_check_url(const char *value);
 const char *kbs_config_check_host(const char *value);
 

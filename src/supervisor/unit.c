@@ -305,6 +305,24 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
                : 0;
 }
 
+/* [attestation_service], for those who ask it. */
+static int put_delegate(const struct kbs_config_delegate *d, struct kbs_buf lists[2],
+                        struct kbs_wire_config_judge *ret, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder tees = {.buf = &lists[0]};
+    struct kbs_wire_list_builder policies = {.buf = &lists[1]};
+    put_strings(&d->tees, &tees);
+    put_strings(&d->policy_ids, &policies);
+    ret->delegate = (uint8_t)d->type;
+    ret->delegate_endpoint = kbs_span_str(d->endpoint);
+    ret->delegate_issuer = kbs_span_str(d->issuer);
+    ret->delegate_tees = kbs_wire_list_done(&tees);
+    ret->delegate_policies = kbs_wire_list_done(&policies);
+    return kbs_buf_check(&lists[0], "tees of [attestation_service]", err) != 0
+               ? -1
+               : kbs_buf_check(&lists[1], "policy_ids of [attestation_service]", err);
+}
+
 static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
                            struct kbs_error *err)
 {
@@ -316,6 +334,7 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
                             .minimum = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                             .chips = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                             .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
+    struct kbs_buf delegate[2] = {KBS_BUF(65536), KBS_BUF(65536)};
     uint8_t root[32];
     bool admin = u->listener == KBS_LISTENER_ADMIN;
     struct kbs_wire_config_judge config = {
@@ -345,6 +364,9 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     if (rc == 0 && !admin && c->snp.certificates != NULL) {
         rc = put_snp(&snp, &c->snp, root, &config, err);
     }
+    if (rc == 0 && !admin) {
+        rc = put_delegate(&c->delegate, delegate, &config, err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
     }
@@ -356,6 +378,8 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     kbs_buf_deinit(&snp.minimum);
     kbs_buf_deinit(&snp.chips);
     kbs_buf_deinit(&snp.providers);
+    kbs_buf_deinit(&delegate[0]);
+    kbs_buf_deinit(&delegate[1]);
     return rc;
 }
 

@@ -18,14 +18,6 @@ typedef int put_fn(struct kbs_buf *out, const struct kbs_delegate_question *q,
                    struct kbs_error *err);
 typedef void challenge_fn(struct kbs_buf *out, enum kbs_tee tee, struct kbs_span tee_params);
 
-#define BIT(tee) (1u << (tee))
-#define COCO_REST_TEES                                                                        \
-    (BIT(KBS_TEE_SAMPLE) | BIT(KBS_TEE_SAMPLEDEVICE) | BIT(KBS_TEE_AZ_SNP_VTPM) |             \
-     BIT(KBS_TEE_AZ_TDX_VTPM) | BIT(KBS_TEE_CCA) | BIT(KBS_TEE_CSV) | BIT(KBS_TEE_HYGONDCU) | \
-     BIT(KBS_TEE_SE) | BIT(KBS_TEE_SGX) | BIT(KBS_TEE_SNP) | BIT(KBS_TEE_TDX))
-#define COCO_GRPC_TEES \
-    ((COCO_REST_TEES | BIT(KBS_TEE_NVIDIA) | BIT(KBS_TEE_TPM)) & ~BIT(KBS_TEE_SAMPLEDEVICE))
-
 static const struct service {
     const char *suffix;
     const char *challenge_suffix; /* NULL: it makes none */
@@ -33,32 +25,23 @@ static const struct service {
     const char *accept;
     put_fn *put;
     challenge_fn *challenge_put;
-    uint32_t tees;
     bool grpc;
 } services[KBS_DELEGATE_COUNT] = {
     [KBS_DELEGATE_COCO_REST] = {"/attestation", "/challenge", "application/json", "",
-                                kbs_coco_rest_put, kbs_coco_rest_challenge_put, COCO_REST_TEES,
-                                false},
+                                kbs_coco_rest_put, kbs_coco_rest_challenge_put, false},
     [KBS_DELEGATE_COCO_REST_V1] = {"/attestation", "/challenge", "application/json", "",
-                                   kbs_coco_rest_v1_put, kbs_coco_rest_challenge_put,
-                                   COCO_REST_TEES & ~BIT(KBS_TEE_SAMPLEDEVICE), false},
+                                   kbs_coco_rest_v1_put, kbs_coco_rest_challenge_put, false},
     [KBS_DELEGATE_COCO_GRPC] = {"/attestation.AttestationService/AttestationEvaluate",
                                 "/attestation.AttestationService/GetAttestationChallenge",
                                 "application/grpc", "", kbs_coco_grpc_put,
-                                kbs_coco_grpc_challenge_put, COCO_GRPC_TEES, true},
+                                kbs_coco_grpc_challenge_put, true},
     [KBS_DELEGATE_INTEL_TA] = {"/appraisal/v2/attest", NULL, "application/json", "application/json",
-                               kbs_ita_put, NULL, BIT(KBS_TEE_SGX) | BIT(KBS_TEE_TDX), false},
+                               kbs_ita_put, NULL, false},
 };
 
 void kbs_delegate_request_deinit(struct kbs_delegate_request *r)
 {
     kbs_buf_deinit(&r->body);
-}
-
-bool kbs_delegate_takes(enum kbs_delegate type, enum kbs_tee tee)
-{
-    return (unsigned int)type < KBS_DELEGATE_COUNT && tee > KBS_TEE_NONE && tee < KBS_TEE_COUNT &&
-           (services[type].tees & BIT(tee)) != 0;
 }
 
 enum kbs_hash kbs_delegate_hash(enum kbs_delegate type, enum kbs_tee tee)

@@ -54,8 +54,6 @@ struct kbs_delegate_answer {
     struct kbs_span body;
 };
 
-/* Whether such a service can be asked about evidence of that kind, as a TEE or a device. */
-bool kbs_delegate_takes(enum kbs_delegate type, enum kbs_tee tee);
 /* The one hash of runtime data that it can be asked with; KBS_HASH_NONE: whichever was negotiated. */
 enum kbs_hash kbs_delegate_hash(enum kbs_delegate type, enum kbs_tee tee);
 /* Whether the challenge for that kind is the service's to make. */
