@@ -118,6 +118,9 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->allow_sample = setup->allow_sample;
     api->rsa1_5 = setup->rsa1_5;
     api->verifiers = setup->verifiers;
+    api->issuers = setup->issuers;
+    api->issuer_keys = setup->issuer_keys;
+    api->issuer_keys_with = setup->issuer_keys_with;
     api->sessions = setup->sessions;
     api->session_s = setup->session_s;
     api->token_s = setup->token_s;

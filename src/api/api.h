@@ -6,6 +6,7 @@
 #define KBS_API_API_H
 
 #include "attest/evidence.h"
+#include "attest/issuer/issuer.h"
 #include "base/process.h"
 #include "store/store.h"
 #include "wire/message.h"
@@ -15,12 +16,15 @@ struct kbs_api;
 /* What a judge knows before its first request. */
 struct kbs_api_setup {
     enum kbs_duty duty;
-    bool production;                        /* plaintext secrets are refused */
-    bool allow_sample;                      /* "sample" evidence proves nothing */
-    bool rsa1_5;                            /* TEE keys of RSA1_5 are taken */
-    uint32_t sessions;                      /* that may wait for their evidence at a time */
-    uint32_t resource_bytes;                /* of a resource's value */
-    const struct kbs_verifier *verifiers;   /* as in attest/evidence.h; borrowed until the end */
+    bool production;                      /* plaintext secrets are refused */
+    bool allow_sample;                    /* "sample" evidence proves nothing */
+    bool rsa1_5;                          /* TEE keys of RSA1_5 are taken */
+    uint32_t sessions;                    /* that may wait for their evidence at a time */
+    uint32_t resource_bytes;              /* of a resource's value */
+    const struct kbs_verifier *verifiers; /* as in attest/evidence.h; borrowed until the end */
+    const struct kbs_issuers *issuers;    /* of foreign tokens; borrowed; NULL: none */
+    kbs_issuer_keys_fn *issuer_keys;      /* of their documents; NULL: nothing fetches them */
+    void *issuer_keys_with;
     struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */

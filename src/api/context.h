@@ -101,7 +101,10 @@ struct kbs_api {
     uint32_t sessions;                    /* that may wait for their evidence */
     uint32_t resource_bytes;              /* of a resource's value */
     const struct kbs_verifier *verifiers; /* borrowed; NULL: none but those built in */
-    struct kbs_buf resource_policy;       /* of resources that come without one; empty: none */
+    const struct kbs_issuers *issuers;    /* borrowed; NULL: none */
+    kbs_issuer_keys_fn *issuer_keys;      /* of their documents; NULL: nothing fetches them */
+    void *issuer_keys_with;
+    struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -539,11 +542,23 @@ void kbs_head_sign(struct kbs_api *api);
 KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
                                          struct kbs_error *err);
 /*
- * The attested session that a request is made in, by cookie, by our own token, or by both if they
- * agree. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
+ * The attested session that a request is made in, by cookie, by our own token, by both if they
+ * agree, or by a token of an issuer whose tokens are passports. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
  */
 KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret,
                                         struct kbs_error *err);
+
+/* ---- passport.c ---- */
+
+/* True for a Bearer token that claims to be of an issuer other than we, where there are any such. */
+bool kbs_passport_concerns(const struct kbs_api *api, struct kbs_span text);
+/*
+ * Verifies what follows "Bearer " (one token, or two as "T1, Bearer T2") and makes a session of it, which is in
+ * no table: attested, level `token`, with its issuer's name. KBS_UNAUTHENTICATED, recorded; KBS_BUSY if
+ * its issuer's keys are not there.
+ */
+KBS_MUST_CHECK int kbs_passport_session(struct kbs_call *call, struct kbs_span text,
+                                        struct kbs_session *ret, struct kbs_error *err);
 
 /* ---- request.c ---- */
 
