@@ -6,13 +6,12 @@
 #define KBS_API_API_H
 
 #include "attest/evidence.h"
+#include "attest/issuer/issuer.h"
 #include "base/process.h"
 #include "store/store.h"
 #include "wire/message.h"
 
 struct kbs_api;
-struct kbs_issuers;
-
 /* What a judge knows before its first request. */
 struct kbs_api_setup {
     enum kbs_duty duty;
@@ -22,6 +21,7 @@ struct kbs_api_setup {
     uint32_t sessions;                      /* that may wait for their evidence at a time */
     uint32_t resource_bytes;                /* of a resource's value */
     const struct kbs_verifier *verifiers;   /* as in attest/evidence.h; borrowed until the end */
+    const struct kbs_issuers *issuers;      /* of foreign tokens; borrowed; NULL: none */
     struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */
@@ -31,10 +31,9 @@ struct kbs_api_setup {
     const struct kbs_wire_list *identity_providers; /* as in CONFIG_JUDGE; borrowed */
     const struct kbs_wire_list *acls;               /* the same */
     struct kbs_store *store;                        /* borrowed until kbs_api_free() */
-    int token_fd;                      /* borrowed: channel to the lane's token worker */
-    int ledger_fd;                     /* borrowed: channel to kbs-audit */
-    int policy_fd;                     /* borrowed: channel to kbs-policy; -1: there is none */
-    const struct kbs_issuers *issuers; /* borrowed until the end; NULL: none */
+    int token_fd;  /* borrowed: channel to the lane's token worker */
+    int ledger_fd; /* borrowed: channel to kbs-audit */
+    int policy_fd; /* borrowed: channel to kbs-policy; -1: there is none */
     /* as in CONFIG_JUDGE; lists borrowed, copied */
     enum kbs_delegate delegate;
     struct kbs_span delegate_endpoint;

@@ -125,7 +125,7 @@ struct kbs_api {
     const struct kbs_verifier *verifiers; /* borrowed; NULL: none but those built in */
     const struct kbs_issuers *issuers;    /* borrowed; NULL: no token but our own is believed */
     struct kbs_api_delegate delegate;
-    struct kbs_buf resource_policy;       /* of resources that come without one; empty: none */
+    struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -256,8 +256,7 @@ void kbs_fetch_attach(struct kbs_api_fetch *f, int fd);
 
 /* KBS_INPUT if it can never work. What it borrows of the setup it copies; texts are the api's to free. */
 KBS_MUST_CHECK int kbs_delegate_configure(struct kbs_api_delegate *d,
-                                          const struct kbs_api_setup *setup,
-                                          struct kbs_error *err);
+                                          const struct kbs_api_setup *setup, struct kbs_error *err);
 /* Whether evidence of that kind of TEE is handed to an attestation service. */
 bool kbs_delegated(const struct kbs_api *api, enum kbs_tee tee);
 /*
@@ -622,11 +621,23 @@ void kbs_head_sign(struct kbs_api *api);
 KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
                                          struct kbs_error *err);
 /*
- * The attested session that a request is made in, by cookie, by our own token, or by both if they
- * agree. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
+ * The attested session that a request is made in, by cookie, by our own token, by both if they
+ * agree, or by a token of an issuer whose tokens are passports. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
  */
 KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret,
                                         struct kbs_error *err);
+
+/* ---- passport.c ---- */
+
+/* True for a Bearer token that claims to be of an issuer other than we, where there are any such. */
+bool kbs_passport_concerns(const struct kbs_api *api, struct kbs_span text);
+/*
+ * Verifies what follows "Bearer " (one token, or two as "T1, Bearer T2") and makes a session of it, which is in
+ * no table: attested, level `token`, with its issuer's name. KBS_UNAUTHENTICATED, recorded; KBS_BUSY if
+ * its issuer's keys are not there.
+ */
+KBS_MUST_CHECK int kbs_passport_session(struct kbs_call *call, struct kbs_span text,
+                                        struct kbs_session *ret, struct kbs_error *err);
 
 /* ---- request.c ---- */
 

@@ -81,6 +81,22 @@ static void check_endpoint(struct kbs_config_loader *l)
                     "attestation_service.endpoint: there is no [[fetch.endpoint]] of that name");
 }
 
+static void check_issuer(struct kbs_config_loader *l)
+{
+    if (!kbs_config_usable(l, KBS_CONFIG_KEY_DELEGATE_ISSUER)) {
+        return;
+    }
+    for (size_t i = 0; i < l->config->n_issuers; i++) {
+        const char *name = l->config->issuers[i].name;
+
+        if (name != NULL && strcmp(name, l->config->delegate.issuer) == 0) {
+            return;
+        }
+    }
+    kbs_config_fail(l, kbs_config_at(l, KBS_CONFIG_KEY_DELEGATE_ISSUER),
+                    "attestation_service.issuer: there is no [[issuer]] of that name");
+}
+
 void kbs_config_check_delegate(struct kbs_config_loader *l)
 {
     struct kbs_config_delegate *d = &l->config->delegate;
@@ -93,5 +109,6 @@ void kbs_config_check_delegate(struct kbs_config_loader *l)
     if (d->type != KBS_DELEGATE_BUILTIN) {
         check_tees(l);
         check_endpoint(l);
+        check_issuer(l);
     }
 }

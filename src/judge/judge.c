@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
+#include "judge/issuers.h"
 #include "judge/snp.h"
 
 /* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
@@ -43,6 +44,7 @@ struct judge {
     struct kbs_store *store;
     struct kbs_judge_snp *snp; /* NULL: not configured */
     struct kbs_verifier verifiers[KBS_TEE_COUNT];
+    struct kbs_issuers *issuers; /* NULL: none is configured */
     struct kbs_api *api;
 };
 
@@ -175,6 +177,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         return kbs_fail(err, KBS_INPUT, "the store's path is empty or too long");
     }
     if (kbs_judge_snp_new(&j->config, &j->snp, err) != 0 ||
+        kbs_judge_issuers_new(&j->config, &j->issuers, err) != 0 ||
         kbs_store_open(path, &j->store, err) != 0) {
         return -1;
     }
@@ -184,6 +187,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
     setup.store = j->store;
     setup.fetch_fd = j->fetch;
     j->fetch = -1;
+    setup.issuers = j->issuers;
     return kbs_api_new(&setup, &j->api, err);
 }
 
@@ -392,6 +396,7 @@ enum kbs_exit kbs_judge_run(int control_fd)
     (void)kbs_api_free(j.api);
     (void)kbs_store_close(j.store);
     kbs_judge_snp_free(j.snp);
+    (void)kbs_issuers_free(j.issuers);
     kbs_channel_msg_deinit(&j.msg);
     kbs_channel_msg_deinit(&j.config_msg);
     kbs_io_close(&j.front);

@@ -323,9 +323,102 @@ static int put_delegate(const struct kbs_config_delegate *d, struct kbs_buf list
                : kbs_buf_check(&lists[1], "policy_ids of [attestation_service]", err);
 }
 
+/* [[issuer]]: an item is the body of a message of its own. */
+struct issuer_lists {
+    struct kbs_buf issuer;
+    struct kbs_buf audience;
+    struct kbs_buf algorithms;
+    struct kbs_buf require;
+    struct kbs_buf body;
+};
+
+static uint8_t binding_of(const char *name)
+{
+    int b = name != NULL ? KBS_BINDING_TOKEN : KBS_BINDING_COUNT;
+    while (b < KBS_BINDING_COUNT && strcmp(name, kbs_binding_name((enum kbs_binding)b)) != 0) {
+        b++;
+    }
+    return b < KBS_BINDING_COUNT ? (uint8_t)b : 0;
+}
+
+static void put_requirements(const struct kbs_config_issuer *i, struct kbs_wire_list_builder *to)
+{
+    for (int r = 0; r < KBS_CONFIG_ISSUER_REQUIRES; r++) {
+        for (size_t k = 0; k < i->require[r].n; k++) {
+            kbs_wire_list_add_pair(to, kbs_config_require_name((enum kbs_config_require)r),
+                                   kbs_span_str(i->require[r].v[k]));
+        }
+    }
+    if (i->canonical_runtime) {
+        kbs_wire_list_add_pair(to, "canonical_runtime", KBS_SPAN_LIT("true"));
+    }
+}
+
+static int put_issuer(const struct kbs_config_issuer *i, struct issuer_lists *lists,
+                      struct kbs_wire_list_builder *to, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder issuer = {.buf = &lists->issuer};
+    struct kbs_wire_list_builder audience = {.buf = &lists->audience};
+    struct kbs_wire_list_builder algorithms = {.buf = &lists->algorithms};
+    struct kbs_wire_list_builder require = {.buf = &lists->require};
+    put_strings(&i->issuers, &issuer);
+    put_strings(&i->audiences, &audience);
+    put_strings(&i->algorithms, &algorithms);
+    put_requirements(i, &require);
+    const struct kbs_wire_config_issuer item = {
+        .name = kbs_span_str(i->name),
+        .profile = kbs_span_str(i->profile),
+        .issuer = kbs_wire_list_done(&issuer),
+        .audience = kbs_wire_list_done(&audience),
+        .algorithms = kbs_wire_list_done(&algorithms),
+        .keys = i->keys,
+        .document = kbs_span_str(i->document),
+        .anchor = i->anchor,
+        .crl = i->crl,
+        .key_path = kbs_span_str(i->key_path),
+        .max_age_s = i->max_age_s,
+        .skew_s = i->skew_s,
+        .max_stale_s = i->max_stale_s,
+        .allow = (uint8_t)((i->passport ? KBS_WIRE_ISSUER_PASSPORT : 0) |
+                           (i->known_keys ? KBS_WIRE_ISSUER_KNOWN_KEYS : 0)),
+        .agree_with = kbs_span_str(i->agree_with),
+        .minimum_binding = binding_of(i->minimum_binding),
+        .require = kbs_wire_list_done(&require),
+    };
+    if (kbs_wire_body_put(&lists->body, KBS_WIRE_CONFIG_ISSUER, &item, err) != 0) {
+        return -1;
+    }
+    kbs_wire_list_add(to, kbs_buf_span(&lists->body));
+    return 0;
+}
+
+/* Into `out`, which the message borrows. */
+static int put_issuers(const struct kbs_config *c, struct kbs_buf *out, struct kbs_wire_list *ret,
+                       struct kbs_error *err)
+{
+    struct kbs_wire_list_builder to = {.buf = out};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < c->n_issuers; i++) {
+        struct issuer_lists lists = {.issuer = KBS_BUF(65536),
+                                     .audience = KBS_BUF(65536),
+                                     .algorithms = KBS_BUF(1024),
+                                     .require = KBS_BUF(KBS_WIRE_ISSUER_BYTES),
+                                     .body = KBS_BUF(KBS_WIRE_ISSUER_BYTES)};
+        rc = put_issuer(&c->issuers[i], &lists, &to, err);
+        kbs_buf_deinit(&lists.issuer);
+        kbs_buf_deinit(&lists.audience);
+        kbs_buf_deinit(&lists.algorithms);
+        kbs_buf_deinit(&lists.require);
+        kbs_buf_deinit(&lists.body);
+    }
+    *ret = kbs_wire_list_done(&to);
+    return rc == 0 ? kbs_buf_check(out, "the list of issuers", err) : rc;
+}
+
 static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
                            struct kbs_error *err)
 {
+    struct kbs_buf issuers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
     struct admin_lists lists = {.keys = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .acls = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
@@ -367,6 +460,9 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     if (rc == 0 && !admin) {
         rc = put_delegate(&c->delegate, delegate, &config, err);
     }
+    if (rc == 0 && !admin) {
+        rc = put_issuers(c, &issuers, &config.issuers, err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
     }
@@ -380,6 +476,7 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     kbs_buf_deinit(&snp.providers);
     kbs_buf_deinit(&delegate[0]);
     kbs_buf_deinit(&delegate[1]);
+    kbs_buf_deinit(&issuers);
     return rc;
 }
 
