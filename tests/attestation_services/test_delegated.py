@@ -267,8 +267,8 @@ def test_each_level_is_reached(request, level):
 
 
 @pytest.mark.parametrize("lie, text", [
-    ("own-key", "TEE key|runtime data"), ("other-session", "session's|another"), ("outsider", "token"), ("old", "exp|old|age"),
-    ("silent", "report_data|runtime")])
+    ("own-key", "TEE key|runtime data"), ("other-session", "session's|another"), ("outsider", "signature"), ("old", "exp|old|age"),
+    ("silent", "no TEE key")])
 def test_what_is_said_of_a_lie(world, lie, text):
     world.guest().attested()
     guest = world.guest().begin()
