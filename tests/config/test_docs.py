@@ -16,7 +16,7 @@ MANUALS = sorted((SOURCE / "docs/man").iterdir())
 
 def own_keys():
     text = (SOURCE / "src/config/schema.c").read_text()
-    macros = dict(re.findall(r'#define (PROVIDERS|ACLS) "([^"]+)"', text))
+    macros = dict(re.findall(r'#define ([A-Z]+) "([^"]+)"', text))
     keys = re.findall(r'KEY\(\w+,\s*(?:"([^"]+)"|(\w+)),\s*"(\w+)"', text)
     return [(table or macros[macro], name) for table, macro, name in keys]
 
@@ -59,15 +59,16 @@ def test_every_key_of_trustee_is_documented():
 
 def test_the_example_is_accepted(tmp_path):
     (tmp_path / "kbs.toml").write_text(example().replace("/usr/lib/softhsm/libsofthsm2.so", "module.so"))
-    for folder in ("tls", "admin", "token", "store"):
+    for folder in ("tls", "admin", "token", "store", "fetch"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "tls/cert.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    for name in ("tls/cert.pem", "as-ca.pem", "client.pem"):
+        (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\n")
     for name in ("admin/admin.pub.pem", "admin/idp.pem"):
         (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\n")
     (tmp_path / "policy.json").write_text("{}")
     (tmp_path / "snp/genoa").mkdir(parents=True)
     (tmp_path / "snp/genoa/ark.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    for name in ("tls/key.pem", "pin", "module.so"):
+    for name in ("tls/key.pem", "pin", "module.so", "client.key", "api-key.txt"):
         (tmp_path / name).write_text("x")
         (tmp_path / name).chmod(0o600)
     done = subprocess.run([KBSD, "-c", tmp_path / "kbs.toml", "--check-config"], capture_output=True, text=True, timeout=60)
