@@ -13,3 +13,8 @@ kbs_test(judge_denial
     LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write kbs_http
     LABELS judge TIMEOUT 300)
 add_dependencies(judge_denial kbs-judge)
+kbs_test(judge_passport
+    SOURCES judge/test_judge_passport.c judge/harness.c judge/signed.c attest/issuer/mint.c jose/maker.c
+    LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest_issuer kbs_jose_read kbs_jose_write
+    LABELS judge)
+add_dependencies(judge_passport kbs-judge)
