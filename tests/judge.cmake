@@ -21,3 +21,8 @@ kbs_executable(kbs-judge-blind
 target_link_options(kbs-judge-blind PRIVATE LINKER:--wrap=kbs_report_data_check)
 set_target_properties(kbs-judge-blind PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 kbs_pytest(attestation_services PATH attestation_services/test_delegated.py LABELS system TIMEOUT 600)
+kbs_test(judge_passport
+    SOURCES judge/test_judge_passport.c judge/harness.c judge/signed.c attest/issuer/mint.c jose/maker.c
+    LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest_issuer kbs_jose_read kbs_jose_write
+    LABELS judge)
+add_dependencies(judge_passport kbs-judge)

@@ -54,8 +54,13 @@ extern struct mint mints[MINT_COUNT];
 extern struct mint_guest mint_guest;
 extern const char *mint_twice; /* members that every payload begins with; NULL: none */
 
+extern int64_t mint_now; /* MINT_NOW, or what a test wants */
+
 void mint_begin(void);
 void mint_end(void);
+
+/* Another guest: tokens and sessions are of it from here on. */
+void mint_guest_set(const struct kbs_tee_key *key);
 
 /* The configuration of one; `source` in the place of its own. Borrows its texts. */
 struct kbs_issuer_config mint_config(struct mint *m, enum mint_source source,

@@ -645,10 +645,21 @@ static void print_table(void)
 
 static int group_begin(void **state)
 {
+    size_t rsa_row = MINT_COUNT;
+
     (void)state;
     mint_begin();
     for (size_t r = 0; r < MINT_COUNT; r++) {
-        strangers[r] = maker_new(mints[r].alg);
+        bool rsa = mints[r].alg[0] != 'E';
+        bool again = rsa && rsa_row < MINT_COUNT;
+
+        strangers[r] =
+            again ? maker_as(&strangers[rsa_row], mints[r].alg) : maker_new(mints[r].alg);
+        if (again) {
+            assert_int_equal(EVP_PKEY_up_ref(strangers[r].pkey), 1);
+        } else if (rsa) {
+            rsa_row = r;
+        }
         stranger_pem[r] = KBS_BUF(4096);
         maker_pem(&strangers[r], &stranger_pem[r]);
         mint_pki_begin(&pkis[r], &mints[r].maker);
