@@ -30,3 +30,9 @@ add_executable(snp_make attest/snp_make.c)
 kbs_target_defaults(snp_make)
 target_link_libraries(snp_make PRIVATE kbs_snp_pki)
 set_target_properties(snp_make PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+
+kbs_test(unit_delegate SOURCES unit/test_delegate.c LINKS kbs_attest_delegate LABELS unit)
+kbs_fuzzer(fuzz_grpc SOURCES fuzz/fuzz_grpc.c LINKS kbs_attest_delegate CORPUS fuzz/corpus/grpc)
+
+# Issuers of attestation tokens, and every one of them times every defect.
+kbs_test(unit_issuers SOURCES attest/issuer/test_issuers.c attest/issuer/mint.c jose/maker.c LINKS kbs_attest_issuer LABELS unit)

@@ -19,11 +19,15 @@ struct kbs_rcar_request {
 };
 
 /*
- * Request {"version","tee","extra-params"}, all required. KBS_UNAUTHENTICATED for another version
+ * Request {"version","tee","extra-params"}, all required. only: the one hash of each kind of TEE, by enum
+ * kbs_tee, KBS_HASH_NONE for those that can be attested with any; NULL: all of them can. KBS_UNAUTHENTICATED for another version
  * (detail as Trustee words it; echoes digits and dots only), an unknown tee, or a list of hashes
  * without one that we have; KBS_INPUT for malformed JSON and for a list that is not one of names.
  */
-KBS_MUST_CHECK int kbs_rcar_request_parse(struct kbs_span body, struct kbs_rcar_request *ret,
+KBS_MUST_CHECK int kbs_rcar_request_parse(struct kbs_span body, const enum kbs_hash *only,
+                                          struct kbs_rcar_request *ret, struct kbs_error *err);
+/* Its extra-params as text: a string's own, the JSON of anything else. KBS_INPUT as above. */
+KBS_MUST_CHECK int kbs_rcar_request_extra(struct kbs_span body, struct kbs_buf *ret,
                                           struct kbs_error *err);
 
 /*
@@ -64,6 +68,13 @@ KBS_MUST_CHECK int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_pro
                                               struct kbs_rcar_attestation *ret,
                                               struct kbs_error *err);
 void kbs_rcar_attestation_deinit(struct kbs_rcar_attestation *a);
+
+/*
+ * A TEE key as clients send it ("tee-pubkey"), checked. KBS_INPUT for its shape, KBS_UNPROCESSABLE for a kind,
+ * alg or curve that nothing is wrapped to, and for what is no key.
+ */
+KBS_MUST_CHECK int kbs_rcar_tee_key_get(const json_t *jwk, struct kbs_tee_key *ret,
+                                        struct kbs_error *err);
 
 /*
  * What the primary evidence's runtime data has as "additional-evidence": the string as received,

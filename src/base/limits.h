@@ -69,6 +69,8 @@
 #define KBS_LIMIT_DEVICE_EVIDENCE_BYTES (1u << 20) /* of all of them */
 #define KBS_LIMIT_HASHES_LISTED 64                 /* names in supported-hash-algorithms */
 #define KBS_LIMIT_NONCE_BYTES 32
+#define KBS_LIMIT_CHALLENGE_BYTES 8192 /* text of a challenge that an attestation service made */
+#define KBS_LIMIT_DELEGATE_POLICIES 16 /* that an attestation service is asked to apply */
 #define KBS_LIMIT_COOKIE_BYTES 32
 
 /* store: how often and how long to wait for another judge's write */

@@ -342,5 +342,7 @@ void kbs_config_check_all(struct kbs_config_loader *l)
     }
     kbs_config_check_plugins(l);
     kbs_config_check_attest(l);
+    kbs_config_check_issuers(l);
     kbs_config_check_fetch(l);
+    kbs_config_check_delegate(l);
 }

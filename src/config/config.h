@@ -22,6 +22,7 @@
 #define KBS_CONFIG_SNP_CHIPS 1024
 #define KBS_CONFIG_SNP_FILES 2048
 #define KBS_CONFIG_SNP_FOLDER_BYTES (2u << 20) /* of all files */
+#define KBS_CONFIG_ISSUER_BYTES (64u * 1024)   /* keys, anchors */
 #define KBS_CONFIG_FINDINGS 100                /* that are kept; more are counted */
 
 /* [[admin.authentication.bearer_jwt.identity_providers]] */
@@ -62,10 +63,52 @@ struct kbs_config_snp_file {
     struct kbs_span content;
 };
 
+/* [issuer.require]: its lists, and their names (kbs_config_require_name()). */
+enum kbs_config_require {
+    KBS_CONFIG_REQUIRE_TEES = 0,
+    KBS_CONFIG_REQUIRE_POLICY_IDS,
+    KBS_CONFIG_REQUIRE_POLICY_HASHES,
+    KBS_CONFIG_REQUIRE_TCB_STATUSES,
+    KBS_CONFIG_REQUIRE_COMPLIANCE,
+    KBS_CONFIG_REQUIRE_MEASUREMENTS,
+    KBS_CONFIG_REQUIRE_ID_KEYS,
+    KBS_CONFIG_REQUIRE_HOST_DATA,
+    KBS_CONFIG_REQUIRE_IMAGES,
+    KBS_CONFIG_REQUIRE_SUPPORT,
+    KBS_CONFIG_REQUIRE_SUBMODS,
+    KBS_CONFIG_ISSUER_REQUIRES
+};
+
 /* A list of strings; the strings end in NUL and live as long as the configuration. */
 struct kbs_config_strings {
     const char *const *v;
     size_t n;
+};
+
+/* [[issuer]], and its [issuer.require] */
+struct kbs_config_issuer {
+    const char *name;
+    const char *profile;
+    struct kbs_config_strings issuers; /* `issuer` in the file */
+    struct kbs_config_strings audiences;
+    struct kbs_config_strings algorithms;
+    const char *keys_path; /* private: `keys` is read from it */
+    const char *document;  /* NULL, as all that are not given */
+    const char *anchor_path;
+    const char *crl_path;
+    struct kbs_span keys; /* as found in those files at load; empty: not given */
+    struct kbs_span anchor;
+    struct kbs_span crl;
+    const char *key_path;
+    uint32_t max_age_s;
+    uint32_t skew_s;
+    uint32_t max_stale_s;
+    bool passport;
+    bool known_keys;
+    const char *agree_with;
+    const char *minimum_binding;
+    struct kbs_config_strings require[KBS_CONFIG_ISSUER_REQUIRES]; /* by enum kbs_config_require */
+    bool canonical_runtime;
 };
 
 /* Where to listen, ready for bind(2). */
@@ -179,6 +222,16 @@ struct kbs_config_fetch {
     size_t n_documents;
 };
 
+/* [attestation_service], as far as it is another service */
+struct kbs_config_delegate {
+    const char *type_name; /* private: type is made of it */
+    enum kbs_delegate type;
+    const char *endpoint; /* of [[fetch.endpoint]]; these two are NULL with type BUILTIN */
+    const char *issuer;   /* of [[issuer]] */
+    struct kbs_config_strings tees;
+    struct kbs_config_strings policy_ids;
+};
+
 struct kbs_config {
     const char *file; /* as given to kbs_config_load() */
     const char *mode; /* "production" (the default) or "demo" */
@@ -198,6 +251,9 @@ struct kbs_config {
     struct kbs_config_users users;
     struct kbs_config_snp snp;
     struct kbs_config_fetch fetch;
+    struct kbs_config_delegate delegate;
+    struct kbs_config_issuer issuers[KBS_LIMIT_ISSUERS];
+    size_t n_issuers;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;
@@ -262,6 +318,8 @@ bool kbs_config_snp_firmware(const char *text, uint8_t ret[3]);
 
 /* Whether there is anything for a kbs-fetch to do. */
 bool kbs_config_fetches(const struct kbs_config *config);
+/* As the key is called. Static. */
+const char *kbs_config_require_name(enum kbs_config_require r);
 
 /* NULL is fine. Always returns NULL. */
 const struct kbs_config *kbs_config_free(const struct kbs_config *config);

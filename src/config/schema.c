@@ -22,6 +22,8 @@
 #define ENDPOINTS "fetch.endpoint[]"
 #define DOCUMENTS "fetch.document[]"
 #define URL_BYTES 1024
+#define ISSUER_TEXT 512 /* bytes of an issuer's name, an audience, a claim */
+#define ISSUER_VALUES 64
 
 #define KEY(id, table_, name_, kind_, required_, min_, max_, member, check_) \
     [KBS_CONFIG_KEY_##id] = {.table = (table_),                              \
@@ -32,6 +34,10 @@
                              .max = (max_),                                  \
                              .offset = offsetof(struct kbs_config, member),  \
                              .check = (check_)}
+
+#define REQUIRE(id, name_, check_)                                                 \
+    KEY(REQUIRE_##id, "issuer[].require", name_, STRINGS, false, 1, ISSUER_VALUES, \
+        issuers[0].require[KBS_CONFIG_REQUIRE_##id], check_)
 
 const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(MODE, "profile", "mode", STRING, false, 1, 16, mode, kbs_config_check_mode),
@@ -184,6 +190,59 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
         fetch.documents[0].discovery, NULL),
     KEY(DOCUMENT_HOSTS, DOCUMENTS, "jwks_hosts", STRINGS, false, 0, 8,
         fetch.documents[0].jwks_hosts, kbs_config_check_host),
+    KEY(DELEGATE_TYPE, "attestation_service", "type", STRING, false, 1, 32, delegate.type_name,
+        kbs_config_check_delegate_type),
+    KEY(DELEGATE_ENDPOINT, "attestation_service", "endpoint", STRING, false, 1, 63,
+        delegate.endpoint, NULL),
+    KEY(DELEGATE_ISSUER, "attestation_service", "issuer", STRING, false, 1, 63, delegate.issuer,
+        NULL),
+    KEY(DELEGATE_TEES, "attestation_service", "tees", STRINGS, false, 1, KBS_TEE_COUNT,
+        delegate.tees, NULL),
+    KEY(DELEGATE_POLICIES, "attestation_service", "policy_ids", STRINGS, false, 0,
+        KBS_LIMIT_DELEGATE_POLICIES, delegate.policy_ids, kbs_config_check_issuer),
+    KEY(ISSUER_NAME, "issuer[]", "name", STRING, true, 1, 64, issuers[0].name,
+        kbs_config_check_issuer),
+    KEY(ISSUER_PROFILE, "issuer[]", "profile", STRING, true, 1, 32, issuers[0].profile,
+        kbs_config_check_profile),
+    KEY(ISSUER_ISS, "issuer[]", "issuer", STRINGS, false, 0, 8, issuers[0].issuers,
+        kbs_config_check_issuer),
+    KEY(ISSUER_AUDIENCE, "issuer[]", "audience", STRINGS, false, 0, 8, issuers[0].audiences,
+        kbs_config_check_issuer),
+    KEY(ISSUER_ALGORITHMS, "issuer[]", "algorithms", STRINGS, false, 1, 10, issuers[0].algorithms,
+        kbs_config_check_algorithm),
+    KEY(ISSUER_KEYS, "issuer[]", "keys", PATH, false, 1, PATH_BYTES, issuers[0].keys_path, NULL),
+    KEY(ISSUER_DOCUMENT, "issuer[]", "document", STRING, false, 1, 64, issuers[0].document,
+        kbs_config_check_issuer),
+    KEY(ISSUER_ANCHOR, "issuer[]", "anchor", PATH, false, 1, PATH_BYTES, issuers[0].anchor_path,
+        NULL),
+    KEY(ISSUER_CRL, "issuer[]", "crl", PATH, false, 1, PATH_BYTES, issuers[0].crl_path, NULL),
+    KEY(ISSUER_KEY_PATH, "issuer[]", "key_path", STRING, false, 1, ISSUER_TEXT, issuers[0].key_path,
+        kbs_config_check_key_path),
+    KEY(ISSUER_MAX_AGE, "issuer[]", "max_age_s", NUMBER, false, 1, 604800, issuers[0].max_age_s,
+        NULL),
+    KEY(ISSUER_SKEW, "issuer[]", "skew_s", NUMBER, false, 0, 600, issuers[0].skew_s, NULL),
+    KEY(ISSUER_MAX_STALE, "issuer[]", "max_stale_s", NUMBER, false, 60, 2592000,
+        issuers[0].max_stale_s, NULL),
+    KEY(ISSUER_PASSPORT, "issuer[]", "passport", BOOLEAN, false, 0, 0, issuers[0].passport, NULL),
+    KEY(ISSUER_KNOWN_KEYS, "issuer[]", "known_keys", BOOLEAN, false, 0, 0, issuers[0].known_keys,
+        NULL),
+    KEY(ISSUER_AGREE_WITH, "issuer[]", "agree_with", STRING, false, 1, 64, issuers[0].agree_with,
+        kbs_config_check_issuer),
+    KEY(ISSUER_MINIMUM_BINDING, "issuer[]", "minimum_binding", STRING, false, 1, 16,
+        issuers[0].minimum_binding, kbs_config_check_binding),
+    REQUIRE(TEES, "tees", kbs_config_check_tee),
+    REQUIRE(POLICY_IDS, "policy_ids", kbs_config_check_issuer),
+    REQUIRE(POLICY_HASHES, "policy_hashes", kbs_config_check_issuer),
+    REQUIRE(TCB_STATUSES, "tcb_statuses", kbs_config_check_issuer),
+    REQUIRE(COMPLIANCE, "compliance", kbs_config_check_issuer),
+    REQUIRE(MEASUREMENTS, "measurements", kbs_config_check_issuer),
+    REQUIRE(ID_KEYS, "id_keys", kbs_config_check_issuer),
+    REQUIRE(HOST_DATA, "host_data", kbs_config_check_issuer),
+    REQUIRE(IMAGES, "images", kbs_config_check_issuer),
+    REQUIRE(SUPPORT, "support", kbs_config_check_issuer),
+    REQUIRE(SUBMODS, "submods", kbs_config_check_submod),
+    KEY(REQUIRE_CANONICAL_RUNTIME, "issuer[].require", "canonical_runtime", BOOLEAN, false, 0, 0,
+        issuers[0].canonical_runtime, NULL),
 };
 
 #define ROWS(path_, max_, array, number)                            \
@@ -218,6 +277,8 @@ const struct kbs_config_table kbs_config_tables[] = {
     {.path = "fetch"},
     ROWS(ENDPOINTS, KBS_LIMIT_FETCH_ENDPOINTS, fetch.endpoints, fetch.n_endpoints),
     ROWS(DOCUMENTS, KBS_LIMIT_FETCH_DOCUMENTS, fetch.documents, fetch.n_documents),
+    ROWS("issuer[]", KBS_LIMIT_ISSUERS, issuers, n_issuers),
+    {.path = "issuer[].require", .stride = sizeof(struct kbs_config_issuer)},
 };
 const size_t kbs_config_n_tables = sizeof(kbs_config_tables) / sizeof(kbs_config_tables[0]);
 
@@ -534,6 +595,18 @@ bool kbs_config_snp_firmware(const char *text, uint8_t ret[3])
         text += digits + 1;
     }
     return true;
+}
+
+const char *kbs_config_check_delegate_type(const char *value)
+{
+    if (strcasecmp(value, "coco_as_builtin") == 0) {
+        return "the CoCo attestation service is not built in: write \"builtin\", and evidence is "
+               "verified by this service itself ([attest.snp] says how), or name a remote one";
+    }
+    return kbs_delegate_from_name(kbs_span_str(value)) != KBS_DELEGATE_COUNT
+               ? NULL
+               : "must be \"builtin\", \"coco_as_rest\", \"coco_as_rest_v1\", \"coco_as_grpc\" or "
+                 "\"intel_ta\"";
 }
 
 const char *kbs_config_check_fetch_name(const char *value)

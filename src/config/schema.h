@@ -24,7 +24,8 @@ typedef const char *(*kbs_config_check)(const char *value);
 
 /*
  * A table by its path from the top. One whose path ends in "[]" is a row of a list of tables; its
- * members are those of element 0 of an array in struct kbs_config.
+ * members are those of element 0 of an array in struct kbs_config. A table below such a row has its path
+ * ("issuer[].require") and its stride.
  */
 struct kbs_config_table {
     const char *path;
@@ -138,6 +139,40 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_DOCUMENT_REFRESH,
     KBS_CONFIG_KEY_DOCUMENT_DISCOVERY,
     KBS_CONFIG_KEY_DOCUMENT_HOSTS,
+    KBS_CONFIG_KEY_DELEGATE_TYPE,
+    KBS_CONFIG_KEY_DELEGATE_ENDPOINT,
+    KBS_CONFIG_KEY_DELEGATE_ISSUER,
+    KBS_CONFIG_KEY_DELEGATE_TEES,
+    KBS_CONFIG_KEY_DELEGATE_POLICIES,
+    KBS_CONFIG_KEY_ISSUER_NAME,
+    KBS_CONFIG_KEY_ISSUER_PROFILE,
+    KBS_CONFIG_KEY_ISSUER_ISS,
+    KBS_CONFIG_KEY_ISSUER_AUDIENCE,
+    KBS_CONFIG_KEY_ISSUER_ALGORITHMS,
+    KBS_CONFIG_KEY_ISSUER_KEYS,
+    KBS_CONFIG_KEY_ISSUER_DOCUMENT,
+    KBS_CONFIG_KEY_ISSUER_ANCHOR,
+    KBS_CONFIG_KEY_ISSUER_CRL,
+    KBS_CONFIG_KEY_ISSUER_KEY_PATH,
+    KBS_CONFIG_KEY_ISSUER_MAX_AGE,
+    KBS_CONFIG_KEY_ISSUER_SKEW,
+    KBS_CONFIG_KEY_ISSUER_MAX_STALE,
+    KBS_CONFIG_KEY_ISSUER_PASSPORT,
+    KBS_CONFIG_KEY_ISSUER_KNOWN_KEYS,
+    KBS_CONFIG_KEY_ISSUER_AGREE_WITH,
+    KBS_CONFIG_KEY_ISSUER_MINIMUM_BINDING,
+    KBS_CONFIG_KEY_REQUIRE_TEES, /* in the order of enum kbs_config_require */
+    KBS_CONFIG_KEY_REQUIRE_POLICY_IDS,
+    KBS_CONFIG_KEY_REQUIRE_POLICY_HASHES,
+    KBS_CONFIG_KEY_REQUIRE_TCB_STATUSES,
+    KBS_CONFIG_KEY_REQUIRE_COMPLIANCE,
+    KBS_CONFIG_KEY_REQUIRE_MEASUREMENTS,
+    KBS_CONFIG_KEY_REQUIRE_ID_KEYS,
+    KBS_CONFIG_KEY_REQUIRE_HOST_DATA,
+    KBS_CONFIG_KEY_REQUIRE_IMAGES,
+    KBS_CONFIG_KEY_REQUIRE_SUPPORT,
+    KBS_CONFIG_KEY_REQUIRE_SUBMODS,
+    KBS_CONFIG_KEY_REQUIRE_CANONICAL_RUNTIME,
     KBS_CONFIG_KEY_COUNT
 };
 
@@ -203,12 +238,14 @@ bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id
 
 /* The rules that look at several keys, at the file system, and at the profile (check.c; check_admin.c
  * has those of [admin] and [[plugins]], check_attest.c of [attest.snp], check_fetch.c of
- * [fetch]). Each says for itself what is wrong. */
+ * [fetch], check_delegate.c of [attestation_service], check_issuer.c of [[issuer]]). Each says
+ * for itself what is wrong. */
 void kbs_config_check_all(struct kbs_config_loader *l);
 void kbs_config_check_admin(struct kbs_config_loader *l);
 void kbs_config_check_plugins(struct kbs_config_loader *l);
 void kbs_config_check_attest(struct kbs_config_loader *l);
 void kbs_config_check_fetch(struct kbs_config_loader *l);
+void kbs_config_check_delegate(struct kbs_config_loader *l);
 
 /* A folder that a role may write into: that nothing else of the service lies in it. */
 void kbs_config_check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id,
@@ -216,6 +253,7 @@ void kbs_config_check_apart(struct kbs_config_loader *l, enum kbs_config_key_id 
 
 /* Of the rows of [fetch], given or not. */
 void kbs_config_fetch_defaults(struct kbs_config *c);
+void kbs_config_check_issuers(struct kbs_config_loader *l);
 
 /* A regular file that not everybody may change; `mode` gets its permission bits. `name` is for
  * messages. -1 if that has been reported. */
@@ -252,7 +290,14 @@ const char *kbs_config_check_snp_signer(const char *value);
 const char *kbs_config_check_snp_platform(const char *value);
 const char *kbs_config_check_snp_guest(const char *value);
 const char *kbs_config_check_fetch_name(const char *value);
+const char *kbs_config_check_delegate_type(const char *value);
 const char *kbs_config_check_url(const char *value);
 const char *kbs_config_check_host(const char *value);
+const char *kbs_config_check_profile(const char *value); /* check_issuer.c */
+const char *kbs_config_check_algorithm(const char *value);
+const char *kbs_config_check_key_path(const char *value);
+const char *kbs_config_check_binding(const char *value);
+const char *kbs_config_check_tee(const char *value);
+const char *kbs_config_check_submod(const char *value);
 
 #endif

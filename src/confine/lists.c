@@ -95,6 +95,7 @@ static const struct kbs_confine_call fetch_calls[] = {
     {"getsockopt", KBS_WHEN_ALWAYS}, {"setsockopt", KBS_WHEN_ALWAYS},
     {"getsockname", KBS_WHEN_ALWAYS}, {"getpeername", KBS_WHEN_ALWAYS},
     {"sendmmsg", KBS_WHEN_ALWAYS},            /* both questions of a name in one */
+    {"uname", KBS_WHEN_ALWAYS},               /* gethostname(3), for the domain to look in */
     {"ioctl", KBS_WHEN_ALWAYS}, {"fcntl", KBS_WHEN_FLAGS},
     {"rt_sigaction", KBS_WHEN_ALWAYS},        /* libcurl, around the end of a connection */
     {"clone3", KBS_WHEN_UNKNOWN}, {"clone", KBS_WHEN_THREAD},
@@ -102,7 +103,7 @@ static const struct kbs_confine_call fetch_calls[] = {
     {"openat", KBS_WHEN_ALWAYS}, {"newfstatat", KBS_WHEN_ALWAYS}, {"fstat", KBS_WHEN_ALWAYS},
     {"lseek", KBS_WHEN_ALWAYS}, {"getdents64", KBS_WHEN_ALWAYS},
     {"fsync", KBS_WHEN_ALWAYS}, {"fchmod", KBS_WHEN_ALWAYS}, {"rename", KBS_WHEN_ALWAYS},
-    {"unlink", KBS_WHEN_ALWAYS}, {"unlinkat", KBS_WHEN_ALWAYS}, {"utimensat", KBS_WHEN_ALWAYS},
+    {"unlink", KBS_WHEN_ALWAYS}, {"utimensat", KBS_WHEN_ALWAYS},
 };
 
 /* clang-format on */

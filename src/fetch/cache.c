@@ -88,7 +88,7 @@ bool kbs_cache_get(const struct kbs_cache *c, const char *kind, const char *url,
 
 static void remove_oldest(struct kbs_cache *c)
 {
-    char oldest[256] = "";
+    char oldest[PATH_BYTES] = "";
     int64_t oldest_s = INT64_MAX;
     DIR *d = opendir(c->folder);
 
@@ -100,10 +100,10 @@ static void remove_oldest(struct kbs_cache *c)
         if (is_kept(e->d_name) && fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
             (int64_t)st.st_mtime < oldest_s) {
             oldest_s = (int64_t)st.st_mtime;
-            (void)snprintf(oldest, sizeof(oldest), "%s", e->d_name);
+            (void)snprintf(oldest, sizeof(oldest), "%s/%.80s", c->folder, e->d_name);
         }
     }
-    if (oldest[0] != '\0' && unlinkat(dirfd(d), oldest, 0) == 0) {
+    if (oldest[0] != '\0' && unlink(oldest) == 0) {
         c->kept--;
     }
     (void)closedir(d);

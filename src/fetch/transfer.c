@@ -206,6 +206,15 @@ static CURLcode set_trust(struct kbs_transfer *t, const struct kbs_trust *trust)
     return rc != CURLE_OK ? rc : set_blob(t->easy, CURLOPT_SSLKEY_BLOB, trust->key);
 }
 
+/*
+ * libcurl before 8.0.0 begins HTTP/2 anew on a connection that has it already, and so fails the second
+ * request over it (its pull request 10643). Debian 12 has 7.88.1.
+ */
+static bool can_reuse_prior_knowledge(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080000;
+}
+
 /* Where to, and nowhere else. */
 static CURLcode set_destination(struct kbs_transfer *t, const struct kbs_transfer_want *want)
 {
@@ -222,6 +231,10 @@ static CURLcode set_destination(struct kbs_transfer *t, const struct kbs_transfe
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     SET(CURLOPT_HTTP_VERSION, version);
+    if (version == CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE && !can_reuse_prior_knowledge()) {
+        SET(CURLOPT_FRESH_CONNECT, 1L);
+        SET(CURLOPT_FORBID_REUSE, 1L);
+    }
     return rc;
 }
 

@@ -207,6 +207,9 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     "CREATE TRIGGER session_removed AFTER DELETE ON session BEGIN"
     " UPDATE meta SET value = value - 1 WHERE name = 'sessions';"
     " UPDATE meta SET value = value - (OLD.state = 1) WHERE name = 'challenged'; END;",
+
+    /* Passports may be bound to TEE keys that were seen in a handshake. */
+    "CREATE INDEX session_tee_key ON session (tee_key) WHERE state = 2;",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

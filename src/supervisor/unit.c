@@ -332,9 +332,120 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
                : 0;
 }
 
+/* [attestation_service], for those who ask it. */
+static int put_delegate(const struct kbs_config_delegate *d, struct kbs_buf lists[2],
+                        struct kbs_wire_config_judge *ret, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder tees = {.buf = &lists[0]};
+    struct kbs_wire_list_builder policies = {.buf = &lists[1]};
+    put_strings(&d->tees, &tees);
+    put_strings(&d->policy_ids, &policies);
+    ret->delegate = (uint8_t)d->type;
+    ret->delegate_endpoint = kbs_span_str(d->endpoint);
+    ret->delegate_issuer = kbs_span_str(d->issuer);
+    ret->delegate_tees = kbs_wire_list_done(&tees);
+    ret->delegate_policies = kbs_wire_list_done(&policies);
+    return kbs_buf_check(&lists[0], "tees of [attestation_service]", err) != 0
+               ? -1
+               : kbs_buf_check(&lists[1], "policy_ids of [attestation_service]", err);
+}
+
+/* [[issuer]]: an item is the body of a message of its own. */
+struct issuer_lists {
+    struct kbs_buf issuer;
+    struct kbs_buf audience;
+    struct kbs_buf algorithms;
+    struct kbs_buf require;
+    struct kbs_buf body;
+};
+
+static uint8_t binding_of(const char *name)
+{
+    int b = name != NULL ? KBS_BINDING_TOKEN : KBS_BINDING_COUNT;
+    while (b < KBS_BINDING_COUNT && strcmp(name, kbs_binding_name((enum kbs_binding)b)) != 0) {
+        b++;
+    }
+    return b < KBS_BINDING_COUNT ? (uint8_t)b : 0;
+}
+
+static void put_requirements(const struct kbs_config_issuer *i, struct kbs_wire_list_builder *to)
+{
+    for (int r = 0; r < KBS_CONFIG_ISSUER_REQUIRES; r++) {
+        for (size_t k = 0; k < i->require[r].n; k++) {
+            kbs_wire_list_add_pair(to, kbs_config_require_name((enum kbs_config_require)r),
+                                   kbs_span_str(i->require[r].v[k]));
+        }
+    }
+    if (i->canonical_runtime) {
+        kbs_wire_list_add_pair(to, "canonical_runtime", KBS_SPAN_LIT("true"));
+    }
+}
+
+static int put_issuer(const struct kbs_config_issuer *i, struct issuer_lists *lists,
+                      struct kbs_wire_list_builder *to, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder issuer = {.buf = &lists->issuer};
+    struct kbs_wire_list_builder audience = {.buf = &lists->audience};
+    struct kbs_wire_list_builder algorithms = {.buf = &lists->algorithms};
+    struct kbs_wire_list_builder require = {.buf = &lists->require};
+    put_strings(&i->issuers, &issuer);
+    put_strings(&i->audiences, &audience);
+    put_strings(&i->algorithms, &algorithms);
+    put_requirements(i, &require);
+    const struct kbs_wire_config_issuer item = {
+        .name = kbs_span_str(i->name),
+        .profile = kbs_span_str(i->profile),
+        .issuer = kbs_wire_list_done(&issuer),
+        .audience = kbs_wire_list_done(&audience),
+        .algorithms = kbs_wire_list_done(&algorithms),
+        .keys = i->keys,
+        .document = kbs_span_str(i->document),
+        .anchor = i->anchor,
+        .crl = i->crl,
+        .key_path = kbs_span_str(i->key_path),
+        .max_age_s = i->max_age_s,
+        .skew_s = i->skew_s,
+        .max_stale_s = i->max_stale_s,
+        .allow = (uint8_t)((i->passport ? KBS_WIRE_ISSUER_PASSPORT : 0) |
+                           (i->known_keys ? KBS_WIRE_ISSUER_KNOWN_KEYS : 0)),
+        .agree_with = kbs_span_str(i->agree_with),
+        .minimum_binding = binding_of(i->minimum_binding),
+        .require = kbs_wire_list_done(&require),
+    };
+    if (kbs_wire_body_put(&lists->body, KBS_WIRE_CONFIG_ISSUER, &item, err) != 0) {
+        return -1;
+    }
+    kbs_wire_list_add(to, kbs_buf_span(&lists->body));
+    return 0;
+}
+
+/* Into `out`, which the message borrows. */
+static int put_issuers(const struct kbs_config *c, struct kbs_buf *out, struct kbs_wire_list *ret,
+                       struct kbs_error *err)
+{
+    struct kbs_wire_list_builder to = {.buf = out};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < c->n_issuers; i++) {
+        struct issuer_lists lists = {.issuer = KBS_BUF(65536),
+                                     .audience = KBS_BUF(65536),
+                                     .algorithms = KBS_BUF(1024),
+                                     .require = KBS_BUF(KBS_WIRE_ISSUER_BYTES),
+                                     .body = KBS_BUF(KBS_WIRE_ISSUER_BYTES)};
+        rc = put_issuer(&c->issuers[i], &lists, &to, err);
+        kbs_buf_deinit(&lists.issuer);
+        kbs_buf_deinit(&lists.audience);
+        kbs_buf_deinit(&lists.algorithms);
+        kbs_buf_deinit(&lists.require);
+        kbs_buf_deinit(&lists.body);
+    }
+    *ret = kbs_wire_list_done(&to);
+    return rc == 0 ? kbs_buf_check(out, "the list of issuers", err) : rc;
+}
+
 static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c, bool check,
                            struct kbs_error *err)
 {
+    struct kbs_buf issuers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
     struct admin_lists lists = {.keys = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .acls = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
@@ -343,6 +454,7 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
                             .minimum = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                             .chips = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                             .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
+    struct kbs_buf delegate[2] = {KBS_BUF(65536), KBS_BUF(65536)};
     uint8_t root[32];
     bool admin = u->listener == KBS_LISTENER_ADMIN;
     struct kbs_wire_config_judge config = {
@@ -373,6 +485,12 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     if (rc == 0 && !admin && c->snp.certificates != NULL) {
         rc = put_snp(&snp, &c->snp, root, &config, err);
     }
+    if (rc == 0 && !admin) {
+        rc = put_delegate(&c->delegate, delegate, &config, err);
+    }
+    if (rc == 0 && !admin) {
+        rc = put_issuers(c, &issuers, &config.issuers, err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
     }
@@ -387,6 +505,9 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     for (size_t i = 0; i < SNP_NAMES; i++) {
         kbs_buf_deinit(&snp.names[i]);
     }
+    kbs_buf_deinit(&delegate[0]);
+    kbs_buf_deinit(&delegate[1]);
+    kbs_buf_deinit(&issuers);
     return rc;
 }
 

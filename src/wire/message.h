@@ -49,9 +49,11 @@ struct kbs_wire_list {
  * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
  * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
  * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
- * key, empty for AMD's; snp_signers: "vcek", "vlek", empty for both; snp_platform_* and snp_guest_*: names of bits
- * (attest/snp/verify.c); snp_kds: the endpoint that missing VCEKs are fetched from, empty for none. check: 1 if the
- * judge is only to say by its exit status whether it can use this; no ATTACH and no GO come then
+ * key, empty for AMD's; issuers: bodies of CONFIG_ISSUER; delegate: enum kbs_delegate, and if it is not BUILTIN: the names of the endpoint that is
+ * asked and of the issuer of its tokens, the kinds of evidence that are handed to it (names), and the ids of the
+ * policies that it is asked to apply; snp_signers: "vcek", "vlek", empty for both; snp_platform_* and snp_guest_*:
+ * names of bits (attest/snp/verify.c); snp_kds: the endpoint that missing VCEKs are fetched from, empty for none.
+ * check: 1 if the judge is only to say by its exit status whether it can use this; no ATTACH and no GO come then
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, U8, rsa1_5) \
@@ -60,9 +62,22 @@ struct kbs_wire_list {
     F(m, LIST, identity_providers) F(m, LIST, acls) \
     F(m, U8, snp) F(m, LIST, snp_files) F(m, U32, snp_vmpl) F(m, LIST, snp_products) F(m, LIST, snp_minimum) \
     F(m, LIST, snp_chips) F(m, LIST, snp_providers) F(m, U32, snp_crl_grace_s) F(m, U8, snp_allow) \
-    F(m, BYTES, snp_test_root) F(m, LIST, snp_signers) F(m, LIST, snp_platform_required) \
-    F(m, LIST, snp_platform_forbidden) F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) \
-    F(m, BYTES, snp_kds) F(m, U8, check)
+    F(m, BYTES, snp_test_root) F(m, LIST, issuers) \
+    F(m, U8, delegate) F(m, BYTES, delegate_endpoint) F(m, BYTES, delegate_issuer) F(m, LIST, delegate_tees) \
+    F(m, LIST, delegate_policies) \
+    F(m, LIST, snp_signers) F(m, LIST, snp_platform_required) F(m, LIST, snp_platform_forbidden) \
+    F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) F(m, BYTES, snp_kds) F(m, U8, check)
+/*
+ * An item of CONFIG_JUDGE.issuers: [[issuer]]. profile: its name; minimum_binding: enum kbs_binding, 0 if
+ * it is not given; keys, anchor, crl: texts of the files; key_path, document, agree_with: empty if not given;
+ * issuer, audience, algorithms: texts; allow: KBS_WIRE_ISSUER_*; require: names and values in turn, a name as
+ * often as it has values
+ */
+#define KBS_WIRE_CONFIG_ISSUER_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, profile) F(m, LIST, issuer) F(m, LIST, audience) F(m, LIST, algorithms) \
+    F(m, BYTES, keys) F(m, BYTES, document) F(m, BYTES, anchor) F(m, BYTES, crl) F(m, BYTES, key_path) \
+    F(m, U32, max_age_s) F(m, U32, skew_s) F(m, U32, max_stale_s) F(m, U8, allow) F(m, BYTES, agree_with) \
+    F(m, U8, minimum_binding) F(m, LIST, require)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
@@ -293,6 +308,7 @@ struct kbs_wire_list {
     M(19, FETCHED, fetched, KBS_LIMIT_FETCH_BYTES + 4096) \
     M(20, CACHED_WANT, cached_want, 1024) \
     M(21, CACHED, cached, KBS_LIMIT_FETCH_DOCUMENT_BYTES + 64) \
+    M(22, CONFIG_ISSUER, config_issuer, KBS_WIRE_ISSUER_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
     M(33, ACK, ack, 64) \
     M(34, HEAD, head, 128) \
@@ -413,6 +429,11 @@ enum kbs_wire_snp_minimum {
 #define KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID 2u
 #define KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA 4u
 #define KBS_WIRE_SNP_ALLOW_SVSM_BINDING 8u
+
+/* CONFIG_ISSUER, bits of allow. */
+#define KBS_WIRE_ISSUER_PASSPORT 1u
+#define KBS_WIRE_ISSUER_KNOWN_KEYS 2u
+#define KBS_WIRE_ISSUER_BYTES (512u * 1024)
 
 /* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
 enum kbs_seccomp {

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define LISTS 16 /* of one message; each needs a buffer of its own */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct kbs_span take(struct kbs_reader *r)
@@ -33,7 +35,7 @@ static struct kbs_wire_list take_list(struct kbs_reader *r, struct kbs_buf *buf)
 #define TAKE_U32(m) m = kbs_read_le32(&r)
 #define TAKE_U64(m) m = kbs_read_le64(&r)
 #define TAKE_BYTES(m) m = take(&r)
-#define TAKE_LIST(m) m = take_list(&r, &lists[used++ % LISTS])
+#define TAKE_LIST(m) m = take_list(&r, &lists[used++])
 #define TAKE(m, kind, field) TAKE_##kind(msg.m.field);
 #define FILL(number, upper, lower, cap) \
     case KBS_WIRE_##upper:              \
@@ -53,14 +55,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kbs_frame frame;
 
     for (size_t i = 0; i < LISTS; i++) {
-        kbs_buf_init(&lists[i], 1u << 20);
+        lists[i] = KBS_BUF(1 << 20);
     }
     switch (type) {
         KBS_WIRE_MESSAGES(FILL)
     default:
         break;
     }
-    (void)used;
+    if (used > LISTS) {
+        abort();
+    }
     if (kbs_wire_encode(&first, type, 7, 9, &msg, &err) != 0) {
         if (first.len != 0) {
             abort();

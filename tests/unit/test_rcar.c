@@ -232,7 +232,7 @@ static void requests(void **state)
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct kbs_rcar_request r;
         struct kbs_error err = KBS_ERROR_NONE;
-        int ok = kbs_rcar_request_parse(text(rows[i].body), &r, &err) == 0;
+        int ok = kbs_rcar_request_parse(text(rows[i].body), NULL, &r, &err) == 0;
 
         if (ok != (rows[i].category == KBS_OK) || (int)err.category != rows[i].category ||
             (rows[i].detail != NULL && strstr(err.detail, rows[i].detail) == NULL)) {
@@ -282,7 +282,7 @@ static void tees(void **state)
         char body[256];
 
         (void)snprintf(body, sizeof(body), REQUEST("%s", "%s", "\"\""), version, rows[row].sent);
-        if (kbs_rcar_request_parse(text(body), &r, &err) != 0) {
+        if (kbs_rcar_request_parse(text(body), NULL, &r, &err) != 0) {
             fail_msg("%s: %s", body, err.detail);
         }
         assert_string_equal(kbs_tee_name(r.tee), rows[row].canonical);
@@ -332,7 +332,7 @@ static void hashes(void **state)
 
         (void)snprintf(body, sizeof(body), REQUEST("0.4.0", "%s", "%s"), rows[i].tee,
                        rows[i].extra);
-        (void)!kbs_rcar_request_parse(text(body), &r, &err);
+        (void)!kbs_rcar_request_parse(text(body), NULL, &r, &err);
         if ((int)err.category != rows[i].category ||
             (err.category == KBS_OK &&
              (r.hash != rows[i].hash || r.selected != rows[i].selected))) {
@@ -346,8 +346,8 @@ static void hash_sm3(void **state)
 {
     struct kbs_rcar_request r;
     struct kbs_error err = KBS_ERROR_NONE;
-    int rc =
-        kbs_rcar_request_parse(text(REQUEST("0.4.0", "sample", HASHES("[\"sm3\"]"))), &r, &err);
+    int rc = kbs_rcar_request_parse(text(REQUEST("0.4.0", "sample", HASHES("[\"sm3\"]"))), NULL, &r,
+                                    &err);
 
     (void)state;
     if (kbs_hash_available(KBS_HASH_SM3)) {
@@ -374,7 +374,7 @@ static void hashes_without_end(void **state)
         kbs_buf_put_str(&body, ",\"sha384\"");
     }
     kbs_buf_put_str(&body, "]}}");
-    assert_int_equal(kbs_rcar_request_parse(kbs_buf_span(&body), &r, &err), -1);
+    assert_int_equal(kbs_rcar_request_parse(kbs_buf_span(&body), NULL, &r, &err), -1);
     assert_int_equal(err.category, KBS_INPUT);
     kbs_buf_deinit(&body);
 }
@@ -392,7 +392,7 @@ static void details_do_not_echo(void **state)
         struct kbs_rcar_request r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        assert_int_equal(kbs_rcar_request_parse(text(rows[i]), &r, &err), -1);
+        assert_int_equal(kbs_rcar_request_parse(text(rows[i]), NULL, &r, &err), -1);
         assert_null(strstr(err.detail, "s3cr3t"));
     }
 }
