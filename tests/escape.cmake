@@ -12,7 +12,7 @@ kbs_escape_executable(kbs-front-hostile
     SOURCES ${kbs_src}/front/main.c ${kbs_src}/front/startup.c ${kbs_src}/front/timeouts.c ${kbs_hostile}
     LINKS kbs_front_core -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-judge-hostile
-    SOURCES ${kbs_src}/judge/main.c ${kbs_src}/judge/judge.c ${kbs_src}/judge/snp.c ${kbs_hostile}
+    SOURCES ${kbs_src}/judge/main.c ${kbs_src}/judge/judge.c ${kbs_src}/judge/snp.c ${kbs_src}/judge/issuers.c ${kbs_hostile}
     LINKS kbs_base kbs_role kbs_confine kbs_wire kbs_channel kbs_store kbs_api kbs_attest_snp -Wl,--wrap=kbs_confine)
 kbs_escape_executable(kbs-token-hostile
     SOURCES ${CMAKE_SOURCE_DIR}/hsm/main.c ${CMAKE_SOURCE_DIR}/hsm/wear.c ${kbs_hostile}

@@ -8,3 +8,4 @@ kbs_test(unit_sources SOURCES unit/test_sources.c LINKS kbs_front_core LABELS un
 kbs_pytest(test_front PATH front/test_front.py LABELS front TIMEOUT 300)
 # The byte strings of unit_http over sockets; the unit test prints them.
 kbs_pytest(test_front_desync PATH front/test_desync.py LABELS front TIMEOUT 600)
+kbs_pytest(test_front_relay PATH front/test_relay.py LABELS front TIMEOUT 300)

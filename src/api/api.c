@@ -117,7 +117,9 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->production = setup->production;
     api->allow_sample = setup->allow_sample;
     api->rsa1_5 = setup->rsa1_5;
+    api->svsm = setup->svsm;
     api->verifiers = setup->verifiers;
+    api->issuers = setup->issuers;
     api->sessions = setup->sessions;
     api->session_s = setup->session_s;
     api->token_s = setup->token_s;
@@ -129,11 +131,15 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     api->token_answer = KBS_CHANNEL_MSG;
     api->policy_fd = setup->policy_fd;
     api->policy_answer = KBS_CHANNEL_MSG;
+    api->fetch = (struct kbs_api_fetch){
+        .fd = -1, .answer = KBS_CHANNEL_MSG, .want = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
+    kbs_fetch_attach(&api->fetch, setup->fetch_fd);
     api->ledger = (struct kbs_api_ledger){.fd = setup->ledger_fd, .answer = KBS_CHANNEL_MSG};
     api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
     api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
     kbs_random(api->nonce_key, sizeof(api->nonce_key));
     if (api_check(api, setup, err) != 0 || api_mode(api, setup, err) != 0 ||
+        kbs_delegate_configure(&api->delegate, setup, err) != 0 ||
         kbs_token_describe(api, err) != 0) {
         (void)kbs_api_free(api);
         return -1;
@@ -163,6 +169,7 @@ void kbs_api_forget(struct kbs_api *api)
 {
     kbs_buf_deinit(&api->answer.body);
     kbs_buf_deinit(&api->token_answer.body);
+    kbs_buf_deinit(&api->fetch.want);
     kbs_cleanse(api->answer.cookie, sizeof(api->answer.cookie));
 }
 
@@ -171,9 +178,13 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
     if (api != NULL) {
         kbs_channel_msg_deinit(&api->token_answer);
         kbs_channel_msg_deinit(&api->policy_answer);
+        kbs_channel_msg_deinit(&api->fetch.answer);
+        kbs_buf_deinit(&api->fetch.want);
+        kbs_fetch_attach(&api->fetch, -1);
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_buf_deinit(&api->answer.body);
         kbs_buf_deinit(&api->resource_policy);
+        kbs_buf_deinit(&api->delegate.texts);
         kbs_api_ledger_owe(api, NULL);
         for (size_t i = 0; i < KBS_API_PARSED; i++) {
             kbs_parsed_deinit(&api->claims[i]);
@@ -185,6 +196,16 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         free(api);
     }
     return NULL;
+}
+
+void kbs_api_attach_fetch(struct kbs_api *api, int fd)
+{
+    kbs_fetch_attach(&api->fetch, fd);
+}
+
+int kbs_api_fetch_fd(const struct kbs_api *api)
+{
+    return api->fetch.fd;
 }
 
 const char *kbs_api_describe(const struct kbs_api *api)

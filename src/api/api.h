@@ -6,12 +6,12 @@
 #define KBS_API_API_H
 
 #include "attest/evidence.h"
+#include "attest/issuer/issuer.h"
 #include "base/process.h"
 #include "store/store.h"
 #include "wire/message.h"
 
 struct kbs_api;
-
 /* What a judge knows before its first request. */
 struct kbs_api_setup {
     enum kbs_duty duty;
@@ -20,7 +20,9 @@ struct kbs_api_setup {
     bool rsa1_5;                            /* TEE keys of RSA1_5 are taken */
     uint32_t sessions;                      /* that may wait for their evidence at a time */
     uint32_t resource_bytes;                /* of a resource's value */
+    bool svsm;                              /* report data in COCONUT-SVSM's way is taken */
     const struct kbs_verifier *verifiers;   /* as in attest/evidence.h; borrowed until the end */
+    const struct kbs_issuers *issuers;      /* of foreign tokens; borrowed; NULL: none */
     struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */
@@ -33,6 +35,13 @@ struct kbs_api_setup {
     int token_fd;  /* borrowed: channel to the lane's token worker */
     int ledger_fd; /* borrowed: channel to kbs-audit */
     int policy_fd; /* borrowed: channel to kbs-policy; -1: there is none */
+    /* as in CONFIG_JUDGE; lists borrowed, copied */
+    enum kbs_delegate delegate;
+    struct kbs_span delegate_endpoint;
+    struct kbs_span delegate_issuer;
+    const struct kbs_wire_list *delegate_tees;
+    const struct kbs_wire_list *delegate_policies;
+    int fetch_fd; /* owned from here on: channel to kbs-fetch; -1: there is none */
 };
 
 /*
@@ -46,15 +55,28 @@ struct kbs_api *kbs_api_free(struct kbs_api *api); /* NULL is fine; always retur
 /* A line about the token for READY. Returns borrowed. */
 const char *kbs_api_describe(const struct kbs_api *api);
 
+/* What is sent back: one of these, by `type`. */
+struct kbs_api_reply {
+    enum kbs_wire_type type;
+    struct kbs_wire_response response; /* KBS_WIRE_RESPONSE */
+    struct kbs_wire_fetch fetch; /* KBS_WIRE_FETCH: the request is to come again, with its answer */
+};
+
 /*
- * Answers one request. *ret borrows `api` and is valid until the next call. Never fails: what went
+ * Answers one request, or says what it needs for that. *ret borrows `api` and is valid until the next
+ * call. Never fails: what went
  * wrong is in the answer. Returns KBS_EXIT_OK, or the status that the process must exit with once
  * *ret is sent, because a peer of this lane is out of step. `deadline_ns`: nothing irrevocable is
  * begun after it.
  */
 KBS_MUST_CHECK enum kbs_exit kbs_api_handle(struct kbs_api *api,
                                             const struct kbs_wire_request *request,
-                                            uint64_t deadline_ns, struct kbs_wire_response *ret);
+                                            uint64_t deadline_ns, struct kbs_api_reply *ret);
+
+/* Takes the channel to a kbs-fetch that was started again; -1: it is gone. */
+void kbs_api_attach_fetch(struct kbs_api *api, int fd);
+/* What to poll: kbs-fetch only ever answers, so anything on it between requests is its end. -1: none. */
+int kbs_api_fetch_fd(const struct kbs_api *api);
 
 /* Overwrites what the last request and its answer left: cookies, tokens, secrets. Ends its *ret. */
 void kbs_api_forget(struct kbs_api *api);

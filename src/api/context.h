@@ -3,6 +3,7 @@
 #define KBS_API_CONTEXT_H
 
 #include "api/api.h"
+#include "attest/issuer/issuer.h"
 #include "base/arena.h"
 #include "channel/channel.h"
 #include "jose/read/json.h"
@@ -85,6 +86,27 @@ struct kbs_standing {
     bool ledger_outcome;
 };
 
+/* kbs-fetch, as a judge knows it (fetch.c). */
+struct kbs_api_fetch {
+    bool attached; /* it was there once: if it is not now, it is being replaced */
+    int fd;        /* owned; -1: none */
+    struct kbs_channel_msg answer;
+    struct kbs_buf want; /* body of the FETCH that the request at hand ends with */
+};
+
+/* The attestation service that evidence is handed to (delegated.c). */
+struct kbs_api_delegate {
+    enum kbs_delegate type; /* BUILTIN: there is none */
+    char endpoint[KBS_LIMIT_KID_BYTES];
+    char issuer[KBS_LIMIT_KID_BYTES];
+    bool tees[KBS_TEE_COUNT];            /* whose evidence goes there */
+    enum kbs_hash hashes[KBS_TEE_COUNT]; /* the one that it knows; NONE: any */
+    struct kbs_span policy_ids[KBS_LIMIT_DELEGATE_POLICIES];
+    size_t policy_count;
+    struct kbs_wire_list policies; /* what policy_ids are of */
+    struct kbs_buf texts;          /* owned; and what that is in */
+};
+
 struct kbs_answer {
     unsigned int status;
     const char *content_type; /* static */
@@ -99,10 +121,13 @@ struct kbs_api {
     bool production;
     bool allow_sample;
     bool rsa1_5;
+    bool svsm;                            /* see svsm.c */
     uint32_t sessions;                    /* that may wait for their evidence */
     uint32_t resource_bytes;              /* of a resource's value */
     const struct kbs_verifier *verifiers; /* borrowed; NULL: none but those built in */
-    struct kbs_buf resource_policy;       /* of resources that come without one; empty: none */
+    const struct kbs_issuers *issuers;    /* borrowed; NULL: no token but our own is believed */
+    struct kbs_api_delegate delegate;
+    struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -112,6 +137,7 @@ struct kbs_api {
     struct kbs_token_facts token;
     int policy_fd; /* -1: no kbs-policy */
     struct kbs_channel_msg policy_answer;
+    struct kbs_api_fetch fetch;
     struct kbs_api_ledger ledger;
     enum kbs_exit must_exit;
     uint8_t nonce_key[32]; /* of admin nonces, this process's own */
@@ -145,6 +171,8 @@ struct kbs_call {
     uint64_t deadline_ns;
     int64_t now_s;
     enum kbs_admin_auth auth; /* kbs_admin_verify() fills in */
+    uint16_t fetches;         /* answers of req->fetched that were used so far */
+    bool pending;             /* this run ends here: api->fetch.want is what it needs */
 };
 
 /* 0 with call->answer filled in, or -1. */
@@ -194,6 +222,61 @@ kbs_handler kbs_api_admin_secret_policy;
 kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_store_show; /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
+
+/* ---- fetch.c ---- */
+
+struct kbs_fetch_want {
+    const char *endpoint; /* a name of [[fetch.endpoint]] */
+    enum kbs_fetch_method method;
+    struct kbs_span suffix; /* of its URL; empty or beginning with "/" */
+    struct kbs_span content_type;
+    struct kbs_span accept;
+    struct kbs_span body;
+    uint32_t max; /* bytes of an answer; at most KBS_LIMIT_FETCH_BYTES */
+};
+/*
+ * What an endpoint answers. 0: *ret, which borrows the request, is the answer, of whatever outcome: to be
+ * believed like anything else in a request. -1 with call->pending: this run of the handler ends here, and
+ * it will run again from the top with one answer more. -1 without: KBS_UNSUPPORTED without a kbs-fetch,
+ * KBS_LIMITED over KBS_LIMIT_FETCH_ROUNDS, KBS_INPUT for an answer that cannot be one. A handler asks in
+ * the same order in every run.
+ */
+KBS_MUST_CHECK int kbs_fetch(struct kbs_call *call, const struct kbs_fetch_want *want,
+                             struct kbs_wire_fetched *ret, struct kbs_error *err);
+/*
+ * A document that kbs-fetch keeps fresh ([[fetch.document]]), at once. look_again asks it to refresh it in
+ * the background. *ret borrows api until the next call. KBS_UNSUPPORTED without a kbs-fetch; KBS_BUSY if the
+ * document has never been fetched, or kbs-fetch does not answer.
+ */
+KBS_MUST_CHECK int kbs_fetch_cached(struct kbs_api *api, const char *name, bool look_again,
+                                    struct kbs_span *ret, int64_t *ret_fetched_s,
+                                    struct kbs_error *err);
+/* The same for the keys of an issuer; with: the api. */
+kbs_issuer_keys_fn kbs_fetch_keys;
+/* Takes the channel; -1 for none. */
+void kbs_fetch_attach(struct kbs_api_fetch *f, int fd);
+
+/* ---- delegated.c ---- */
+
+/* KBS_INPUT if it can never work. What it borrows of the setup it copies; texts are the api's to free. */
+KBS_MUST_CHECK int kbs_delegate_configure(struct kbs_api_delegate *d,
+                                          const struct kbs_api_setup *setup, struct kbs_error *err);
+/* Whether evidence of that kind of TEE is handed to an attestation service. */
+bool kbs_delegated(const struct kbs_api *api, enum kbs_tee tee);
+/*
+ * All evidence of a message, the TEE's and devices', by the attestation service; session: with the digest that the
+ * TEE's evidence must carry. *ret: what its token says, owned. *ret_level: how far the key is bound. KBS_UNAUTHENTICATED
+ * if the evidence or the token does not hold, KBS_INPUT for a shape that is none, KBS_BUSY if the service has trouble; and
+ * as kbs_fetch().
+ */
+KBS_MUST_CHECK int kbs_delegated_verify(struct kbs_call *call, const struct kbs_session *session,
+                                        const struct kbs_rcar_attestation *message,
+                                        struct kbs_issuer_result *ret, enum kbs_binding *ret_level,
+                                        struct kbs_error *err);
+/* Whether the challenge for that kind of TEE is the service's to make; and its text. Errors as above. */
+bool kbs_delegated_challenges(const struct kbs_api *api, enum kbs_tee tee);
+KBS_MUST_CHECK int kbs_delegated_challenge(struct kbs_call *call, enum kbs_tee tee,
+                                           struct kbs_buf *ret, struct kbs_error *err);
 
 /* ---- rego.c ---- */
 
@@ -543,11 +626,23 @@ void kbs_head_sign(struct kbs_api *api);
 KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
                                          struct kbs_error *err);
 /*
- * The attested session that a request is made in, by cookie, by our own token, or by both if they
- * agree. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
+ * The attested session that a request is made in, by cookie, by our own token, by both if they
+ * agree, or by a token of an issuer whose tokens are passports. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
  */
 KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret,
                                         struct kbs_error *err);
+
+/* ---- passport.c ---- */
+
+/* True for a Bearer token that claims to be of an issuer other than we, where there are any such. */
+bool kbs_passport_concerns(const struct kbs_api *api, struct kbs_span text);
+/*
+ * Verifies what follows "Bearer " (one token, or two as "T1, Bearer T2") and makes a session of it, which is in
+ * no table: attested, level `token`, with its issuer's name. KBS_UNAUTHENTICATED, recorded; KBS_BUSY if
+ * its issuer's keys are not there.
+ */
+KBS_MUST_CHECK int kbs_passport_session(struct kbs_call *call, struct kbs_span text,
+                                        struct kbs_session *ret, struct kbs_error *err);
 
 /* ---- request.c ---- */
 

@@ -175,13 +175,27 @@ static void log_request(const struct kbs_call *call, const struct route *route,
             kbs_log_text(kbs_span_str(err->detail), detail, sizeof(detail)));
 }
 
+/* The request is to come again: nothing was recorded, and nothing is answered. */
+static void ask_back(struct kbs_api *api, const struct route *route, struct kbs_api_reply *ret)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    ret->type = KBS_WIRE_FETCH;
+    if (kbs_wire_decode(KBS_WIRE_FETCH, kbs_buf_span(&api->fetch.want), &ret->fetch, &err) != 0) {
+        kbs_log_error("fetch_lost", &err); /* we have just encoded it */
+        api->must_exit = KBS_EXIT_FAILURE;
+    }
+    kbs_log(KBS_LOG_INFO, "fetch", "route=%s endpoint=%.*s out=%zu", route->name,
+            (int)ret->fetch.endpoint.len, (const char *)ret->fetch.endpoint.p, ret->fetch.body.len);
+}
+
 static bool retry_later(unsigned int status)
 {
     return status == 429 || status == 503;
 }
 
 enum kbs_exit kbs_api_handle(struct kbs_api *api, const struct kbs_wire_request *request,
-                             uint64_t deadline_ns, struct kbs_wire_response *ret)
+                             uint64_t deadline_ns, struct kbs_api_reply *ret)
 {
     uint64_t started_ns = kbs_clock_mono_ns();
     struct kbs_answer *answer = &api->answer;
@@ -200,12 +214,18 @@ enum kbs_exit kbs_api_handle(struct kbs_api *api, const struct kbs_wire_request 
     answer->variant = NULL;
     answer->cookie[0] = '\0';
     answer->cookie_expires_s = 0;
+    *ret = (struct kbs_api_reply){.type = KBS_WIRE_RESPONSE};
     if (dispatch(&call, route, &err) != 0) {
         answer_error(answer, &err);
     }
+    if (call.pending) {
+        ask_back(api, route, ret);
+        kbs_arena_deinit(&call.arena);
+        return api->must_exit;
+    }
     log_request(&call, route, &err, started_ns);
     kbs_arena_deinit(&call.arena);
-    *ret = (struct kbs_wire_response){
+    ret->response = (struct kbs_wire_response){
         .status = answer->status,
         .content_type = kbs_span_str(answer->content_type),
         .cookie = kbs_span_str(answer->cookie),

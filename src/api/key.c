@@ -113,6 +113,11 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     kbs_record_str(ret, "tee", kbs_tee_name(r->session->tee));
     kbs_record_str(ret, "binding", kbs_binding_name(r->session->binding));
     kbs_record_str(ret, "tee_key", r->tee_key);
+    if (r->session->passport != NULL) { /* else there was a handshake */
+        kbs_record_str(ret, "mode", "passport");
+        kbs_record_str(ret, "issuer", r->session->passport);
+        kbs_record_str(ret, "agreed", r->session->agreed != NULL ? r->session->agreed : "");
+    }
     kbs_sha256(kbs_buf_span(&r->policy), digest);
     kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
     if (r->want->resource_policy.len != 0) {

@@ -13,10 +13,15 @@
  * not get that far is only counted in the log. Anyone can cause both.
  * What each check of such evidence came to goes to the log, as often.
  *
+ * Evidence of some kinds is handed to an attestation service (delegated.c), in the place of a verifier
+ * here or beside one; then both must agree. Such a run may end before it is through, to come again with the
+ * service's answer: nothing above is done before that is there.
+ *
  * A guest may bring evidence of devices. Each is verified like the TEE's own, and one that fails
  * fails them all: a token says of everything in it that it was verified.
  */
 #include "api/context.h"
+#include "api/svsm.h"
 
 #include "attest/ear.h"
 #include "attest/rcar.h"
@@ -31,11 +36,20 @@ struct attest {
     struct kbs_rcar_attestation message;
     struct kbs_ear_part parts[KBS_EAR_PARTS_MAX]; /* the primary evidence's first */
     size_t part_count;
-    struct kbs_verdict verdict; /* of the piece that was looked at last */
-    struct kbs_buf token;       /* the compact JWS; answered, never kept */
+    struct kbs_verdict verdict;       /* of the piece that was looked at last */
+    struct kbs_issuer_result vouched; /* what an attestation service says of it; empty: nothing */
+    char status[24];                  /* what the token says of the TEE */
+    struct kbs_buf token;             /* the compact JWS; answered, never kept */
     char sid[33];
     char key[KBS_API_THUMBPRINT_BYTES];
 };
+
+/* Whether evidence of that kind is verified here, be it in the place of others or beside them. */
+static bool natively(const struct kbs_api *api, enum kbs_tee tee)
+{
+    return !kbs_delegated(api, tee) ||
+           (api->verifiers != NULL && api->verifiers[tee].appraise != NULL);
+}
 
 /* 128 random bits in the shape of a UUIDv4 without its dashes, as Trustee's cookies look. */
 static void cookie_new(char out[KBS_LIMIT_COOKIE_BYTES + 1])
@@ -48,17 +62,27 @@ static void cookie_new(char out[KBS_LIMIT_COOKIE_BYTES + 1])
     kbs_hex_cstr(kbs_span(id, sizeof(id)), out, KBS_LIMIT_COOKIE_BYTES + 1);
 }
 
+/* What the evidence is to be fresh by: random, but for kinds whose challenge others must make. */
+static int auth_nonce(struct kbs_call *call, enum kbs_tee tee, struct kbs_buf *ret,
+                      struct kbs_error *err)
+{
+    uint8_t random[KBS_LIMIT_NONCE_BYTES];
+
+    if (kbs_delegated_challenges(call->api, tee)) {
+        return kbs_delegated_challenge(call, tee, ret, err);
+    }
+    kbs_random(random, sizeof(random));
+    kbs_base64_put(ret, kbs_span(random, sizeof(random)));
+    return kbs_buf_check(ret, "nonce", err);
+}
+
 static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *request,
-                        struct kbs_error *err)
+                        struct kbs_span nonce, struct kbs_error *err)
 {
     struct kbs_answer *answer = call->answer;
     struct kbs_session session = KBS_SESSION_NULL;
-    struct kbs_buf nonce = KBS_BUF(sizeof(session.nonce) - 1);
-    uint8_t random[KBS_LIMIT_NONCE_BYTES];
     int rc = 0;
 
-    kbs_random(random, sizeof(random));
-    kbs_base64_put(&nonce, kbs_span(random, sizeof(random)));
     kbs_random(session.sid, sizeof(session.sid));
     cookie_new(answer->cookie);
     kbs_sha256(kbs_span_str(answer->cookie), session.cookie_hash);
@@ -68,18 +92,16 @@ static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *re
     session.hash = request->hash;
     session.created_s = call->now_s;
     session.expires_s = call->now_s + call->api->session_s;
-    if (nonce.failed ||
-        !kbs_span_to_cstr(kbs_buf_span(&nonce), session.nonce, sizeof(session.nonce))) {
-        rc = kbs_fail(err, KBS_INTERNAL, "out of memory");
+    if (!kbs_span_to_cstr(nonce, session.nonce, sizeof(session.nonce))) {
+        rc = kbs_fail(err, KBS_INTERNAL, "a nonce of %zu bytes", nonce.len);
     } else {
         rc = kbs_store_session_create(call->api->store, &session, call->api->sessions, err);
     }
     if (rc == 0) {
         answer->cookie_expires_s = (uint64_t)session.expires_s;
-        kbs_rcar_challenge_put(&answer->body, kbs_buf_span(&nonce),
+        kbs_rcar_challenge_put(&answer->body, nonce,
                                request->selected ? request->hash : KBS_HASH_NONE);
     }
-    kbs_buf_deinit(&nonce);
     kbs_session_deinit(&session);
     return rc;
 }
@@ -87,10 +109,12 @@ static int auth_session(struct kbs_call *call, const struct kbs_rcar_request *re
 int kbs_api_auth(struct kbs_call *call, struct kbs_error *err)
 {
     struct kbs_rcar_request request = {.tee = KBS_TEE_NONE};
+    struct kbs_buf nonce = KBS_BUF(2 * KBS_LIMIT_CHALLENGE_BYTES);
+    int rc;
 
     call->answer->variant = "AttestationError";
     if (kbs_request_json_type(call->req, true, err) != 0 ||
-        kbs_rcar_request_parse(call->req->body, &request, err) != 0) {
+        kbs_rcar_request_parse(call->req->body, call->api->delegate.hashes, &request, err) != 0) {
         return -1;
     }
     if (kbs_evidence_is_sample(request.tee) && !call->api->allow_sample) {
@@ -98,7 +122,12 @@ int kbs_api_auth(struct kbs_call *call, struct kbs_error *err)
             err, KBS_UNAUTHENTICATED,
             "Attestation error: RCAR handshake Auth failed: unknown or unsupported tee");
     }
-    return auth_session(call, &request, err);
+    rc = auth_nonce(call, request.tee, &nonce, err);
+    if (rc == 0) {
+        rc = auth_session(call, &request, kbs_buf_span(&nonce), err);
+    }
+    kbs_buf_deinit(&nonce);
+    return rc;
 }
 
 /* The message, in the shape of the session's version, with the session's nonce. */
@@ -141,8 +170,11 @@ static int attest_open(struct kbs_call *call, struct attest *a, struct kbs_error
     s->tee_key = a->message.tee_key;
     kbs_hex_cstr(kbs_span(s->sid, sizeof(s->sid)), a->sid, sizeof(a->sid));
     kbs_jose_tee_thumbprint(&s->tee_key, a->key);
-    return kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce,
-                                  kbs_rcar_additional(&a->message), &s->report_digest, err);
+    if (kbs_rcar_report_digest(s->hash, &s->tee_key, a->message.nonce,
+                               kbs_rcar_additional(&a->message), &s->report_digest, err) != 0) {
+        return -1;
+    }
+    return kbs_svsm_bind(call->api, &a->message, s, err);
 }
 
 static void attest_record_devices(struct kbs_record *r, const struct kbs_rcar_attestation *m)
@@ -158,6 +190,15 @@ static void attest_record_devices(struct kbs_record *r, const struct kbs_rcar_at
     kbs_buf_deinit(&names);
 }
 
+/* Who says so: this service, an attestation service, or both. */
+static const char *attest_mode(const struct kbs_call *call, const struct attest *a)
+{
+    if (!kbs_delegated(call->api, a->session.tee)) {
+        return "native";
+    }
+    return natively(call->api, a->session.tee) ? "both" : "delegated";
+}
+
 static void attest_record(struct kbs_call *call, const struct attest *a, struct kbs_record *r,
                           const char *outcome, const char *reason)
 {
@@ -169,11 +210,15 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
     attest_record_devices(r, &a->message);
     kbs_record_str(r, "tee_key", a->key);
     kbs_record_hex(r, "report_data", kbs_digest_span(&a->session.report_digest));
+    kbs_record_str(r, "mode", attest_mode(call, a));
+    if (kbs_delegated(call->api, a->session.tee)) {
+        kbs_record_str(r, "issuer", call->api->delegate.issuer);
+    }
     if (reason != NULL) {
         kbs_record_str(r, "reason", reason);
     } else {
         kbs_record_str(r, "binding", kbs_binding_name(a->session.binding));
-        kbs_record_str(r, "status", a->parts[0].result.status);
+        kbs_record_str(r, "status", a->status);
     }
     kbs_record_text(r, "peer", call->req->peer);
 }
@@ -260,6 +305,7 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
         .attestation = &a->message,
         .parts = a->parts,
         .part_count = a->part_count,
+        .submods = a->vouched.submods,
     };
     KBS_AUTO_JSON claims = NULL;
 
@@ -268,6 +314,7 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
     if (kbs_ear_build(&ear, &claims, err) != 0) {
         return -1;
     }
+    (void)kbs_span_to_cstr(kbs_ear_status(claims), a->status, sizeof(a->status));
     kbs_buf_clear(&s->claims);
     /* What SIGN_EAR takes: its body is the claims and their length. */
     s->claims.max = KBS_LIMIT_JWT_BYTES - 4;
@@ -298,8 +345,8 @@ static int attest_part(const struct kbs_call *call, struct attest *a, enum kbs_t
     return 0;
 }
 
-/* All evidence, the TEE's own first. */
-static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+/* What is verified here, the TEE's own first. */
+static int attest_natively(struct kbs_call *call, struct attest *a, struct kbs_error *err)
 {
     const struct kbs_rcar_attestation *m = &a->message;
     const struct kbs_session *s = &a->session;
@@ -310,19 +357,55 @@ static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_err
         kbs_rcar_report_digest(s->hash, &m->tee_key, m->nonce, NULL, &digest, err) != 0) {
         return -1;
     }
+    if (kbs_delegated(call->api, s->tee)) {
+        return 0; /* its devices go where it goes */
+    }
     for (size_t i = 0; i < m->device_count; i++) {
-        const struct kbs_rcar_device *device = &m->devices[i];
-
-        if (kbs_evidence_is_sample(device->tee) && !call->api->allow_sample) {
-            return kbs_fail(err, KBS_UNAUTHENTICATED, "evidence of %s is not allowed here",
-                            kbs_tee_name(device->tee));
-        }
-        if (attest_part(call, a, device->tee, KBS_EVIDENCE_DEVICE, device->evidence, &digest,
-                        err) != 0) {
+        if (attest_part(call, a, m->devices[i].tee, KBS_EVIDENCE_DEVICE, m->devices[i].evidence,
+                        &digest, err) != 0) {
             return -1;
         }
     }
     return 0;
+}
+
+/* What is verified elsewhere. Where it was verified here, too, the key is bound as that says. */
+static int attest_elsewhere(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    enum kbs_binding level = KBS_BINDING_NONE;
+    const struct kbs_issuer_result *v = &a->vouched;
+
+    if (kbs_delegated_verify(call, &a->session, &a->message, &a->vouched, &level, err) != 0) {
+        return -1;
+    }
+    if (a->part_count == 0) {
+        a->session.binding = level;
+    }
+    if (a->session.binding < v->minimum_binding) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED,
+                        "the TEE key is bound at level %s, and %s is asked of this issuer",
+                        kbs_binding_name(a->session.binding), kbs_binding_name(v->minimum_binding));
+    }
+    return 0;
+}
+
+static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    const struct kbs_rcar_attestation *m = &a->message;
+
+    for (size_t i = 0; i < m->device_count; i++) {
+        if (kbs_evidence_is_sample(m->devices[i].tee) && !call->api->allow_sample) {
+            return kbs_fail(err, KBS_UNAUTHENTICATED, "evidence of %s is not allowed here",
+                            kbs_tee_name(m->devices[i].tee));
+        }
+    }
+    if (natively(call->api, a->session.tee) && attest_natively(call, a, err) != 0) {
+        return -1;
+    }
+    if (kbs_delegated(call->api, a->session.tee) && attest_elsewhere(call, a, err) != 0) {
+        return -1;
+    }
+    return attest_claims(call, a, err);
 }
 
 static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_error *err)
@@ -332,7 +415,7 @@ static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_erro
                    ? attest_refused(call, a, "refused", &call->api->refused, err)
                    : -1;
     }
-    if (attest_claims(call, a, err) != 0 || attest_sign(call, a, err) != 0) {
+    if (attest_sign(call, a, err) != 0) {
         return -1;
     }
     if (kbs_store_session_attest(call->api->store, &a->session, err) != 0) {
@@ -371,6 +454,7 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
     for (size_t i = 0; i < a.part_count; i++) {
         kbs_evidence_result_deinit(&a.parts[i].result);
     }
+    kbs_issuer_result_deinit(&a.vouched);
     kbs_verdict_deinit(&a.verdict);
     kbs_rcar_attestation_deinit(&a.message);
     kbs_session_deinit(&a.session);

@@ -7,6 +7,8 @@
  * DESCRIBE named verifies it; a key in its header is never looked at. A cookie and a token in one
  * request must lead to the same row: otherwise one of them is not the asker's.
  *
+ * Tokens of other issuers are passports (passport.c); they lead to no row, and so never go with a cookie.
+ *
  * Everything here is answered with 401 before anything about keys is looked up, so that who has not
  * attested cannot learn which keys exist.
  */
@@ -63,6 +65,9 @@ static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, str
 
     if (kbs_request_bearer(call->req, &text, err) != 0) {
         return -1;
+    }
+    if (kbs_passport_concerns(call->api, text)) {
+        return kbs_passport_session(call, text, ret, err);
     }
     if (!call->api->token.has_sign) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "no token was ever issued here");

@@ -9,6 +9,11 @@
  * report_data stands as Trustee writes it: the evidence's own base64 for the sample kinds, lower-case
  * hex for every kind that has a report field.
  *
+ * A service that verified evidence in our place says the same things by the same names, and its word is
+ * repeated here, but not for what we know better: whether the TEE holds the digest of the init-data that was
+ * sent is compared here, and what is not backed by a document of this handshake is not called init_data.
+ * Where we verified the same evidence ourselves, ours are the claims, and the worse appraisal counts.
+ *
  * `sid` is ours: it names the session that the token belongs to, and makes the token useless beside
  * it. Since these tokens are read by nobody's clock but ours, kbs_ear_check() grants no leeway.
  */
@@ -124,8 +129,9 @@ static void submod_name(const struct kbs_ear *ear, size_t i, char *out, size_t s
 static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, struct kbs_error *err)
 {
     const struct kbs_ear_part *part = &ear->parts[i];
-    const struct kbs_span *additional =
-        i == 0 && ear->part_count == 1 ? kbs_rcar_additional(ear->attestation) : NULL;
+    const struct kbs_span *additional = i == 0 && ear->attestation->device_count == 0
+                                            ? kbs_rcar_additional(ear->attestation)
+                                            : NULL;
     KBS_AUTO_JSON runtime_data = NULL;
     char name[SUBMOD_NAME_BYTES];
 
@@ -144,12 +150,128 @@ static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, stru
     return 0;
 }
 
+/* ---- what was verified elsewhere ---- */
+
+/* Tiers of ear.status (draft-ietf-rats-ear), the worst last; what is none of them is the worst. */
+static int status_rank(const char *status)
+{
+    static const char *const tiers[] = {"affirming", "none", "warning", "contraindicated"};
+    int rank = 0;
+
+    while (rank < 3 && (status == NULL || strcmp(status, tiers[rank]) != 0)) {
+        rank++;
+    }
+    return rank;
+}
+
+/* Our own submodule learns what somebody else says of the same evidence. */
+static int submod_agree(json_t *ours, const json_t *theirs, struct kbs_error *err)
+{
+    static const char *const kept[] = {"ear.status", "ear.trustworthiness-vector",
+                                       "ear.appraisal-policy-id", KBS_EAR_AUTHORITY};
+    json_t *status = json_object_get(theirs, "ear.status");
+    json_t *delegated = json_object();
+    bool ok = json_object_set_new(ours, KBS_EAR_DELEGATED, delegated) == 0;
+
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]) && ok; i++) {
+        json_t *v = json_object_get(theirs, kept[i]);
+
+        ok = v == NULL || json_object_set(delegated, kept[i], v) == 0;
+    }
+    if (ok && status_rank(json_string_value(status)) >
+                  status_rank(json_string_value(json_object_get(ours, "ear.status")))) {
+        ok = json_object_set(ours, "ear.status", status) == 0;
+    }
+    return ok ? 0 : kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
+}
+
+/* Whether a field, in hex, holds the digest of that document. */
+static int init_data_holds(const json_t *field, struct kbs_span document, bool *ret,
+                           struct kbs_error *err)
+{
+    struct kbs_span text = kbs_span(json_string_value(field), json_string_length(field));
+    uint8_t bytes[KBS_DIGEST_MAX_BYTES];
+    struct kbs_digest digest;
+    enum kbs_hash hash;
+
+    *ret = false;
+    if (kbs_init_data_digest(document, &hash, &digest, err) != 0) {
+        return -1;
+    }
+    if (text.len % 2 == 0 && text.len / 2 <= sizeof(bytes) &&
+        kbs_hex_get_exact(bytes, text.len / 2, text) == 0) {
+        *ret = kbs_init_data_compare(kbs_digest_span(&digest), kbs_span(bytes, text.len / 2)) ==
+               KBS_INIT_DATA_MATCHED;
+    }
+    return 0;
+}
+
+/*
+ * init_data stands in our claims only for a document of this handshake. One that was sent and is not what the
+ * service found in the evidence was not checked, or not believed: refused.
+ */
+static int submod_init_data(const struct kbs_ear *ear, json_t *submod, struct kbs_error *err)
+{
+    json_t *evidence = json_object_get(submod, EVIDENCE);
+    const json_t *field = json_object_get(evidence, INIT_DATA);
+    bool holds = false;
+
+    if (ear->attestation->init_data.len != 0 && field != NULL) {
+        if (init_data_holds(field, ear->attestation->init_data, &holds, err) != 0) {
+            return -1;
+        }
+        return holds ? 0
+                     : kbs_fail(err, KBS_UNAUTHENTICATED,
+                                "the attestation service found other init-data than was sent");
+    }
+    (void)json_object_del(evidence, INIT_DATA);
+    (void)json_object_del(evidence, INIT_DATA "_claims");
+    return 0;
+}
+
+/* The TEE's own part: what is in it of init-data, and of devices' evidence, which is not repeated. */
+static int submod_settle(const struct kbs_ear *ear, json_t *submod, struct kbs_error *err)
+{
+    json_t *evidence = json_object_get(submod, EVIDENCE);
+
+    if (ear->attestation->device_count != 0) {
+        (void)json_object_del(json_object_get(evidence, "runtime_data_claims"),
+                              "additional-evidence");
+    }
+    return submod_init_data(ear, submod, err);
+}
+
+/* Adds what was verified elsewhere to what was verified here. */
+static int submods_merge(const struct kbs_ear *ear, json_t *submods, struct kbs_error *err)
+{
+    const char *name;
+    json_t *theirs;
+
+    json_object_foreach((json_t *)(uintptr_t)ear->submods, name, theirs)
+    {
+        json_t *ours = json_object_get(submods, name);
+        json_t *copy = ours == NULL ? json_deep_copy(theirs) : NULL;
+
+        if (ours != NULL) {
+            if (submod_agree(ours, theirs, err) != 0) {
+                return -1;
+            }
+        } else if (json_object_set_new(submods, name, copy) != 0) {
+            return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
+        } else if (strcmp(name, "cpu0") == 0 && submod_settle(ear, copy, err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err)
 {
     KBS_AUTO_JSON submods = json_object();
 
     *ret = NULL;
-    if (submods == NULL || ear->part_count == 0 || ear->part_count > KBS_EAR_PARTS_MAX) {
+    if (submods == NULL || ear->part_count > KBS_EAR_PARTS_MAX ||
+        (ear->part_count == 0 && ear->submods == NULL)) {
         return kbs_fail(err, KBS_INTERNAL, "claims without verified evidence");
     }
     for (size_t i = 0; i < ear->part_count; i++) {
@@ -157,14 +279,54 @@ int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct kbs_error *err
             return -1;
         }
     }
+    if (ear->submods != NULL && submods_merge(ear, submods, err) != 0) {
+        return -1;
+    }
+    if (!json_is_object(json_object_get(submods, "cpu0"))) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "nothing was said of the TEE itself");
+    }
+    return kbs_ear_wrap(ear->issuer, ear->sid, ear->iat, ear->exp, submods, ret, err);
+}
+
+int kbs_ear_wrap(struct kbs_span issuer, struct kbs_span sid, int64_t iat, int64_t exp,
+                 json_t *submods, json_t **ret, struct kbs_error *err)
+{
     *ret = json_pack("{s:s, s:I, s:I, s:o, s:o, s:{s:s, s:s}, s:O}", "eat_profile", EAR_PROFILE,
-                     "iat", (json_int_t)ear->iat, "exp", (json_int_t)ear->exp, "iss",
-                     span_string(ear->issuer), "sid", span_string(ear->sid), "ear.verifier-id",
-                     "developer", EAR_DEVELOPER, "build", EAR_BUILD, "submods", submods);
+                     "iat", (json_int_t)iat, "exp", (json_int_t)exp, "iss", span_string(issuer),
+                     "sid", span_string(sid), "ear.verifier-id", "developer", EAR_DEVELOPER,
+                     "build", EAR_BUILD, "submods", submods);
     if (*ret == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }
     return 0;
+}
+
+struct kbs_span kbs_ear_status(const json_t *claims)
+{
+    const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+    const json_t *status = json_object_get(cpu, "ear.status");
+
+    return json_is_string(status) ? kbs_span(json_string_value(status), json_string_length(status))
+                                  : KBS_SPAN_EMPTY;
+}
+
+bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims)
+{
+    const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+    const json_t *iss = json_object_get(cpu, KBS_EAR_AUTHORITY);
+    const json_t *at = json_object_get(cpu, KBS_EAR_CLAIMS_AT);
+
+    *ret_iss = KBS_SPAN_EMPTY;
+    *ret_claims = NULL;
+    if (!json_is_string(iss)) {
+        return false;
+    }
+    *ret_iss = kbs_span(json_string_value(iss), json_string_length(iss));
+    *ret_claims = claims;
+    if (json_is_string(at)) { /* never `claims` for one that is no EAR, even if it is not there */
+        *ret_claims = json_object_get(json_object_get(cpu, EVIDENCE), json_string_value(at));
+    }
+    return *ret_claims != NULL;
 }
 
 bool kbs_ear_init_data_matched(const json_t *claims)

@@ -34,18 +34,27 @@ void kbs_evidence_result_deinit(struct kbs_evidence_result *r);
 /* True for kinds that anybody can write, which prove nothing. */
 bool kbs_evidence_is_sample(enum kbs_tee tee);
 
+/*
+ * Brings what a verdict needs: appends it, or nothing if it is not there to be had. -1 also for what
+ * may be there later.
+ */
+typedef int kbs_evidence_fetch_fn(void *with, const char *endpoint, const char *path,
+                                  struct kbs_buf *ret, struct kbs_error *err);
+
 /* What evidence is verified with. Borrowed. */
 struct kbs_evidence_context {
     int64_t now_s;                        /* Unix seconds */
     struct kbs_span init_data;            /* the document that came with it; empty: none did */
     const struct kbs_verifier *verifiers; /* by enum kbs_tee, KBS_TEE_COUNT of them; NULL: none */
+    kbs_evidence_fetch_fn *fetch;         /* NULL: nothing is fetched */
+    void *fetch_with;
     struct kbs_verdict *verdict; /* its checks, also of evidence that did not hold; initialised */
 };
 
 /*
  * Verifies one piece of evidence. KBS_UNAUTHENTICATED if it does not hold (detail: which check) or
  * if there is no verifier for that kind in that place, KBS_INPUT if it, or the init-data that a
- * verifier asks for, does not parse. *ret is empty
+ * verifier asks for, does not parse; what `fetch` fails with. *ret is empty
  * after a failure.
  */
 KBS_MUST_CHECK int kbs_evidence_verify(enum kbs_tee tee, enum kbs_evidence_place place,

@@ -113,40 +113,64 @@ static int hashes_get(const json_t *list, bool ret[KBS_HASH_COUNT], struct kbs_e
 /*
  * SHA-384 is what clients take when the challenge selects nothing, so it is chosen wherever it can
  * be, and only another is told. IBM Secure Execution's evidence has room for SHA-512 and is made
- * with it.
+ * with it; whoever verifies a kind elsewhere may know one hash only.
  */
-static int hash_negotiate(const json_t *extra, struct kbs_rcar_request *r, struct kbs_error *err)
+static int hash_negotiate(const json_t *extra, const enum kbs_hash *only,
+                          struct kbs_rcar_request *r, struct kbs_error *err)
 {
     static const enum kbs_hash order[] = {KBS_HASH_SHA384, KBS_HASH_SHA512, KBS_HASH_SHA256,
                                           KBS_HASH_SM3};
-    static const enum kbs_hash order_se[] = {KBS_HASH_SHA512};
-    bool se = r->tee == KBS_TEE_SE;
-    const enum kbs_hash *wanted = se ? order_se : order;
-    size_t count = se ? 1 : sizeof(order) / sizeof(order[0]);
+    enum kbs_hash one = only != NULL ? only[r->tee] : KBS_HASH_NONE;
     bool listed[KBS_HASH_COUNT] = {false};
     const json_t *list = json_object_get(extra, "supported-hash-algorithms");
+    bool none = list == NULL || (json_is_array(list) && json_array_size(list) == 0);
 
     r->hash = KBS_HASH_SHA384;
-    if (list == NULL || (json_is_array(list) && json_array_size(list) == 0)) {
+    if (none && (one == KBS_HASH_NONE || one == r->hash)) {
         return 0;
     }
-    if (hashes_get(list, listed, err) != 0) {
+    if (!none && hashes_get(list, listed, err) != 0) {
         return -1;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (listed[wanted[i]]) {
-            r->hash = wanted[i];
+    if (one == KBS_HASH_NONE && r->tee == KBS_TEE_SE) {
+        one = KBS_HASH_SHA512;
+    }
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        if (listed[order[i]] && (one == KBS_HASH_NONE || one == order[i])) {
+            r->hash = order[i];
             r->selected = r->hash != KBS_HASH_SHA384;
             return 0;
         }
     }
-    return kbs_fail(err, KBS_UNAUTHENTICATED,
-                    AUTH_FAILED "supported-hash-algorithms lists none of %s",
-                    se ? "sha512, which se is attested with" : "sha256, sha384, sha512");
+    return one == KBS_HASH_NONE
+               ? kbs_fail(err, KBS_UNAUTHENTICATED,
+                          AUTH_FAILED
+                          "supported-hash-algorithms lists none of sha256, sha384, sha512")
+               : kbs_fail(err, KBS_UNAUTHENTICATED,
+                          AUTH_FAILED
+                          "supported-hash-algorithms lists none of %s, which %s is attested with",
+                          kbs_hash_name(one), kbs_tee_name(r->tee));
 }
 
-int kbs_rcar_request_parse(struct kbs_span body, struct kbs_rcar_request *ret,
-                           struct kbs_error *err)
+int kbs_rcar_request_extra(struct kbs_span body, struct kbs_buf *ret, struct kbs_error *err)
+{
+    KBS_AUTO_JSON root = NULL;
+    const json_t *extra;
+
+    if (kbs_json_parse_object(body, "the Request", &root, err) != 0) {
+        return -1;
+    }
+    extra = json_object_get(root, "extra-params");
+    if (json_is_string(extra)) {
+        kbs_buf_put(ret, json_string_value(extra), json_string_length(extra));
+        return kbs_buf_check(ret, "\"extra-params\"", err);
+    }
+    return extra != NULL ? kbs_json_dump(extra, ret, err)
+                         : kbs_fail(err, KBS_INPUT, "\"extra-params\" is missing");
+}
+
+int kbs_rcar_request_parse(struct kbs_span body, const enum kbs_hash *only,
+                           struct kbs_rcar_request *ret, struct kbs_error *err)
 {
     KBS_AUTO_JSON root = NULL;
     const json_t *extra;
@@ -170,7 +194,7 @@ int kbs_rcar_request_parse(struct kbs_span body, struct kbs_rcar_request *ret,
     if (ret->tee == KBS_TEE_NONE) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, AUTH_FAILED "unknown or unsupported tee");
     }
-    return hash_negotiate(extra, ret, err);
+    return hash_negotiate(extra, only, ret, err);
 }
 
 void kbs_rcar_challenge_put(struct kbs_buf *out, struct kbs_span nonce_text, enum kbs_hash selected)
@@ -243,7 +267,7 @@ static int tee_rsa_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_ke
  * What a typed parse would refuse is KBS_INPUT; a key of a kind, curve, size or alg we do not wrap
  * to is KBS_UNPROCESSABLE, as is a point off its curve.
  */
-static int tee_key_get(const json_t *jwk, struct kbs_tee_key *ret, struct kbs_error *err)
+int kbs_rcar_tee_key_get(const json_t *jwk, struct kbs_tee_key *ret, struct kbs_error *err)
 {
     struct kbs_span kty;
     struct kbs_span alg;
@@ -324,7 +348,7 @@ static int attestation_get_0_2_0(struct kbs_rcar_attestation *a, struct kbs_erro
     if (a->primary_evidence == NULL || json_is_null(a->primary_evidence)) {
         return kbs_fail(err, KBS_INPUT, "\"tee-evidence\" is missing or null");
     }
-    return tee_key_get(jwk, &a->tee_key, err);
+    return kbs_rcar_tee_key_get(jwk, &a->tee_key, err);
 }
 
 static int attestation_get_0_4_0(struct kbs_rcar_attestation *a, struct kbs_error *err)
@@ -349,7 +373,7 @@ static int attestation_get_0_4_0(struct kbs_rcar_attestation *a, struct kbs_erro
     if (a->primary_evidence == NULL || json_is_null(a->primary_evidence)) {
         return kbs_fail(err, KBS_INPUT, "\"primary_evidence\" is missing or null");
     }
-    return devices_get(a, err) == 0 ? tee_key_get(jwk, &a->tee_key, err) : -1;
+    return devices_get(a, err) == 0 ? kbs_rcar_tee_key_get(jwk, &a->tee_key, err) : -1;
 }
 
 int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_protocol version,
@@ -416,5 +440,27 @@ int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_tee_key *tee_key
         kbs_digest(hash, &part, 1, ret);
     }
     kbs_buf_deinit(&text);
+    return r;
+}
+
+int kbs_rcar_svsm_digest(const struct kbs_tee_key *tee_key, struct kbs_span nonce,
+                         struct kbs_digest *ret, struct kbs_error *err)
+{
+    struct kbs_buf bytes = KBS_BUF(KBS_LIMIT_NONCE_BYTES);
+    const struct kbs_ec_public *ec = &tee_key->ec;
+    int r = 0;
+
+    *ret = (struct kbs_digest){.len = 0};
+    if (tee_key->alg != KBS_TEE_ALG_ECDH_ES_A256KW || ec->curve != KBS_CURVE_P521) {
+        return kbs_fail(err, KBS_UNPROCESSABLE, "SVSM's TEE keys are EC keys on P-521");
+    }
+    if (kbs_base64_get(&bytes, nonce) != 0 || bytes.len == 0) {
+        r = kbs_fail(err, KBS_INPUT, "the nonce is not base64");
+    } else {
+        const struct kbs_span parts[3] = {kbs_ec_x(ec), kbs_ec_y(ec), kbs_buf_span(&bytes)};
+
+        kbs_digest(KBS_HASH_SHA512, parts, 3, ret);
+    }
+    kbs_buf_deinit(&bytes);
     return r;
 }

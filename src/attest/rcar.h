@@ -19,11 +19,15 @@ struct kbs_rcar_request {
 };
 
 /*
- * Request {"version","tee","extra-params"}, all required. KBS_UNAUTHENTICATED for another version
+ * Request {"version","tee","extra-params"}, all required. only: the one hash of each kind of TEE, by enum
+ * kbs_tee, KBS_HASH_NONE for those that can be attested with any; NULL: all of them can. KBS_UNAUTHENTICATED for another version
  * (detail as Trustee words it; echoes digits and dots only), an unknown tee, or a list of hashes
  * without one that we have; KBS_INPUT for malformed JSON and for a list that is not one of names.
  */
-KBS_MUST_CHECK int kbs_rcar_request_parse(struct kbs_span body, struct kbs_rcar_request *ret,
+KBS_MUST_CHECK int kbs_rcar_request_parse(struct kbs_span body, const enum kbs_hash *only,
+                                          struct kbs_rcar_request *ret, struct kbs_error *err);
+/* Its extra-params as text: a string's own, the JSON of anything else. KBS_INPUT as above. */
+KBS_MUST_CHECK int kbs_rcar_request_extra(struct kbs_span body, struct kbs_buf *ret,
                                           struct kbs_error *err);
 
 /*
@@ -66,6 +70,13 @@ KBS_MUST_CHECK int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_pro
 void kbs_rcar_attestation_deinit(struct kbs_rcar_attestation *a);
 
 /*
+ * A TEE key as clients send it ("tee-pubkey"), checked. KBS_INPUT for its shape, KBS_UNPROCESSABLE for a kind,
+ * alg or curve that nothing is wrapped to, and for what is no key.
+ */
+KBS_MUST_CHECK int kbs_rcar_tee_key_get(const json_t *jwk, struct kbs_tee_key *ret,
+                                        struct kbs_error *err);
+
+/*
  * What the primary evidence's runtime data has as "additional-evidence": the string as received,
  * also if it is empty; NULL in 0.2.0, which leaves the member out. Borrows `a`.
  */
@@ -83,5 +94,13 @@ void kbs_rcar_runtime_data_put(struct kbs_buf *out, const struct kbs_tee_key *te
 KBS_MUST_CHECK int kbs_rcar_report_digest(enum kbs_hash hash, const struct kbs_tee_key *tee_key,
                                           struct kbs_span nonce, const struct kbs_span *additional,
                                           struct kbs_digest *ret, struct kbs_error *err);
+
+/*
+ * What COCONUT-SVSM puts into its report instead: SHA-512(x, y, nonce), both coordinates of a P-521 key
+ * in full and the nonce's bytes. It covers no additional evidence. KBS_UNPROCESSABLE for any other
+ * key, KBS_INPUT for a nonce that is not base64.
+ */
+KBS_MUST_CHECK int kbs_rcar_svsm_digest(const struct kbs_tee_key *tee_key, struct kbs_span nonce,
+                                        struct kbs_digest *ret, struct kbs_error *err);
 
 #endif

@@ -22,6 +22,7 @@
 
 #define KBS_VERDICT_CHECKS 40
 #define KBS_VERDICT_WHY_BYTES 176
+#define KBS_VERDICT_NEEDS_BYTES 256
 
 enum kbs_outcome {
     KBS_OUTCOME_NOT_APPLICABLE = 0, /* nothing to check, or an earlier failure left nothing */
@@ -47,6 +48,8 @@ struct kbs_verdict {
     size_t count;
     json_t *claims; /* owned; what the evidence says, to be believed as far as the binding goes */
     enum kbs_init_data init_data; /* how the evidence's field relates to the init-data sent */
+    /* What the verifier could not do without, as a path at the vendor's service; empty: nothing. */
+    char needs[KBS_VERDICT_NEEDS_BYTES];
 };
 #define KBS_VERDICT_NULL ((struct kbs_verdict){.count = 0})
 void kbs_verdict_deinit(struct kbs_verdict *v); /* safe twice, and on a zeroed one */
@@ -55,7 +58,9 @@ void kbs_verdict_deinit(struct kbs_verdict *v); /* safe twice, and on a zeroed o
 struct kbs_expected {
     struct kbs_span report_data; /* digest of the runtime data; empty: nothing to compare with */
     struct kbs_span init_data;   /* digest of the init-data that was sent; empty: none was */
-    int64_t now_s;               /* Unix seconds */
+    struct kbs_span
+        endorsement; /* what an earlier verdict of this evidence needed; empty: nothing */
+    int64_t now_s;   /* Unix seconds */
 };
 
 /* The signature of all verifiers. `with` is the kind's own struct. KBS_INPUT if the evidence does not
@@ -67,6 +72,14 @@ typedef int kbs_appraise_fn(const void *with, const json_t *evidence,
 struct kbs_verifier {
     kbs_appraise_fn *appraise; /* NULL: none is */
     const void *with;
+    const char
+        *kds; /* endpoint of the vendor's service, where what a verdict needs is; NULL: none */
+    /* Documents that are asked for again and again, ended by NULL, and who takes them; NULL: none.
+     * A document is verified by who takes it. KBS_INPUT for one that is no good. */
+    const char *const *documents;
+    int (*renew)(void *keeper, const char *name, struct kbs_span content, bool *ret_taken,
+                 struct kbs_error *err);
+    void *keeper;
 };
 
 /* Adds a check. The names of a verdict are its own table's, each at most once. */

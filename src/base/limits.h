@@ -69,6 +69,8 @@
 #define KBS_LIMIT_DEVICE_EVIDENCE_BYTES (1u << 20) /* of all of them */
 #define KBS_LIMIT_HASHES_LISTED 64                 /* names in supported-hash-algorithms */
 #define KBS_LIMIT_NONCE_BYTES 32
+#define KBS_LIMIT_CHALLENGE_BYTES 8192 /* text of a challenge that an attestation service made */
+#define KBS_LIMIT_DELEGATE_POLICIES 16 /* that an attestation service is asked to apply */
 #define KBS_LIMIT_COOKIE_BYTES 32
 
 /* store: how often and how long to wait for another judge's write */
@@ -103,6 +105,17 @@
 #define KBS_LIMIT_FETCH_ENDPOINTS 16
 #define KBS_LIMIT_FETCH_DOCUMENTS 32
 #define KBS_LIMIT_FETCH_MS 15000 /* the longest that an endpoint may be given */
+#define KBS_LIMIT_FETCH_RETRIES 5
+#define KBS_LIMIT_FETCH_BACKOFF_MS 50         /* before the first retry; doubled for each further one */
+#define KBS_LIMIT_FETCH_PARALLEL 32           /* transfers of an endpoint at a time */
+#define KBS_LIMIT_FETCH_QUEUE 64              /* fetches that wait for a place there */
+#define KBS_LIMIT_FETCH_HEADER_BYTES 8192     /* of an endpoint's own headers */
+#define KBS_LIMIT_FETCH_HEADER_FILES 4
+#define KBS_LIMIT_FETCH_KEPT 4096             /* answers in the cache; the oldest makes room */
+#define KBS_LIMIT_FETCH_LOOK_AGAIN_MS 5000    /* a document is not fetched more often because judges ask */
+#define KBS_LIMIT_FETCH_DOCUMENT_MS 10000     /* default timeout, and the longest */
+#define KBS_LIMIT_FETCH_DOCUMENT_RETRY_MS 500 /* after a failure; doubled, up to the document's own time */
+#define KBS_LIMIT_FETCH_PEERS 96              /* fronts and judges, and those that are being replaced */
 #define KBS_LIMIT_ISSUERS 16
 
 #define KBS_LIMIT_POLICY_BYTES 65536

@@ -32,6 +32,8 @@ static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW"
 static const char *const tees[KBS_TEE_COUNT] = {
     "none",     "sample", "sampledevice", "az-snp-vtpm", "az-tdx-vtpm", "cca", "csv",
     "hygondcu", "nvidia", "se",           "sgx",         "snp",         "tdx", "tpm"};
+static const char *const delegates[KBS_DELEGATE_COUNT] = {
+    "builtin", "coco_as_rest", "coco_as_rest_v1", "coco_as_grpc", "intel_ta"};
 static const char *const protocols[KBS_PROTOCOL_COUNT] = {"none", "0.2.0", "0.4.0"};
 
 /* Clients of before September 2025 spell these so, in the same version of the protocol. */
@@ -83,6 +85,39 @@ const char *kbs_format_name(enum kbs_format v)
 const char *kbs_binding_name(enum kbs_binding v)
 {
     return name_of(bindings, KBS_BINDING_COUNT, (size_t)v);
+}
+
+const char *kbs_delegate_name(enum kbs_delegate v)
+{
+    return name_of(delegates, KBS_DELEGATE_COUNT, (size_t)v);
+}
+
+enum kbs_delegate kbs_delegate_from_name(struct kbs_span name)
+{
+    size_t v = value_of(delegates, KBS_DELEGATE_COUNT, name); /* 0 also for what is not there */
+
+    return v != 0 || kbs_span_equal_str(name, delegates[0]) ? (enum kbs_delegate)v
+                                                            : KBS_DELEGATE_COUNT;
+}
+
+#define BIT(tee) (1u << (tee))
+#define COCO_REST_TEES                                                                        \
+    (BIT(KBS_TEE_SAMPLE) | BIT(KBS_TEE_SAMPLEDEVICE) | BIT(KBS_TEE_AZ_SNP_VTPM) |             \
+     BIT(KBS_TEE_AZ_TDX_VTPM) | BIT(KBS_TEE_CCA) | BIT(KBS_TEE_CSV) | BIT(KBS_TEE_HYGONDCU) | \
+     BIT(KBS_TEE_SE) | BIT(KBS_TEE_SGX) | BIT(KBS_TEE_SNP) | BIT(KBS_TEE_TDX))
+#define COCO_GRPC_TEES \
+    ((COCO_REST_TEES | BIT(KBS_TEE_NVIDIA) | BIT(KBS_TEE_TPM)) & ~BIT(KBS_TEE_SAMPLEDEVICE))
+
+bool kbs_delegate_takes(enum kbs_delegate type, enum kbs_tee tee)
+{
+    static const uint32_t takes[KBS_DELEGATE_COUNT] = {
+        [KBS_DELEGATE_COCO_REST] = COCO_REST_TEES,
+        [KBS_DELEGATE_COCO_REST_V1] = COCO_REST_TEES & ~BIT(KBS_TEE_SAMPLEDEVICE),
+        [KBS_DELEGATE_COCO_GRPC] = COCO_GRPC_TEES,
+        [KBS_DELEGATE_INTEL_TA] = BIT(KBS_TEE_SGX) | BIT(KBS_TEE_TDX)};
+
+    return (unsigned int)type < KBS_DELEGATE_COUNT && tee > KBS_TEE_NONE && tee < KBS_TEE_COUNT &&
+           (takes[type] & BIT(tee)) != 0;
 }
 
 const char *kbs_provenance_name(enum kbs_provenance v)

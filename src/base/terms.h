@@ -189,6 +189,16 @@ enum kbs_tee {
     KBS_TEE_COUNT
 };
 
+/* Attestation services that evidence can be handed to ([attestation_service] type). */
+enum kbs_delegate {
+    KBS_DELEGATE_BUILTIN = 0,      /* none: evidence is verified here */
+    KBS_DELEGATE_COCO_REST = 1,    /* CoCo's Attestation Service, REST */
+    KBS_DELEGATE_COCO_REST_V1 = 2, /* the same, before its requests could hold devices' evidence */
+    KBS_DELEGATE_COCO_GRPC = 3,    /* the same by gRPC */
+    KBS_DELEGATE_INTEL_TA = 4,     /* Intel Trust Authority */
+    KBS_DELEGATE_COUNT
+};
+
 /* The versions of the KBS protocol that are spoken here; a session keeps to the one it began with. */
 enum kbs_protocol {
     KBS_PROTOCOL_NONE = 0,
@@ -212,12 +222,17 @@ const char *kbs_kcv_mac_name(enum kbs_kcv_mac v); /* "HMAC-SHA-256", "AES-CMAC" 
 const char *kbs_tee_alg_name(enum kbs_tee_alg v); /* as JOSE spells it */
 const char *kbs_tee_name(enum kbs_tee v);         /* as the protocol spells it today */
 const char *kbs_protocol_name(enum kbs_protocol v);
+const char *kbs_delegate_name(enum kbs_delegate v); /* "builtin", "coco_as_rest", ... */
+
+/* Whether such a service can be asked about evidence of that kind, as a TEE or a device. */
+bool kbs_delegate_takes(enum kbs_delegate type, enum kbs_tee tee);
 
 /* The reverse; the NONE value (UNKNOWN for classes) if the name is not in the table. */
 enum kbs_purpose kbs_purpose_from_name(struct kbs_span name);
 enum kbs_locality kbs_locality_from_name(struct kbs_span name);
 enum kbs_tee kbs_tee_from_name(struct kbs_span name); /* also by a name of before */
 enum kbs_protocol kbs_protocol_from_name(struct kbs_span name);
+enum kbs_delegate kbs_delegate_from_name(struct kbs_span name); /* COUNT if there is none */
 enum kbs_storage kbs_storage_from_name(struct kbs_span name);
 enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
 enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);

@@ -273,7 +273,8 @@ static bool lies_in(const char *path, const char *folder)
 
 /* What a role may write into, file system confinement included, holds nothing that it may not
  * read. */
-static void check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id, const char *folder)
+void kbs_config_check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id,
+                            const char *folder)
 {
     const struct kbs_config *c = l->config;
     const struct kbs_config_key *key = &kbs_config_keys[id];
@@ -308,10 +309,10 @@ static void check_walls(struct kbs_config_loader *l)
             kbs_config_fail(l, l->seen[KBS_CONFIG_KEY_TOKEN_FOLDERS][0].items[i],
                             "token.folders: is not a folder");
         } else {
-            check_apart(l, KBS_CONFIG_KEY_TOKEN_FOLDERS, c->token.folders.v[i]);
+            kbs_config_check_apart(l, KBS_CONFIG_KEY_TOKEN_FOLDERS, c->token.folders.v[i]);
         }
     }
-    check_apart(l, KBS_CONFIG_KEY_STORE_PATH, folder);
+    kbs_config_check_apart(l, KBS_CONFIG_KEY_STORE_PATH, folder);
 }
 
 void kbs_config_check_all(struct kbs_config_loader *l)
@@ -341,4 +342,7 @@ void kbs_config_check_all(struct kbs_config_loader *l)
     }
     kbs_config_check_plugins(l);
     kbs_config_check_attest(l);
+    kbs_config_check_issuers(l);
+    kbs_config_check_fetch(l);
+    kbs_config_check_delegate(l);
 }

@@ -126,6 +126,20 @@ static void check_minimum(struct kbs_config_loader *l)
     }
 }
 
+/* A bit that must be both 1 and 0 would refuse every guest. */
+static void check_bits(struct kbs_config_loader *l, const struct kbs_config_strings *required,
+                       const struct kbs_config_strings *forbidden, enum kbs_config_key_id key)
+{
+    for (size_t i = 0; i < required->n; i++) {
+        for (size_t k = 0; k < forbidden->n; k++) {
+            if (strcmp(required->v[i], forbidden->v[k]) == 0) {
+                kbs_config_fail(l, kbs_config_at(l, key), "attest.snp.%s: \"%s\" is required too",
+                                kbs_config_keys[key].name, required->v[i]);
+            }
+        }
+    }
+}
+
 void kbs_config_check_attest(struct kbs_config_loader *l)
 {
     const struct kbs_config_snp *snp = &l->config->snp;
@@ -142,6 +156,9 @@ void kbs_config_check_attest(struct kbs_config_loader *l)
         read_folder(l);
     }
     check_minimum(l);
+    check_bits(l, &snp->platform_required, &snp->platform_forbidden,
+               KBS_CONFIG_KEY_SNP_PLATFORM_FORBIDDEN);
+    check_bits(l, &snp->guest_required, &snp->guest_forbidden, KBS_CONFIG_KEY_SNP_GUEST_FORBIDDEN);
     if (snp->test_root != NULL) {
         (void)kbs_config_insecure(l, kbs_config_at(l, KBS_CONFIG_KEY_SNP_TEST_ROOT),
                                   "test_root: whoever has its key can make any evidence");

@@ -14,7 +14,9 @@
 #include "base/log.h"
 #include "config/schema.h"
 
-#define ARENA_BYTES ((1u << 20) + 2 * KBS_CONFIG_SNP_FOLDER_BYTES)
+#define ARENA_BYTES                                 \
+    ((5u << 20) + 2 * KBS_CONFIG_SNP_FOLDER_BYTES + \
+     KBS_LIMIT_ISSUERS * (2 * KBS_CONFIG_ISSUER_BYTES + KBS_LIMIT_CRL_BYTES))
 #define DOCUMENT_BYTES (16u << 20) /* a file of KBS_CONFIG_FILE_BYTES that is nothing but nodes */
 #define REPORT_BYTES (1u << 17)
 #define PATH_BYTES 160 /* of a table, in the schema's notation */
@@ -34,7 +36,13 @@ bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id
 
 static bool is_list(enum kbs_config_kind kind)
 {
-    return kind == KBS_CONFIG_STRINGS || kind == KBS_CONFIG_PATHS;
+    return kind == KBS_CONFIG_STRINGS || kind == KBS_CONFIG_PATHS ||
+           kind == KBS_CONFIG_SECRET_PATHS;
+}
+
+static bool is_secret(enum kbs_config_kind kind)
+{
+    return kind == KBS_CONFIG_SECRET_PATH || kind == KBS_CONFIG_SECRET_PATHS;
 }
 
 static const char *kind_name(enum kbs_config_kind kind, bool element)
@@ -47,6 +55,7 @@ static const char *kind_name(enum kbs_config_kind kind, bool element)
         return "a whole number";
     case KBS_CONFIG_STRINGS:
     case KBS_CONFIG_PATHS:
+    case KBS_CONFIG_SECRET_PATHS:
         return element ? "a string" : "a list of strings";
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
@@ -67,6 +76,7 @@ static enum kbs_doc_type kind_type(enum kbs_config_kind kind)
         return KBS_DOC_INTEGER;
     case KBS_CONFIG_STRINGS:
     case KBS_CONFIG_PATHS:
+    case KBS_CONFIG_SECRET_PATHS:
         return KBS_DOC_ARRAY;
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
@@ -103,10 +113,10 @@ static const char *credential_path(struct kbs_span name, struct kbs_buf *out)
 static const char *resolve(const struct kbs_config_loader *l, enum kbs_config_kind kind,
                            struct kbs_span s, struct kbs_buf *out)
 {
-    if (kind == KBS_CONFIG_SECRET_PATH && kbs_span_starts_with(s, "credential:")) {
+    if (is_secret(kind) && kbs_span_starts_with(s, "credential:")) {
         return credential_path(kbs_span_skip(s, strlen("credential:")), out);
     }
-    if (kind == KBS_CONFIG_SECRET_PATH && kbs_span_starts_with(s, "env:")) {
+    if (is_secret(kind) && kbs_span_starts_with(s, "env:")) {
         return "an environment is inherited and shown by /proc: name a file, or \"credential:NAME\"";
     }
     if (kind == KBS_CONFIG_URI_PATH &&
@@ -276,6 +286,13 @@ static void unknown(struct kbs_config_loader *l, const char *table, const struct
     }
 }
 
+/* A key of a row of `list`, or of a table below it. */
+static bool is_of_row(const struct kbs_config_key *key, const char *list)
+{
+    size_t n = strlen(list);
+    return strncmp(key->table, list, n) == 0 && (key->table[n] == '\0' || key->table[n] == '.');
+}
+
 /* Each row has its own places, and a bad one no effect on the next. */
 static void walk_rows(struct kbs_config_loader *l, const struct kbs_doc_node *node,
                       const struct kbs_config_table *t)
@@ -287,7 +304,7 @@ static void walk_rows(struct kbs_config_loader *l, const struct kbs_doc_node *no
         return;
     }
     for (size_t i = 0; i < KBS_CONFIG_KEY_COUNT; i++) {
-        if (strcmp(kbs_config_keys[i].table, t->path) == 0) {
+        if (is_of_row(&kbs_config_keys[i], t->path)) {
             l->seen[i] = kbs_arena_alloc(&l->config->arena, (t->max_rows) * sizeof(*l->seen[i]));
             if (l->seen[i] == NULL) {
                 l->seen[i] = &l->seen_once[i];
@@ -343,7 +360,7 @@ static void take(struct kbs_config_loader *l, const struct kbs_doc_node *node, c
               (char *)l->config + key->offset + row * (t != NULL ? t->stride : 0));
     } else if (kbs_config_table_find(path) != NULL) {
         if (node->type == KBS_DOC_TABLE) {
-            walk(l, node, path, 0);
+            walk(l, node, path, row);
         } else {
             kbs_config_fail(l, node->key_at, "\"%s\" must be a table", path);
         }
@@ -438,9 +455,16 @@ static void set_defaults(struct kbs_config *c)
                                          .judge = "kbs-judge",
                                          .token = "kbs-token",
                                          .audit = "kbs-audit",
-                                         .policy = "kbs-policy"};
+                                         .policy = "kbs-policy",
+                                         .fetch = "kbs-fetch"};
     for (size_t i = 0; i < KBS_LIMIT_ADMIN_PROVIDERS; i++) {
         c->providers[i] = (struct kbs_config_provider){.issuer = "", .audience = ""};
+    }
+    kbs_config_fetch_defaults(c);
+    c->delegate.type_name = "builtin";
+    for (size_t i = 0; i < KBS_LIMIT_ISSUERS; i++) {
+        c->issuers[i] =
+            (struct kbs_config_issuer){.max_age_s = 300, .skew_s = 30, .max_stale_s = 86400};
     }
     c->session_min = 5;
     c->token_min = 5;

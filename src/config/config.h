@@ -22,6 +22,7 @@
 #define KBS_CONFIG_SNP_CHIPS 1024
 #define KBS_CONFIG_SNP_FILES 2048
 #define KBS_CONFIG_SNP_FOLDER_BYTES (2u << 20) /* of all files */
+#define KBS_CONFIG_ISSUER_BYTES (64u * 1024)   /* keys, anchors */
 #define KBS_CONFIG_FINDINGS 100                /* that are kept; more are counted */
 
 /* [[admin.authentication.bearer_jwt.identity_providers]] */
@@ -62,10 +63,52 @@ struct kbs_config_snp_file {
     struct kbs_span content;
 };
 
+/* [issuer.require]: its lists, and their names (kbs_config_require_name()). */
+enum kbs_config_require {
+    KBS_CONFIG_REQUIRE_TEES = 0,
+    KBS_CONFIG_REQUIRE_POLICY_IDS,
+    KBS_CONFIG_REQUIRE_POLICY_HASHES,
+    KBS_CONFIG_REQUIRE_TCB_STATUSES,
+    KBS_CONFIG_REQUIRE_COMPLIANCE,
+    KBS_CONFIG_REQUIRE_MEASUREMENTS,
+    KBS_CONFIG_REQUIRE_ID_KEYS,
+    KBS_CONFIG_REQUIRE_HOST_DATA,
+    KBS_CONFIG_REQUIRE_IMAGES,
+    KBS_CONFIG_REQUIRE_SUPPORT,
+    KBS_CONFIG_REQUIRE_SUBMODS,
+    KBS_CONFIG_ISSUER_REQUIRES
+};
+
 /* A list of strings; the strings end in NUL and live as long as the configuration. */
 struct kbs_config_strings {
     const char *const *v;
     size_t n;
+};
+
+/* [[issuer]], and its [issuer.require] */
+struct kbs_config_issuer {
+    const char *name;
+    const char *profile;
+    struct kbs_config_strings issuers; /* `issuer` in the file */
+    struct kbs_config_strings audiences;
+    struct kbs_config_strings algorithms;
+    const char *keys_path; /* private: `keys` is read from it */
+    const char *document;  /* NULL, as all that are not given */
+    const char *anchor_path;
+    const char *crl_path;
+    struct kbs_span keys; /* as found in those files at load; empty: not given */
+    struct kbs_span anchor;
+    struct kbs_span crl;
+    const char *key_path;
+    uint32_t max_age_s;
+    uint32_t skew_s;
+    uint32_t max_stale_s;
+    bool passport;
+    bool known_keys;
+    const char *agree_with;
+    const char *minimum_binding;
+    struct kbs_config_strings require[KBS_CONFIG_ISSUER_REQUIRES]; /* by enum kbs_config_require */
+    bool canonical_runtime;
 };
 
 /* Where to listen, ready for bind(2). */
@@ -110,6 +153,7 @@ struct kbs_config_users {
     const char *token;
     const char *audit;
     const char *policy;
+    const char *fetch;
 };
 
 /* [attest.snp] */
@@ -125,9 +169,67 @@ struct kbs_config_snp {
     bool allow_no_crl;
     bool allow_masked_chip_id;
     bool allow_unexplained_data;
-    const char *test_root; /* hex, or NULL */
+    bool svsm_binding;                           /* COCONUT-SVSM's own digest in the report data */
+    const char *test_root;                       /* hex, or NULL */
+    struct kbs_config_strings signers;           /* "vcek", "vlek"; none given: both */
+    struct kbs_config_strings platform_required; /* names of bits */
+    struct kbs_config_strings platform_forbidden;
+    struct kbs_config_strings guest_required;
+    struct kbs_config_strings guest_forbidden;
+    const char *kds; /* name of the [[fetch.endpoint]] that has missing VCEKs; NULL: none */
     struct kbs_config_snp_minimum minimum[KBS_CONFIG_SNP_PRODUCTS];
     size_t n_minimum;
+};
+
+/* [[fetch.endpoint]]. Files named for secrets are there, and never read here. */
+struct kbs_config_endpoint {
+    const char *name;
+    const char *url;
+    const char *ca_path;          /* NULL: the system's */
+    const char *certificate_path; /* NULL: none */
+    const char *client_key;       /* NULL: none */
+    struct kbs_config_strings header_files;
+    struct kbs_span ca;          /* PEM, as found in its file at load; empty for none */
+    struct kbs_span certificate; /* the same */
+    uint32_t timeout_ms;
+    uint32_t connect_ms;
+    uint32_t retries;
+    bool http2;
+    uint32_t parallel;
+    uint32_t failures;
+    uint32_t open_ms;
+    uint32_t keep_days;
+};
+
+/* [[fetch.document]] */
+struct kbs_config_document {
+    const char *name;
+    const char *url;
+    const char *ca_path; /* NULL: the system's */
+    struct kbs_span ca;
+    uint32_t timeout_ms;
+    uint32_t refresh_s;
+    bool discovery;
+    struct kbs_config_strings jwks_hosts;
+};
+
+/* [fetch]; without an endpoint or document there is no kbs-fetch */
+struct kbs_config_fetch {
+    const char *cache; /* the folder; NULL: none */
+    struct kbs_config_endpoint endpoints[KBS_LIMIT_FETCH_ENDPOINTS];
+    size_t n_endpoints;
+    struct kbs_config_document documents[KBS_LIMIT_FETCH_DOCUMENTS];
+    size_t n_documents;
+};
+
+/* [attestation_service], as far as it is another service */
+struct kbs_config_delegate {
+    const char *type_name; /* private: type is made of it */
+    enum kbs_delegate type;
+    const char *endpoint; /* of [[fetch.endpoint]]; these two are NULL with type BUILTIN */
+    const char *issuer;   /* of [[issuer]] */
+    struct kbs_config_strings tees;
+    struct kbs_config_strings policy_ids;
 };
 
 struct kbs_config {
@@ -148,6 +250,10 @@ struct kbs_config {
     struct kbs_config_token token;
     struct kbs_config_users users;
     struct kbs_config_snp snp;
+    struct kbs_config_fetch fetch;
+    struct kbs_config_delegate delegate;
+    struct kbs_config_issuer issuers[KBS_LIMIT_ISSUERS];
+    size_t n_issuers;
     const char *store_path;
     const char *audit_path;
     bool allow_sample;
@@ -209,6 +315,11 @@ void kbs_config_report_deinit(struct kbs_config_report *report);
 
 /* "major.minor.build", each up to 255. False if it is not that. */
 bool kbs_config_snp_firmware(const char *text, uint8_t ret[3]);
+
+/* Whether there is anything for a kbs-fetch to do. */
+bool kbs_config_fetches(const struct kbs_config *config);
+/* As the key is called. Static. */
+const char *kbs_config_require_name(enum kbs_config_require r);
 
 /* NULL is fine. Always returns NULL. */
 const struct kbs_config *kbs_config_free(const struct kbs_config *config);

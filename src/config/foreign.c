@@ -19,7 +19,13 @@
 #define BUILT_IN                                                                                  \
     "the CoCo attestation service is not built in: evidence is verified by this service itself, " \
     "[attest.snp] says how; remove it"
-#define REMOTE "a remote attestation service is not available in this version; remove it"
+#define ENDPOINT                                                                                \
+    "write it as url of a [[fetch.endpoint]], and that one's name into endpoint of this table " \
+    "(docs/from-trustee.md)"
+#define API_KEY                                                                              \
+    "a key does not stand in this file, which others may read: write the line \"x-api-key: " \
+    "KEY\" into a file of its own, and its name into header_files of the [[fetch.endpoint]]"
+#define GONE "is of no service that can be asked; remove it"
 #define REGO "attestation policies in Rego are not evaluated in this version; remove it"
 #define VALUES                                                                           \
     "values are kept in [store], sealed: put them there with kbs-admin secret set, and " \
@@ -28,7 +34,7 @@
 #define SHARED                                                                            \
     "a shared database is not available in this version: everything is kept in [store]; " \
     "remove it"
-#define OWN_TOKENS "only tokens of this service are accepted, by its own key; remove it"
+#define OWN_TOKENS "whose tokens are believed is said by [[issuer]]: keys, anchor, key_path; remove it"
 #define SIGNER                                                         \
     "tokens are signed with a key in the PKCS#11 token, published at " \
     "/.well-known/jwks.json; remove it"
@@ -67,18 +73,19 @@ static const struct kbs_config_foreign table[] = {
     {"attestation_token.type", NULL, ERROR, OWN_TOKENS},
 
     /* [attestation_service] */
-    {"attestation_service.type", "coco_as_builtin", ERROR, BUILT_IN},
-    {"attestation_service.type", NULL, ERROR, REMOTE},
-    {"attestation_service.as_addr", NULL, ERROR, REMOTE},
-    {"attestation_service.pool_size", NULL, ERROR, REMOTE},
-    {"attestation_service.base_url", NULL, ERROR, REMOTE},
-    {"attestation_service.api_key", NULL, ERROR, REMOTE},
-    {"attestation_service.api_version_major", NULL, ERROR, REMOTE},
-    {"attestation_service.api_version_minor", NULL, ERROR, REMOTE},
-    {"attestation_service.cv_ca_path", NULL, ERROR, REMOTE},
-    {"attestation_service.certs_file", NULL, ERROR, REMOTE},
-    {"attestation_service.policy_ids", NULL, ERROR, REMOTE},
-    {"attestation_service.allow_unmatched_policy", NULL, ERROR, REMOTE},
+    {"attestation_service.as_addr", NULL, ERROR, ENDPOINT},
+    {"attestation_service.pool_size", NULL, IGNORED,
+     "parallel of the [[fetch.endpoint]] says how many it is asked at a time"},
+    {"attestation_service.base_url", NULL, ERROR, ENDPOINT},
+    {"attestation_service.api_key", NULL, ERROR, API_KEY},
+    {"attestation_service.api_version_major", NULL, ERROR, GONE},
+    {"attestation_service.api_version_minor", NULL, ERROR, GONE},
+    {"attestation_service.cv_ca_path", NULL, ERROR, GONE},
+    {"attestation_service.certs_file", NULL, ERROR,
+     "write it as keys of an [[issuer]], and that one's name into issuer of this table"},
+    {"attestation_service.allow_unmatched_policy", "false", IGNORED, "it is never otherwise"},
+    {"attestation_service.allow_unmatched_policy", NULL, ERROR,
+     "policies that are named must match; remove it"},
     {"attestation_service.work_dir", NULL, IGNORED, LOCAL},
     {"attestation_service.storage_type", "Postgres|Redis", ERROR, SHARED},
     {"attestation_service.storage_type", NULL, IGNORED, LOCAL},

@@ -14,10 +14,16 @@
 #include <sys/un.h>
 
 #include "base/io.h"
+#include "base/url.h"
 
 #define PATH_BYTES 1024
 #define PROVIDERS "admin.authentication.bearer_jwt.identity_providers[]"
 #define ACLS "admin.authorization.regex_acl.acls[]"
+#define ENDPOINTS "fetch.endpoint[]"
+#define DOCUMENTS "fetch.document[]"
+#define URL_BYTES 1024
+#define ISSUER_TEXT 512 /* bytes of an issuer's name, an audience, a claim */
+#define ISSUER_VALUES 64
 
 #define KEY(id, table_, name_, kind_, required_, min_, max_, member, check_) \
     [KBS_CONFIG_KEY_##id] = {.table = (table_),                              \
@@ -28,6 +34,10 @@
                              .max = (max_),                                  \
                              .offset = offsetof(struct kbs_config, member),  \
                              .check = (check_)}
+
+#define REQUIRE(id, name_, check_)                                                 \
+    KEY(REQUIRE_##id, "issuer[].require", name_, STRINGS, false, 1, ISSUER_VALUES, \
+        issuers[0].require[KBS_CONFIG_REQUIRE_##id], check_)
 
 const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(MODE, "profile", "mode", STRING, false, 1, 16, mode, kbs_config_check_mode),
@@ -96,8 +106,21 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
         snp.allow_masked_chip_id, NULL),
     KEY(SNP_UNEXPLAINED_DATA, "attest.snp", "allow_unexplained_data", BOOLEAN, false, 0, 0,
         snp.allow_unexplained_data, NULL),
+    KEY(SNP_SVSM_BINDING, "attest.snp", "svsm_binding", BOOLEAN, false, 0, 0, snp.svsm_binding,
+        NULL),
     KEY(SNP_TEST_ROOT, "attest.snp", "test_root", STRING, false, 1, 64, snp.test_root,
         kbs_config_check_snp_root),
+    KEY(SNP_SIGNERS, "attest.snp", "signers", STRINGS, false, 1, 2, snp.signers,
+        kbs_config_check_snp_signer),
+    KEY(SNP_PLATFORM_REQUIRED, "attest.snp", "platform_required", STRINGS, false, 1, 16,
+        snp.platform_required, kbs_config_check_snp_platform),
+    KEY(SNP_PLATFORM_FORBIDDEN, "attest.snp", "platform_forbidden", STRINGS, false, 1, 16,
+        snp.platform_forbidden, kbs_config_check_snp_platform),
+    KEY(SNP_GUEST_REQUIRED, "attest.snp", "guest_required", STRINGS, false, 1, 16,
+        snp.guest_required, kbs_config_check_snp_guest),
+    KEY(SNP_GUEST_FORBIDDEN, "attest.snp", "guest_forbidden", STRINGS, false, 1, 16,
+        snp.guest_forbidden, kbs_config_check_snp_guest),
+    KEY(SNP_KDS, "attest.snp", "kds", STRING, false, 1, 64, snp.kds, NULL),
     KEY(SNP_PRODUCT, "attest.snp.minimum[]", "product", STRING, true, 1, 16, snp.minimum[0].product,
         kbs_config_check_snp_product),
     KEY(SNP_FMC, "attest.snp.minimum[]", "fmc", NUMBER, false, 0, 255, snp.minimum[0].fmc, NULL),
@@ -126,6 +149,100 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(PLUGIN_NAME, "plugins[]", "name", STRING, true, 1, 64, plugins[0].name,
         kbs_config_check_plugin),
     KEY(PLUGIN_POLICY, "plugins[]", "policy", PATH, false, 1, PATH_BYTES, plugins[0].policy, NULL),
+    KEY(USER_FETCH, "users", "fetch", STRING, false, 1, 32, users.fetch, kbs_config_check_user),
+    KEY(FETCH_CACHE, "fetch", "cache", PATH, false, 1, 1000, fetch.cache, NULL),
+    KEY(ENDPOINT_NAME, ENDPOINTS, "name", STRING, true, 1, 63, fetch.endpoints[0].name,
+        kbs_config_check_fetch_name),
+    KEY(ENDPOINT_URL, ENDPOINTS, "url", STRING, true, 1, URL_BYTES, fetch.endpoints[0].url,
+        kbs_config_check_url),
+    KEY(ENDPOINT_CA, ENDPOINTS, "ca", PATH, false, 1, PATH_BYTES, fetch.endpoints[0].ca_path, NULL),
+    KEY(ENDPOINT_CERTIFICATE, ENDPOINTS, "client_certificate", PATH, false, 1, PATH_BYTES,
+        fetch.endpoints[0].certificate_path, NULL),
+    KEY(ENDPOINT_KEY, ENDPOINTS, "client_key", SECRET_PATH, false, 1, PATH_BYTES,
+        fetch.endpoints[0].client_key, NULL),
+    KEY(ENDPOINT_HEADERS, ENDPOINTS, "header_files", SECRET_PATHS, false, 0,
+        KBS_LIMIT_FETCH_HEADER_FILES, fetch.endpoints[0].header_files, NULL),
+    KEY(ENDPOINT_TIMEOUT, ENDPOINTS, "timeout_ms", NUMBER, false, 1, KBS_LIMIT_FETCH_MS,
+        fetch.endpoints[0].timeout_ms, NULL),
+    KEY(ENDPOINT_CONNECT, ENDPOINTS, "connect_ms", NUMBER, false, 1, KBS_LIMIT_FETCH_MS,
+        fetch.endpoints[0].connect_ms, NULL),
+    KEY(ENDPOINT_RETRIES, ENDPOINTS, "retries", NUMBER, false, 0, KBS_LIMIT_FETCH_RETRIES,
+        fetch.endpoints[0].retries, NULL),
+    KEY(ENDPOINT_HTTP2, ENDPOINTS, "http2", BOOLEAN, false, 0, 0, fetch.endpoints[0].http2, NULL),
+    KEY(ENDPOINT_PARALLEL, ENDPOINTS, "parallel", NUMBER, false, 1, KBS_LIMIT_FETCH_PARALLEL,
+        fetch.endpoints[0].parallel, NULL),
+    KEY(ENDPOINT_FAILURES, ENDPOINTS, "failures", NUMBER, false, 0, 1000,
+        fetch.endpoints[0].failures, NULL),
+    KEY(ENDPOINT_OPEN, ENDPOINTS, "open_ms", NUMBER, false, 1, 3600000, fetch.endpoints[0].open_ms,
+        NULL),
+    KEY(ENDPOINT_KEEP, ENDPOINTS, "keep_days", NUMBER, false, 0, 36500,
+        fetch.endpoints[0].keep_days, NULL),
+    KEY(DOCUMENT_NAME, DOCUMENTS, "name", STRING, true, 1, 63, fetch.documents[0].name,
+        kbs_config_check_fetch_name),
+    KEY(DOCUMENT_URL, DOCUMENTS, "url", STRING, true, 1, URL_BYTES, fetch.documents[0].url,
+        kbs_config_check_url),
+    KEY(DOCUMENT_CA, DOCUMENTS, "ca", PATH, false, 1, PATH_BYTES, fetch.documents[0].ca_path, NULL),
+    KEY(DOCUMENT_TIMEOUT, DOCUMENTS, "timeout_ms", NUMBER, false, 1, KBS_LIMIT_FETCH_MS,
+        fetch.documents[0].timeout_ms, NULL),
+    KEY(DOCUMENT_REFRESH, DOCUMENTS, "refresh_s", NUMBER, false, 1, 31536000,
+        fetch.documents[0].refresh_s, NULL),
+    KEY(DOCUMENT_DISCOVERY, DOCUMENTS, "discovery", BOOLEAN, false, 0, 0,
+        fetch.documents[0].discovery, NULL),
+    KEY(DOCUMENT_HOSTS, DOCUMENTS, "jwks_hosts", STRINGS, false, 0, 8,
+        fetch.documents[0].jwks_hosts, kbs_config_check_host),
+    KEY(DELEGATE_TYPE, "attestation_service", "type", STRING, false, 1, 32, delegate.type_name,
+        kbs_config_check_delegate_type),
+    KEY(DELEGATE_ENDPOINT, "attestation_service", "endpoint", STRING, false, 1, 63,
+        delegate.endpoint, NULL),
+    KEY(DELEGATE_ISSUER, "attestation_service", "issuer", STRING, false, 1, 63, delegate.issuer,
+        NULL),
+    KEY(DELEGATE_TEES, "attestation_service", "tees", STRINGS, false, 1, KBS_TEE_COUNT,
+        delegate.tees, NULL),
+    KEY(DELEGATE_POLICIES, "attestation_service", "policy_ids", STRINGS, false, 0,
+        KBS_LIMIT_DELEGATE_POLICIES, delegate.policy_ids, kbs_config_check_issuer),
+    KEY(ISSUER_NAME, "issuer[]", "name", STRING, true, 1, 64, issuers[0].name,
+        kbs_config_check_issuer),
+    KEY(ISSUER_PROFILE, "issuer[]", "profile", STRING, true, 1, 32, issuers[0].profile,
+        kbs_config_check_profile),
+    KEY(ISSUER_ISS, "issuer[]", "issuer", STRINGS, false, 0, 8, issuers[0].issuers,
+        kbs_config_check_issuer),
+    KEY(ISSUER_AUDIENCE, "issuer[]", "audience", STRINGS, false, 0, 8, issuers[0].audiences,
+        kbs_config_check_issuer),
+    KEY(ISSUER_ALGORITHMS, "issuer[]", "algorithms", STRINGS, false, 1, 10, issuers[0].algorithms,
+        kbs_config_check_algorithm),
+    KEY(ISSUER_KEYS, "issuer[]", "keys", PATH, false, 1, PATH_BYTES, issuers[0].keys_path, NULL),
+    KEY(ISSUER_DOCUMENT, "issuer[]", "document", STRING, false, 1, 64, issuers[0].document,
+        kbs_config_check_issuer),
+    KEY(ISSUER_ANCHOR, "issuer[]", "anchor", PATH, false, 1, PATH_BYTES, issuers[0].anchor_path,
+        NULL),
+    KEY(ISSUER_CRL, "issuer[]", "crl", PATH, false, 1, PATH_BYTES, issuers[0].crl_path, NULL),
+    KEY(ISSUER_KEY_PATH, "issuer[]", "key_path", STRING, false, 1, ISSUER_TEXT, issuers[0].key_path,
+        kbs_config_check_key_path),
+    KEY(ISSUER_MAX_AGE, "issuer[]", "max_age_s", NUMBER, false, 1, 604800, issuers[0].max_age_s,
+        NULL),
+    KEY(ISSUER_SKEW, "issuer[]", "skew_s", NUMBER, false, 0, 600, issuers[0].skew_s, NULL),
+    KEY(ISSUER_MAX_STALE, "issuer[]", "max_stale_s", NUMBER, false, 60, 2592000,
+        issuers[0].max_stale_s, NULL),
+    KEY(ISSUER_PASSPORT, "issuer[]", "passport", BOOLEAN, false, 0, 0, issuers[0].passport, NULL),
+    KEY(ISSUER_KNOWN_KEYS, "issuer[]", "known_keys", BOOLEAN, false, 0, 0, issuers[0].known_keys,
+        NULL),
+    KEY(ISSUER_AGREE_WITH, "issuer[]", "agree_with", STRING, false, 1, 64, issuers[0].agree_with,
+        kbs_config_check_issuer),
+    KEY(ISSUER_MINIMUM_BINDING, "issuer[]", "minimum_binding", STRING, false, 1, 16,
+        issuers[0].minimum_binding, kbs_config_check_binding),
+    REQUIRE(TEES, "tees", kbs_config_check_tee),
+    REQUIRE(POLICY_IDS, "policy_ids", kbs_config_check_issuer),
+    REQUIRE(POLICY_HASHES, "policy_hashes", kbs_config_check_issuer),
+    REQUIRE(TCB_STATUSES, "tcb_statuses", kbs_config_check_issuer),
+    REQUIRE(COMPLIANCE, "compliance", kbs_config_check_issuer),
+    REQUIRE(MEASUREMENTS, "measurements", kbs_config_check_issuer),
+    REQUIRE(ID_KEYS, "id_keys", kbs_config_check_issuer),
+    REQUIRE(HOST_DATA, "host_data", kbs_config_check_issuer),
+    REQUIRE(IMAGES, "images", kbs_config_check_issuer),
+    REQUIRE(SUPPORT, "support", kbs_config_check_issuer),
+    REQUIRE(SUBMODS, "submods", kbs_config_check_submod),
+    KEY(REQUIRE_CANONICAL_RUNTIME, "issuer[].require", "canonical_runtime", BOOLEAN, false, 0, 0,
+        issuers[0].canonical_runtime, NULL),
 };
 
 #define ROWS(path_, max_, array, number)                            \
@@ -157,6 +274,11 @@ const struct kbs_config_table kbs_config_tables[] = {
     {.path = "limits"},
     {.path = "users"},
     ROWS("plugins[]", KBS_CONFIG_PLUGINS, plugins, n_plugins),
+    {.path = "fetch"},
+    ROWS(ENDPOINTS, KBS_LIMIT_FETCH_ENDPOINTS, fetch.endpoints, fetch.n_endpoints),
+    ROWS(DOCUMENTS, KBS_LIMIT_FETCH_DOCUMENTS, fetch.documents, fetch.n_documents),
+    ROWS("issuer[]", KBS_LIMIT_ISSUERS, issuers, n_issuers),
+    {.path = "issuer[].require", .stride = sizeof(struct kbs_config_issuer)},
 };
 const size_t kbs_config_n_tables = sizeof(kbs_config_tables) / sizeof(kbs_config_tables[0]);
 
@@ -416,6 +538,45 @@ const char *kbs_config_check_snp_root(const char *value)
     return is_hex(value, 64) ? NULL : "must be a SHA-256 digest in lower-case hex";
 }
 
+const char *kbs_config_check_snp_signer(const char *value)
+{
+    bool known = strcmp(value, "vcek") == 0 || strcmp(value, "vlek") == 0;
+    return known ? NULL : "must be \"vcek\" or \"vlek\"";
+}
+
+static bool is_among(const char *value, const char *const *names)
+{
+    while (*names != NULL && strcmp(value, *names) != 0) {
+        names++;
+    }
+    return *names != NULL;
+}
+
+const char *kbs_config_check_snp_platform(const char *value)
+{
+    static const char *const names[] = {
+        "smt", "tsme", "ecc", "rapl_dis", "ciphertext_hiding", "alias_check", "tio", NULL};
+    return is_among(value, names) ? NULL
+                                  : "must be \"smt\", \"tsme\", \"ecc\", \"rapl_dis\", "
+                                    "\"ciphertext_hiding\", \"alias_check\" or \"tio\"";
+}
+
+const char *kbs_config_check_snp_guest(const char *value)
+{
+    static const char *const names[] = {"smt",
+                                        "single_socket",
+                                        "cxl",
+                                        "aes_256_xts",
+                                        "rapl_dis",
+                                        "ciphertext_hiding",
+                                        "page_swap_disable",
+                                        NULL};
+    return is_among(value, names)
+               ? NULL
+               : "must be \"smt\", \"single_socket\", \"cxl\", \"aes_256_xts\", \"rapl_dis\", "
+                 "\"ciphertext_hiding\" or \"page_swap_disable\"";
+}
+
 const char *kbs_config_check_snp_firmware(const char *value)
 {
     uint8_t version[3];
@@ -434,4 +595,41 @@ bool kbs_config_snp_firmware(const char *text, uint8_t ret[3])
         text += digits + 1;
     }
     return true;
+}
+
+const char *kbs_config_check_delegate_type(const char *value)
+{
+    if (strcasecmp(value, "coco_as_builtin") == 0) {
+        return "the CoCo attestation service is not built in: write \"builtin\", and evidence is "
+               "verified by this service itself ([attest.snp] says how), or name a remote one";
+    }
+    return kbs_delegate_from_name(kbs_span_str(value)) != KBS_DELEGATE_COUNT
+               ? NULL
+               : "must be \"builtin\", \"coco_as_rest\", \"coco_as_rest_v1\", \"coco_as_grpc\" or "
+                 "\"intel_ta\"";
+}
+
+const char *kbs_config_check_fetch_name(const char *value)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/";
+    return strspn(value, letters) == strlen(value)
+               ? NULL
+               : "may hold only letters, digits, \"_\", \"-\", \".\" and \"/\"";
+}
+
+const char *kbs_config_check_url(const char *value)
+{
+    struct kbs_url url;
+    return kbs_url_parse(kbs_span_str(value), &url)
+               ? NULL
+               : "must be https://host[:port][/path], http://... or unix:/path: without a user, a "
+                 "fragment or \"..\"";
+}
+
+const char *kbs_config_check_host(const char *value)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-";
+    return strspn(value, letters) == strlen(value) ? NULL : "must be a host's name, and no more";
 }

@@ -15,7 +15,8 @@ enum kbs_config_kind {
     KBS_CONFIG_NUMBER,      /* uint32_t */
     KBS_CONFIG_MEGABYTES,   /* uint32_t, in bytes; min and max are in MiB */
     KBS_CONFIG_STRINGS,     /* struct kbs_config_strings */
-    KBS_CONFIG_PATHS        /* struct kbs_config_strings, each resolved */
+    KBS_CONFIG_PATHS,       /* struct kbs_config_strings, each resolved */
+    KBS_CONFIG_SECRET_PATHS /* the same, each as SECRET_PATH */
 };
 
 /* Says what is wrong with one string; NULL if nothing is. Static text without the value. */
@@ -23,7 +24,8 @@ typedef const char *(*kbs_config_check)(const char *value);
 
 /*
  * A table by its path from the top. One whose path ends in "[]" is a row of a list of tables; its
- * members are those of element 0 of an array in struct kbs_config.
+ * members are those of element 0 of an array in struct kbs_config. A table below such a row has its path
+ * ("issuer[].require") and its stride.
  */
 struct kbs_config_table {
     const char *path;
@@ -86,7 +88,14 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_SNP_NO_CRL,
     KBS_CONFIG_KEY_SNP_MASKED_CHIP_ID,
     KBS_CONFIG_KEY_SNP_UNEXPLAINED_DATA,
+    KBS_CONFIG_KEY_SNP_SVSM_BINDING,
     KBS_CONFIG_KEY_SNP_TEST_ROOT,
+    KBS_CONFIG_KEY_SNP_SIGNERS,
+    KBS_CONFIG_KEY_SNP_PLATFORM_REQUIRED,
+    KBS_CONFIG_KEY_SNP_PLATFORM_FORBIDDEN,
+    KBS_CONFIG_KEY_SNP_GUEST_REQUIRED,
+    KBS_CONFIG_KEY_SNP_GUEST_FORBIDDEN,
+    KBS_CONFIG_KEY_SNP_KDS,
     KBS_CONFIG_KEY_SNP_PRODUCT,
     KBS_CONFIG_KEY_SNP_FMC,
     KBS_CONFIG_KEY_SNP_BOOTLOADER,
@@ -107,6 +116,63 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_USER_POLICY,
     KBS_CONFIG_KEY_PLUGIN_NAME,
     KBS_CONFIG_KEY_PLUGIN_POLICY,
+    KBS_CONFIG_KEY_USER_FETCH,
+    KBS_CONFIG_KEY_FETCH_CACHE,
+    KBS_CONFIG_KEY_ENDPOINT_NAME,
+    KBS_CONFIG_KEY_ENDPOINT_URL,
+    KBS_CONFIG_KEY_ENDPOINT_CA,
+    KBS_CONFIG_KEY_ENDPOINT_CERTIFICATE,
+    KBS_CONFIG_KEY_ENDPOINT_KEY,
+    KBS_CONFIG_KEY_ENDPOINT_HEADERS,
+    KBS_CONFIG_KEY_ENDPOINT_TIMEOUT,
+    KBS_CONFIG_KEY_ENDPOINT_CONNECT,
+    KBS_CONFIG_KEY_ENDPOINT_RETRIES,
+    KBS_CONFIG_KEY_ENDPOINT_HTTP2,
+    KBS_CONFIG_KEY_ENDPOINT_PARALLEL,
+    KBS_CONFIG_KEY_ENDPOINT_FAILURES,
+    KBS_CONFIG_KEY_ENDPOINT_OPEN,
+    KBS_CONFIG_KEY_ENDPOINT_KEEP,
+    KBS_CONFIG_KEY_DOCUMENT_NAME,
+    KBS_CONFIG_KEY_DOCUMENT_URL,
+    KBS_CONFIG_KEY_DOCUMENT_CA,
+    KBS_CONFIG_KEY_DOCUMENT_TIMEOUT,
+    KBS_CONFIG_KEY_DOCUMENT_REFRESH,
+    KBS_CONFIG_KEY_DOCUMENT_DISCOVERY,
+    KBS_CONFIG_KEY_DOCUMENT_HOSTS,
+    KBS_CONFIG_KEY_DELEGATE_TYPE,
+    KBS_CONFIG_KEY_DELEGATE_ENDPOINT,
+    KBS_CONFIG_KEY_DELEGATE_ISSUER,
+    KBS_CONFIG_KEY_DELEGATE_TEES,
+    KBS_CONFIG_KEY_DELEGATE_POLICIES,
+    KBS_CONFIG_KEY_ISSUER_NAME,
+    KBS_CONFIG_KEY_ISSUER_PROFILE,
+    KBS_CONFIG_KEY_ISSUER_ISS,
+    KBS_CONFIG_KEY_ISSUER_AUDIENCE,
+    KBS_CONFIG_KEY_ISSUER_ALGORITHMS,
+    KBS_CONFIG_KEY_ISSUER_KEYS,
+    KBS_CONFIG_KEY_ISSUER_DOCUMENT,
+    KBS_CONFIG_KEY_ISSUER_ANCHOR,
+    KBS_CONFIG_KEY_ISSUER_CRL,
+    KBS_CONFIG_KEY_ISSUER_KEY_PATH,
+    KBS_CONFIG_KEY_ISSUER_MAX_AGE,
+    KBS_CONFIG_KEY_ISSUER_SKEW,
+    KBS_CONFIG_KEY_ISSUER_MAX_STALE,
+    KBS_CONFIG_KEY_ISSUER_PASSPORT,
+    KBS_CONFIG_KEY_ISSUER_KNOWN_KEYS,
+    KBS_CONFIG_KEY_ISSUER_AGREE_WITH,
+    KBS_CONFIG_KEY_ISSUER_MINIMUM_BINDING,
+    KBS_CONFIG_KEY_REQUIRE_TEES, /* in the order of enum kbs_config_require */
+    KBS_CONFIG_KEY_REQUIRE_POLICY_IDS,
+    KBS_CONFIG_KEY_REQUIRE_POLICY_HASHES,
+    KBS_CONFIG_KEY_REQUIRE_TCB_STATUSES,
+    KBS_CONFIG_KEY_REQUIRE_COMPLIANCE,
+    KBS_CONFIG_KEY_REQUIRE_MEASUREMENTS,
+    KBS_CONFIG_KEY_REQUIRE_ID_KEYS,
+    KBS_CONFIG_KEY_REQUIRE_HOST_DATA,
+    KBS_CONFIG_KEY_REQUIRE_IMAGES,
+    KBS_CONFIG_KEY_REQUIRE_SUPPORT,
+    KBS_CONFIG_KEY_REQUIRE_SUBMODS,
+    KBS_CONFIG_KEY_REQUIRE_CANONICAL_RUNTIME,
     KBS_CONFIG_KEY_COUNT
 };
 
@@ -171,11 +237,23 @@ struct kbs_doc_place kbs_config_at(const struct kbs_config_loader *l, enum kbs_c
 bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id id);
 
 /* The rules that look at several keys, at the file system, and at the profile (check.c; check_admin.c
- * has those of [admin] and [[plugins]], check_attest.c of [attest.snp]). Each says for itself what is wrong. */
+ * has those of [admin] and [[plugins]], check_attest.c of [attest.snp], check_fetch.c of
+ * [fetch], check_delegate.c of [attestation_service], check_issuer.c of [[issuer]]). Each says
+ * for itself what is wrong. */
 void kbs_config_check_all(struct kbs_config_loader *l);
 void kbs_config_check_admin(struct kbs_config_loader *l);
 void kbs_config_check_plugins(struct kbs_config_loader *l);
 void kbs_config_check_attest(struct kbs_config_loader *l);
+void kbs_config_check_fetch(struct kbs_config_loader *l);
+void kbs_config_check_delegate(struct kbs_config_loader *l);
+
+/* A folder that a role may write into: that nothing else of the service lies in it. */
+void kbs_config_check_apart(struct kbs_config_loader *l, enum kbs_config_key_id id,
+                            const char *folder);
+
+/* Of the rows of [fetch], given or not. */
+void kbs_config_fetch_defaults(struct kbs_config *c);
+void kbs_config_check_issuers(struct kbs_config_loader *l);
 
 /* A regular file that not everybody may change; `mode` gets its permission bits. `name` is for
  * messages. -1 if that has been reported. */
@@ -208,5 +286,18 @@ const char *kbs_config_check_snp_product(const char *value);
 const char *kbs_config_check_snp_chip(const char *value);
 const char *kbs_config_check_snp_firmware(const char *value);
 const char *kbs_config_check_snp_root(const char *value);
+const char *kbs_config_check_snp_signer(const char *value);
+const char *kbs_config_check_snp_platform(const char *value);
+const char *kbs_config_check_snp_guest(const char *value);
+const char *kbs_config_check_fetch_name(const char *value);
+const char *kbs_config_check_delegate_type(const char *value);
+const char *kbs_config_check_url(const char *value);
+const char *kbs_config_check_host(const char *value);
+const char *kbs_config_check_profile(const char *value); /* check_issuer.c */
+const char *kbs_config_check_algorithm(const char *value);
+const char *kbs_config_check_key_path(const char *value);
+const char *kbs_config_check_binding(const char *value);
+const char *kbs_config_check_tee(const char *value);
+const char *kbs_config_check_submod(const char *value);
 
 #endif

@@ -19,6 +19,7 @@ enum kbs_confine_role {
     KBS_CONFINE_TOKEN_OPENCRYPTOKI, /* kbs-token, with what that one module needs besides */
     KBS_CONFINE_AUDIT,
     KBS_CONFINE_POLICY,
+    KBS_CONFINE_FETCH,
     KBS_CONFINE_ROLE_COUNT
 };
 

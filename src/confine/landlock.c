@@ -1,6 +1,6 @@
 /*
  * Landlock: which paths, and which TCP ports, are left to the role. Nothing but its own folders; no
- * connection and no binding at all. It is a wall of its own behind seccomp: the judge and kbs-token
+ * binding at all, and no connection but kbs-fetch's. It is a wall of its own behind seccomp: the judge and kbs-token
  * have to be allowed openat(2), which seccomp cannot look into.
  *
  * The kernel interface is spelt out here (Linux Documentation/userspace-api/landlock.rst), because
@@ -39,7 +39,8 @@
 #define FS_OWN_FOLDER \
     (FS_WRITE_FILE | FS_READ_FILE | FS_READ_DIR | FS_REMOVE_FILE | FS_MAKE_REG | FS_TRUNCATE)
 
-#define NET_ALL UINT64_C(3)   /* bind, connect */
+#define NET_BIND UINT64_C(1)
+#define NET_CONNECT UINT64_C(2)
 #define SCOPE_ALL UINT64_C(3) /* abstract unix sockets, signals */
 
 struct ruleset_attr {
@@ -128,7 +129,7 @@ int kbs_confine_landlock(const struct kbs_confine_list *list, const struct kbs_c
     }
     const struct ruleset_attr attr = {
         .handled_access_fs = fs_all(*ret_abi),
-        .handled_access_net = abi >= 4 ? NET_ALL : 0,
+        .handled_access_net = abi >= 4 ? NET_BIND | (list->connects ? 0 : NET_CONNECT) : 0,
         .scoped = abi >= 6 ? SCOPE_ALL : 0,
     };
     int ruleset = (int)syscall(NR_CREATE_RULESET, &attr, sizeof(attr), 0u);

@@ -14,7 +14,10 @@ enum kbs_confine_when {
     KBS_WHEN_NODELAY,  /* setsockopt: IPPROTO_TCP, TCP_NODELAY */
     KBS_WHEN_DOMAIN,   /* getsockopt: SOL_SOCKET */
     KBS_WHEN_FORK,     /* clone: a process like this one, as fork(3) makes it */
+    KBS_WHEN_THREAD,   /* clone: a thread, as pthread_create(3) makes it */
+    KBS_WHEN_INTERNET, /* socket: IPv4, IPv6 and unix; refused with EACCES if it is another */
     KBS_WHEN_NEVER,    /* refused with EACCES instead of death: libraries try, and can do without */
+    KBS_WHEN_UNKNOWN,  /* the same with ENOSYS: there is an older call for it */
     KBS_WHEN_COUNT
 };
 
@@ -31,7 +34,8 @@ struct kbs_confine_list {
     const char *const *readable; /* files beside the plan's folders; NULL at the end */
     uint32_t descriptors;        /* RLIMIT_NOFILE */
     uint32_t address_mib;        /* RLIMIT_AS */
-    bool forks;                  /* no RLIMIT_NPROC, which counts a user's processes, not ours */
+    bool forks;    /* or has threads: no RLIMIT_NPROC, which counts a user's, not ours */
+    bool connects; /* Landlock leaves it TCP, but for listening */
 };
 
 const struct kbs_confine_list *kbs_confine_list(enum kbs_confine_role role);

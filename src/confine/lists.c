@@ -6,8 +6,8 @@
  * (newfstatat, fstat; unlink, unlinkat); the goal is at most 45 names per role.
  *
  * What no list has: execve, ptrace and process_vm_*, kill, prctl, bpf, io_uring
- * (which would open files past this filter), mount, socket with success, and anything that makes
- * memory executable. Fork is on one list only, kbs-policy's.
+ * (which would open files past this filter), mount, bind, and anything that makes memory executable.
+ * Fork is on one list only, kbs-policy's; threads, socket and connect on one, kbs-fetch's.
  *
  * Rejected: one list for all roles (as large as the largest); errno instead of death (an exploit
  * may try again, and a bug in a list would show as a strange error far away).
@@ -85,6 +85,27 @@ static const struct kbs_confine_call policy_calls[] = {
     {"sched_yield", KBS_WHEN_ALWAYS},         /* the engine's locks */
 };
 
+/*
+ * libcurl, its resolver's threads, and the cache. getaddrinfo(3) reads files at any time, and
+ * Landlock says which.
+ */
+static const struct kbs_confine_call fetch_calls[] = {
+    LIST_EVERY_ROLE,
+    {"socket", KBS_WHEN_INTERNET}, {"connect", KBS_WHEN_ALWAYS}, {"socketpair", KBS_WHEN_ALWAYS},
+    {"getsockopt", KBS_WHEN_ALWAYS}, {"setsockopt", KBS_WHEN_ALWAYS},
+    {"getsockname", KBS_WHEN_ALWAYS}, {"getpeername", KBS_WHEN_ALWAYS},
+    {"sendmmsg", KBS_WHEN_ALWAYS},            /* both questions of a name in one */
+    {"uname", KBS_WHEN_ALWAYS},               /* gethostname(3), for the domain to look in */
+    {"ioctl", KBS_WHEN_ALWAYS}, {"fcntl", KBS_WHEN_FLAGS},
+    {"rt_sigaction", KBS_WHEN_ALWAYS},        /* libcurl, around the end of a connection */
+    {"clone3", KBS_WHEN_UNKNOWN}, {"clone", KBS_WHEN_THREAD},
+    {"set_robust_list", KBS_WHEN_ALWAYS}, {"rseq", KBS_WHEN_ALWAYS}, {"exit", KBS_WHEN_ALWAYS},
+    {"openat", KBS_WHEN_ALWAYS}, {"newfstatat", KBS_WHEN_ALWAYS}, {"fstat", KBS_WHEN_ALWAYS},
+    {"lseek", KBS_WHEN_ALWAYS}, {"getdents64", KBS_WHEN_ALWAYS},
+    {"fsync", KBS_WHEN_ALWAYS}, {"fchmod", KBS_WHEN_ALWAYS}, {"rename", KBS_WHEN_ALWAYS},
+    {"unlink", KBS_WHEN_ALWAYS}, {"utimensat", KBS_WHEN_ALWAYS},
+};
+
 /* clang-format on */
 
 static const char *const nothing[] = {NULL};
@@ -92,6 +113,10 @@ static const char *const nothing[] = {NULL};
 static const char *const random_device[] = {"/dev/urandom", NULL};
 /* openCryptoki asks for its group whenever it makes a token object. */
 static const char *const opencryptoki_readable[] = {"/dev/urandom", "/etc/group", NULL};
+
+/* Where names and addresses come from. */
+static const char *const resolver_files[] = {"/etc/resolv.conf", "/etc/hosts",    "/etc/host.conf",
+                                             "/etc/gai.conf",    "/dev/urandom", NULL};
 
 #define LIST(name_, calls_, readable_, descriptors_, address_mib_, forks_)                     \
     {                                                                                          \
@@ -111,6 +136,14 @@ static const struct kbs_confine_list lists[KBS_CONFINE_ROLE_COUNT] = {
         LIST("kbs-audit", audit_calls, nothing, KBS_LIMIT_AUDIT_CLIENTS + 16, 1024, false),
     [KBS_CONFINE_POLICY] =
         LIST("kbs-policy", policy_calls, nothing, 16, KBS_LIMIT_POLICY_MIB, true),
+    [KBS_CONFINE_FETCH] = {.name = "kbs-fetch",
+                           .calls = fetch_calls,
+                           .n_calls = sizeof(fetch_calls) / sizeof(fetch_calls[0]),
+                           .readable = resolver_files,
+                           .descriptors = 2048,
+                           .address_mib = 8192,
+                           .forks = true,
+                           .connects = true},
 };
 
 const struct kbs_confine_list *kbs_confine_list(enum kbs_confine_role role)
@@ -129,6 +162,9 @@ const char *kbs_confine_when_text(enum kbs_confine_when when)
         [KBS_WHEN_NODELAY] = "IPPROTO_TCP TCP_NODELAY",
         [KBS_WHEN_DOMAIN] = "SOL_SOCKET",
         [KBS_WHEN_FORK] = "as fork(3)",
+        [KBS_WHEN_THREAD] = "as pthread_create(3)",
+        [KBS_WHEN_INTERNET] = "AF_UNIX AF_INET AF_INET6",
+        [KBS_WHEN_UNKNOWN] = "refused with ENOSYS",
         [KBS_WHEN_NEVER] = "refused with EACCES",
     };
     return when < KBS_WHEN_COUNT ? texts[when] : "?";

@@ -43,12 +43,25 @@ static int allow_nodelay(scmp_filter_ctx filter, int nr)
     return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, nr, 2, is);
 }
 
+/* Families above these, netlink among them, are what the C library asks for and can do without. */
+static int allow_internet(scmp_filter_ctx filter, int nr)
+{
+    static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
+    const struct scmp_arg_cmp above = SCMP_CMP64(0, SCMP_CMP_GT, AF_INET6);
+    int rc = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EACCES), nr, 1, &above);
+
+    return rc != 0 ? rc : allow_values(filter, nr, 0, families, 3);
+}
+
 static int add_call(scmp_filter_ctx filter, const struct kbs_confine_call *call)
 {
     static const int fcntls[] = {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW};
     static const int nonblock[] = {FIONBIO};
     static const int socket_level[] = {SOL_SOCKET};
     static const int fork_flags[] = {CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD};
+    static const int thread_flags[] = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+                                       CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+                                       CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID};
     const struct scmp_arg_cmp not_exec = SCMP_CMP64(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
     int nr = seccomp_syscall_resolve_name(call->name);
 
@@ -68,10 +81,16 @@ static int add_call(scmp_filter_ctx filter, const struct kbs_confine_call *call)
         return allow_values(filter, nr, 1, socket_level, 1);
     case KBS_WHEN_FORK:
         return allow_values(filter, nr, 0, fork_flags, 1);
+    case KBS_WHEN_THREAD:
+        return allow_values(filter, nr, 0, thread_flags, 1);
+    case KBS_WHEN_INTERNET:
+        return allow_internet(filter, nr);
     case KBS_WHEN_NODELAY:
         return allow_nodelay(filter, nr);
     case KBS_WHEN_NEVER:
         return seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), nr, 0);
+    case KBS_WHEN_UNKNOWN:
+        return seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), nr, 0);
     case KBS_WHEN_ALWAYS:
     case KBS_WHEN_COUNT:
     default:

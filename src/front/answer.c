@@ -127,7 +127,9 @@ static void answer_metrics(struct kbs_conn *conn, bool keep_alive)
                                       .body_bytes = c->body_bytes,
                                       .auth_sources =
                                           kbs_sources_in_debt(&c->sources, kbs_clock_mono_ns()),
-                                      .auth_uncounted = c->sources.uncounted};
+                                      .auth_uncounted = c->sources.uncounted,
+                                      .fetch_waiting = kbs_relay_waiting(c->relay),
+                                      .fetch_attached = c->relay->channel != NULL};
     struct kbs_buf text = KBS_BUF(KBS_METRICS_TEXT_BYTES);
     struct kbs_http_response response = {
         .status = 200, .content_type = KBS_SPAN_LIT("text/plain; version=0.0.4; charset=utf-8")};

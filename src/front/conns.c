@@ -76,12 +76,19 @@ void kbs_conn_idle(struct kbs_conn *conn, bool idle)
     *(conn->idle_next != NULL ? &conn->idle_next->idle_prev : &c->idle_newest) = conn->idle_prev;
 }
 
+void kbs_conn_cancel(struct kbs_conn *conn)
+{
+    if (conn->request.id != 0) {
+        kbs_lanes_cancel(conn->owner->lanes, conn->request.id);
+        kbs_relay_cancel(conn->owner->relay, conn->request.id);
+        conn->request.id = 0;
+    }
+}
+
 void kbs_conn_request_done(struct kbs_conn *conn)
 {
     conn->owner->body_bytes -= conn->request.body_bytes;
-    if (conn->request.id != 0) {
-        kbs_lanes_cancel(conn->owner->lanes, conn->request.id);
-    }
+    kbs_conn_cancel(conn);
     conn->request = (struct kbs_conn_request){.lane = -1};
 }
 

@@ -10,6 +10,7 @@
 #include "base/terms.h"
 #include "front/lanes.h"
 #include "front/metrics.h"
+#include "front/relay.h"
 #include "front/sources.h"
 #include "front/timeouts.h"
 #include "http/parser.h"
@@ -93,6 +94,7 @@ struct kbs_conns {
     const struct kbs_front_timeouts *timeouts;
     struct kbs_tls_context *tls; /* NULL without TLS listeners */
     struct kbs_lanes *lanes;
+    struct kbs_relay *relay;
     struct kbs_metrics *metrics;
     struct kbs_sources sources; /* its per_s is the caller's, too */
     size_t request_body_max;    /* of any request */
@@ -142,7 +144,8 @@ bool kbs_conn_flushed(const struct kbs_conn *conn); /* nothing is queued */
 void kbs_conn_shutdown(struct kbs_conn *conn);      /* TLS close_notify, then FIN once flushed */
 void kbs_conn_set_timer(struct kbs_conn *conn, uint32_t ms);
 void kbs_conn_idle(struct kbs_conn *conn,
-                   bool idle); /* enters or leaves the list of idle connections */
+                   bool idle);               /* enters or leaves the list of idle connections */
+void kbs_conn_cancel(struct kbs_conn *conn); /* nobody waits for a lane's answer any more */
 void kbs_conn_request_done(struct kbs_conn *conn); /* forgets the request in hand */
 bool kbs_conn_socket_has_bytes(const struct kbs_conn *conn);
 

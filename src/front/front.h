@@ -15,6 +15,8 @@ struct kbs_front {
     uv_timer_t drain_timer;
     struct kbs_metrics metrics;
     struct kbs_lanes lanes;
+    struct kbs_relay relay;
+    int fetch_fd; /* attached before the loop ran; -1: none */
     struct kbs_conns conns;
     struct kbs_acceptor acceptor;
     struct kbs_tls_context *tls;

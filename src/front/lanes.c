@@ -3,8 +3,9 @@
  *
  * The problem: a few synchronous judges serve many connections, any of them may crash, hang or turn
  * hostile, and the loop must not wait for any of them. The approach: one request in flight per
- * lane; idle lanes take the oldest waiting request; frames are written and read piecemeal on
- * non-blocking descriptors. Requests are named by id in both directions, so an answer that nobody
+ * lane; idle lanes take the oldest waiting request; frames are written and read piecemeal (frames.c).
+ * A judge that needs something from the network does not wait for it: its FETCH ends its turn as an
+ * answer does, and what becomes of the request is somebody else's business (relay.c). Requests are named by id in both directions, so an answer that nobody
  * waits for any more is dropped by its number.
  *
  * A lane is lost for one of three reasons: its channel closed; its answer broke the schema, came
@@ -25,30 +26,26 @@
 #include "front/lanes.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
+#include "front/frames.h"
+
+#define LOST "the lane was lost; try again"
 
 struct kbs_lane {
     struct kbs_lanes *owner;
     uint32_t index;
-    int fd;
-    int events; /* what `poll` is started for */
+    struct kbs_frames frames; /* its `out` is the request in flight, kept until it is answered */
+    int events;               /* what `poll` is started for */
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned int open_handles;
     uint64_t request_id; /* 0 when idle */
+    bool abandoned;      /* nobody wants its answer any more */
     bool detached;       /* kbsd wants it back: no further request */
-    struct kbs_buf out;  /* the request's frame */
-    size_t sent;
-    uint8_t header[KBS_WIRE_HEADER_BYTES];
-    size_t header_len;
-    struct kbs_frame frame; /* valid once the header is complete */
-    struct kbs_buf body;
 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -58,8 +55,7 @@ static void on_closed(uv_handle_t *handle)
     struct kbs_lane *lane = handle->data;
 
     if (--lane->open_handles == 0) {
-        kbs_buf_deinit(&lane->out);
-        kbs_buf_deinit(&lane->body);
+        kbs_frames_deinit(&lane->frames);
         free(lane);
     }
 }
@@ -68,7 +64,8 @@ static void on_closed(uv_handle_t *handle)
 static void on_absent(uv_timer_t *timer)
 {
     struct kbs_lanes *l = timer->data;
-    const struct kbs_lanes_answer lost = {.response = NULL, .lane = -1};
+    const struct kbs_lanes_answer lost = {
+        .lane = -1, .refused = KBS_REFUSED_LANE_DIED, .category = KBS_TOKEN_DOWN, .why = LOST};
 
     while (l->waiting > 0) {
         uint64_t id = l->queue[0].id;
@@ -92,14 +89,17 @@ static uint64_t lane_close(struct kbs_lane *lane)
     }
     uv_close((uv_handle_t *)&lane->poll, on_closed);
     uv_close((uv_handle_t *)&lane->timer, on_closed);
-    kbs_io_close(&lane->fd);
+    kbs_frames_close(&lane->frames);
     return id;
 }
 
 static void lane_lost(struct kbs_lane *lane, unsigned int refused, const struct kbs_error *err)
 {
     struct kbs_lanes *l = lane->owner;
-    const struct kbs_lanes_answer lost = {.response = NULL, .lane = (int)lane->index};
+    const struct kbs_lanes_answer lost = {.lane = (int)lane->index,
+                                          .refused = KBS_REFUSED_LANE_DIED,
+                                          .category = KBS_TOKEN_DOWN,
+                                          .why = LOST};
     uint64_t id;
 
     kbs_metrics_refused(l->metrics, refused);
@@ -116,38 +116,11 @@ static void lane_lost(struct kbs_lane *lane, unsigned int refused, const struct 
 
 static void watch(struct kbs_lane *lane)
 {
-    int events = UV_READABLE | (lane->sent < lane->out.len ? UV_WRITABLE : 0);
+    int events = UV_READABLE | (kbs_frames_unsent(&lane->frames) ? UV_WRITABLE : 0);
 
     if (events != lane->events && uv_poll_start(&lane->poll, events, on_poll) == 0) {
         lane->events = events;
     }
-}
-
-/*
- * Sends what the socket takes. An error is left to the next readable event: the answer, or the end.
- */
-static void lane_write(struct kbs_lane *lane)
-{
-    while (lane->sent < lane->out.len) {
-        ssize_t n = send(lane->fd, lane->out.p + lane->sent, lane->out.len - lane->sent,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0 && errno != EAGAIN) {
-            lane->sent = lane->out.len;
-        }
-        if (n < 0) {
-            break;
-        }
-        lane->sent += (size_t)n;
-    }
-    if (lane->sent == lane->out.len) {
-        kbs_buf_deinit(&lane->out);
-        lane->sent = 0;
-    }
-    watch(lane);
 }
 
 static void on_stuck(uv_timer_t *timer)
@@ -178,7 +151,7 @@ static struct kbs_lane *idle_lane(struct kbs_lanes *l)
  */
 static bool lane_reads(const struct kbs_lane *lane)
 {
-    return send(lane->fd, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT) == 0 || errno == EAGAIN;
+    return send(lane->frames.fd, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT) == 0 || errno == EAGAIN;
 }
 
 /* Gives waiting requests to idle lanes. Delivers nothing. */
@@ -193,20 +166,22 @@ static void dispatch(struct kbs_lanes *l)
             continue;
         }
         lane->request_id = l->queue[0].id;
-        lane->out = l->queue[0].frame; /* moved */
-        lane->sent = 0;
+        lane->abandoned = false;
+        lane->frames.out = l->queue[0].frame; /* moved */
+        lane->frames.sent = 0;
         queue_remove(l, 0);
         (void)uv_timer_start(&lane->timer, on_stuck, l->timeouts->lane_ms, 0);
-        lane_write(lane);
+        kbs_frames_send(&lane->frames);
+        watch(lane);
     }
 }
 
 /* Decodes and checks a complete answer. */
-static int read_answer(struct kbs_lane *lane, struct kbs_http_response *ret, struct kbs_error *err)
+static int read_answer(struct kbs_span body, struct kbs_http_response *ret, struct kbs_error *err)
 {
     struct kbs_wire_response r;
 
-    if (kbs_wire_decode(KBS_WIRE_RESPONSE, kbs_buf_span(&lane->body), &r, err) < 0) {
+    if (kbs_wire_decode(KBS_WIRE_RESPONSE, body, &r, err) < 0) {
         return -1;
     }
     *ret = (struct kbs_http_response){.status = r.status,
@@ -218,112 +193,100 @@ static int read_answer(struct kbs_lane *lane, struct kbs_http_response *ret, str
     return kbs_http_response_check(ret, err);
 }
 
-/* The frame is complete: back to idle first, so that the owner may submit from within deliver(). */
+/* The same of what stands in the place of an answer: kbs-fetch would refuse it, too. */
+static int read_fetch(struct kbs_span body, struct kbs_wire_fetch *ret, struct kbs_error *err)
+{
+    if (kbs_wire_decode(KBS_WIRE_FETCH, body, ret, err) < 0) {
+        return -1;
+    }
+    if (ret->endpoint.len == 0 || ret->method > KBS_FETCH_POST ||
+        (ret->suffix.len != 0 && ret->suffix.p[0] != '/') || ret->max > KBS_LIMIT_FETCH_BYTES) {
+        return kbs_fail(err, KBS_INPUT, "a FETCH that no judge can mean");
+    }
+    return 0;
+}
+
+/*
+ * The frame is complete: back to idle first, so that the owner may submit from within deliver(). The
+ * message borrows the body, and the lane may be gone when deliver() returns, so both move here.
+ */
 static void lane_answered(struct kbs_lane *lane)
 {
     struct kbs_lanes *l = lane->owner;
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_http_response response;
     struct kbs_lanes_answer answer = {.response = &response, .lane = (int)lane->index};
-    struct kbs_buf body;
+    struct kbs_wire_fetch fetch;
+    bool fetches = lane->frames.frame.type == KBS_WIRE_FETCH;
+    struct kbs_span text = kbs_buf_span(&lane->frames.body);
     uint64_t id = lane->request_id;
 
-    if (read_answer(lane, &response, &err) < 0) {
+    if ((fetches ? read_fetch(text, &fetch, &err) : read_answer(text, &response, &err)) < 0) {
         lane_lost(lane, KBS_REFUSED_LANE_BREACH, &err);
         return;
     }
+    bool abandoned = lane->abandoned;
+    struct kbs_buf body = lane->frames.body;
+    struct kbs_buf request = lane->frames.out;
     (void)uv_timer_stop(&lane->timer);
-    body = lane->body; /* the answer borrows it; the lane may be gone when deliver() returns */
-    lane->body = KBS_BUF(0);
-    lane->header_len = 0;
+    lane->frames.body = lane->frames.out = KBS_BUF(0);
+    lane->frames.sent = 0;
+    kbs_frames_next(&lane->frames);
     lane->request_id = 0;
     if (lane->detached) {
         (void)lane_close(lane);
     }
     dispatch(l);
-    l->deliver(l->data, id, &answer);
+    if (!fetches) {
+        l->deliver(l->data, id, &answer);
+    } else if (!abandoned) {
+        l->fetch(l->fetch_data, id, &request, &fetch);
+    }
     kbs_buf_deinit(&body);
+    kbs_buf_deinit(&request);
 }
 
-static int header_complete(struct kbs_lane *lane, struct kbs_error *err)
+/* What a lane may say, and when. */
+static int header_check(const struct kbs_lane *lane, struct kbs_error *err)
 {
-    if (kbs_wire_header_decode(lane->header, &lane->frame, err) < 0) {
-        return -1;
+    const struct kbs_frame *f = &lane->frames.frame;
+
+    if ((f->type != KBS_WIRE_RESPONSE && f->type != KBS_WIRE_FETCH) || f->id != lane->request_id) {
+        return kbs_fail(err, KBS_INPUT, "lane sent %s out of turn", kbs_wire_type_name(f->type));
     }
-    if (lane->frame.type != KBS_WIRE_RESPONSE || lane->frame.id != lane->request_id) {
-        return kbs_fail(err, KBS_INPUT, "lane sent %s out of turn",
-                        kbs_wire_type_name(lane->frame.type));
-    }
-    if (lane->sent < lane->out.len) {
+    if (kbs_frames_unsent(&lane->frames)) {
         return kbs_fail(err, KBS_INPUT, "lane answered before it had the request");
     }
-    kbs_buf_init(&lane->body, lane->frame.body_len);
     return 0;
 }
 
-/* Bytes the current frame still needs, and where they go. */
-static size_t wanted(struct kbs_lane *lane, uint8_t **ret_to)
+/* One step of receiving; as kbs_frames_recv(). */
+static int lane_recv(struct kbs_lane *lane, struct kbs_error *err)
 {
-    if (lane->header_len < KBS_WIRE_HEADER_BYTES) {
-        *ret_to = lane->header + lane->header_len;
-        return KBS_WIRE_HEADER_BYTES - lane->header_len;
-    }
-    *ret_to = kbs_buf_reserve(&lane->body, lane->frame.body_len - lane->body.len);
-    return lane->frame.body_len - lane->body.len;
-}
+    int r = kbs_frames_recv(&lane->frames, err);
 
-/* Counts n received bytes. 1 when the frame is complete, 0 when not, -1 for a breach. */
-static int received(struct kbs_lane *lane, size_t n, struct kbs_error *err)
-{
-    if (lane->header_len < KBS_WIRE_HEADER_BYTES) {
-        lane->header_len += n;
-        if (lane->header_len < KBS_WIRE_HEADER_BYTES) {
-            return 0;
-        }
-        if (header_complete(lane, err) < 0) {
-            return -1;
-        }
-    } else {
-        kbs_buf_commit(&lane->body, n);
+    if (lane->request_id == 0 && kbs_frames_begun(&lane->frames)) {
+        return kbs_fail(err, KBS_INPUT, "lane spoke unasked");
     }
-    return lane->body.len == lane->frame.body_len ? 1 : 0;
+    return r == KBS_FRAMES_HEAD && header_check(lane, err) < 0 ? -1 : r;
 }
 
 static void lane_read(struct kbs_lane *lane)
 {
-    for (;;) {
-        struct kbs_error err = KBS_ERROR_NONE;
-        uint8_t *to = NULL;
-        size_t want = wanted(lane, &to);
-        ssize_t n;
-        int r;
+    struct kbs_error err = KBS_ERROR_NONE;
+    int r;
 
-        if (to == NULL) {
-            (void)kbs_fail(&err, KBS_INTERNAL, "out of memory for an answer");
-            lane_lost(lane, KBS_REFUSED_LANE_DIED, &err);
-            return;
-        }
-        n = recv(lane->fd, to, want, MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0 && errno == EAGAIN) {
-            return;
-        }
-        if (n <= 0) {
-            lane_lost(lane, KBS_REFUSED_LANE_DIED, NULL);
-            return;
-        }
-        r = lane->request_id == 0 ? kbs_fail(&err, KBS_INPUT, "lane spoke unasked")
-                                  : received(lane, (size_t)n, &err);
-        if (r < 0) {
-            lane_lost(lane, KBS_REFUSED_LANE_BREACH, &err);
-            return;
-        }
-        if (r == 1) {
-            lane_answered(lane);
-            return;
-        }
+    do {
+        r = lane_recv(lane, &err);
+    } while (r == KBS_FRAMES_HEAD);
+    if (r == KBS_FRAMES_END) {
+        lane_lost(lane, KBS_REFUSED_LANE_DIED, NULL);
+    } else if (r < 0) {
+        lane_lost(lane,
+                  err.category == KBS_INTERNAL ? KBS_REFUSED_LANE_DIED : KBS_REFUSED_LANE_BREACH,
+                  &err);
+    } else if (r == KBS_FRAMES_WHOLE) {
+        lane_answered(lane);
     }
 }
 
@@ -336,18 +299,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         return;
     }
     if ((events & UV_WRITABLE) != 0) {
-        lane_write(lane);
+        kbs_frames_send(&lane->frames);
+        watch(lane);
     }
     if ((events & UV_READABLE) != 0) {
         lane_read(lane); /* last: may end the lane */
     }
-}
-
-static int set_nonblocking(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-
-    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
 void kbs_lanes_init(struct kbs_lanes *l)
@@ -358,12 +315,15 @@ void kbs_lanes_init(struct kbs_lanes *l)
 
 int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_error *err)
 {
-    const struct kbs_lanes_answer lost = {.response = NULL, .lane = (int)index};
+    const struct kbs_lanes_answer lost = {.lane = (int)index,
+                                          .refused = KBS_REFUSED_LANE_DIED,
+                                          .category = KBS_TOKEN_DOWN,
+                                          .why = LOST};
     struct kbs_lane *lane = NULL;
     uint64_t lost_id = 0;
 
-    if (index >= l->count || set_nonblocking(fd) < 0 || (lane = calloc(1, sizeof(*lane))) == NULL ||
-        uv_poll_init(l->loop, &lane->poll, fd) != 0) {
+    if (index >= l->count || (lane = calloc(1, sizeof(*lane))) == NULL ||
+        !kbs_frames_init(&lane->frames, fd) || uv_poll_init(l->loop, &lane->poll, fd) != 0) {
         free(lane);
         kbs_io_close(&fd);
         return kbs_fail(err, KBS_INPUT, "lane %u cannot be attached", index);
@@ -373,7 +333,6 @@ int kbs_lanes_attach(struct kbs_lanes *l, uint32_t index, int fd, struct kbs_err
     }
     lane->owner = l;
     lane->index = index;
-    lane->fd = fd;
     lane->poll.data = lane;
     (void)uv_timer_init(l->loop, &lane->timer);
     lane->timer.data = lane;
@@ -436,6 +395,11 @@ void kbs_lanes_cancel(struct kbs_lanes *l, uint64_t id)
             kbs_buf_deinit(&l->queue[i].frame);
             queue_remove(l, i);
             return;
+        }
+    }
+    for (uint32_t i = 0; i < l->count; i++) {
+        if (l->lane[i] != NULL && l->lane[i]->request_id == id) {
+            l->lane[i]->abandoned = true;
         }
     }
 }

@@ -17,12 +17,24 @@ struct kbs_lane; /* one incarnation of a lane: from ATTACH to its end */
 
 /* Borrowed during the call only. */
 struct kbs_lanes_answer {
-    const struct kbs_http_response *response; /* checked; NULL when the lane was lost */
+    const struct kbs_http_response *response; /* checked; NULL when there is none */
     int lane;                                 /* -1: it was in none */
+    /* without a response: what it is counted as, its status and what is said */
+    unsigned int refused;
+    enum kbs_category category;
+    const char *why; /* static */
 };
 
 /* Called once per submitted request that is not cancelled, never from within kbs_lanes_submit(). */
 typedef void (*kbs_lanes_deliver)(void *data, uint64_t id, const struct kbs_lanes_answer *answer);
+
+/*
+ * A judge needs an answer of somebody else's before it can give its own, and has let go of the request:
+ * `frame` is it, as it was submitted, and may be taken. `want` is checked as far as it can be here.
+ * Nobody calls deliver() for that id until it is submitted again. Called from loop callbacks only.
+ */
+typedef void (*kbs_lanes_fetch)(void *data, uint64_t id, struct kbs_buf *frame,
+                                const struct kbs_wire_fetch *want);
 
 struct kbs_lanes_waiting {
     uint64_t id;
@@ -35,6 +47,8 @@ struct kbs_lanes {
     const struct kbs_front_timeouts *timeouts;
     kbs_lanes_deliver deliver;
     void *data;
+    kbs_lanes_fetch fetch;
+    void *fetch_data;
     uint32_t count;                                        /* indices are below this */
     struct kbs_lane *lane[KBS_LIMIT_LANES];                /* NULL while not attached */
     struct kbs_lanes_waiting queue[KBS_LIMIT_FRONT_QUEUE]; /* oldest first */

@@ -35,6 +35,7 @@ static void close_all(struct kbs_front *f, int exit_status)
     kbs_acceptor_stop(&f->acceptor);
     kbs_conns_close_all(&f->conns);
     kbs_lanes_close(&f->lanes);
+    kbs_relay_close(&f->relay);
     uv_close((uv_handle_t *)&f->control, NULL);
     uv_close((uv_handle_t *)&f->drain_timer, NULL);
 }
@@ -70,13 +71,28 @@ static void drain(struct kbs_front *f)
     kbs_conns_drain(&f->conns);
 }
 
-/* One message of the running phase: ATTACH lane, DETACH, HEALTH, DRAIN. */
-static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
+/* While running: a lane, or a kbs-fetch that was started again. Takes m->fd. */
+static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
+    int fd = m->fd;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
+        return -1;
+    }
+    if (attach.what != KBS_ATTACH_LANE && attach.what != KBS_ATTACH_FETCH) {
+        return kbs_fail(err, KBS_INPUT, "only lanes and kbs-fetch are attached to a running front");
+    }
+    m->fd = -1;
+    return attach.what == KBS_ATTACH_LANE ? kbs_lanes_attach(&f->lanes, attach.index, fd, err)
+                                          : kbs_relay_attach(&f->relay, fd, err);
+}
+
+/* One message of the running phase: ATTACH, DETACH, HEALTH, DRAIN. */
+static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
+{
     struct kbs_wire_detach detach;
     struct kbs_wire_health health;
-    int fd = m->fd;
 
     if (m->frame.type == KBS_WIRE_DRAIN) {
         if (!f->conns.draining) {
@@ -96,14 +112,7 @@ static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct k
                    ? -1
                    : kbs_lanes_detach(&f->lanes, detach.index, err);
     }
-    if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
-        return -1;
-    }
-    if (attach.what != KBS_ATTACH_LANE) {
-        return kbs_fail(err, KBS_INPUT, "only lanes are attached to a running front");
-    }
-    m->fd = -1;
-    return kbs_lanes_attach(&f->lanes, attach.index, fd, err);
+    return take_attach(f, m, err);
 }
 
 static void on_control(uv_poll_t *poll, int status, int events)
@@ -137,6 +146,9 @@ static int start_loop(struct kbs_front *f, struct kbs_error *err)
                                           .descriptors = f->conns.max + SPARE_DESCRIPTORS};
 
     kbs_lanes_init(&f->lanes);
+    if (f->fetch_fd >= 0 && kbs_relay_attach(&f->relay, f->fetch_fd, err) < 0) {
+        return -1;
+    }
     if (kbs_acceptor_start(&f->acceptor, &f->loop, err) < 0) {
         return -1;
     }
@@ -163,6 +175,13 @@ static void wire_up(struct kbs_front *f)
     f->lanes.timeouts = timeouts;
     f->lanes.deliver = kbs_conns_deliver;
     f->lanes.data = &f->conns;
+    f->lanes.fetch = kbs_relay_fetch;
+    f->lanes.fetch_data = &f->relay;
+    f->relay.loop = &f->loop;
+    f->relay.lanes = &f->lanes;
+    f->relay.metrics = &f->metrics;
+    f->relay.timeouts = timeouts;
+    f->conns.relay = &f->relay;
     f->conns.loop = &f->loop;
     f->conns.timeouts = timeouts;
     f->conns.tls = f->tls;

@@ -113,9 +113,10 @@ void kbs_metrics_request(struct kbs_metrics *m, const struct kbs_metrics_request
 const char *kbs_refused_name(unsigned int refused)
 {
     static const char *const names[KBS_REFUSED_COUNT - KBS_HTTP_REASON_COUNT] = {
-        "head-timeout",  "body-timeout", "body-memory", "no-lane",      "queue-full", "deadline",
-        "lane-died",     "lane-breach",  "lane-stuck",  "disconnected", "tls",        "tls-timeout",
-        "write-timeout", "capacity",     "accept",      "auth-rate",
+        "head-timeout", "body-timeout", "body-memory",   "no-lane",      "queue-full",
+        "deadline",     "lane-died",    "lane-breach",   "lane-stuck",   "disconnected",
+        "tls",          "tls-timeout",  "write-timeout", "capacity",     "accept",
+        "auth-rate",    "fetch-full",   "fetch-died",    "fetch-breach", "fetch-stuck",
     };
 
     if (refused < KBS_HTTP_REASON_COUNT) {
@@ -140,6 +141,13 @@ void kbs_metrics_refused(struct kbs_metrics *m, unsigned int refused)
             (unsigned long long)m->unlogged[refused]);
     m->logged_ns[refused] = now;
     m->unlogged[refused] = 0;
+}
+
+void kbs_metrics_fetched(struct kbs_metrics *m, unsigned int outcome)
+{
+    if (outcome < KBS_FETCH_OUTCOME_COUNT) {
+        m->fetched[outcome]++;
+    }
 }
 
 static void put_requests(const struct kbs_metrics *m, struct kbs_buf *out)
@@ -253,6 +261,22 @@ static void put_trustee(const struct kbs_metrics *m, struct kbs_buf *out)
                     answers(m, KBS_ROUTE_ADMIN_SECRET_DELETE, 200));
 }
 
+static void put_fetched(const struct kbs_metrics *m, struct kbs_buf *out)
+{
+    static const char *const names[KBS_FETCH_OUTCOME_COUNT] = {
+        [KBS_FETCH_DONE] = "done",       [KBS_FETCH_FAILED] = "failed",
+        [KBS_FETCH_TIMEOUT] = "timeout", [KBS_FETCH_LARGE] = "large",
+        [KBS_FETCH_OPEN] = "open",       [KBS_FETCH_REFUSED] = "refused"};
+
+    kbs_buf_put_str(out,
+                    "# HELP kbs_fetch_answers_total What requests needed of others, by outcome.\n"
+                    "# TYPE kbs_fetch_answers_total counter\n");
+    for (unsigned int i = KBS_FETCH_DONE; i < KBS_FETCH_OUTCOME_COUNT; i++) {
+        kbs_buf_printf(out, "kbs_fetch_answers_total{outcome=\"%s\"} %llu\n", names[i],
+                       (unsigned long long)m->fetched[i]);
+    }
+}
+
 void kbs_metrics_text(const struct kbs_metrics *m, const struct kbs_gauges *g, struct kbs_buf *out)
 {
     kbs_buf_put_str(out, "# HELP kbs_build_info Always 1.\n# TYPE kbs_build_info gauge\n"
@@ -276,4 +300,8 @@ void kbs_metrics_text(const struct kbs_metrics *m, const struct kbs_gauges *g, s
               g->auth_sources);
     put_counter(out, "kbs_auth_uncounted_total",
                 "Handshakes of sources that there was no place to count.", g->auth_uncounted);
+    put_fetched(m, out);
+    put_gauge(out, "kbs_fetch_waiting", "Requests waiting for others' answers, in no lane.",
+              g->fetch_waiting);
+    put_gauge(out, "kbs_fetch_attached", "1 if there is a kbs-fetch.", g->fetch_attached ? 1 : 0);
 }

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "http/parser.h"
+#include "wire/message.h"
 
 /*
  * Why something was refused or cut off; the first KBS_HTTP_REASON_COUNT values are enum
@@ -23,9 +24,13 @@ enum kbs_refused {
     KBS_REFUSED_TLS,          /* handshake or record layer */
     KBS_REFUSED_TLS_TIMEOUT,
     KBS_REFUSED_WRITE_TIMEOUT,
-    KBS_REFUSED_CAPACITY,  /* all connections in use */
-    KBS_REFUSED_ACCEPT,    /* accept(2) failed */
-    KBS_REFUSED_AUTH_RATE, /* too many handshakes from one source */
+    KBS_REFUSED_CAPACITY,   /* all connections in use */
+    KBS_REFUSED_ACCEPT,     /* accept(2) failed */
+    KBS_REFUSED_AUTH_RATE,  /* too many handshakes from one source */
+    KBS_REFUSED_FETCH_FULL, /* too many requests wait for others' answers, or one for too many */
+    KBS_REFUSED_FETCH_DIED,
+    KBS_REFUSED_FETCH_BREACH, /* kbs-fetch broke the schema */
+    KBS_REFUSED_FETCH_STUCK,
     KBS_REFUSED_COUNT
 };
 
@@ -46,6 +51,7 @@ struct kbs_metrics {
     struct kbs_metrics_histogram request_bytes;                  /* private */
     struct kbs_metrics_histogram response_bytes;                 /* private */
     uint64_t refused[KBS_REFUSED_COUNT];
+    uint64_t fetched[KBS_FETCH_OUTCOME_COUNT];
     uint64_t logged_ns[KBS_REFUSED_COUNT]; /* private: when the last line of a kind was written */
     uint64_t unlogged[KBS_REFUSED_COUNT];  /* private: events since then */
 };
@@ -59,6 +65,8 @@ struct kbs_gauges {
     size_t body_bytes;
     uint32_t auth_sources;
     uint64_t auth_uncounted;
+    uint32_t fetch_waiting;
+    bool fetch_attached;
 };
 
 struct kbs_metrics_request {
@@ -75,6 +83,8 @@ void kbs_metrics_request(struct kbs_metrics *m, const struct kbs_metrics_request
 
 /* Counts, and logs at most one line per kind and second, which says how many were left out. */
 void kbs_metrics_refused(struct kbs_metrics *m, unsigned int refused);
+/* Counts what became of a request's fetch, by enum kbs_fetch_outcome. */
+void kbs_metrics_fetched(struct kbs_metrics *m, unsigned int outcome);
 const char *kbs_refused_name(unsigned int refused);
 
 /* Appends the text exposition format, version 0.0.4. */

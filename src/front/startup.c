@@ -68,6 +68,11 @@ static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m,
         m->fd = -1;
         return kbs_acceptor_add(&f->acceptor, fd, attach.what == KBS_ATTACH_LISTENER_TLS, err);
     }
+    if (attach.what == KBS_ATTACH_FETCH && f->fetch_fd < 0) {
+        m->fd = -1;
+        f->fetch_fd = fd;
+        return 0;
+    }
     return kbs_fail(err, KBS_INPUT, "a descriptor that no front expects was attached");
 }
 
@@ -112,7 +117,10 @@ int kbs_front_startup(struct kbs_front *f, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_buf certificate = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
-    int r = converse(f, &m, &certificate, err);
+    int r;
+
+    f->fetch_fd = -1;
+    r = converse(f, &m, &certificate, err);
 
     kbs_channel_msg_deinit(&m);
     kbs_buf_deinit(&certificate);

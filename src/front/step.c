@@ -176,8 +176,8 @@ static enum kbs_conn_state on_waiting(struct kbs_conn *conn, enum kbs_conn_event
         if (conn->answer->response != NULL) {
             kbs_answer_send(conn, conn->answer->response, r->keep_alive);
         } else {
-            kbs_answer_error(conn, KBS_REFUSED_LANE_DIED, KBS_TOKEN_DOWN,
-                             "the lane was lost; try again", r->keep_alive);
+            kbs_answer_error(conn, conn->answer->refused, conn->answer->category, conn->answer->why,
+                             r->keep_alive);
         }
         return KBS_CONN_WRITING;
     }
@@ -186,8 +186,7 @@ static enum kbs_conn_state on_waiting(struct kbs_conn *conn, enum kbs_conn_event
         return KBS_CONN_CLOSED; /* closing cancels */
     }
     if (event == KBS_CONN_EVENT_TIMEOUT) {
-        kbs_lanes_cancel(conn->owner->lanes, r->id);
-        r->id = 0;
+        kbs_conn_cancel(conn);
         kbs_answer_error(conn, KBS_REFUSED_DEADLINE, KBS_DEADLINE, "no answer in time",
                          r->keep_alive);
         return KBS_CONN_WRITING;

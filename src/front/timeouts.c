@@ -19,6 +19,7 @@ const struct kbs_front_timeouts *kbs_front_timeouts(void)
         .write_ms = KBS_LIMIT_HTTP_WRITE_MS,
         .linger_ms = LINGER_MS,
         .lane_ms = KBS_LIMIT_REQUEST_MS + KBS_LIMIT_TOKEN_OP_MS + KBS_LIMIT_AUDIT_ACK_MS,
+        .fetch_ms = KBS_LIMIT_REQUEST_MS + KBS_LIMIT_AUDIT_ACK_MS,
         .absent_ms = KBS_LIMIT_LANE_ABSENT_MS,
         .drain_ms = KBS_LIMIT_DRAIN_MS - LINGER_MS,
         .accept_retry_ms = ACCEPT_RETRY_MS,

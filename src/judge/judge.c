@@ -1,9 +1,9 @@
 /*
  * The judge as a process: configuration, peers, one request at a time.
  *
- * The problem: four peers (kbsd, front, token, ledger), of which only two may speak first, and none
- * may be trusted to keep to its turn. The approach: a fixed order at start, then one poll over all
- * four. kbsd and front may send; token and ledger only ever answer within a request, so anything
+ * The problem: peers (kbsd, front, token, ledger, and where they are built kbs-policy and kbs-fetch), of
+ * which only two may speak first, and none may be trusted to keep to its turn. The approach: a fixed
+ * order at start, then one poll over all of them. kbsd and front may send; token and ledger only ever answer within a request, so anything
  * from them in between, end of file included, is the end of this lane. Any message that the phase
  * does not have is fatal, as the protocol demands.
  *
@@ -22,13 +22,15 @@
 #include "base/log.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
+#include "judge/issuers.h"
 #include "judge/snp.h"
 
 /* A loop step or message handler: nothing to report, go on. Outside of enum kbs_exit's values. */
 #define JUDGE_GO_ON (-1)
 
-/* judge_configure(): there was a store to be migrated and nothing else to do. */
-#define JUDGE_MIGRATED 1
+/* judge_configure(): there was a store to be migrated, or a configuration to be looked at, and
+ * nothing else to do. */
+#define JUDGE_DONE 1
 
 struct judge {
     int control;
@@ -36,12 +38,14 @@ struct judge {
     int token;
     int ledger;
     int policy;                        /* -1: no kbs-policy */
+    int fetch;                         /* -1: no kbs-fetch, or the api has it */
     struct kbs_channel_msg config_msg; /* what `config` borrows */
     struct kbs_wire_config_judge config;
     struct kbs_channel_msg msg;
     struct kbs_store *store;
     struct kbs_judge_snp *snp; /* NULL: not configured */
     struct kbs_verifier verifiers[KBS_TEE_COUNT];
+    struct kbs_issuers *issuers; /* NULL: none is configured */
     struct kbs_api *api;
 };
 
@@ -66,6 +70,9 @@ static int judge_attach(struct judge *j, struct kbs_error *err)
         break;
     case KBS_ATTACH_POLICY:
         slot = &j->policy;
+        break;
+    case KBS_ATTACH_FETCH:
+        slot = &j->fetch;
         break;
     default:
         break;
@@ -102,17 +109,20 @@ static int judge_migrate(const struct judge *j, struct kbs_error *err)
     return kbs_store_migrate(path, err);
 }
 
-/* CONFIG, three or four ATTACHes, GO. */
+/* CONFIG, three to five ATTACHes, GO. */
 static int judge_configure(struct judge *j, struct kbs_error *err)
 {
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
     int rc = judge_begin(j, err);
 
     if (rc == 0 && j->config_msg.frame.type == KBS_WIRE_MIGRATE) {
-        return judge_migrate(j, err) != 0 ? -1 : JUDGE_MIGRATED;
+        return judge_migrate(j, err) != 0 ? -1 : JUDGE_DONE;
     }
     if (rc == 0) {
         rc = kbs_channel_msg_decode(&j->config_msg, KBS_WIRE_CONFIG_JUDGE, &j->config, err);
+    }
+    if (rc == 0 && j->config.check != 0) {
+        return kbs_judge_snp_new(&j->config, &j->snp, err) != 0 ? -1 : JUDGE_DONE;
     }
     while (rc == 0) {
         rc = kbs_channel_recv(j->control, &j->msg, deadline, err);
@@ -141,6 +151,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .rsa1_5 = j->config.rsa1_5 != 0,
         .sessions = j->config.sessions,
         .resource_bytes = j->config.resource_bytes,
+        .svsm = (j->config.snp_allow & KBS_WIRE_SNP_ALLOW_SVSM_BINDING) != 0,
         .verifiers = j->verifiers,
         .resource_policy = j->config.resource_policy,
         .issuer = j->config.issuer,
@@ -155,6 +166,11 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .token_fd = j->token,
         .ledger_fd = j->ledger,
         .policy_fd = j->policy,
+        .delegate = (enum kbs_delegate)j->config.delegate, /* whatever it is: the api looks */
+        .delegate_endpoint = j->config.delegate_endpoint,
+        .delegate_issuer = j->config.delegate_issuer,
+        .delegate_tees = &j->config.delegate_tees,
+        .delegate_policies = &j->config.delegate_policies,
     };
     char path[4096];
 
@@ -166,6 +182,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         return kbs_fail(err, KBS_INPUT, "the store's path is empty or too long");
     }
     if (kbs_judge_snp_new(&j->config, &j->snp, err) != 0 ||
+        kbs_judge_issuers_new(&j->config, &j->issuers, err) != 0 ||
         kbs_store_open(path, &j->store, err) != 0) {
         return -1;
     }
@@ -173,6 +190,9 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         j->verifiers[KBS_TEE_SNP] = kbs_judge_snp_verifier(j->snp);
     }
     setup.store = j->store;
+    setup.fetch_fd = j->fetch;
+    j->fetch = -1;
+    setup.issuers = j->issuers;
     return kbs_api_new(&setup, &j->api, err);
 }
 
@@ -215,7 +235,7 @@ static int judge_request(struct judge *j)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_wire_request request;
-    struct kbs_wire_response response;
+    struct kbs_api_reply reply;
     enum kbs_exit status = KBS_EXIT_OK;
     uint64_t id = 0;
     int rc =
@@ -231,12 +251,14 @@ static int judge_request(struct judge *j)
     }
     if (rc == 0) {
         id = j->msg.frame.id;
-        status = kbs_api_handle(j->api, &request, j->msg.frame.deadline_ns, &response);
+        status = kbs_api_handle(j->api, &request, j->msg.frame.deadline_ns, &reply);
         if (status != KBS_EXIT_OK) {
             (void)shutdown(j->front,
                            SHUT_RD); /* the last answer: the front sees it takes no more */
         }
-        rc = kbs_channel_send(j->front, KBS_WIRE_RESPONSE, id, &response, -1,
+        const void *msg = reply.type == KBS_WIRE_FETCH ? (const void *)&reply.fetch
+                                                       : (const void *)&reply.response;
+        rc = kbs_channel_send(j->front, reply.type, id, msg, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_REQUEST_MS), &err);
         kbs_buf_deinit(
             &j->msg.body); /* kept, it would be overwritten at its largest size each time */
@@ -256,9 +278,25 @@ static bool readable_now(int fd)
     return poll(&p, 1, 0) > 0 && (p.revents & POLLIN) != 0;
 }
 
+/* A message of kbsd while running, other than DRAIN: the channel to a kbs-fetch that was replaced. */
+static int judge_reattach(struct judge *j, struct kbs_error *err)
+{
+    struct kbs_wire_attach attach;
+
+    if (kbs_channel_msg_decode(&j->msg, KBS_WIRE_ATTACH, &attach, err) != 0) {
+        return -1;
+    }
+    if (attach.what != KBS_ATTACH_FETCH) {
+        return kbs_fail(err, KBS_INPUT, "only kbs-fetch is attached to a running judge");
+    }
+    kbs_api_attach_fetch(j->api, j->msg.fd);
+    j->msg.fd = -1;
+    return 0;
+}
+
 /*
- * A message of kbsd: while running, only DRAIN. A request that has already been sent to us is in
- * flight.
+ * A message of kbsd: while running, DRAIN, or another kbs-fetch. A request that has already been sent to
+ * us is in flight.
  */
 static int judge_control(struct judge *j)
 {
@@ -269,8 +307,10 @@ static int judge_control(struct judge *j)
         return KBS_EXIT_OK;
     }
     if (rc == 0 && j->msg.frame.type != KBS_WIRE_DRAIN) {
-        rc = kbs_fail(&err, KBS_INPUT, "role message %s while running",
-                      kbs_wire_type_name(j->msg.frame.type));
+        rc = judge_reattach(j, &err);
+        if (rc == 0) {
+            return JUDGE_GO_ON;
+        }
     }
     if (rc != 0) {
         kbs_log_error("control_channel", &err);
@@ -292,7 +332,8 @@ static int judge_step(struct judge *j)
                            {.fd = j->front, .events = POLLIN},
                            {.fd = j->token, .events = POLLIN},
                            {.fd = j->ledger, .events = POLLIN},
-                           {.fd = j->policy, .events = POLLIN}}; /* -1: passed over */
+                           {.fd = j->policy, .events = POLLIN}, /* -1: passed over */
+                           {.fd = kbs_api_fetch_fd(j->api), .events = POLLIN}};
 
     int ready = poll(fds, sizeof(fds) / sizeof(fds[0]), kbs_api_wait_ms(j->api));
     if (ready < 0) {
@@ -318,6 +359,10 @@ static int judge_step(struct judge *j)
         kbs_log(KBS_LOG_ERROR, "policy_gone", "lane=%u", (unsigned int)j->config.lane);
         return KBS_EXIT_FAILURE;
     }
+    if (fds[5].revents != 0) { /* it ended, or spoke unasked: kbsd brings another one */
+        kbs_log(KBS_LOG_WARN, "fetch_gone", "lane=%u", (unsigned int)j->config.lane);
+        kbs_api_attach_fetch(j->api, -1);
+    }
     return fds[1].revents != 0 ? judge_request(j) : JUDGE_GO_ON;
 }
 
@@ -327,7 +372,7 @@ static enum kbs_exit judge_main(struct judge *j)
     int status = JUDGE_GO_ON;
     int rc = judge_configure(j, &err);
 
-    if (rc == JUDGE_MIGRATED) {
+    if (rc == JUDGE_DONE) {
         return KBS_EXIT_OK;
     }
     if (rc != 0 || judge_open(j, &err) != 0 || judge_confine(j, &err) != 0 ||
@@ -348,6 +393,7 @@ enum kbs_exit kbs_judge_run(int control_fd)
                       .token = -1,
                       .ledger = -1,
                       .policy = -1,
+                      .fetch = -1,
                       .config_msg = KBS_CHANNEL_MSG,
                       .msg = KBS_CHANNEL_MSG};
     enum kbs_exit status = judge_main(&j);
@@ -355,10 +401,12 @@ enum kbs_exit kbs_judge_run(int control_fd)
     (void)kbs_api_free(j.api);
     (void)kbs_store_close(j.store);
     kbs_judge_snp_free(j.snp);
+    (void)kbs_issuers_free(j.issuers);
     kbs_channel_msg_deinit(&j.msg);
     kbs_channel_msg_deinit(&j.config_msg);
     kbs_io_close(&j.front);
     kbs_io_close(&j.token);
     kbs_io_close(&j.ledger);
+    kbs_io_close(&j.fetch);
     return status;
 }

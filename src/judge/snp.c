@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "attest/snp/folder.h"
+#include "attest/snp/kds.h"
 
 #define CSP_ID_BYTES KBS_SNP_CSP_ID_BYTES
 
@@ -20,6 +21,8 @@ struct kbs_judge_snp {
     char (*provider_texts)[CSP_ID_BYTES];
     const char **providers;
     struct kbs_snp_verifier verifier;
+    char kds[KBS_LIMIT_KID_BYTES]; /* empty: none */
+    const char *documents[KBS_SNP_LISTS + 1];
 };
 
 void kbs_judge_snp_free(struct kbs_judge_snp *snp)
@@ -160,6 +163,57 @@ static int take_providers(struct kbs_judge_snp *snp, const struct kbs_wire_list 
     return 0;
 }
 
+static int take_signers(struct kbs_judge_snp *snp, const struct kbs_wire_list *signers,
+                        struct kbs_error *err)
+{
+    struct kbs_wire_iter it = kbs_wire_list_iter(signers);
+    struct kbs_span name;
+
+    if (signers->count > 0) {
+        snp->policy.signers = 0;
+    }
+    while (kbs_wire_list_next(&it, &name)) {
+        if (!kbs_span_equal_str(name, "vcek") && !kbs_span_equal_str(name, "vlek")) {
+            return kbs_fail(err, KBS_INPUT, "attest.snp: unknown signer");
+        }
+        snp->policy.signers |=
+            1u << (kbs_span_equal_str(name, "vcek") ? KBS_SNP_SIGNER_VCEK : KBS_SNP_SIGNER_VLEK);
+    }
+    return 0;
+}
+
+static int take_bits(uint64_t (*bit_of)(struct kbs_span), const struct kbs_wire_list *names,
+                     uint64_t *ret, struct kbs_error *err)
+{
+    struct kbs_wire_iter it = kbs_wire_list_iter(names);
+    struct kbs_span name;
+
+    while (kbs_wire_list_next(&it, &name)) {
+        uint64_t bit = bit_of(name);
+
+        if (bit == 0) {
+            return kbs_fail(err, KBS_INPUT, "attest.snp: a bit that is not known here");
+        }
+        *ret |= bit;
+    }
+    return 0;
+}
+
+static int take_all_bits(struct kbs_judge_snp *snp, const struct kbs_wire_config_judge *config,
+                         struct kbs_error *err)
+{
+    struct kbs_snp_policy *p = &snp->policy;
+
+    if (take_bits(kbs_snp_platform_bit, &config->snp_platform_required, &p->platform_required,
+                  err) != 0 ||
+        take_bits(kbs_snp_platform_bit, &config->snp_platform_forbidden, &p->platform_forbidden,
+                  err) != 0 ||
+        take_bits(kbs_snp_guest_bit, &config->snp_guest_required, &p->guest_required, err) != 0) {
+        return -1;
+    }
+    return take_bits(kbs_snp_guest_bit, &config->snp_guest_forbidden, &p->guest_forbidden, err);
+}
+
 /* A test PKI has one root, of whatever product. */
 static int take_root(struct kbs_judge_snp *snp, const struct kbs_wire_config_judge *config,
                      struct kbs_error *err)
@@ -178,6 +232,26 @@ static int take_root(struct kbs_judge_snp *snp, const struct kbs_wire_config_jud
     }
     snp->policy.roots = &snp->roots;
     return 0;
+}
+
+static int take_kds(struct kbs_judge_snp *snp, struct kbs_span name, struct kbs_error *err)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < KBS_SNP_LISTS; i++) {
+        if ((snp->policy.products & (1u << kbs_snp_list_product(i))) != 0) {
+            snp->documents[n++] = kbs_snp_list_name(i);
+        }
+    }
+    return kbs_span_to_cstr(name, snp->kds, sizeof(snp->kds))
+               ? 0
+               : kbs_fail(err, KBS_INPUT, "attest.snp.kds: an endpoint's name is too long");
+}
+
+static int renew(void *keeper, const char *name, struct kbs_span content, bool *ret_taken,
+                 struct kbs_error *err)
+{
+    return kbs_snp_shelf_renew(keeper, name, content, ret_taken, err);
 }
 
 int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_judge_snp **ret,
@@ -204,7 +278,9 @@ int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_jud
         take_products(snp, &config->snp_products, err) != 0 ||
         take_minimum(snp, &config->snp_minimum, err) != 0 ||
         take_chips(snp, &config->snp_chips, err) != 0 ||
-        take_providers(snp, &config->snp_providers, err) != 0 || take_root(snp, config, err) != 0) {
+        take_providers(snp, &config->snp_providers, err) != 0 ||
+        take_signers(snp, &config->snp_signers, err) != 0 || take_all_bits(snp, config, err) != 0 ||
+        take_root(snp, config, err) != 0 || take_kds(snp, config->snp_kds, err) != 0) {
         kbs_judge_snp_free(snp);
         return -1;
     }
@@ -213,6 +289,7 @@ int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_jud
         .policy = &snp->policy,
         .find_leaf = kbs_snp_shelf_find,
         .where = snp->shelf,
+        .kds = snp->kds[0] != '\0',
     };
     *ret = snp;
     return 0;
@@ -220,5 +297,10 @@ int kbs_judge_snp_new(const struct kbs_wire_config_judge *config, struct kbs_jud
 
 struct kbs_verifier kbs_judge_snp_verifier(const struct kbs_judge_snp *snp)
 {
-    return (struct kbs_verifier){.appraise = kbs_snp_appraise, .with = &snp->verifier};
+    return (struct kbs_verifier){.appraise = kbs_snp_appraise,
+                                 .with = &snp->verifier,
+                                 .kds = snp->kds[0] != '\0' ? snp->kds : NULL,
+                                 .documents = snp->documents,
+                                 .renew = renew,
+                                 .keeper = snp->shelf};
 }

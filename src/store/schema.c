@@ -241,7 +241,10 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " WHERE state <> 4 AND substr(card, 7, 1) = x'02';"
     "CREATE INDEX key_due ON key (destroy_at_s) WHERE state = 3;"
     "CREATE UNIQUE INDEX key_object ON key (substr(card, 145, 32))"
-    " WHERE state <> 4 AND substr(card, 7, 1) = x'01';",
+    " WHERE state <> 4 AND substr(card, 7, 1) = x'01';"
+
+    /* Passports may be bound to TEE keys that were seen in a handshake. */
+    "CREATE INDEX session_tee_key ON session (tee_key) WHERE state = 2;",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

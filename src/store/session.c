@@ -189,6 +189,24 @@ int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16], int64_t
     return session_find(s, KBS_SQL_SESSION_BY_SID, kbs_span(sid, 16), now_s, ret, err);
 }
 
+int kbs_store_session_has_key(struct kbs_store *s, const struct kbs_tee_key *key, int64_t now_s,
+                              struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_SESSION_HAS_KEY;
+    uint8_t bytes[KBS_TEE_KEY_MAX_BYTES];
+    int rc;
+
+    kbs_sql_bind_blob(s, q, 1, kbs_span(bytes, kbs_tee_key_put(key, bytes)));
+    kbs_sql_bind_int(s, q, 2, now_s);
+    rc = kbs_sql_step(s, q, "find a TEE key", err);
+    kbs_sql_reset(s, q);
+    if (rc == 0) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED,
+                        "the TEE key is not that of an attested session of ours");
+    }
+    return rc == KBS_SQL_ROW ? 0 : -1;
+}
+
 int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
                              struct kbs_error *err)
 {
@@ -203,6 +221,7 @@ int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *sess
     kbs_sql_bind_blob(s, q, 5, kbs_span(tee_key, tee_key_len));
     kbs_sql_bind_blob(s, q, 6, kbs_digest_span(&session->report_digest));
     kbs_sql_bind_text(s, q, 7, kbs_buf_span(&session->claims));
+    kbs_sql_bind_text(s, q, 8, kbs_span_str(kbs_hash_name(session->hash)));
     if (kbs_sql_run(s, q, "attest a session", err) != 0) {
         return -1;
     }

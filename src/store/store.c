@@ -71,9 +71,11 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         "SELECT " SESSION_COLUMNS " FROM session WHERE cookie_hash = ?1 AND expires_s > ?2",
     [KBS_SQL_SESSION_BY_SID] =
         "SELECT " SESSION_COLUMNS " FROM session WHERE sid = ?1 AND expires_s > ?2",
+    [KBS_SQL_SESSION_HAS_KEY] =
+        "SELECT 1 FROM session WHERE tee_key = ?1 AND state = 2 AND expires_s > ?2 LIMIT 1",
     [KBS_SQL_SESSION_ATTEST] =
         "UPDATE session SET state = 2, expires_s = ?2, binding = ?3, attested_s = ?4,"
-        " tee_key = ?5, report_digest = ?6, claims = ?7"
+        " tee_key = ?5, report_digest = ?6, claims = ?7, hash = ?8"
         " WHERE cookie_hash = ?1 AND state = 1 AND expires_s > ?4",
     [KBS_SQL_KEY_BY_VERSION] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND version = ?2",
     [KBS_SQL_KEY_LATEST] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND state <> 4"

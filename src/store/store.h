@@ -37,7 +37,8 @@ struct kbs_session {
     enum kbs_protocol version;
     enum kbs_tee tee;
     enum kbs_hash hash;
-    char nonce[64]; /* standard base64, NUL-terminated */
+    /* NUL-terminated: standard base64 of ours, or the text of an attestation service's challenge */
+    char nonce[KBS_LIMIT_CHALLENGE_BYTES + 1];
     int64_t created_s;
     int64_t expires_s;
     /* attested only */
@@ -46,6 +47,11 @@ struct kbs_session {
     struct kbs_tee_key tee_key;
     struct kbs_digest report_digest;
     struct kbs_buf claims; /* the EAR claims set, JSON text; owned */
+    /* never in a row; borrowed from whoever made it */
+    const char
+        *passport; /* name of the issuer whose token stands for a handshake; NULL: there was one */
+    const char
+        *agreed; /* and of the second one, whose token says the same; NULL: none was asked for */
 };
 #define KBS_SESSION_NULL ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES)})
 void kbs_session_deinit(struct kbs_session *s);
@@ -63,9 +69,13 @@ KBS_MUST_CHECK int kbs_store_session_by_cookie(struct kbs_store *s,
 KBS_MUST_CHECK int kbs_store_session_by_sid(struct kbs_store *s, const uint8_t sid[16],
                                             int64_t now_s, struct kbs_session *ret,
                                             struct kbs_error *err);
+/* KBS_UNAUTHENTICATED if no attested session that is alive at now_s has that TEE key. */
+KBS_MUST_CHECK int kbs_store_session_has_key(struct kbs_store *s, const struct kbs_tee_key *key,
+                                             int64_t now_s, struct kbs_error *err);
 /*
  * Challenged to attested, in one statement, so that one nonce attests once however many try at the
- * same time: the loser gets KBS_UNAUTHENTICATED ("nonce already used").
+ * same time: the loser gets KBS_UNAUTHENTICATED ("nonce already used"). The hash may be another than the
+ * one it began with.
  */
 KBS_MUST_CHECK int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
                                             struct kbs_error *err);

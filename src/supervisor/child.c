@@ -69,15 +69,15 @@ static int role_check(const struct kbsd_source *from, enum kbsd_role role, struc
                                : kbsd_spawn_check(from->libexec, name, err);
 }
 
-int kbsd_source_check(const struct kbsd_source *from, bool *ret_policy, struct kbs_error *err)
+int kbsd_source_check(const struct kbsd_source *from, unsigned int *roles, struct kbs_error *err)
 {
     struct kbs_error without = KBS_ERROR_NONE;
-    for (enum kbsd_role r = KBSD_AUDIT; r < KBSD_POLICY; r++) {
-        if (role_check(from, r, err) != 0) {
+    for (enum kbsd_role r = KBSD_AUDIT; r < KBSD_ROLE_COUNT; r++) {
+        if ((*roles & KBSD_ROLE(r)) != 0 && role_check(from, r, err) != 0) {
             return -1;
         }
     }
-    *ret_policy = role_check(from, KBSD_POLICY, &without) == 0;
+    *roles |= role_check(from, KBSD_POLICY, &without) == 0 ? KBSD_ROLE(KBSD_POLICY) : 0;
     return 0;
 }
 

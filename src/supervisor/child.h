@@ -35,10 +35,10 @@ struct kbsd_source {
 void kbsd_child_init(struct kbsd_child *c, enum kbsd_role role);
 
 /*
- * 0 if every role can be had from there, as far as can be told without starting one. *ret_policy:
- * whether kbs-policy can, which is not needed.
+ * 0 if every role can be had from there, as far as can be told without starting one. *roles: those that
+ * are needed; gets KBSD_POLICY too, if that can be had.
  */
-KBS_MUST_CHECK int kbsd_source_check(const struct kbsd_source *from, bool *ret_policy,
+KBS_MUST_CHECK int kbsd_source_check(const struct kbsd_source *from, unsigned int *roles,
                                      struct kbs_error *err);
 
 /* A new process for a child that has none: STARTING, with its control channel. */

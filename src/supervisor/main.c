@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/process.h"
+#include "supervisor/probe.h"
 #include "supervisor/supervisor.h"
 
 #define EXIT_USAGE 2
@@ -152,9 +153,13 @@ int main(int argc, char **argv)
         return args.check ? EXIT_CHECK : KBS_EXIT_CONFIG;
     }
     int status = KBS_EXIT_OK;
-    if (args.check) {
+    if (args.check && kbsd_probe(config, &args.options, &err) != 0) {
+        fprintf(stderr, "kbsd: %s: %s\n", args.config, err.detail);
+        status = EXIT_CHECK;
+    } else if (args.check) {
         fprintf(stderr, "kbsd: %s: no errors\n", args.config);
     } else {
+        args.options.config = args.config;
         status = kbsd_run(config, &args.options);
     }
     config = kbs_config_free(config);

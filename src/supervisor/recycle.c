@@ -1,5 +1,6 @@
 /*
- * A token that leaks (SoftHSM) wears its worker out, and lanes under the same load are worn at the
+ * A lane is recycled because its token worker is worn, or because the configuration that it was
+ * started with has been replaced (reload.c). A token that leaks (SoftHSM) wears its worker out, and lanes under the same load are worn at the
  * same time. If all of them were replaced at once, nothing would serve for as long as their logins
  * take, one after the other.
  *
@@ -32,7 +33,7 @@ struct kbsd_unit *kbsd_recycle_next(struct kbsd_unit *units, size_t n_units)
 {
     for (size_t i = 0; i < n_units; i++) {
         struct kbsd_unit *u = &units[i];
-        if (u->kind == KBSD_UNIT_LANE && u->children[1].worn && serves(u) &&
+        if (u->kind == KBSD_UNIT_LANE && (u->children[1].worn || u->stale) && serves(u) &&
             others_serve(units, n_units, u)) {
             u->detached = true;
             return u;

@@ -11,6 +11,7 @@ enum kbsd_role {
     KBSD_JUDGE,
     KBSD_TOKEN,
     KBSD_POLICY, /* may be missing: it is not built without cargo */
+    KBSD_FETCH,  /* only if something is to be fetched */
     KBSD_ROLE_COUNT
 };
 
@@ -24,6 +25,9 @@ enum kbsd_state {
     KBSD_ENDING, /* told to leave, or seen leaving; killed at the deadline */
     KBSD_STATE_COUNT
 };
+
+/* Roles as a set: the bits of those that a service has. */
+#define KBSD_ROLE(r) (1u << (unsigned int)(r))
 
 const char *kbsd_role_name(enum kbsd_role role); /* the executable's name */
 const char *kbsd_state_name(enum kbsd_state state);

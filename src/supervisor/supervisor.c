@@ -10,6 +10,8 @@
  *   - After one PIN error no lane starts that has not logged in.
  *   - A lane exists as a whole or not at all. The audit's death takes all lanes with it, a front's
  *     death those that were attached to it, because their channels died.
+ *   - kbs-fetch's death takes nobody with it: fronts and judges do without, and get a channel to the
+ *     next one.
  *   - A worn lane (recycle.c) is never ended: its front lets go of it, and so it leaves by itself,
  *     with nothing in flight.
  *   - A death is handled after everything the dead role had said. How it is learnt, child.c decides:
@@ -32,13 +34,15 @@
 #include "base/process.h"
 #include "channel/channel.h"
 #include "supervisor/announce.h"
+#include "supervisor/fetch.h"
 #include "supervisor/login.h"
 #include "supervisor/recycle.h"
+#include "supervisor/reload.h"
 #include "supervisor/spawn.h"
 #include "supervisor/times.h"
 #include "supervisor/unit.h"
 
-#define UNITS_MAX (3 + KBS_LIMIT_LANES + 2)
+#define UNITS_MAX (3 + KBS_LIMIT_LANES + 3)
 #define CONTROLS_MAX (1 + KBSD_UNIT_CHILDREN * UNITS_MAX)
 #define MESSAGE_MS 1000 /* for the rest of a message that has begun to arrive */
 
@@ -61,13 +65,14 @@ struct supervisor {
     struct kbsd_source source;
     struct kbsd_listeners guest;
     struct kbsd_listeners admin;
-    /* audit, guest front, admin front, guest lanes, admin lane, migration */
+    /* audit, guest front, admin front, guest lanes, admin lane, kbs-fetch if there is one, migration */
     struct kbsd_unit units[UNITS_MAX];
     size_t n_units;
     struct kbsd_login login;
     bool announced;
     bool announce_due;
     bool ledger_down; /* kbs-audit says that it cannot write */
+    struct kbsd_reload reload;
 };
 
 static struct kbsd_unit *audit_of(struct supervisor *s)
@@ -78,6 +83,13 @@ static struct kbsd_unit *audit_of(struct supervisor *s)
 static struct kbsd_unit *migration_of(struct supervisor *s)
 {
     return &s->units[s->n_units - 1];
+}
+
+/* NULL if nothing is to be fetched. */
+static struct kbsd_unit *fetch_of(struct supervisor *s)
+{
+    struct kbsd_unit *u = &s->units[s->n_units - 2];
+    return u->kind == KBSD_UNIT_FETCH ? u : NULL;
 }
 
 static struct kbsd_unit *front_of(struct supervisor *s, enum kbs_listener listener)
@@ -182,7 +194,8 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
     if (u->state == KBSD_UNIT_FAILED) {
         kbs_log(KBS_LOG_ERROR, "unit-failed",
                 "unit=%s advice=\"see above; it is not started again\"", u->name);
-        if (u->kind != KBSD_UNIT_LANE || (!s->announced && !s->login.latched)) {
+        if ((u->kind != KBSD_UNIT_LANE && u->kind != KBSD_UNIT_FETCH) ||
+            (!s->announced && !s->login.latched)) {
             drain(s, KBS_EXIT_CONFIG);
         }
     } else {
@@ -393,12 +406,35 @@ static void migrated(struct supervisor *s, struct kbsd_unit *u, struct end end)
     }
 }
 
+/* A judge has looked at the candidate: with status 0 it can be used. */
+static void checked(struct supervisor *s, struct kbsd_unit *u, struct end end)
+{
+    u->state = KBSD_UNIT_FAILED;
+    if (end.status == KBS_EXIT_OK && s->phase == PHASE_RUN) {
+        kbsd_reload_take(&s->reload, &s->config, s->units, s->n_units);
+        return;
+    }
+    kbs_log(KBS_LOG_ERROR, "reload-refused",
+            "status=%d signal=%d detail=\"a judge cannot use it, see above\" advice=\"the "
+            "configuration of before stays in force\"",
+            end.status, end.signal);
+    kbsd_reload_drop(&s->reload);
+}
+
 static enum kbsd_cause cause_of(const struct kbsd_unit *u, struct end end)
 {
     if (u->detached && end.status == KBS_EXIT_OK) {
         return KBSD_CAUSE_RECYCLED;
     }
     return end.status == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
+}
+
+/* Whoever had a channel to it needs another one. */
+static void fetch_lost(struct supervisor *s)
+{
+    for (size_t i = 0; i < s->n_units; i++) {
+        s->units[i].fetches = false;
+    }
 }
 
 static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
@@ -416,12 +452,17 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     kbsd_login_over(&s->login, c);
     kbsd_child_gone(c);
     if (u->kind == KBSD_UNIT_MIGRATION) {
-        migrated(s, u, end);
+        if (s->reload.candidate != NULL) {
+            checked(s, u, end);
+        } else {
+            migrated(s, u, end);
+        }
         return;
     }
     if (end.status == KBS_EXIT_PIN || end.status == KBS_EXIT_CONFIG ||
         end.status == KBSD_EXIT_NOT_EXECUTED) {
-        u->hopeless = true;
+        /* A service that runs goes on without; its files may be there again later. */
+        u->hopeless = u->kind != KBSD_UNIT_FETCH || !s->announced;
     }
     if (end.status == KBS_EXIT_PIN) {
         pin_latch(s);
@@ -431,7 +472,9 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     } else if (kbsd_unit_all(u, KBSD_GONE)) {
         unit_down(s, u);
     }
-    if (u->kind != KBSD_UNIT_LANE && s->phase == PHASE_RUN) {
+    if (u->kind == KBSD_UNIT_FETCH) {
+        fetch_lost(s);
+    } else if (u->kind != KBSD_UNIT_LANE && s->phase == PHASE_RUN) {
         end_dependants(s, u);
     }
 }
@@ -477,17 +520,37 @@ static void read_signals(struct supervisor *s)
         if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
             drain(s, KBS_EXIT_OK);
         }
+        s->reload.due = s->reload.due || info.ssi_signo == SIGHUP;
     }
     reap(s);
 }
 
 /* What is due */
 
-static bool may_start(const struct supervisor *s, const struct kbsd_unit *u)
+/* A service that begins has kbs-fetch before it has lanes; later on nobody waits for it. */
+static bool fetch_is_awaited(struct supervisor *s)
 {
-    const struct kbsd_unit *audit = &s->units[0];
+    const struct kbsd_unit *fetch = fetch_of(s);
+    return !s->announced && fetch != NULL && fetch->failures == 0 &&
+           !kbsd_unit_all(fetch, KBSD_READY);
+}
+
+static bool may_start(struct supervisor *s, const struct kbsd_unit *u)
+{
+    const struct kbsd_unit *audit = audit_of(s);
+    if (u->kind == KBSD_UNIT_LANE && fetch_is_awaited(s)) {
+        return false;
+    }
     return u->kind == KBSD_UNIT_AUDIT ||
            (audit->state == KBSD_UNIT_UP && kbsd_unit_all(audit, KBSD_READY));
+}
+
+/* -1 if there is none that serves. */
+static int fetch_control(struct supervisor *s)
+{
+    const struct kbsd_unit *fetch = fetch_of(s);
+    bool serves = fetch != NULL && fetch->state == KBSD_UNIT_UP && kbsd_unit_all(fetch, KBSD_READY);
+    return serves ? fetch->children[0].control : -1;
 }
 
 static struct kbsd_start start_of(struct supervisor *s, const struct kbsd_unit *u)
@@ -498,6 +561,7 @@ static struct kbsd_start start_of(struct supervisor *s, const struct kbsd_unit *
         .listeners = u->listener == KBS_LISTENER_GUEST ? &s->guest : &s->admin,
         .audit_control = audit_of(s)->children[0].control,
         .client_index = (uint32_t)(u - s->units),
+        .fetch_control = fetch_control(s),
     };
 }
 
@@ -567,6 +631,27 @@ static void attach_ready(struct supervisor *s)
     }
 }
 
+/* Fronts, and judges that began when there was no kbs-fetch or another one. */
+static void attach_fetch(struct supervisor *s)
+{
+    for (size_t i = 0; i < s->n_units; i++) {
+        struct kbsd_unit *u = &s->units[i];
+        struct kbs_error err = KBS_ERROR_NONE;
+        int control = fetch_control(s);
+        bool wants = (u->kind == KBSD_UNIT_FRONT || u->kind == KBSD_UNIT_LANE) && !u->fetches &&
+                     u->state == KBSD_UNIT_UP && u->children[0].state == KBSD_READY;
+        if (control < 0 || !wants) {
+            continue;
+        }
+        u->fetches = true;
+        if (kbsd_fetch_attach(control, &u->children[0], (uint32_t)i, &err) != 0) {
+            kbs_log_error("fetch-attach", &err); /* one of the two is dying */
+        } else {
+            kbs_log(KBS_LOG_INFO, "fetch-attached", "unit=%s", u->name);
+        }
+    }
+}
+
 /*
  * Has worn lanes replaced. After a PIN error none would come back. The judge leaves when its front
  * has closed their channel, which a request in flight may put off.
@@ -588,6 +673,32 @@ static void recycle_due(struct supervisor *s)
             kbs_log_error("lane-detach", &err);
             kbsd_child_kill(front, SIGKILL, 0);
         }
+    }
+}
+
+/* One candidate at a time: another SIGHUP while a judge looks at one is seen to afterwards. */
+static void reload_due(struct supervisor *s)
+{
+    struct kbsd_unit *u = migration_of(s);
+    struct kbs_error err = KBS_ERROR_NONE;
+    if (!s->reload.due || s->reload.candidate != NULL) {
+        return;
+    }
+    s->reload.due = false;
+    if (kbsd_reload_read(&s->reload, s->options->config, s->config) != 0) {
+        return;
+    }
+    struct kbsd_start with = start_of(s, u);
+    with.config = &s->reload.tried;
+    with.check = true;
+    if (kbsd_unit_start(u, &with, &err) == 0) {
+        return;
+    }
+    kbs_log_error("unit-start", &err);
+    if (kbsd_unit_all(u, KBSD_GONE)) {
+        checked(s, u, (struct end){.status = KBSD_STATUS_NONE});
+    } else {
+        unit_end(s, u, KBSD_CAUSE_FAILURE);
     }
 }
 
@@ -670,8 +781,11 @@ static void advance_drain(struct supervisor *s)
     if (s->phase == PHASE_DRAIN_ADMINS && drain_side(s, KBS_LISTENER_ADMIN) && lanes_gone(s)) {
         s->phase = PHASE_DRAIN_AUDIT;
     }
-    if (s->phase == PHASE_DRAIN_AUDIT && drain_unit(audit_of(s))) {
-        s->phase = PHASE_END;
+    if (s->phase == PHASE_DRAIN_AUDIT) {
+        bool fetch_gone = fetch_of(s) == NULL || drain_unit(fetch_of(s));
+        if (drain_unit(audit_of(s)) && fetch_gone) {
+            s->phase = PHASE_END;
+        }
     }
 }
 
@@ -720,6 +834,8 @@ static void step(struct supervisor *s)
             pin_latch(s);
         }
         attach_ready(s);
+        attach_fetch(s);
+        reload_due(s);
         recycle_due(s);
     }
     announce_due(s);
@@ -732,7 +848,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static uint64_t next_deadline(const struct supervisor *s)
+static uint64_t next_deadline(struct supervisor *s)
 {
     uint64_t ret = KBS_DEADLINE_NONE;
     for (size_t i = 0; i < s->n_units; i++) {
@@ -797,7 +913,7 @@ static int open_signals(struct supervisor *s, struct kbs_error *err)
     (void)sigaddset(&set, SIGCHLD);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP); /* reserved for reloading: not a reason to die */
+    (void)sigaddset(&set, SIGHUP); /* reload */
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "sigprocmask");
     }
@@ -805,7 +921,7 @@ static int open_signals(struct supervisor *s, struct kbs_error *err)
     return s->signal_fd < 0 ? kbs_fail_errno(err, KBS_INTERNAL, "signalfd") : 0;
 }
 
-static void make_units(struct supervisor *s, bool with_policy)
+static void make_units(struct supervisor *s, unsigned int roles)
 {
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_AUDIT, KBS_LISTENER_NONE, 0);
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FRONT, KBS_LISTENER_GUEST, 0);
@@ -814,7 +930,11 @@ static void make_units(struct supervisor *s, bool with_policy)
         kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_GUEST, i);
     }
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_ADMIN, 0);
+    if ((roles & KBSD_ROLE(KBSD_FETCH)) != 0) {
+        kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FETCH, KBS_LISTENER_NONE, 0);
+    }
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_MIGRATION, KBS_LISTENER_NONE, 0);
+    bool with_policy = (roles & KBSD_ROLE(KBSD_POLICY)) != 0;
     for (size_t i = 0; with_policy && i < s->n_units; i++) {
         if (s->units[i].kind == KBSD_UNIT_LANE) {
             kbsd_unit_add_policy(&s->units[i]);
@@ -831,10 +951,11 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
     if (s->source.null_fd < 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "/dev/null");
     }
-    bool with_policy = false;
-    if (kbsd_source_check(&s->source, &with_policy, err) != 0 ||
-        (s->options->units == NULL &&
-         kbsd_users_find(s->config, with_policy, &s->users, err) != 0)) {
+    unsigned int roles = KBSD_ROLE(KBSD_MIGRATE) | KBSD_ROLE(KBSD_AUDIT) | KBSD_ROLE(KBSD_FRONT) |
+                         KBSD_ROLE(KBSD_JUDGE) | KBSD_ROLE(KBSD_TOKEN);
+    roles |= kbs_config_fetches(s->config) ? KBSD_ROLE(KBSD_FETCH) : 0;
+    if (kbsd_source_check(&s->source, &roles, err) != 0 ||
+        (s->options->units == NULL && kbsd_users_find(s->config, roles, &s->users, err) != 0)) {
         return -1;
     }
     if (open_signals(s, err) != 0 || kbsd_listeners_open(&s->guest, &s->config->guest, err) != 0 ||
@@ -842,8 +963,8 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
         return -1;
     }
     kbsd_login_open(&s->login, s->config->token.lock_file);
-    make_units(s, with_policy);
-    if (!with_policy) {
+    make_units(s, roles);
+    if ((roles & KBSD_ROLE(KBSD_POLICY)) == 0) {
         kbs_log(KBS_LOG_INFO, "no-kbs-policy", "advice=\"Rego policies are answered with 501\"");
     }
     const struct kbsd_start with = start_of(s, migration_of(s));
@@ -855,6 +976,7 @@ static void tear_down(struct supervisor *s)
     kbsd_listeners_close(&s->guest);
     kbsd_listeners_close(&s->admin);
     kbsd_login_close(&s->login);
+    kbsd_reload_deinit(&s->reload);
     kbs_io_close(&s->signal_fd);
     kbs_io_close(&s->source.null_fd);
     if (s->announced && s->options->announce != NULL) {

@@ -5,6 +5,7 @@
 #include "config/config.h"
 
 struct kbsd_options {
+    const char *config;   /* the file that is read again on SIGHUP */
     const char *libexec;  /* folder of the role executables */
     const char *units;    /* folder of the roles' sockets, if they are units; NULL: fork and exec */
     const char *announce; /* file to write once the service is up; NULL: none */

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "channel/channel.h"
+#include "supervisor/fetch.h"
 
 #define SEND_MS 5000
 
@@ -24,6 +25,7 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     static const enum kbsd_role first[] = {[KBSD_UNIT_AUDIT] = KBSD_AUDIT,
                                            [KBSD_UNIT_FRONT] = KBSD_FRONT,
                                            [KBSD_UNIT_LANE] = KBSD_JUDGE,
+                                           [KBSD_UNIT_FETCH] = KBSD_FETCH,
                                            [KBSD_UNIT_MIGRATION] = KBSD_MIGRATE};
     const char *side = listener == KBS_LISTENER_ADMIN ? "admin" : "guest";
     *u = (struct kbsd_unit){.kind = kind, .listener = listener, .index = index, .front_end = -1};
@@ -31,11 +33,14 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     kbsd_child_init(&u->children[0], first[kind]);
     kbsd_child_init(&u->children[1], KBSD_TOKEN);
     kbsd_child_init(&u->children[2], KBSD_POLICY);
-    if (kind == KBSD_UNIT_AUDIT || kind == KBSD_UNIT_MIGRATION) {
-        snprintf(u->name, sizeof(u->name), kind == KBSD_UNIT_AUDIT ? "audit" : "migration");
-    } else {
+    if (kind == KBSD_UNIT_FRONT || kind == KBSD_UNIT_LANE) {
         snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane",
                  side, (unsigned int)index);
+    } else {
+        snprintf(u->name, sizeof(u->name), "%s",
+                 kind == KBSD_UNIT_AUDIT   ? "audit"
+                 : kind == KBSD_UNIT_FETCH ? "fetch"
+                                           : "migration");
     }
 }
 
@@ -210,12 +215,14 @@ static void put_admin_lists(struct admin_lists *lists, const struct kbs_config *
 }
 
 /* [attest.snp], for those who verify evidence. */
+#define SNP_NAMES 5
 struct snp_lists {
     struct kbs_buf files;
     struct kbs_buf products;
     struct kbs_buf minimum;
     struct kbs_buf chips;
     struct kbs_buf providers;
+    struct kbs_buf names[SNP_NAMES]; /* of signers and bits */
 };
 
 static void put_strings(const struct kbs_config_strings *from, struct kbs_wire_list_builder *to)
@@ -223,6 +230,24 @@ static void put_strings(const struct kbs_config_strings *from, struct kbs_wire_l
     for (size_t i = 0; i < from->n; i++) {
         kbs_wire_list_add(to, kbs_span_str(from->v[i]));
     }
+}
+
+static struct kbs_wire_list put_names(struct kbs_buf *buf, const struct kbs_config_strings *from)
+{
+    struct kbs_wire_list_builder list = {.buf = buf};
+
+    kbs_buf_init(buf, KBS_LIMIT_WIRE_BODY_BYTES);
+    put_strings(from, &list);
+    return kbs_wire_list_done(&list);
+}
+
+static bool names_failed(const struct snp_lists *lists)
+{
+    bool failed = false;
+    for (size_t i = 0; i < SNP_NAMES; i++) {
+        failed = failed || lists->names[i].failed;
+    }
+    return failed;
 }
 
 static void put_snp_minimum(const struct kbs_config_snp *snp, struct kbs_wire_list_builder *to)
@@ -283,11 +308,18 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
     ret->snp_minimum = kbs_wire_list_done(&minimum);
     ret->snp_chips = kbs_wire_list_done(&chips);
     ret->snp_providers = kbs_wire_list_done(&providers);
+    ret->snp_signers = put_names(&lists->names[0], &snp->signers);
+    ret->snp_platform_required = put_names(&lists->names[1], &snp->platform_required);
+    ret->snp_platform_forbidden = put_names(&lists->names[2], &snp->platform_forbidden);
+    ret->snp_guest_required = put_names(&lists->names[3], &snp->guest_required);
+    ret->snp_guest_forbidden = put_names(&lists->names[4], &snp->guest_forbidden);
+    ret->snp_kds = kbs_span_str(snp->kds);
     ret->snp_crl_grace_s = snp->crl_grace_hours * 3600;
     ret->snp_allow =
         (uint8_t)((snp->allow_no_crl ? KBS_WIRE_SNP_ALLOW_NO_CRL : 0) |
                   (snp->allow_masked_chip_id ? KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID : 0) |
-                  (snp->allow_unexplained_data ? KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA : 0));
+                  (snp->allow_unexplained_data ? KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA : 0) |
+                  (snp->svsm_binding ? KBS_WIRE_SNP_ALLOW_SVSM_BINDING : 0));
     if (snp->test_root != NULL) {
         if (kbs_hex_get_exact(root, 32, kbs_span_str(snp->test_root)) != 0) {
             return kbs_fail(err, KBS_INPUT, "attest.snp.test_root: not hex");
@@ -295,14 +327,125 @@ static int put_snp(struct snp_lists *lists, const struct kbs_config_snp *snp, ui
         ret->snp_test_root = kbs_span(root, 32);
     }
     return lists->files.failed || lists->products.failed || lists->minimum.failed ||
-                   lists->chips.failed || lists->providers.failed
+                   lists->chips.failed || lists->providers.failed || names_failed(lists)
                ? kbs_fail(err, KBS_INTERNAL, "no memory for [attest.snp]")
                : 0;
 }
 
-static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c,
+/* [attestation_service], for those who ask it. */
+static int put_delegate(const struct kbs_config_delegate *d, struct kbs_buf lists[2],
+                        struct kbs_wire_config_judge *ret, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder tees = {.buf = &lists[0]};
+    struct kbs_wire_list_builder policies = {.buf = &lists[1]};
+    put_strings(&d->tees, &tees);
+    put_strings(&d->policy_ids, &policies);
+    ret->delegate = (uint8_t)d->type;
+    ret->delegate_endpoint = kbs_span_str(d->endpoint);
+    ret->delegate_issuer = kbs_span_str(d->issuer);
+    ret->delegate_tees = kbs_wire_list_done(&tees);
+    ret->delegate_policies = kbs_wire_list_done(&policies);
+    return kbs_buf_check(&lists[0], "tees of [attestation_service]", err) != 0
+               ? -1
+               : kbs_buf_check(&lists[1], "policy_ids of [attestation_service]", err);
+}
+
+/* [[issuer]]: an item is the body of a message of its own. */
+struct issuer_lists {
+    struct kbs_buf issuer;
+    struct kbs_buf audience;
+    struct kbs_buf algorithms;
+    struct kbs_buf require;
+    struct kbs_buf body;
+};
+
+static uint8_t binding_of(const char *name)
+{
+    int b = name != NULL ? KBS_BINDING_TOKEN : KBS_BINDING_COUNT;
+    while (b < KBS_BINDING_COUNT && strcmp(name, kbs_binding_name((enum kbs_binding)b)) != 0) {
+        b++;
+    }
+    return b < KBS_BINDING_COUNT ? (uint8_t)b : 0;
+}
+
+static void put_requirements(const struct kbs_config_issuer *i, struct kbs_wire_list_builder *to)
+{
+    for (int r = 0; r < KBS_CONFIG_ISSUER_REQUIRES; r++) {
+        for (size_t k = 0; k < i->require[r].n; k++) {
+            kbs_wire_list_add_pair(to, kbs_config_require_name((enum kbs_config_require)r),
+                                   kbs_span_str(i->require[r].v[k]));
+        }
+    }
+    if (i->canonical_runtime) {
+        kbs_wire_list_add_pair(to, "canonical_runtime", KBS_SPAN_LIT("true"));
+    }
+}
+
+static int put_issuer(const struct kbs_config_issuer *i, struct issuer_lists *lists,
+                      struct kbs_wire_list_builder *to, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder issuer = {.buf = &lists->issuer};
+    struct kbs_wire_list_builder audience = {.buf = &lists->audience};
+    struct kbs_wire_list_builder algorithms = {.buf = &lists->algorithms};
+    struct kbs_wire_list_builder require = {.buf = &lists->require};
+    put_strings(&i->issuers, &issuer);
+    put_strings(&i->audiences, &audience);
+    put_strings(&i->algorithms, &algorithms);
+    put_requirements(i, &require);
+    const struct kbs_wire_config_issuer item = {
+        .name = kbs_span_str(i->name),
+        .profile = kbs_span_str(i->profile),
+        .issuer = kbs_wire_list_done(&issuer),
+        .audience = kbs_wire_list_done(&audience),
+        .algorithms = kbs_wire_list_done(&algorithms),
+        .keys = i->keys,
+        .document = kbs_span_str(i->document),
+        .anchor = i->anchor,
+        .crl = i->crl,
+        .key_path = kbs_span_str(i->key_path),
+        .max_age_s = i->max_age_s,
+        .skew_s = i->skew_s,
+        .max_stale_s = i->max_stale_s,
+        .allow = (uint8_t)((i->passport ? KBS_WIRE_ISSUER_PASSPORT : 0) |
+                           (i->known_keys ? KBS_WIRE_ISSUER_KNOWN_KEYS : 0)),
+        .agree_with = kbs_span_str(i->agree_with),
+        .minimum_binding = binding_of(i->minimum_binding),
+        .require = kbs_wire_list_done(&require),
+    };
+    if (kbs_wire_body_put(&lists->body, KBS_WIRE_CONFIG_ISSUER, &item, err) != 0) {
+        return -1;
+    }
+    kbs_wire_list_add(to, kbs_buf_span(&lists->body));
+    return 0;
+}
+
+/* Into `out`, which the message borrows. */
+static int put_issuers(const struct kbs_config *c, struct kbs_buf *out, struct kbs_wire_list *ret,
+                       struct kbs_error *err)
+{
+    struct kbs_wire_list_builder to = {.buf = out};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < c->n_issuers; i++) {
+        struct issuer_lists lists = {.issuer = KBS_BUF(65536),
+                                     .audience = KBS_BUF(65536),
+                                     .algorithms = KBS_BUF(1024),
+                                     .require = KBS_BUF(KBS_WIRE_ISSUER_BYTES),
+                                     .body = KBS_BUF(KBS_WIRE_ISSUER_BYTES)};
+        rc = put_issuer(&c->issuers[i], &lists, &to, err);
+        kbs_buf_deinit(&lists.issuer);
+        kbs_buf_deinit(&lists.audience);
+        kbs_buf_deinit(&lists.algorithms);
+        kbs_buf_deinit(&lists.require);
+        kbs_buf_deinit(&lists.body);
+    }
+    *ret = kbs_wire_list_done(&to);
+    return rc == 0 ? kbs_buf_check(out, "the list of issuers", err) : rc;
+}
+
+static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c, bool check,
                            struct kbs_error *err)
 {
+    struct kbs_buf issuers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
     struct admin_lists lists = {.keys = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                                 .acls = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
@@ -311,6 +454,7 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
                             .minimum = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                             .chips = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES),
                             .providers = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES)};
+    struct kbs_buf delegate[2] = {KBS_BUF(65536), KBS_BUF(65536)};
     uint8_t root[32];
     bool admin = u->listener == KBS_LISTENER_ADMIN;
     struct kbs_wire_config_judge config = {
@@ -326,6 +470,7 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
         .sessions = c->sessions,
         .resource_bytes = c->resource_bytes,
         .resource_policy = c->resource_policy,
+        .check = check,
     };
     if (admin) {
         put_admin_lists(&lists, c, &config);
@@ -340,6 +485,12 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     if (rc == 0 && !admin && c->snp.certificates != NULL) {
         rc = put_snp(&snp, &c->snp, root, &config, err);
     }
+    if (rc == 0 && !admin) {
+        rc = put_delegate(&c->delegate, delegate, &config, err);
+    }
+    if (rc == 0 && !admin) {
+        rc = put_issuers(c, &issuers, &config.issuers, err);
+    }
     if (rc == 0) {
         rc = tell(&u->children[0], KBS_WIRE_CONFIG_JUDGE, &config, -1, err);
     }
@@ -351,6 +502,12 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     kbs_buf_deinit(&snp.minimum);
     kbs_buf_deinit(&snp.chips);
     kbs_buf_deinit(&snp.providers);
+    for (size_t i = 0; i < SNP_NAMES; i++) {
+        kbs_buf_deinit(&snp.names[i]);
+    }
+    kbs_buf_deinit(&delegate[0]);
+    kbs_buf_deinit(&delegate[1]);
+    kbs_buf_deinit(&issuers);
     return rc;
 }
 
@@ -413,6 +570,23 @@ static int start_policy(struct kbsd_unit *u, const struct kbsd_start *with, stru
     return rc;
 }
 
+/* Also a lane that does not get it now may get it later: the supervisor tries again. */
+static int attach_fetch(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    if (with->fetch_control < 0) {
+        return 0;
+    }
+    u->fetches = true;
+    return kbsd_fetch_attach(with->fetch_control, &u->children[0], with->client_index, err);
+}
+
+static int start_fetch(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    return start(u, &u->children[0], with, err) != 0
+               ? -1
+               : kbsd_fetch_configure(&u->children[0], with->config, err);
+}
+
 static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     struct kbsd_child *judge = &u->children[0];
@@ -435,11 +609,11 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
         attach_pin(u, &with->config->token, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
-        configure_judge(u, with->config, err) == 0 &&
+        configure_judge(u, with->config, false, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
         attach(judge, KBS_ATTACH_TOKEN, 0, orders[0], err) == 0 &&
         attach(judge, KBS_ATTACH_AUDIT, 0, ledger[0], err) == 0 &&
-        start_policy(u, with, err) == 0) {
+        start_policy(u, with, err) == 0 && attach_fetch(u, with, err) == 0) {
         rc = tell(judge, KBS_WIRE_GO, NULL, -1, err);
     }
     u->front_end = front[0];
@@ -452,19 +626,31 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
     return rc;
 }
 
+/* A judge that only looks at the configuration, and says by its status whether it can be used. */
+static int start_check(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    snprintf(u->name, sizeof(u->name), "check");
+    return start(u, &u->children[0], with, err) != 0 ? -1
+                                                     : configure_judge(u, with->config, true, err);
+}
+
 int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     u->state = KBSD_UNIT_UP;
     u->ready_ns = 0;
     u->hopeless = false;
     u->detached = false;
+    u->stale = false;
+    u->fetches = false;
     switch (u->kind) {
     case KBSD_UNIT_AUDIT:
         return start_audit(u, with, err);
     case KBSD_UNIT_FRONT:
         return start_front(u, with, err);
     case KBSD_UNIT_MIGRATION:
-        return start_migration(u, with, err);
+        return with->check ? start_check(u, with, err) : start_migration(u, with, err);
+    case KBSD_UNIT_FETCH:
+        return start_fetch(u, with, err);
     case KBSD_UNIT_LANE:
     default:
         return start_lane(u, with, err);

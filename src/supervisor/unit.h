@@ -1,6 +1,6 @@
 /*
- * Units: what lives and dies together. The audit, each front and the migration are units of one
- * process; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
+ * Units: what lives and dies together. The audit, each front, kbs-fetch and the migration are units of
+ * one process; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
  */
 #ifndef KBS_SUPERVISOR_UNIT_H
 #define KBS_SUPERVISOR_UNIT_H
@@ -15,7 +15,8 @@ enum kbsd_unit_kind {
     KBSD_UNIT_AUDIT,
     KBSD_UNIT_FRONT,
     KBSD_UNIT_LANE,
-    KBSD_UNIT_MIGRATION /* of the store's schema: once, before everything else */
+    KBSD_UNIT_FETCH,    /* nobody dies with it, and it with nobody */
+    KBSD_UNIT_MIGRATION /* of the store's schema, before everything else; then checks (reload.h) */
 };
 
 enum kbsd_unit_state {
@@ -45,21 +46,25 @@ struct kbsd_unit {
     size_t n_children;
     enum kbsd_cause cause; /* ENDING */
     bool hopeless;         /* will be FAILED when it is down */
+    bool stale;            /* LANE: it was started with a configuration that has been replaced */
     bool detached;     /* LANE: its front was told to let go of it, so it will leave by itself */
     uint64_t ready_ns; /* since when it serves; 0: it does not */
     uint64_t restart_at_ns; /* DOWN */
     unsigned int failures;  /* in a row, for the back-off */
     struct stat pin;        /* LANE: of the PIN file that its worker was given */
     int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
+    bool fetches;           /* FRONT, LANE: has a channel to the kbs-fetch that is there now */
 };
 
 /* What starting a unit needs. All borrowed. */
 struct kbsd_start {
     const struct kbs_config *config;
+    bool check; /* MIGRATION: only to say whether a judge can use that configuration */
     const struct kbsd_source *source;
     const struct kbsd_listeners *listeners; /* FRONT: of that front */
     int audit_control;                      /* LANE: to attach a client to */
-    uint32_t client_index;                  /* LANE: kbs-audit's name for it */
+    uint32_t client_index;                  /* LANE: kbs-audit's and kbs-fetch's name for it */
+    int fetch_control;                      /* LANE: of a kbs-fetch that is ready; -1 */
 };
 
 void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,

@@ -50,11 +50,13 @@ static int insecure(const struct kbs_config *config, const char *name, const cha
 }
 
 static int check_apart(const struct kbs_config *config, const struct kbsd_users *users,
-                       const char *const names[KBSD_ROLE_COUNT], size_t n, struct kbs_error *err)
+                       const char *const names[KBSD_ROLE_COUNT], unsigned int roles,
+                       struct kbs_error *err)
 {
-    for (size_t i = KBSD_AUDIT; i < n; i++) {
-        for (size_t k = i + 1; k < n; k++) {
-            if (users->of[i].uid == users->of[k].uid &&
+    for (size_t i = KBSD_AUDIT; i < KBSD_ROLE_COUNT; i++) {
+        for (size_t k = i + 1; k < KBSD_ROLE_COUNT; k++) {
+            bool both = (roles & KBSD_ROLE(i)) != 0 && (roles & KBSD_ROLE(k)) != 0;
+            if (both && users->of[i].uid == users->of[k].uid &&
                 insecure(config, names[i], "is the user of two roles", err) != 0) {
                 return -1;
             }
@@ -63,30 +65,31 @@ static int check_apart(const struct kbs_config *config, const struct kbsd_users 
     return 0;
 }
 
-int kbsd_users_find(const struct kbs_config *config, bool with_policy, struct kbsd_users *ret,
+int kbsd_users_find(const struct kbs_config *config, unsigned int roles, struct kbsd_users *ret,
                     struct kbs_error *err)
 {
     const char *const names[KBSD_ROLE_COUNT] = {
         [KBSD_MIGRATE] = config->users.judge, [KBSD_AUDIT] = config->users.audit,
         [KBSD_FRONT] = config->users.front,   [KBSD_JUDGE] = config->users.judge,
         [KBSD_TOKEN] = config->users.token,   [KBSD_POLICY] = config->users.policy,
+        [KBSD_FETCH] = config->users.fetch,
     };
-    const size_t n = with_policy ? KBSD_ROLE_COUNT : KBSD_POLICY;
     struct kbsd_users found = {0};
 
     *ret = (struct kbsd_users){0};
     if (geteuid() != 0) {
         return 0;
     }
-    for (size_t i = 0; i < n; i++) {
-        bool known = look_up(names[i], &found.of[i]);
-        if (!known || found.of[i].uid == 0) {
+    for (size_t i = 0; i < KBSD_ROLE_COUNT; i++) {
+        bool needed = (roles & KBSD_ROLE(i)) != 0;
+        bool known = !needed || look_up(names[i], &found.of[i]);
+        if (needed && (!known || found.of[i].uid == 0)) {
             return insecure(config, names[i],
                             known ? "is root" : "does not exist, so that roles would run as root",
                             err);
         }
     }
-    if (check_apart(config, &found, names, n, err) != 0) {
+    if (check_apart(config, &found, names, roles, err) != 0) {
         return -1;
     }
     *ret = found;

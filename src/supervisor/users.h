@@ -18,11 +18,11 @@ struct kbsd_users {
 };
 
 /*
- * Looks [users] up; nobody has a user of its own when kbsd is not root. As root, users that do not
+ * Looks [users] of these roles (a set of KBSD_ROLE()) up; nobody has a user of its own when kbsd is not root. As root, users that do not
  * exist, are root or are shared by two roles are KBS_INPUT in production. In the demo they are
  * warnings, and then no role changes its user (shared ones are used).
  */
-KBS_MUST_CHECK int kbsd_users_find(const struct kbs_config *config, bool with_policy,
+KBS_MUST_CHECK int kbsd_users_find(const struct kbs_config *config, unsigned int roles,
                                    struct kbsd_users *ret, struct kbs_error *err);
 
 #endif

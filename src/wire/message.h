@@ -49,7 +49,11 @@ struct kbs_wire_list {
  * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
  * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
  * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
- * key, empty for AMD's
+ * key, empty for AMD's; issuers: bodies of CONFIG_ISSUER; delegate: enum kbs_delegate, and if it is not BUILTIN: the names of the endpoint that is
+ * asked and of the issuer of its tokens, the kinds of evidence that are handed to it (names), and the ids of the
+ * policies that it is asked to apply; snp_signers: "vcek", "vlek", empty for both; snp_platform_* and snp_guest_*:
+ * names of bits (attest/snp/verify.c); snp_kds: the endpoint that missing VCEKs are fetched from, empty for none.
+ * check: 1 if the judge is only to say by its exit status whether it can use this; no ATTACH and no GO come then
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, allow_sample) F(m, U8, rsa1_5) \
@@ -58,7 +62,22 @@ struct kbs_wire_list {
     F(m, LIST, identity_providers) F(m, LIST, acls) \
     F(m, U8, snp) F(m, LIST, snp_files) F(m, U32, snp_vmpl) F(m, LIST, snp_products) F(m, LIST, snp_minimum) \
     F(m, LIST, snp_chips) F(m, LIST, snp_providers) F(m, U32, snp_crl_grace_s) F(m, U8, snp_allow) \
-    F(m, BYTES, snp_test_root)
+    F(m, BYTES, snp_test_root) F(m, LIST, issuers) \
+    F(m, U8, delegate) F(m, BYTES, delegate_endpoint) F(m, BYTES, delegate_issuer) F(m, LIST, delegate_tees) \
+    F(m, LIST, delegate_policies) \
+    F(m, LIST, snp_signers) F(m, LIST, snp_platform_required) F(m, LIST, snp_platform_forbidden) \
+    F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) F(m, BYTES, snp_kds) F(m, U8, check)
+/*
+ * An item of CONFIG_JUDGE.issuers: [[issuer]]. profile: its name; minimum_binding: enum kbs_binding, 0 if
+ * it is not given; keys, anchor, crl: texts of the files; key_path, document, agree_with: empty if not given;
+ * issuer, audience, algorithms: texts; allow: KBS_WIRE_ISSUER_*; require: names and values in turn, a name as
+ * often as it has values
+ */
+#define KBS_WIRE_CONFIG_ISSUER_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, profile) F(m, LIST, issuer) F(m, LIST, audience) F(m, LIST, algorithms) \
+    F(m, BYTES, keys) F(m, BYTES, document) F(m, BYTES, anchor) F(m, BYTES, crl) F(m, BYTES, key_path) \
+    F(m, U32, max_age_s) F(m, U32, skew_s) F(m, U32, max_stale_s) F(m, U8, allow) F(m, BYTES, agree_with) \
+    F(m, U8, minimum_binding) F(m, LIST, require)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
@@ -69,6 +88,28 @@ struct kbs_wire_list {
     F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 #define KBS_WIRE_CONFIG_POLICY_FIELDS(F, m) F(m, U8, production)
+/*
+ * kbsd -> kbs-fetch. cache: the folder, empty for none; endpoints, documents: bodies of CONFIG_ENDPOINT and
+ * CONFIG_DOCUMENT. Where PEM of a CA may stand, empty is the system's
+ */
+#define KBS_WIRE_CONFIG_FETCH_FIELDS(F, m) \
+    F(m, U8, production) F(m, BYTES, cache) F(m, LIST, endpoints) F(m, LIST, documents)
+/*
+ * url: http, https, or unix:PATH; certificate: PEM of a client's, whose key is attached; header files are attached;
+ * timeout_ms: for an answer, retries and waiting included; parallel: transfers at a time; failures: in a row, after
+ * which it is not asked for open_ms, 0 for never; keep_days: 200 to GET is kept in the cache, 0 for not
+ */
+#define KBS_WIRE_CONFIG_ENDPOINT_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, url) F(m, BYTES, ca) F(m, BYTES, certificate) F(m, U32, timeout_ms) \
+    F(m, U32, connect_ms) F(m, U32, retries) F(m, U8, http2) F(m, U32, parallel) F(m, U32, failures) \
+    F(m, U32, open_ms) F(m, U32, keep_days)
+/*
+ * discovery: 1 if url is an OpenID issuer, whose metadata name the document (jwks_uri); jwks_hosts: where that may be
+ * beside the issuer's own host
+ */
+#define KBS_WIRE_CONFIG_DOCUMENT_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, url) F(m, BYTES, ca) F(m, U32, timeout_ms) F(m, U32, refresh_s) \
+    F(m, U8, discovery) F(m, LIST, jwks_hosts)
 /* kbsd -> role, with exactly one descriptor. what: enum kbs_attach */
 #define KBS_WIRE_ATTACH_FIELDS(F, m) F(m, U8, what) F(m, U32, index)
 /* kbsd -> kbs-judge, in the place of a configuration: bring the store up to date, then leave */
@@ -101,7 +142,7 @@ struct kbs_wire_list {
 
 /*
  * kbs-judge -> kbs-front, in the place of RESPONSE: the request is to be sent again, to any lane, with the answer to
- * this attached. kbs-front -> kbs-fetch: the same. endpoint: a name of [fetch.NAME]; method: enum kbs_fetch_method;
+ * this attached. kbs-front -> kbs-fetch: the same. endpoint: a name of [[fetch.endpoint]]; method: enum kbs_fetch_method;
  * suffix: what follows the endpoint's URL, empty or beginning with "/"; headers are the endpoint's own, but for
  * content_type and accept (empty: none); max: bytes of an answer
  */
@@ -277,12 +318,16 @@ struct kbs_wire_list {
     M(10, MIGRATE, migrate, 8192) \
     M(11, DETACH, detach, 64) \
     M(12, CONFIG_POLICY, config_policy, 64) \
+    M(13, CONFIG_FETCH, config_fetch, KBS_LIMIT_WIRE_BODY_BYTES) \
+    M(14, CONFIG_ENDPOINT, config_endpoint, 262144) \
+    M(15, CONFIG_DOCUMENT, config_document, 131072) \
     M(16, REQUEST, request, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(17, RESPONSE, response, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(18, FETCH, fetch, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(19, FETCHED, fetched, KBS_LIMIT_FETCH_BYTES + 4096) \
     M(20, CACHED_WANT, cached_want, 1024) \
     M(21, CACHED, cached, KBS_LIMIT_FETCH_DOCUMENT_BYTES + 64) \
+    M(22, CONFIG_ISSUER, config_issuer, KBS_WIRE_ISSUER_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
     M(33, ACK, ack, 64) \
     M(34, HEAD, head, 128) \
@@ -349,10 +394,10 @@ enum kbs_attach {
     KBS_ATTACH_LISTENER_PLAIN = 2, /* front: the same, spoken to without TLS */
     KBS_ATTACH_TLS_KEY = 3,        /* front: PEM private key, read once */
     KBS_ATTACH_LANE = 4,           /* front: channel to the judge of lane `index` */
-    KBS_ATTACH_FRONT = 5,          /* judge: channel to its front */
+    KBS_ATTACH_FRONT = 5,          /* judge: channel to its front; fetch: to a front */
     KBS_ATTACH_TOKEN = 6,          /* judge: channel to its token worker */
     KBS_ATTACH_AUDIT = 7,          /* judge, token: channel to kbs-audit */
-    KBS_ATTACH_JUDGE = 8,          /* token, policy: channel to its judge */
+    KBS_ATTACH_JUDGE = 8,          /* token, policy: channel to its judge; fetch: to a judge */
     KBS_ATTACH_PIN = 9,            /* token: the PIN file, read once */
     KBS_ATTACH_LEDGER = 10,        /* audit: the ledger, opened for reading and appending */
     KBS_ATTACH_CLIENT = 11,        /* audit: channel of a judge of duty release */
@@ -360,6 +405,8 @@ enum kbs_attach {
     KBS_ATTACH_CLIENT_TOKEN = 13,  /* audit: of a token worker: deeds and nothing else */
     KBS_ATTACH_POLICY = 15,        /* judge: channel to its kbs-policy; there may be none */
     KBS_ATTACH_FETCH = 16,         /* front, judge: channel to kbs-fetch; there may be none */
+    KBS_ATTACH_CLIENT_KEY = 17,    /* fetch: PEM key of endpoint `index`'s client certificate, read once */
+    KBS_ATTACH_HEADERS = 18,       /* fetch: header lines for endpoint `index`, read once */
     KBS_ATTACH_LEASH = 14          /* any role that is a unit: what ends it (confine/leash.h) */
 };
 
@@ -402,6 +449,12 @@ enum kbs_wire_snp_minimum {
 #define KBS_WIRE_SNP_ALLOW_NO_CRL 1u
 #define KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID 2u
 #define KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA 4u
+#define KBS_WIRE_SNP_ALLOW_SVSM_BINDING 8u
+
+/* CONFIG_ISSUER, bits of allow. */
+#define KBS_WIRE_ISSUER_PASSPORT 1u
+#define KBS_WIRE_ISSUER_KNOWN_KEYS 2u
+#define KBS_WIRE_ISSUER_BYTES (512u * 1024)
 
 /* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
 enum kbs_seccomp {

@@ -9,7 +9,7 @@
  *   snp_make evidence FOLDER REPORT-DATA [CHANGE...]       the digest in hex
  *
  * prints evidence in CoCo's shape. Changes: init-data=HEX (into HOST_DATA), vmpl=N, debug, no-leaf (the evidence
- * comes without its VCEK), forged (a bit of the measurement is another than the one that was signed).
+ * comes without its VCEK), svsm (in COCONUT-SVSM's shape), forged (a bit of the measurement is another than the one that was signed).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +215,7 @@ static int make_evidence(const char *folder, const char *report_data, char **cha
     struct kbs_snp_report report;
     struct kbs_error err = KBS_ERROR_NONE;
     bool in_folder = false;
+    enum snp_json_shape shape = SNP_JSON_NEW;
 
     signer_read(folder, &pki);
     read_file(folder, "leaf", &der);
@@ -223,6 +224,8 @@ static int make_evidence(const char *folder, const char *report_data, char **cha
     for (int i = 0; i < n; i++) {
         if (strcmp(changes[i], "no-leaf") == 0) {
             in_folder = true;
+        } else if (strcmp(changes[i], "svsm") == 0) {
+            shape = SNP_JSON_SVSM;
         } else if (strcmp(changes[i], "forged") != 0) {
             change(&report, changes[i]);
         }
@@ -233,7 +236,7 @@ static int make_evidence(const char *folder, const char *report_data, char **cha
             change(&report, changes[i]);
         }
     }
-    json_t *json = snp_json(&report, KBS_SNP_PRODUCT_GENOA, SNP_JSON_NEW, "VCEK",
+    json_t *json = snp_json(&report, KBS_SNP_PRODUCT_GENOA, shape, "VCEK",
                             in_folder ? KBS_SPAN_EMPTY : kbs_buf_span(&der));
     if (kbs_json_dump(json, &text, &err) != 0) {
         (void)fprintf(stderr, "snp_make: %s\n", err.detail);

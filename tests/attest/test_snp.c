@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "attest/snp/folder.h"
+#include "attest/snp/kds.h"
 #include "base/encoding.h"
 #include "base/io.h"
 #include "tests/attest/snp_pki.h"
@@ -507,6 +508,15 @@ static void chip_not_allowed(struct scenario *s)
 {
     s->chips[0][0] ^= 1;
 }
+static void no_vcek(struct scenario *s)
+{
+    s->policy.signers = 1u << KBS_SNP_SIGNER_VLEK;
+}
+static void no_vlek(struct scenario *s)
+{
+    scenario_vlek(s);
+    s->policy.signers = 1u << KBS_SNP_SIGNER_VCEK;
+}
 static void committed_tcb_low(struct scenario *s)
 {
     s->report.raw[KBS_SNP_AT_COMMITTED_TCB + 7] = 199;
@@ -659,6 +669,8 @@ static const struct {
     {"VMPL 2, as the policy has it", vmpl_told, NULL, NULL},
     {"product not allowed", product_not_allowed, NULL, "product-allowed"},
     {"chip not allowed", chip_not_allowed, NULL, "chip-allowed"},
+    {"VCEKs not taken", no_vcek, NULL, "signer-allowed"},
+    {"VLEKs not taken", no_vlek, NULL, "signer-allowed"},
     {"committed TCB low", committed_tcb_low, NULL, "minimum-tcb"},
     {"launch TCB low", launch_tcb_low, NULL, "minimum-tcb"},
     {"reported TCB low, and the leaf's", reported_tcb_low, NULL, "minimum-tcb"},
@@ -716,6 +728,53 @@ static void expect(const struct kbs_verdict *v, const char *name, const char *fa
     if (kbs_verdict_binding(v) != binding || !json_is_object(v->claims)) {
         fail_msg("%s: binding %s, expected %s", name, kbs_binding_name(kbs_verdict_binding(v)),
                  kbs_binding_name(binding));
+    }
+}
+
+/* Every bit that a configuration can name: asked for as 1 and as 0, and either way there and not. */
+static void bits_by_name(void **state)
+{
+    static const struct {
+        uint64_t (*bit_of)(struct kbs_span);
+        enum kbs_snp_at at;
+        const char *check;
+        const char *names[8];
+    } fields[] = {
+        {kbs_snp_platform_bit,
+         KBS_SNP_AT_PLAT_INFO,
+         "platform",
+         {"smt", "tsme", "ecc", "rapl_dis", "ciphertext_hiding", "alias_check", "tio"}},
+        {kbs_snp_guest_bit,
+         KBS_SNP_AT_POLICY,
+         "guest-policy",
+         {"smt", "single_socket", "cxl", "aes_256_xts", "rapl_dis", "ciphertext_hiding",
+          "page_swap_disable"}},
+    };
+
+    (void)state;
+    assert_int_equal(kbs_snp_platform_bit(KBS_SPAN_LIT("")), 0);
+    assert_int_equal(kbs_snp_guest_bit(KBS_SPAN_LIT("alias_check")), 0);
+    for (int i = 0; i < 2 * 7 * 4; i++) {
+        size_t f = (size_t)i / 28;
+        const char *name = fields[f].names[i / 4 % 7];
+        uint64_t bit = fields[f].bit_of(kbs_span_str(name));
+        bool is_set = (i & 1) != 0;
+        bool wanted = (i & 2) != 0;
+        struct scenario s;
+        struct kbs_verdict v;
+
+        assert_int_not_equal(bit, 0);
+        scenario_init(&s, &genoa);
+        s.policy.platform_required = s.policy.platform_forbidden = 0;
+        s.policy.guest_required = s.policy.guest_forbidden = 0;
+        *(f == 0   ? wanted ? &s.policy.platform_required : &s.policy.platform_forbidden
+          : wanted ? &s.policy.guest_required
+                   : &s.policy.guest_forbidden) = bit;
+        uint64_t value = kbs_snp_u64(&s.report, fields[f].at) & ~bit;
+        le(&s.report, fields[f].at, 8, is_set ? value | bit : value);
+        scenario_run(&s, NULL, &v);
+        expect(&v, name, is_set == wanted ? NULL : fields[f].check);
+        kbs_verdict_deinit(&v);
     }
 }
 
@@ -1217,6 +1276,112 @@ static void shelf(void **state)
     kbs_snp_shelf_free(NULL);
 }
 
+/* What KDS is asked for; AMD's specification has these forms, and another program made them. */
+static void kds_paths(void **state)
+{
+    static const char expected[] =
+        "/vcek/v1/Genoa/"
+        "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
+        "2122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f40"
+        "?blSPL=09&teeSPL=03&snpSPL=23&ucodeSPL=217";
+    char path[KBS_SNP_KDS_PATH_BYTES];
+    struct scenario s;
+
+    (void)state;
+    scenario_init(&s, &genoa);
+    for (size_t i = 0; i < 64; i++) {
+        s.report.raw[KBS_SNP_AT_CHIP_ID + i] = (uint8_t)(i + 1);
+    }
+    assert_true(kbs_snp_kds_path(&s.report, path));
+    assert_string_equal(path, expected);
+    s.report.raw[KBS_SNP_AT_REPORTED_TCB + 3] = 1; /* reserved: not Genoa's layout */
+    assert_false(kbs_snp_kds_path(&s.report, path));
+    assert_string_equal(path, "");
+    scenario_init(&s, &genoa);
+    le(&s.report, KBS_SNP_AT_KEY_INFO, 4, KBS_SNP_SIGNER_VLEK << 2);
+    assert_false(kbs_snp_kds_path(&s.report, path));
+    scenario_init(&s, &genoa);
+    memset(s.report.raw + KBS_SNP_AT_CHIP_ID, 0, 64);
+    assert_false(kbs_snp_kds_path(&s.report, path));
+    scenario_init(&s, &genoa);
+    le(&s.report, KBS_SNP_AT_VERSION, 4, 2); /* does not tell its product */
+    assert_false(kbs_snp_kds_path(&s.report, path));
+
+    scenario_init(&s, &turin);
+    memset(s.report.raw + KBS_SNP_AT_CHIP_ID, 0xab, 8);
+    memcpy(s.report.raw + KBS_SNP_AT_REPORTED_TCB, "\x01\x02\x03\x04\0\0\0\xff", 8);
+    assert_true(kbs_snp_kds_path(&s.report, path));
+    assert_string_equal(path, "/vcek/v1/Turin/abababababababab"
+                              "?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=255");
+}
+
+static void crl_make(const struct snp_pki *pki, int64_t this_update, long revoked,
+                     struct kbs_buf *der)
+{
+    const struct snp_pki_crl list = {
+        .revoked = {revoked}, .this_update = this_update, .next_update = SNP_PKI_NOW + 86400};
+
+    kbs_buf_clear(der);
+    snp_pki_crl(pki, &list, der);
+}
+
+/* A list that was fetched: of the ARK's, and newer than what is there, or it changes nothing. */
+static void lists_renewed(void **state)
+{
+    struct kbs_snp_endorsements *known = NULL;
+    struct kbs_buf der = KBS_BUF(65536);
+    struct kbs_buf leaf_der = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    struct kbs_snp_leaf *leaf = NULL;
+    struct kbs_snp_chain chain;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct scenario s;
+    bool taken = true;
+
+    (void)state;
+    scenario_init(&s, &genoa);
+    endorse(&s, &known);
+    snp_pki_leaf(&genoa, &s.leaf, &leaf_der);
+    assert_int_equal(kbs_snp_leaf_parse(kbs_buf_span(&leaf_der), &leaf, &err), 0);
+
+    crl_make(&genoa, SNP_PKI_NOW - 2 * 86400, SNP_PKI_ASK_SERIAL, &der); /* older */
+    assert_int_equal(kbs_snp_endorsements_renew_crl(known, KBS_SNP_PRODUCT_GENOA,
+                                                    KBS_SNP_SIGNER_VCEK, kbs_buf_span(&der), &taken,
+                                                    &err),
+                     0);
+    assert_false(taken);
+    crl_make(&other, SNP_PKI_NOW - 3600, SNP_PKI_ASK_SERIAL, &der); /* in the ARK's name */
+    assert_int_equal(kbs_snp_endorsements_renew_crl(known, KBS_SNP_PRODUCT_GENOA,
+                                                    KBS_SNP_SIGNER_VCEK, kbs_buf_span(&der), &taken,
+                                                    &err),
+                     -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    assert_int_equal(kbs_snp_endorsements_renew_crl(known, KBS_SNP_PRODUCT_TURIN,
+                                                    KBS_SNP_SIGNER_VCEK, kbs_buf_span(&der), &taken,
+                                                    &err),
+                     -1); /* there is no ARK */
+    assert_int_equal(kbs_snp_endorsements_renew_crl(known, KBS_SNP_PRODUCT_GENOA,
+                                                    KBS_SNP_SIGNER_VCEK, KBS_SPAN_LIT("x"), &taken,
+                                                    &err),
+                     -1);
+    assert_int_equal(kbs_snp_chain_verify(known, leaf, SNP_PKI_NOW, 0, &chain, &err), 0);
+    assert_null(chain.revocation);
+
+    crl_make(&genoa, SNP_PKI_NOW - 3600, SNP_PKI_ASK_SERIAL, &der);
+    for (int i = 0; i < 2; i++) { /* once */
+        assert_int_equal(kbs_snp_endorsements_renew_crl(known, KBS_SNP_PRODUCT_GENOA,
+                                                        KBS_SNP_SIGNER_VCEK, kbs_buf_span(&der),
+                                                        &taken, &err),
+                         0);
+        assert_int_equal(taken, i == 0);
+    }
+    assert_int_equal(kbs_snp_chain_verify(known, leaf, SNP_PKI_NOW, 0, &chain, &err), 0);
+    assert_non_null(chain.revocation);
+    kbs_snp_leaf_free(leaf);
+    kbs_snp_endorsements_free(known);
+    kbs_buf_deinit(&der);
+    kbs_buf_deinit(&leaf_der);
+}
+
 static void amd_roots_pinned(void **state)
 {
     struct kbs_snp_endorsements *known = NULL;
@@ -1233,6 +1398,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mutations),
+        cmocka_unit_test(bits_by_name),
         cmocka_unit_test(every_check_has_a_row),
         cmocka_unit_test(bytes_flipped),
         cmocka_unit_test(turin_layout),
@@ -1246,6 +1412,8 @@ int main(void)
         cmocka_unit_test(amd_roots_pinned),
         cmocka_unit_test(endorsements_refused),
         cmocka_unit_test(shelf),
+        cmocka_unit_test(kds_paths),
+        cmocka_unit_test(lists_renewed),
     };
 
     return cmocka_run_group_tests(tests, pkis_make, pkis_free);

@@ -404,6 +404,62 @@ static void turin_report(const struct snp_pki *pki, struct kbs_snp_report *r)
     snp_pki_sign(pki, r);
 }
 
+/* Without folder: the verdict says where the leaf is, unless it would not help; with it, all holds. */
+static void late_leaf(const struct snp_pki *pki, const struct kbs_snp_report *r,
+                      const struct kbs_snp_verifier *from_folder,
+                      const struct kbs_expected *expected)
+{
+    static const uint8_t chips[1][KBS_SNP_CHIP_ID_BYTES] = {{7}};
+    struct kbs_snp_policy policy = *from_folder->policy;
+    struct kbs_snp_verifier verifier = {
+        .endorsements = from_folder->endorsements, .policy = &policy, .kds = true};
+    struct kbs_expected late = *expected;
+    const struct snp_pki_leaf leaf = {.product_name = "Turin-A0",
+                                      .tcb = turin_tcb,
+                                      .hwid = {0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7},
+                                      .hwid_len = 8,
+                                      .not_before = SNP_PKI_NOW - 100,
+                                      .not_after = SNP_PKI_NOW + 100};
+    struct kbs_buf der = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    KBS_AUTO_JSON json = snp_json(r, KBS_SNP_PRODUCT_TURIN, SNP_JSON_NEW, NULL, KBS_SPAN_EMPTY);
+    struct kbs_verdict v;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_snp_appraise(&verifier, json, &late, &v, &err), 0);
+    assert_string_equal(kbs_verdict_failed(&v)->kind->name, "certificate");
+    assert_string_equal(v.needs, "/vcek/v1/Turin/a0a1a2a3a4a5a6a7"
+                                 "?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=200");
+    kbs_verdict_deinit(&v);
+    assert_string_equal(v.needs, "");
+
+    snp_pki_leaf(pki, &leaf, &der);
+    late.endorsement = kbs_buf_span(&der);
+    assert_int_equal(kbs_snp_appraise(&verifier, json, &late, &v, &err), 0);
+    assert_null(kbs_verdict_failed(&v));
+    assert_string_equal(v.needs, "");
+    kbs_verdict_deinit(&v);
+    late.endorsement = KBS_SPAN_LIT("not a certificate");
+    assert_int_equal(kbs_snp_appraise(&verifier, json, &late, &v, &err), 0);
+    assert_string_equal(kbs_verdict_failed(&v)->kind->name, "certificate");
+    assert_string_equal(v.needs, "");
+    kbs_verdict_deinit(&v);
+
+    /* Nobody asks AMD for evidence that is refused anyway. */
+    late = *expected;
+    for (int i = 0; i < 4; i++) {
+        policy = *from_folder->policy;
+        policy.vmpl = i == 0 ? 1 : 0;
+        policy.products = i == 1 ? 1u << KBS_SNP_PRODUCT_GENOA : policy.products;
+        policy.signers = i == 2 ? 1u << KBS_SNP_SIGNER_VLEK : policy.signers;
+        policy.chips = chips;
+        policy.chip_count = i == 3 ? 1 : 0;
+        assert_int_equal(kbs_snp_appraise(&verifier, json, &late, &v, &err), 0);
+        assert_string_equal(v.needs, "");
+        kbs_verdict_deinit(&v);
+    }
+    kbs_buf_deinit(&der);
+}
+
 static void appraise_from_folder(void **state)
 {
     struct snp_pki pki;
@@ -441,6 +497,20 @@ static void appraise_from_folder(void **state)
         assert_int_equal(kbs_verdict_binding(&v), KBS_BINDING_FULL);
         kbs_verdict_deinit(&v);
     }
+
+    /* SVSM's report is of VMPL 0, whatever the operator has others attest from. */
+    for (int shape = SNP_JSON_NEW; shape <= SNP_JSON_SVSM; shape++) {
+        KBS_AUTO_JSON json =
+            snp_json(&r, KBS_SNP_PRODUCT_TURIN, (enum snp_json_shape)shape, NULL, KBS_SPAN_EMPTY);
+
+        policy.vmpl = 2;
+        assert_int_equal(kbs_snp_appraise(&verifier, json, &expected, &v, &err), 0);
+        assert_int_equal(kbs_verdict_failed(&v) == NULL, shape == SNP_JSON_SVSM);
+        policy.vmpl = 0;
+        kbs_verdict_deinit(&v);
+    }
+
+    late_leaf(&pki, &r, &verifier, &expected);
 
     /* Another TCB has another leaf, and the folder has none for it. */
     KBS_AUTO_JSON json = snp_json(&r, KBS_SNP_PRODUCT_TURIN, SNP_JSON_NEW, NULL, KBS_SPAN_EMPTY);

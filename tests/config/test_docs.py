@@ -9,6 +9,7 @@ import pytest
 
 SOURCE = Path(os.environ["KBS_SOURCE_DIR"])
 KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
+SNP_MAKE = Path(os.environ["KBS_BUILD_DIR"]) / "tests/bin/snp_make"
 GUIDE = (SOURCE / "docs/configuration.md").read_text()
 PAGE = (SOURCE / "docs/man/kbs.toml.5").read_text()
 MANUALS = sorted((SOURCE / "docs/man").iterdir())
@@ -16,7 +17,8 @@ MANUALS = sorted((SOURCE / "docs/man").iterdir())
 
 def own_keys():
     text = (SOURCE / "src/config/schema.c").read_text()
-    macros = dict(re.findall(r'#define (PROVIDERS|ACLS) "([^"]+)"', text))
+    text = re.sub(r'REQUIRE\((\w+), ("\w+"), (\w+)\)', r'KEY(REQUIRE_\1, "issuer[].require", \2, )', text)
+    macros = dict(re.findall(r'#define ([A-Z]+) "([^"]+)"', text))
     keys = re.findall(r'KEY\(\w+,\s*(?:"([^"]+)"|(\w+)),\s*"(\w+)"', text)
     return [(table or macros[macro], name) for table, macro, name in keys]
 
@@ -31,7 +33,7 @@ def example():
 
 def section(table):
     """What the manual page says about a table."""
-    title = "[[plugins]]" if table == "plugins[]" else f"[{table}]"
+    title = f"[[{table[:-2]}]]" if table.endswith("[]") else f"[{table}]"
     assert f".Ss {title}\n" in PAGE, title
     return re.split(r"\n\.S[sh] ", PAGE.split(f".Ss {title}\n")[1])[0]
 
@@ -40,8 +42,9 @@ def test_every_key_is_documented():
     keys = own_keys()
     assert len(keys) > 40
     for table, name in keys:
-        # Rows of a list are described where the list is.
-        inside = table.removesuffix("[]").rpartition(".")[0] if table.endswith("[]") and table != "plugins[]" else table
+        # Rows of a list are described where the list is, and what is below a row with the row.
+        inside = table.removesuffix("[]").rpartition(".")[0] if table.endswith("[]") and "." in table else table
+        inside = inside.partition("[]")[0] + "[]" if "[]." in inside else inside
         assert re.search(rf"\b{name}\b", section(inside)), (table, name)
         assert re.search(rf"^\[+{re.escape(inside.removesuffix('[]'))}\]+", example(), re.M), table
         assert re.search(rf"\b{name} = ", example()) or f"{name}:" in example() or name == "jwk_set_uri", (table, name)
@@ -59,15 +62,20 @@ def test_every_key_of_trustee_is_documented():
 
 def test_the_example_is_accepted(tmp_path):
     (tmp_path / "kbs.toml").write_text(example().replace("/usr/lib/softhsm/libsofthsm2.so", "module.so"))
-    for folder in ("tls", "admin", "token", "store"):
+    for folder in ("tls", "admin", "token", "store", "fetch"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "tls/cert.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    for name in ("tls/cert.pem", "as-ca.pem", "client.pem"):
+        (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\n")
     for name in ("admin/admin.pub.pem", "admin/idp.pem"):
         (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\n")
     (tmp_path / "policy.json").write_text("{}")
-    (tmp_path / "snp/genoa").mkdir(parents=True)
-    (tmp_path / "snp/genoa/ark.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    for name in ("tls/key.pem", "pin", "module.so"):
+    (tmp_path / "snp").mkdir()
+    subprocess.run([SNP_MAKE, "folder", tmp_path / "snp"], check=True, timeout=60)
+    (tmp_path / "issuers").mkdir()
+    for name, text in {"coco.jwks": '{"keys":[{"kty":"EC"}]}', "others.pem": "-----BEGIN PUBLIC KEY-----\n",
+                       "ca.pem": "-----BEGIN CERTIFICATE-----\n", "ca.crl.pem": "-----BEGIN X509 CRL-----\n"}.items():
+        (tmp_path / "issuers" / name).write_text(text)
+    for name in ("tls/key.pem", "pin", "module.so", "client.key", "api-key.txt"):
         (tmp_path / name).write_text("x")
         (tmp_path / name).chmod(0o600)
     done = subprocess.run([KBSD, "-c", tmp_path / "kbs.toml", "--check-config"], capture_output=True, text=True, timeout=60)

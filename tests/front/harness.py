@@ -15,8 +15,9 @@ import tempfile
 import threading
 import time
 
-CONFIG_FRONT, ATTACH, READY, DETACH, REQUEST, RESPONSE, GO, DRAIN = 1, 5, 6, 11, 16, 17, 64, 65
-LISTENER_TLS, LISTENER_PLAIN, TLS_KEY, LANE = 1, 2, 3, 4
+CONFIG_FRONT, ATTACH, READY, DETACH, REQUEST, RESPONSE, FETCH, FETCHED, GO, DRAIN = 1, 5, 6, 11, 16, 17, 18, 19, 64, 65
+LISTENER_TLS, LISTENER_PLAIN, TLS_KEY, LANE, ATTACH_FETCH = 1, 2, 3, 4, 16
+DONE, FAILED = 1, 2  # enum kbs_fetch_outcome
 GUEST, ADMIN = 1, 2
 HEADER = struct.Struct("<IHHQQQ")
 TIMEOUT_S = 10
@@ -55,11 +56,24 @@ class Fields:
     def u8(self):
         return self.take(1)[0]
 
+    def u32(self):
+        return struct.unpack("<I", self.take(4))[0]
+
     def bytes(self):
         return self.take(struct.unpack("<I", self.take(4))[0])
 
     def list(self):
         return [self.bytes() for _ in range(struct.unpack("<H", self.take(2))[0])]
+
+
+class Fetched:
+    """An answer that a request was sent again with."""
+
+    def __init__(self, body):
+        f = Fields(body)
+        self.outcome, self.status, self.grpc_status = f.u8(), f.u32(), f.u32()
+        self.content_type, self.body, self.detail = f.bytes(), f.bytes(), f.bytes()
+        assert f.at == len(body), "bytes left over"
 
 
 class Request:
@@ -71,6 +85,7 @@ class Request:
         self.params, self.query = f.list(), f.list()
         self.cookie, self.authorization, self.accept = f.bytes(), f.bytes(), f.bytes()
         self.content_type, self.signature, self.body = f.bytes(), f.bytes(), f.bytes()
+        self.fetched = [Fetched(item) for item in f.list()]
         assert f.at == len(body), "bytes left over"
 
 
@@ -93,6 +108,12 @@ class Judge:
 
     def answer(self, request, **fields):
         self.sock.sendall(frame(RESPONSE, request.id, response_body(**fields)))
+
+    def fetch(self, request, endpoint=b"as", method=1, suffix=b"/attestation", body=b"{}", most=65536):
+        """In the place of an answer."""
+        self.sock.sendall(frame(FETCH, request.id, packed_bytes(endpoint) + bytes([method]) + packed_bytes(suffix)
+                                + packed_bytes(b"application/json") + packed_bytes(b"") + packed_bytes(body)
+                                + struct.pack("<I", most)))
 
     def serve(self, handler=None):
         """Answers everything in a thread until the front closes the lane."""
@@ -121,6 +142,32 @@ class Judge:
 
     def close(self):
         self.sock.close()
+
+
+def fetched_body(outcome=DONE, status=200, body=b"token", detail=b""):
+    return (struct.pack("<BII", outcome, status, 2**32 - 1) + packed_bytes(b"text/plain") + packed_bytes(body)
+            + packed_bytes(detail))
+
+
+class Want:
+    def __init__(self, ident, deadline_ns, body):
+        self.id, self.deadline_ns = ident, deadline_ns
+        f = Fields(body)
+        self.endpoint, self.method, self.suffix = f.bytes(), f.u8(), f.bytes()
+        self.content_type, self.accept, self.body, self.max = f.bytes(), f.bytes(), f.bytes(), f.u32()
+        assert f.at == len(body), "bytes left over"
+
+
+class Fetch(Judge):
+    """kbs-fetch's end of its channel to the front."""
+
+    def want(self):
+        length, version, kind, ident, deadline, reserved = HEADER.unpack(recv_exact(self.sock, HEADER.size))
+        assert (version, kind, reserved) == (1, FETCH, 0)
+        return Want(ident, deadline, recv_exact(self.sock, length))
+
+    def fetched(self, want, **fields):
+        self.sock.sendall(frame(FETCHED, want.id, fetched_body(**fields)))
 
 
 class Credentials:
@@ -219,6 +266,15 @@ class Front:
         self.attach(LANE, theirs.fileno(), index)
         theirs.close()
         return Judge(ours)
+
+    def attach_fetch(self):
+        ours, theirs = socket.socketpair()
+        self.attach(ATTACH_FETCH, theirs.fileno())
+        theirs.close()
+        fetch = Fetch(ours)
+        self.judges.append(fetch)  # closed with them
+        self.until("kbs_fetch_attached", 1)
+        return fetch
 
     def detach_lane(self, index):
         self.send(DETACH, struct.pack("<I", index))

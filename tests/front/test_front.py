@@ -358,7 +358,7 @@ def test_metrics_are_well_formed_and_name_nobody():
         b"{}", b"bad", b"over the limit", b"{}", b"bad", b"good", b"{}")))
     # every label is from a closed list
     labels = {label for _, samples in families.values() for _, pairs in samples for label in pairs}
-    assert {name for name, _ in labels} == {"route", "status", "reason", "le", "version"}
+    assert {name for name, _ in labels} == {"route", "status", "reason", "le", "version", "outcome"}
     assert {value for name, value in labels if name == "route"} == {"auth", "attest", "key-release", "resource", "none"}
     for secret in ("secret", "sesame", ID.decode(), "version=7", "127.0.0.1"):
         assert secret not in text

@@ -15,6 +15,7 @@ const struct kbs_front_timeouts *kbs_front_timeouts(void)
         .write_ms = 600,
         .linger_ms = 200,
         .lane_ms = 1200,
+        .fetch_ms = 600,
         .absent_ms = 300,
         .drain_ms = 1000,
         .accept_retry_ms = 50,

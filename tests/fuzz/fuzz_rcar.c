@@ -102,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kbs_rcar_request request;
     struct kbs_error err = KBS_ERROR_NONE;
 
-    if (kbs_rcar_request_parse(body, &request, &err) == 0 &&
+    if (kbs_rcar_request_parse(body, NULL, &request, &err) == 0 &&
         (request.tee == KBS_TEE_NONE || request.version == KBS_PROTOCOL_NONE ||
          kbs_hash_bytes(request.hash) == 0)) {
         abort();

@@ -51,6 +51,12 @@ static inline void wire_any_walk_lists(enum kbs_wire_type type, const union wire
         wire_any_walk_list(&msg->config_judge.snp_minimum);
         wire_any_walk_list(&msg->config_judge.snp_chips);
         wire_any_walk_list(&msg->config_judge.snp_providers);
+        wire_any_walk_list(&msg->config_judge.issuers);
+    } else if (type == KBS_WIRE_CONFIG_ISSUER) {
+        wire_any_walk_list(&msg->config_issuer.issuer);
+        wire_any_walk_list(&msg->config_issuer.audience);
+        wire_any_walk_list(&msg->config_issuer.algorithms);
+        wire_any_walk_list(&msg->config_issuer.require);
     } else if (type == KBS_WIRE_DESCRIBED) {
         wire_any_walk_list(&msg->described.rungs);
     }

@@ -770,8 +770,24 @@ static struct kbs_wire_list list_of(const char *const *items, size_t max, bool p
     return kbs_wire_list_done(&b);
 }
 
+static struct kbs_wire_list issuers_of(const struct judge *j, struct kbs_buf *buf)
+{
+    struct kbs_wire_list_builder b = {.buf = buf};
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    for (size_t i = 0; i < j->issuer_count; i++) {
+        struct kbs_buf body = KBS_BUF(KBS_WIRE_ISSUER_BYTES);
+
+        assert_int_equal(kbs_wire_body_put(&body, KBS_WIRE_CONFIG_ISSUER, &j->issuers[i], &err), 0);
+        kbs_wire_list_add(&b, kbs_buf_span(&body));
+        kbs_buf_deinit(&body);
+    }
+    return kbs_wire_list_done(&b);
+}
+
 static void send_config(struct judge *j)
 {
+    struct kbs_buf issuers_buf = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
     struct kbs_buf keys_buf = KBS_BUF(4096);
     struct kbs_buf providers_buf = KBS_BUF(65536);
     struct kbs_buf acls_buf = KBS_BUF(65536);
@@ -811,7 +827,9 @@ static void send_config(struct judge *j)
         config.snp_test_root = kbs_span(j->snp_root, 32);
         config.snp_products = list_of(products, JUDGE_LIST, false, &products_buf);
     }
+    config.issuers = issuers_of(j, &issuers_buf);
     control_send(j, KBS_WIRE_CONFIG_JUDGE, &config, -1);
+    kbs_buf_deinit(&issuers_buf);
     kbs_buf_deinit(&products_buf);
     kbs_buf_deinit(&keys_buf);
     kbs_buf_deinit(&providers_buf);

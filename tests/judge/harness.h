@@ -63,6 +63,8 @@ struct judge {
     uint32_t resource_bytes;     /* 0: as many as a secret may have */
     const char *snp_root;        /* [attest.snp] with this test root, 32 bytes; NULL: none */
     const char *snp_product;     /* its one product; NULL: the default */
+    const struct kbs_wire_config_issuer *issuers; /* borrowed; NULL: none */
+    size_t issuer_count;
     enum kbs_admin_mode admin_mode;
     const char *providers[JUDGE_LIST]; /* issuer, audience, keys in turn; borrowed */
     const char *acls[JUDGE_LIST];      /* role, allowed_endpoints in turn; borrowed */

@@ -126,6 +126,7 @@ static void describe_config(struct fake *f, const struct kbs_channel_msg *m)
     struct kbs_wire_config_front front;
     struct kbs_wire_config_judge judge;
     struct kbs_wire_config_token token;
+    struct kbs_wire_config_fetch fetch;
     if (m->frame.type == KBS_WIRE_CONFIG_FRONT &&
         kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_FRONT, &front, &err) == 0) {
         add_number(f, " listener=", front.listener);
@@ -156,6 +157,11 @@ static void describe_config(struct fake *f, const struct kbs_channel_msg *m)
         add_number(f, " duty=", token.duty);
         add_number(f, " variables=", token.env.count);
         add_number(f, " rsa1_5=", token.rsa1_5);
+    } else if (m->frame.type == KBS_WIRE_CONFIG_FETCH &&
+               kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_FETCH, &fetch, &err) == 0) {
+        add_number(f, " endpoints=", fetch.endpoints.count);
+        add_number(f, " documents=", fetch.documents.count);
+        add_number(f, " cache=", (long)fetch.cache.len);
     }
 }
 

@@ -53,6 +53,22 @@ path = "audit.log"
 """
 
 
+FETCH = """
+[[fetch.endpoint]]
+name = "a"
+url = "http://127.0.0.1:1"
+[[fetch.endpoint]]
+name = "b"
+url = "https://as.example"
+client_certificate = "cert.pem"
+client_key = "key.pem"
+header_files = ["api-key", "api-key"]
+[[fetch.document]]
+name = "c"
+url = "https://as.example/jwks"
+"""
+
+
 class Role:
     """One process started by kbsd, as it reported itself."""
 
@@ -80,7 +96,7 @@ class Service:
     """kbsd with stand-ins. `obey` decides what they do; the default makes everything work."""
 
     def __init__(self, folder, how, lanes=2):
-        self.folder, self.how, self.managers = folder, how, []
+        self.folder, self.how, self.managers, self.names = folder, how, [], list(ROLES)
         self.libexec = folder / "libexec"
         self.libexec.mkdir()
         for role in ROLES:
@@ -104,13 +120,23 @@ class Service:
 
     def manage(self):
         """What the socket units do: whoever connects gets a process."""
-        for role in ROLES:
+        for role in self.names:
             path = self.folder / f"{role}.sock"
             manager = subprocess.Popen(["systemd-socket-activate", "--accept", "--listen", path, self.libexec / role],
                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             self.managers.append(manager)
             while b"Listening on" not in manager.stderr.readline():
                 assert manager.poll() is None, "systemd-socket-activate ended"
+
+    def fetches(self):
+        """From the start on there is a kbs-fetch."""
+        self.names.append("kbs-fetch")
+        shutil.copy(FAKE, self.libexec / "kbs-fetch")
+        (self.folder / "api-key").write_text("X-Api-Key: secret")
+        (self.folder / "api-key").chmod(0o600)
+        with open(self.folder / "kbs.toml", "a") as config:
+            config.write(FETCH)
+        return self
 
     def edit(self, old, new):
         text = (self.folder / "kbs.toml").read_text()
@@ -767,6 +793,125 @@ def test_drain_order(service):
     # Nobody saw the end of its channel instead, and nobody had to be killed.
     assert not [e for e in service.events if e[1] == "got EOF"]
     assert not service.grep("event=role-overdue")
+
+
+def attached(role):
+    """How often it was handed a channel to kbs-fetch, before GO or after."""
+    return role.facts.get("attach", "").split(",").count("16.0") + role.got.count("got ATTACH 16.0")
+
+
+def those_who_fetch(service):
+    return [r for r in service.roles if r.alive and r.name in ("kbs-front", "kbs-judge")]
+
+
+def all_attached(service, times=1):
+    (fetch,) = service.find("kbs-fetch")
+    service.until(lambda: [attached(r) for r in those_who_fetch(service)] == [times] * 5, "a channel for each")
+    for what, n in (("5", 2), ("8", 3)):
+        service.until(lambda: sum(g.startswith(f"got ATTACH {what}.") for g in fetch.got) == n, f"{n} x {what}")
+    return fetch
+
+
+def test_fetch_is_configured_and_attached(service):
+    service.fetches().start()
+    service.until_announced(lambda a: len(a["roles"]) == 10, "all roles")
+    fetch = all_attached(service)
+    # A key and two header files, all of the second endpoint.
+    assert fetch.facts["attach"] == "17.1,18.1,18.1"
+    assert (fetch.facts["endpoints"], fetch.facts["documents"], fetch.facts["cache"]) == ("2", "1", "0")
+    # Judges had it before they began.
+    assert all("16.0" in judge.facts["attach"] for judge in service.roles if judge.name == "kbs-judge")
+    assert {r["unit"] for r in service.announced()["roles"] if r["role"] == "kbs-fetch"} == {"fetch"}
+    assert service.stop() == 0
+
+
+def test_without_anything_to_fetch_there_is_none(service):
+    with open(service.folder / "kbs.toml", "a") as config:
+        config.write("[fetch]\n")
+    service.start().serving()
+    assert not service.find("kbs-fetch") and all(attached(r) == 0 for r in those_who_fetch(service))
+    assert service.stop() == 0
+
+
+def test_fetch_that_dies_takes_nobody_with_it(service):
+    service.fetches().start()
+    service.until_announced(lambda a: len(a["roles"]) == 10, "all roles")
+    before = all_attached(service)
+    others = those_who_fetch(service)
+    os.kill(before.pid, signal.SIGKILL)
+    service.until(lambda: service.find("kbs-fetch") and not before.alive, "another one")
+    after = all_attached(service, times=2)
+    assert after.pid != before.pid and those_who_fetch(service) == others
+    # And once more, by what production would call unusable: a service that runs goes on without.
+    after.tell("exit 79")
+    service.until(lambda: service.find("kbs-fetch") and not after.alive, "a third one")
+    all_attached(service, times=3)
+    assert those_who_fetch(service) == others
+    assert service.stop() == 0
+
+
+def test_lanes_and_fronts_that_are_replaced_are_attached_anew(service):
+    service.fetches().start()
+    service.until_announced(lambda a: len(a["roles"]) == 10, "all roles")
+    fetch = all_attached(service)
+    (judge,) = service.find("kbs-judge", lane=1)
+    os.kill(judge.pid, signal.SIGKILL)
+    service.until(lambda: len(those_who_fetch(service)) == 5 and not judge.alive, "another judge")
+    service.until(lambda: [attached(r) for r in those_who_fetch(service)] == [1] * 5, "which has it")
+    (front,) = service.find("kbs-front", admin=True)
+    os.kill(front.pid, signal.SIGKILL)
+    service.until(lambda: len(those_who_fetch(service)) == 5 and not front.alive, "another front and its lane")
+    service.until(lambda: [attached(r) for r in those_who_fetch(service)] == [1] * 5, "which have it")
+    assert fetch.alive and service.find("kbs-fetch") == [fetch]
+    assert service.stop() == 0
+
+
+def test_lanes_do_not_wait_for_a_fetch_that_fails(service):
+    def obey(role, event):
+        if event == "start" and role.name == "kbs-fetch":
+            role.tell("exit 1")
+        else:
+            service.works(role, event)
+
+    service.obey = obey
+    service.fetches().start().until_announced(lambda a: len(a["roles"]) == 9, "all but kbs-fetch")
+    assert all(attached(r) == 0 for r in those_who_fetch(service))
+    service.obey = service.works
+    service.until(lambda: service.find("kbs-fetch"), "one that works")
+    all_attached(service)  # while they run
+    assert service.stop() == 0
+
+
+def test_unusable_fetch_at_start_ends_kbsd(service):
+    service.obey = lambda role, event: (role.tell("exit 79") if (role.name, event) == ("kbs-fetch", "start")
+                                        else service.works(role, event))
+    service.fetches().start()
+    assert service.ended() == 79
+
+
+def test_fetch_is_drained_after_those_who_use_it(service):
+    gone = []
+
+    def obey(role, event):
+        if event == "got DRAIN":
+            gone.append(role.name)
+        service.works(role, event)
+
+    service.obey = obey
+    service.fetches().start().until_announced(lambda a: len(a["roles"]) == 10, "all roles")
+    assert service.stop() == 0
+    assert len(gone) == 10 and set(gone[-2:]) == {"kbs-fetch", "kbs-audit"}
+
+
+def test_missing_fetch_is_said_at_once(service):
+    service.fetches()
+    if service.how == "units":
+        service.manage()
+        (service.folder / "kbs-fetch.sock").unlink()
+    (service.libexec / "kbs-fetch").unlink()
+    service.start()
+    assert service.ended() == 79
+    assert service.grep("is kbs-fetch.socket started" if service.how == "units" else "kbs-fetch cannot be executed")
 
 
 def test_drain_waits_for_fronts(service):

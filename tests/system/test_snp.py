@@ -6,12 +6,16 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import sys
 
 import pytest
 
-from kbsguest import Guest
-from service import BIN, run
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "mock"))
+import load  # noqa: E402
+from kbsguest import Guest  # noqa: E402
+from service import BIN, run, wait_until  # noqa: E402
 
 MAKE = pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "tests/bin/snp_make"
 MEASUREMENT = "4d" * 48
@@ -44,18 +48,22 @@ def pki(tmp_path):
 class SnpGuest(Guest):
     """A guest of kbsguest.py with evidence of the maker."""
 
-    def __init__(self, service, pki):
-        super().__init__(service.guest_url, service.ca)
+    def __init__(self, service, pki, curve="P-256"):
+        super().__init__(service.guest_url, service.ca, curve)
         self.pki = pki
 
     def attestation(self, *changes, report_data=None, init_data=None):
         message = super().attestation()
-        made = subprocess.run([MAKE, "evidence", self.pki, (report_data or self.digest).hex(), *changes], check=True,
+        made = subprocess.run([MAKE, "evidence", self.pki, (report_data() if callable(report_data) else report_data or self.digest).hex(), *changes], check=True,
                               timeout=60, capture_output=True)
         message["tee-evidence"]["primary_evidence"] = json.loads(made.stdout)
         if init_data is not None:
             message["init-data"] = {"format": "toml", "body": init_data}
         return message
+
+    def svsm_digest(self):
+        numbers = self.key.public_key().public_numbers()
+        return hashlib.sha512(numbers.x.to_bytes(66, "big") + numbers.y.to_bytes(66, "big") + base64.b64decode(self.nonce)).digest()
 
     def begin(self):
         assert self.auth(tee="snp").status == 200
@@ -115,12 +123,37 @@ def test_each_failed_check_is_named_and_opens_no_session(make_service, pki):
     SnpGuest(service, pki).refused(service, "debug", "debug")
     SnpGuest(service, pki).refused(service, "vmpl", "vmpl=1")
     SnpGuest(service, pki).refused(service, "signature", "forged")
+    guest = SnpGuest(service, pki, "P-521").begin()
+    guest.refused(service, "report-data", "svsm", report_data=guest.svsm_digest)  # svsm_binding is not configured
     assert not service.records("attest")
     # A refusal does not use the nonce up: the same session attests with evidence that holds.
     guest = SnpGuest(service, pki).begin()
     assert guest.attest(guest.attestation("debug")).status == 401
     assert guest.attest(guest.attestation()).status == 200
     assert SnpGuest(service, pki).begin().attest({"tee-evidence": {}}).status == 400
+
+
+def test_coconut_svsm_is_bound_in_either_way(make_service, pki):
+    service = configure(make_service(), pki, 'svsm_binding = true\nvmpl = 2\n').start()
+    service.admin_json("key", "generate", PATH, "--policy", service.policy_file(FULL))
+    guest = SnpGuest(service, pki, "P-521").begin()
+    assert guest.attest(guest.attestation("svsm", "no-leaf")).status == 200  # as all others are, and as newer clients are
+    guest = SnpGuest(service, pki, "P-521").begin()
+    digest = guest.svsm_digest()
+    assert guest.attest(guest.attestation("svsm", "no-leaf", report_data=digest)).status == 200
+    assert cpu(guest.token)["ear.veraison.annotated-evidence"]["report_data"] == digest.hex()
+    assert service.records("attest")[-1]["report_data"] == digest.hex()
+    assert guest.get_key(PATH).status == 200
+    # Another session's, VMPL 1, CoCo's shape, and devices beside it, which that digest does not cover.
+    other = SnpGuest(service, pki, "P-521").begin()
+    SnpGuest(service, pki, "P-521").refused(service, "report-data", "svsm", report_data=other.svsm_digest())
+    guest = SnpGuest(service, pki, "P-521").begin()
+    guest.refused(service, "vmpl", "svsm", "vmpl=1", report_data=guest.svsm_digest)
+    guest.refused(service, "report-data", "vmpl=2", report_data=guest.svsm_digest)
+    message = guest.begin().attestation("svsm", report_data=guest.svsm_digest())
+    message["tee-evidence"]["additional_evidence"] = json.dumps({"sampledevice": {"svn": "2", "report_data": ""}})
+    answer = guest.attest(message)
+    assert answer.status == 401 and "evidence: report-data: " in answer.json()["detail"]
 
 
 def test_init_data_is_compared_with_host_data(make_service, pki):
@@ -175,9 +208,53 @@ def test_production_takes_no_test_root(make_service, pki):
     assert done.returncode == 2 and "test_root: whoever has its key can make any evidence" in done.stderr
 
 
+def test_a_reload_costs_no_request_and_a_broken_one_changes_nothing(make_service, pki):
+    """SIGHUP: a judge looks at the new configuration, then guest lanes are replaced one by one, under load."""
+    service = configure(make_service("softhsm", 2), pki).start()
+    made = service.generate("default/other/key")
+    loads = load.start(service, made, "default/other/key", 2)
+    crl = (pki / "genoa/crl.der").read_bytes()
+
+    def reload(event, times):
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(re.findall(event, service.log_text())) >= times, 60, event)
+
+    def again(n):
+        reload("event=reloaded ", n)
+        wait_until(lambda: len(re.findall("event=lane-attached unit=lane-guest", service.log_text())) >= 2 + 2 * n, 60, "lanes")
+
+    guest = SnpGuest(service, pki).begin()
+    assert guest.attest(guest.attestation()).status == 200
+    service.edit_config(r"^(\[attest.snp\])$", f'\\1\nchip_ids = ["{"c2" * 64}"]')
+    again(1)
+    SnpGuest(service, pki).refused(service, "chip-allowed")
+    # Certificates that are none, and a key that is none: the configuration of before stays.
+    service.edit_config(r"^chip_ids = .*$", "")
+    (pki / "genoa/crl.der").write_bytes(b"x")
+    reload("event=reload-refused status=79 ", 1)
+    assert "attest.snp.certificates: genoa/crl.der: " in service.log_text()
+    (pki / "genoa/crl.der").write_bytes(crl)
+    service.edit_config(r"^certificates = ", "certificate = ")
+    reload("event=reload-refused ", 2)
+    assert "event=reload-finding " in service.log_text()
+    SnpGuest(service, pki).refused(service, "chip-allowed")
+    service.edit_config(r"^certificate = ", "certificates = ")
+    again(2)
+    guest = SnpGuest(service, pki).begin()
+    assert guest.attest(guest.attestation()).status == 200
+    for one in loads:
+        one.end()
+    assert {answer[2] for answer in load.answers(loads)} == {200}
+    assert not any(one.wrong or one.unanswered for one in loads)
+
+
 def test_certificates_that_are_none_are_named(make_service, pki):
     service = configure(make_service(), pki)
+    done = run(BIN / "kbsd", "-c", service.folder / "kbs.toml", "--check-config", check=False)
+    assert done.returncode == 0, done.stderr
     (pki / "genoa/crl.der").write_bytes(b"x")
+    done = run(BIN / "kbsd", "-c", service.folder / "kbs.toml", "--check-config", check=False)
+    assert done.returncode == 2 and "attest.snp.certificates: genoa/crl.der: " in done.stderr
     service.start(ready=False)
     assert service.process.wait(60) != 0
     assert "attest.snp.certificates: genoa/crl.der: " in service.log_text()

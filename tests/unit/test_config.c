@@ -346,6 +346,15 @@ static const struct bad bads[] = {
     {32, SNP "certificates = \"none\"", ":33:16: attest.snp.certificates: No such file"},
     {32, SNP "certificates = \"store\"", ":33:16: attest.snp.certificates: has no certificates"},
     {32, SNP "certificates = \"pin\"", ":33:16: attest.snp.certificates: Not a directory"},
+    {32, SNP_FOLDER "signers = [\"ask\"]", ":34:12: attest.snp.signers: must be"},
+    {32, SNP_FOLDER "platform_required = [\"alias\"]",
+     ":34:22: attest.snp.platform_required: must be"},
+    {32, SNP_FOLDER "guest_forbidden = [\"cxl\", \"debug\"]",
+     ":34:27: attest.snp.guest_forbidden: must be"},
+    {32, SNP_FOLDER "guest_required = [\"smt\"]\nguest_forbidden = [\"cxl\", \"smt\"]",
+     ":35:19: attest.snp.guest_forbidden: \"smt\" is required too"},
+    {32, SNP_FOLDER "platform_required = [\"ecc\"]\nplatform_forbidden = [\"ecc\"]",
+     ":35:22: attest.snp.platform_forbidden: \"ecc\" is required too"},
     {32, SNP "vmpl = 1", ": certificates is missing in table [attest.snp]"},
     {32, SNP "minimum = [{ product = \"genoa\" }]",
      ": certificates is missing in table [attest.snp]"},
@@ -759,6 +768,137 @@ static void test_snp(void **state)
     c = kbs_config_free(c);
 }
 
+#define FETCH "[fetch]\n"
+#define ENDPOINT(rest) FETCH "[[fetch.endpoint]]\n" rest "\n"
+#define DOCUMENT(rest) FETCH "[[fetch.document]]\n" rest "\n"
+#define AS "name = \"as\"\nurl = \"https://as.example/base\"\n"
+#define JWKS "name = \"jwks/a\"\nurl = \"https://as.example/jwks\"\n"
+
+static void test_fetch(void **state)
+{
+    struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+
+    assert_int_equal(load_with(f, 0, NULL, 0, NULL, &c, &err), 0);
+    assert_false(kbs_config_fetches(c));
+    c = kbs_config_free(c);
+    assert_int_equal(load_with(f, 32,
+                               FETCH "cache = \"store\"\n"
+                                     "[[fetch.endpoint]]\n" AS "ca = \"cert.pem\"\n"
+                                     "client_certificate = \"cert.pem\"\nclient_key = \"key.pem\"\n"
+                                     "header_files = [\"pin\"]\nkeep_days = 3\nhttp2 = true\n"
+                                     "[[fetch.endpoint]]\nname = \"b\"\nurl = \"unix:/run/b\"\n"
+                                     "[[fetch.document]]\n" JWKS "jwks_hosts = [\"keys.example\"]\n"
+                                     "discovery = true\nrefresh_s = 60\n",
+                               0, NULL, &c, &err),
+                     0);
+    assert_true(kbs_config_fetches(c));
+    in_folder(f, "store", c->fetch.cache);
+    assert_int_equal(c->fetch.n_endpoints, 2);
+    const struct kbs_config_endpoint *e = c->fetch.endpoints;
+    assert_string_equal(e[0].name, "as");
+    assert_true(kbs_span_starts_with(e[0].ca, "-----BEGIN CERTIFICATE-----"));
+    assert_true(kbs_span_starts_with(e[0].certificate, "-----BEGIN CERTIFICATE-----"));
+    in_folder(f, "key.pem", e[0].client_key);
+    in_folder(f, "pin", e[0].header_files.v[0]);
+    assert_true(e[0].http2 && e[0].keep_days == 3);
+    assert_int_equal(e[1].ca.len, 0);
+    assert_int_equal(e[1].timeout_ms, 10000);
+    assert_int_equal(e[1].connect_ms, 3000);
+    assert_int_equal(e[1].retries, 1);
+    assert_int_equal(e[1].parallel, 16);
+    assert_int_equal(e[1].failures, 5);
+    assert_int_equal(c->fetch.n_documents, 1);
+    assert_int_equal(c->fetch.documents[0].refresh_s, 60);
+    assert_true(c->fetch.documents[0].discovery);
+    assert_string_equal(c->fetch.documents[0].jwks_hosts.v[0], "keys.example");
+    c = kbs_config_free(c);
+}
+
+static void test_bad_fetch(void **state)
+{
+    static const struct {
+        const char *lines;
+        const char *said;
+        bool insecure; /* only production refuses it */
+    } cases[] = {
+        {FETCH "cache = \"nowhere\"\n", "fetch.cache: is not a folder", false},
+        {FETCH "cache = \".\"\n", "a folder with other files of the service in it", true},
+        {ENDPOINT("url = \"https://x\""), "name is missing in fetch.endpoint[]", false},
+        {ENDPOINT("name = \"as\""), "url is missing in fetch.endpoint[]", false},
+        {ENDPOINT("name = \"a b\"\nurl = \"https://x\""), "fetch.endpoint[].name: may hold only",
+         false},
+        {ENDPOINT("name = \"a\"\nurl = \"https://user@x\""), "without a user", false},
+        {ENDPOINT("name = \"a\"\nurl = \"ftp://x\""), "must be https://", false},
+        {ENDPOINT("name = \"a\"\nurl = \"https://x/\""), "may not end in", false},
+        {ENDPOINT("name = \"a\"\nurl = \"https://x/a?b\""), "may not end in", false},
+        {ENDPOINT("name = \"a\"\nurl = \"http://x\""), "http to another machine", true},
+        {ENDPOINT(AS "[[fetch.endpoint]]\n" AS), "fetch.endpoint[].name: \"as\" is there twice",
+         false},
+        {ENDPOINT(AS "ca = \"nowhere\""), "ca: No such file", false},
+        {ENDPOINT(AS "ca = \"admin.pem\""), "ca: has no PEM block CERTIFICATE", false},
+        {ENDPOINT(AS "ca = \"oops.pem\""), "ca: holds a private key", false},
+        {ENDPOINT(AS "client_certificate = \"cert.pem\""), "go together", false},
+        {ENDPOINT(AS "client_key = \"key.pem\""), "go together", false},
+        {ENDPOINT(AS "client_certificate = \"cert.pem\"\nclient_key = \"open-key.pem\""),
+         "client_key: others may read", true},
+        {ENDPOINT("name = \"a\"\nurl = \"unix:/x\"\nclient_certificate = \"cert.pem\"\n"
+                  "client_key = \"key.pem\""),
+         "url is not https", false},
+        {ENDPOINT(AS "header_files = [\"open-key.pem\"]"), "header_files: others may read", true},
+        {ENDPOINT(AS "header_files = [\"nowhere\"]"), "header_files: No such file", false},
+        {ENDPOINT(AS "header_files = [\"env:KEY\"]"), "an environment is inherited", false},
+        {ENDPOINT(AS "keep_days = 1"), "needs fetch.cache", false},
+        {ENDPOINT(AS "timeout_ms = 15001"), "timeout_ms must be 1 to 15000", false},
+        {ENDPOINT(AS "parallel = 33"), "parallel must be 1 to 32", false},
+        {DOCUMENT(JWKS "[[fetch.document]]\n" JWKS), "\"jwks/a\" is there twice", false},
+        {DOCUMENT("name = \"a\"\nurl = \"unix:/x\""), "a unix socket names no document", false},
+        {DOCUMENT("name = \"a\"\nurl = \"http://127.0.0.2.example/\""), "http to another machine",
+         true},
+        {DOCUMENT(JWKS "discovery = true\njwks_hosts = [\"https://x\"]"), "must be a host's name",
+         false},
+        {DOCUMENT("name = \"a\"\nurl = \"https://x/a?b\"\ndiscovery = true"), "has no query",
+         false},
+        {DOCUMENT(JWKS "refresh_s = 0"), "refresh_s must be 1 to", false},
+    };
+    struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (int production = 0; production < 2; production++) {
+            bool refused = production == 1 || !cases[i].insecure;
+            bool said = false;
+            int rc = load_with(f, 32, cases[i].lines, 2,
+                               production == 1 ? "mode = \"production\"" : good[1], &c, &err);
+            for (size_t k = 0; k < f->report.n; k++) {
+                const struct kbs_config_finding *found = &f->report.v[k];
+                said =
+                    said || (strstr(found->text, cases[i].said) != NULL && found->error == refused);
+            }
+            if (!said || (rc != 0) < refused) {
+                fail_msg("%s: %s", cases[i].lines, err.detail);
+            }
+            c = kbs_config_free(c);
+        }
+    }
+}
+
+/* To this machine plain http is nothing to say anything about. */
+static void test_local_http(void **state)
+{
+    struct folder *f = *state;
+    const struct kbs_config *c;
+    struct kbs_error err;
+
+    assert_int_equal(load_with(f, 32, ENDPOINT("name = \"a\"\nurl = \"http://127.0.0.1:1\""), 27,
+                               "allow_sample = false", &c, &err),
+                     0);
+    assert_int_equal(f->report.n, 0);
+    c = kbs_config_free(c);
+}
+
 /* What production refuses is a warning in the demo. */
 static void test_profiles(void **state)
 {
@@ -855,6 +995,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_sockets, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_snp, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_fetch, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_fetch, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_local_http, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_profiles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_trustee, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_insecure_http, set_up, tear_down),

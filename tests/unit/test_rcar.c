@@ -232,7 +232,7 @@ static void requests(void **state)
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct kbs_rcar_request r;
         struct kbs_error err = KBS_ERROR_NONE;
-        int ok = kbs_rcar_request_parse(text(rows[i].body), &r, &err) == 0;
+        int ok = kbs_rcar_request_parse(text(rows[i].body), NULL, &r, &err) == 0;
 
         if (ok != (rows[i].category == KBS_OK) || (int)err.category != rows[i].category ||
             (rows[i].detail != NULL && strstr(err.detail, rows[i].detail) == NULL)) {
@@ -282,7 +282,7 @@ static void tees(void **state)
         char body[256];
 
         (void)snprintf(body, sizeof(body), REQUEST("%s", "%s", "\"\""), version, rows[row].sent);
-        if (kbs_rcar_request_parse(text(body), &r, &err) != 0) {
+        if (kbs_rcar_request_parse(text(body), NULL, &r, &err) != 0) {
             fail_msg("%s: %s", body, err.detail);
         }
         assert_string_equal(kbs_tee_name(r.tee), rows[row].canonical);
@@ -332,7 +332,7 @@ static void hashes(void **state)
 
         (void)snprintf(body, sizeof(body), REQUEST("0.4.0", "%s", "%s"), rows[i].tee,
                        rows[i].extra);
-        (void)!kbs_rcar_request_parse(text(body), &r, &err);
+        (void)!kbs_rcar_request_parse(text(body), NULL, &r, &err);
         if ((int)err.category != rows[i].category ||
             (err.category == KBS_OK &&
              (r.hash != rows[i].hash || r.selected != rows[i].selected))) {
@@ -346,8 +346,8 @@ static void hash_sm3(void **state)
 {
     struct kbs_rcar_request r;
     struct kbs_error err = KBS_ERROR_NONE;
-    int rc =
-        kbs_rcar_request_parse(text(REQUEST("0.4.0", "sample", HASHES("[\"sm3\"]"))), &r, &err);
+    int rc = kbs_rcar_request_parse(text(REQUEST("0.4.0", "sample", HASHES("[\"sm3\"]"))), NULL, &r,
+                                    &err);
 
     (void)state;
     if (kbs_hash_available(KBS_HASH_SM3)) {
@@ -374,7 +374,7 @@ static void hashes_without_end(void **state)
         kbs_buf_put_str(&body, ",\"sha384\"");
     }
     kbs_buf_put_str(&body, "]}}");
-    assert_int_equal(kbs_rcar_request_parse(kbs_buf_span(&body), &r, &err), -1);
+    assert_int_equal(kbs_rcar_request_parse(kbs_buf_span(&body), NULL, &r, &err), -1);
     assert_int_equal(err.category, KBS_INPUT);
     kbs_buf_deinit(&body);
 }
@@ -392,7 +392,7 @@ static void details_do_not_echo(void **state)
         struct kbs_rcar_request r;
         struct kbs_error err = KBS_ERROR_NONE;
 
-        assert_int_equal(kbs_rcar_request_parse(text(rows[i]), &r, &err), -1);
+        assert_int_equal(kbs_rcar_request_parse(text(rows[i]), NULL, &r, &err), -1);
         assert_null(strstr(err.detail, "s3cr3t"));
     }
 }
@@ -615,6 +615,35 @@ static void devices_too_long(void **state)
     kbs_buf_deinit(&body);
 }
 
+/* COCONUT-SVSM's text: coordinates in full, the nonce's bytes. The digest is another program's. */
+static void svsm_digest(void **state)
+{
+    static const char expected[] =
+        "9845475699106479993894b310133b5324c2d3781ed767c9550971b698864668"
+        "6270b6646f273be61e602c193d60546e0a99f3c7fe03fd976dbf359c03033c60";
+    struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = {.curve = KBS_CURVE_P521}};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_digest digest;
+    char hex[129];
+
+    (void)state;
+    memset(key.ec.x + 1, 1, 65);
+    memset(key.ec.y, 2, 66);
+    key.ec.y[0] = 1;
+    assert_int_equal(
+        kbs_rcar_svsm_digest(&key, KBS_SPAN_LIT("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+                             &digest, &err),
+        0);
+    kbs_hex_cstr(kbs_digest_span(&digest), hex, sizeof(hex));
+    assert_string_equal(hex, expected);
+    assert_int_equal(kbs_rcar_svsm_digest(&key, KBS_SPAN_LIT("AAE"), &digest, &err), -1);
+    assert_int_equal(err.category, KBS_INPUT);
+    key.ec.curve = KBS_CURVE_P256;
+    assert_int_equal(kbs_rcar_svsm_digest(&key, KBS_SPAN_LIT("AAEC"), &digest, &err), -1);
+    assert_int_equal(err.category, KBS_UNPROCESSABLE);
+    assert_int_equal(digest.len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -633,6 +662,7 @@ int main(void)
         cmocka_unit_test(attestations),
         cmocka_unit_test(attestations_0_2_0),
         cmocka_unit_test(devices),
+        cmocka_unit_test(svsm_digest),
         cmocka_unit_test(devices_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,16 @@ KBS_MUST_CHECK int kbs_snp_endorsements_add_crl(struct kbs_snp_endorsements *e,
                                                 enum kbs_snp_signer signer, struct kbs_span crl,
                                                 struct kbs_error *err);
 
+/*
+ * The same for a list that somebody fetched while the service runs, as DER: it is taken if the ARK
+ * signed it and it is newer than those that are there. *ret_taken says whether it was; KBS_INPUT for
+ * one that cannot be read or that the ARK did not sign.
+ */
+KBS_MUST_CHECK int kbs_snp_endorsements_renew_crl(struct kbs_snp_endorsements *e,
+                                                  enum kbs_snp_product product,
+                                                  enum kbs_snp_signer signer, struct kbs_span crl,
+                                                  bool *ret_taken, struct kbs_error *err);
+
 /* SHA-256 of a product's ARK's SubjectPublicKeyInfo; NULL if there is no ARK. Returns borrowed. */
 const uint8_t *kbs_snp_endorsements_root(const struct kbs_snp_endorsements *e,
                                          enum kbs_snp_product product);

@@ -174,6 +174,49 @@ int kbs_snp_endorsements_add_crl(struct kbs_snp_endorsements *e, enum kbs_snp_pr
     return 0;
 }
 
+/* Whether a store has no list of this issuer that is as new. */
+static bool is_newer(X509_STORE *store, const X509_CRL *crl)
+{
+    const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        const X509_CRL *old = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+
+        if (old != NULL && X509_CRL_match(old, crl) == 0) {
+            return false; /* the same issuer, number and content */
+        }
+        if (old != NULL && X509_NAME_cmp(X509_CRL_get_issuer(old), X509_CRL_get_issuer(crl)) == 0 &&
+            ASN1_TIME_compare(X509_CRL_get0_lastUpdate(old), X509_CRL_get0_lastUpdate(crl)) >= 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* OpenSSL looks at the newest list of an issuer, so an older one may stay where it is. */
+int kbs_snp_endorsements_renew_crl(struct kbs_snp_endorsements *e, enum kbs_snp_product product,
+                                   enum kbs_snp_signer signer, struct kbs_span text,
+                                   bool *ret_taken, struct kbs_error *err)
+{
+    X509 *ark = e->product[product].cert[KBS_SNP_CERT_ARK];
+    X509_STORE *store = store_of(e, product, signer);
+    X509_CRL *crl = read_crl(text);
+    int r = 0;
+
+    *ret_taken = false;
+    if (crl == NULL || ark == NULL ||
+        X509_NAME_cmp(X509_CRL_get_issuer(crl), X509_get_subject_name(ark)) != 0 ||
+        X509_CRL_verify(crl, X509_get0_pubkey(ark)) != 1) {
+        r = kbs_fail_openssl(err, KBS_INPUT, "%s: not a revocation list that the ARK signed",
+                             kbs_snp_product_name(product));
+    } else if (is_newer(store, crl)) {
+        *ret_taken = X509_STORE_add_crl(store, crl) == 1;
+        r = *ret_taken ? 0 : kbs_fail_openssl(err, KBS_INTERNAL, "out of memory");
+    }
+    X509_CRL_free(crl);
+    return r;
+}
+
 const uint8_t *kbs_snp_endorsements_root(const struct kbs_snp_endorsements *e,
                                          enum kbs_snp_product product)
 {

@@ -19,6 +19,7 @@
 struct kbs_snp_evidence {
     struct kbs_snp_report report;
     struct kbs_buf leaf; /* DER as sent; empty: none came with it */
+    bool svsm;           /* COCONUT-SVSM's shape */
 };
 void kbs_snp_evidence_deinit(struct kbs_snp_evidence *e); /* safe twice, and on a zeroed one */
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "attest/snp/kds.h"
 #include "base/encoding.h"
 #include "base/io.h"
 
@@ -222,6 +223,18 @@ int kbs_snp_shelf_add(struct kbs_snp_shelf *shelf, struct kbs_span name, struct 
     }
     return kbs_fail(err, KBS_INPUT, "%.*s: the folder of certificates has no file of that name",
                     (int)(name.len < 96 ? name.len : 96), name.len > 0 ? (const char *)name.p : "");
+}
+
+int kbs_snp_shelf_renew(struct kbs_snp_shelf *shelf, const char *name, struct kbs_span crl,
+                        bool *ret_taken, struct kbs_error *err)
+{
+    for (size_t i = 0; i < KBS_SNP_LISTS; i++) {
+        if (strcmp(name, kbs_snp_list_name(i)) == 0) {
+            return kbs_snp_endorsements_renew_crl(shelf->endorsements, kbs_snp_list_product(i),
+                                                  kbs_snp_list_signer(i), crl, ret_taken, err);
+        }
+    }
+    return kbs_fail(err, KBS_INTERNAL, "no list has that name");
 }
 
 int kbs_snp_shelf_find(const void *where, const struct kbs_snp_report *report, struct kbs_buf *leaf,

@@ -33,6 +33,10 @@ void kbs_snp_shelf_free(struct kbs_snp_shelf *shelf); /* NULL is fine */
 KBS_MUST_CHECK int kbs_snp_shelf_add(struct kbs_snp_shelf *shelf, struct kbs_span name,
                                      struct kbs_span content, struct kbs_error *err);
 
+/* A list of kds.h by its name; as kbs_snp_endorsements_renew_crl(). */
+KBS_MUST_CHECK int kbs_snp_shelf_renew(struct kbs_snp_shelf *shelf, const char *name,
+                                       struct kbs_span crl, bool *ret_taken, struct kbs_error *err);
+
 /* Returns borrowed. */
 const struct kbs_snp_endorsements *kbs_snp_shelf_endorsements(const struct kbs_snp_shelf *shelf);
 

@@ -256,13 +256,8 @@ static int get_report(const json_t *object, struct kbs_snp_report *ret, struct k
 /* Appends an array of byte values. */
 static int get_array(const json_t *v, const char *what, struct kbs_buf *out, struct kbs_error *err)
 {
-    for (size_t i = 0; i < json_array_size(v); i++) {
-        uint8_t byte = 0;
-
-        if (!get_byte(json_array_get(v, i), &byte)) {
-            return kbs_fail(err, KBS_INPUT, "SNP evidence: \"%s\" holds what is not a byte", what);
-        }
-        kbs_buf_put_u8(out, byte);
+    if (kbs_json_bytes_get(v, out) != 0 && !out->failed) {
+        return kbs_fail(err, KBS_INPUT, "SNP evidence: \"%s\" holds what is not a byte", what);
     }
     return kbs_buf_check(out, what, err);
 }
@@ -368,8 +363,8 @@ int kbs_snp_evidence_parse(const json_t *evidence, struct kbs_snp_evidence *ret,
     if (!json_is_object(evidence)) {
         return kbs_fail(err, KBS_INPUT, "SNP evidence is not an object");
     }
-    r = json_object_get(evidence, "snp-report") != NULL ? parse_svsm(evidence, ret, err)
-                                                        : parse_coco(evidence, ret, err);
+    ret->svsm = json_object_get(evidence, "snp-report") != NULL;
+    r = ret->svsm ? parse_svsm(evidence, ret, err) : parse_coco(evidence, ret, err);
     if (r != 0) {
         kbs_snp_evidence_deinit(ret);
     }

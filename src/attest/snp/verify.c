@@ -17,6 +17,7 @@
 
 #include <stdio.h>
 
+#include "attest/snp/kds.h"
 #include "base/encoding.h"
 
 enum needs {
@@ -312,6 +313,28 @@ static void check_product_allowed(struct job *j, const struct kbs_check_kind *k)
     }
 }
 
+static void check_signer_allowed(struct job *j, const struct kbs_check_kind *k)
+{
+    const char *name = kbs_snp_signer_name(j->leaf->kind);
+
+    if ((j->policy->signers & (1u << j->leaf->kind)) == 0) {
+        kbs_verdict_fail(j->v, k, "the policy takes no reports that a %s signed", name);
+    } else {
+        kbs_verdict_pass(j->v, k, "the policy takes %ss", name);
+    }
+}
+
+/* A list without chips lists all. */
+static bool chip_listed(const struct kbs_snp_policy *policy, struct kbs_span id)
+{
+    for (size_t i = 0; i < policy->chip_count; i++) {
+        if (kbs_span_equal(id, kbs_span(policy->chips[i], KBS_SNP_CHIP_ID_BYTES))) {
+            return true;
+        }
+    }
+    return policy->chip_count == 0;
+}
+
 static void check_chip_allowed(struct job *j, const struct kbs_check_kind *k)
 {
     struct kbs_span id = kbs_snp_bytes(j->report, KBS_SNP_AT_CHIP_ID, KBS_SNP_CHIP_ID_BYTES);
@@ -324,13 +347,11 @@ static void check_chip_allowed(struct job *j, const struct kbs_check_kind *k)
         kbs_verdict_skip(j->v, k, "the policy lists no chips");
         return;
     }
-    for (size_t i = 0; i < j->policy->chip_count; i++) {
-        if (kbs_span_equal(id, kbs_span(j->policy->chips[i], KBS_SNP_CHIP_ID_BYTES))) {
-            kbs_verdict_pass(j->v, k, "the chip is on the policy's list");
-            return;
-        }
+    if (chip_listed(j->policy, id)) {
+        kbs_verdict_pass(j->v, k, "the chip is on the policy's list");
+    } else {
+        kbs_verdict_fail(j->v, k, "the chip is not on the policy's list");
     }
-    kbs_verdict_fail(j->v, k, "the chip is not on the policy's list");
 }
 
 static void check_provider_allowed(struct job *j, const struct kbs_check_kind *k)
@@ -402,28 +423,29 @@ static void check_minimum_firmware(struct job *j, const struct kbs_check_kind *k
 struct bit {
     uint64_t bit;
     const char *name;
+    const char *key; /* in configurations */
 };
 
 static const struct bit platform_bits[] = {
-    {KBS_SNP_PLATFORM_SMT, "SMT_EN"},
-    {KBS_SNP_PLATFORM_TSME, "TSME_EN"},
-    {KBS_SNP_PLATFORM_ECC, "ECC_EN"},
-    {KBS_SNP_PLATFORM_RAPL_DIS, "RAPL_DIS"},
-    {KBS_SNP_PLATFORM_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM_EN"},
-    {KBS_SNP_PLATFORM_ALIAS_CHECK, "ALIAS_CHECK_COMPLETE"},
-    {KBS_SNP_PLATFORM_TIO, "SEV_TIO_EN"},
-    {0, "another bit"},
+    {KBS_SNP_PLATFORM_SMT, "SMT_EN", "smt"},
+    {KBS_SNP_PLATFORM_TSME, "TSME_EN", "tsme"},
+    {KBS_SNP_PLATFORM_ECC, "ECC_EN", "ecc"},
+    {KBS_SNP_PLATFORM_RAPL_DIS, "RAPL_DIS", "rapl_dis"},
+    {KBS_SNP_PLATFORM_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM_EN", "ciphertext_hiding"},
+    {KBS_SNP_PLATFORM_ALIAS_CHECK, "ALIAS_CHECK_COMPLETE", "alias_check"},
+    {KBS_SNP_PLATFORM_TIO, "SEV_TIO_EN", "tio"},
+    {0, "another bit", ""},
 };
 
 static const struct bit guest_bits[] = {
-    {KBS_SNP_POLICY_SMT, "SMT"},
-    {KBS_SNP_POLICY_SINGLE_SOCKET, "SINGLE_SOCKET"},
-    {KBS_SNP_POLICY_CXL, "CXL_ALLOW"},
-    {KBS_SNP_POLICY_AES_256_XTS, "MEM_AES_256_XTS"},
-    {KBS_SNP_POLICY_RAPL_DIS, "RAPL_DIS"},
-    {KBS_SNP_POLICY_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM"},
-    {KBS_SNP_POLICY_PAGE_SWAP_DISABLE, "PAGE_SWAP_DISABLE"},
-    {0, "another bit"},
+    {KBS_SNP_POLICY_SMT, "SMT", "smt"},
+    {KBS_SNP_POLICY_SINGLE_SOCKET, "SINGLE_SOCKET", "single_socket"},
+    {KBS_SNP_POLICY_CXL, "CXL_ALLOW", "cxl"},
+    {KBS_SNP_POLICY_AES_256_XTS, "MEM_AES_256_XTS", "aes_256_xts"},
+    {KBS_SNP_POLICY_RAPL_DIS, "RAPL_DIS", "rapl_dis"},
+    {KBS_SNP_POLICY_CIPHERTEXT_HIDING, "CIPHERTEXT_HIDING_DRAM", "ciphertext_hiding"},
+    {KBS_SNP_POLICY_PAGE_SWAP_DISABLE, "PAGE_SWAP_DISABLE", "page_swap_disable"},
+    {0, "another bit", ""},
 };
 
 static const char *bit_name(const struct bit *bits, uint64_t set)
@@ -432,6 +454,24 @@ static const char *bit_name(const struct bit *bits, uint64_t set)
         bits++;
     }
     return bits->name;
+}
+
+static uint64_t bit_of(const struct bit *bits, struct kbs_span key)
+{
+    while (bits->bit != 0 && !kbs_span_equal_str(key, bits->key)) {
+        bits++;
+    }
+    return bits->bit;
+}
+
+uint64_t kbs_snp_platform_bit(struct kbs_span name)
+{
+    return bit_of(platform_bits, name);
+}
+
+uint64_t kbs_snp_guest_bit(struct kbs_span name)
+{
+    return bit_of(guest_bits, name);
 }
 
 /* Bits that must and that must not be set. */
@@ -510,6 +550,7 @@ static const struct {
     {{"migration", KBS_BINDING_HARDWARE}, NOTHING, check_migration},
     {{"vmpl", KBS_BINDING_HARDWARE}, NOTHING, check_vmpl},
     {{"product-allowed", KBS_BINDING_FULL}, LEAF, check_product_allowed},
+    {{"signer-allowed", KBS_BINDING_FULL}, LEAF, check_signer_allowed},
     {{"chip-allowed", KBS_BINDING_FULL}, LEAF, check_chip_allowed},
     {{"provider-allowed", KBS_BINDING_FULL}, LEAF, check_provider_allowed},
     {{"minimum-tcb", KBS_BINDING_FULL}, LEAF, check_minimum_tcb},
@@ -519,12 +560,14 @@ static const struct {
     {{"host-data", KBS_BINDING_FULL}, NOTHING, check_host_data},
 };
 
+_Static_assert(KBS_VERDICT_NEEDS_BYTES == KBS_SNP_KDS_PATH_BYTES, "it is one");
 _Static_assert(sizeof(checks) / sizeof(checks[0]) <= KBS_VERDICT_CHECKS, "a verdict holds them");
 
 struct kbs_snp_policy kbs_snp_policy_default(void)
 {
     return (struct kbs_snp_policy){
         .products = 1u << KBS_SNP_PRODUCT_GENOA | 1u << KBS_SNP_PRODUCT_TURIN,
+        .signers = 1u << KBS_SNP_SIGNER_VCEK | 1u << KBS_SNP_SIGNER_VLEK,
         .version_min = 3,
     };
 }
@@ -581,11 +624,31 @@ int kbs_snp_verify(const struct kbs_snp_report *report, struct kbs_span leaf,
     return r;
 }
 
+/*
+ * Whether a leaf would change anything: without one, all that can be looked at holds. Anybody can
+ * write a report and have AMD asked for a chip that is none, so only then, and only for chips and
+ * products that the policy would take.
+ */
+static bool leaf_is_all(const struct kbs_snp_report *report, const struct kbs_snp_policy *policy,
+                        const struct kbs_verdict *v)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        if (v->checks[i].outcome == KBS_OUTCOME_FAIL &&
+            strcmp(v->checks[i].kind->name, "certificate") != 0) {
+            return false;
+        }
+    }
+    return (policy->products & (1u << kbs_snp_product_of_report(report))) != 0 &&
+           (policy->signers & (1u << KBS_SNP_SIGNER_VCEK)) != 0 &&
+           chip_listed(policy, kbs_snp_bytes(report, KBS_SNP_AT_CHIP_ID, KBS_SNP_CHIP_ID_BYTES));
+}
+
 int kbs_snp_appraise(const void *verifier, const json_t *evidence,
                      const struct kbs_expected *expected, struct kbs_verdict *ret,
                      struct kbs_error *err)
 {
     const struct kbs_snp_verifier *with = verifier;
+    struct kbs_snp_policy policy = *with->policy;
     struct kbs_snp_evidence e;
     int r = 0;
 
@@ -593,12 +656,22 @@ int kbs_snp_appraise(const void *verifier, const json_t *evidence,
     if (kbs_snp_evidence_parse(evidence, &e, err) != 0) {
         return -1;
     }
+    if (e.svsm) {
+        policy.vmpl = 0; /* the SVSM's own level; its guest's kernel is at another */
+    }
     if (e.leaf.len == 0 && with->find_leaf != NULL) {
         r = with->find_leaf(with->where, &e.report, &e.leaf, err);
     }
+    if (r == 0 && e.leaf.len == 0) {
+        kbs_buf_put_span(&e.leaf, expected->endorsement);
+        r = kbs_buf_check(&e.leaf, "a VCEK", err);
+    }
     if (r == 0) {
-        r = kbs_snp_verify(&e.report, kbs_buf_span(&e.leaf), with->endorsements, with->policy,
-                           expected, ret, err);
+        r = kbs_snp_verify(&e.report, kbs_buf_span(&e.leaf), with->endorsements, &policy, expected,
+                           ret, err);
+    }
+    if (r == 0 && with->kds && e.leaf.len == 0 && leaf_is_all(&e.report, &policy, ret)) {
+        (void)kbs_snp_kds_path(&e.report, ret->needs);
     }
     kbs_snp_evidence_deinit(&e);
     return r;

@@ -22,6 +22,7 @@ struct kbs_snp_policy {
      */
     const struct kbs_snp_roots *roots;
     unsigned int products; /* bit 1 << product for each that is accepted */
+    unsigned int signers;  /* bit 1 << enum kbs_snp_signer likewise */
     uint32_t version_min;  /* of the report's format, 2 to 5 */
     uint32_t vmpl;         /* the one level that may attest; 0 is the most privileged */
     struct kbs_snp_floor floor[KBS_SNP_PRODUCT_COUNT];
@@ -41,10 +42,15 @@ struct kbs_snp_policy {
 
 /*
  * What is asked where an operator has asked nothing: report version 3 on, VMPL 0, Genoa and Turin
- * (Milan has to be named: keys of its chips were extracted), a revocation list, no VLEKs, no
- * unexplained HOST_DATA, no TCB floor.
+ * (Milan has to be named: keys of its chips were extracted), a revocation list, no VLEKs (there is no
+ * provider to take them from), no unexplained HOST_DATA, no TCB floor.
  */
 struct kbs_snp_policy kbs_snp_policy_default(void);
+
+/* A bit of PLAT_INFO or POLICY by the name that configurations have for it ("alias_check",
+ * "single_socket"); 0 if it is not known. */
+uint64_t kbs_snp_platform_bit(struct kbs_span name);
+uint64_t kbs_snp_guest_bit(struct kbs_span name);
 
 /*
  * Verifies. `leaf` is DER of a VCEK or VLEK, from the evidence or from the operator's folder; it may
@@ -67,11 +73,13 @@ struct kbs_snp_verifier {
     const struct kbs_snp_policy *policy;
     kbs_snp_find_leaf_fn *find_leaf; /* NULL: only leaves that come with the evidence */
     const void *where;
+    bool kds; /* a verdict without a leaf says where AMD has it */
 };
 /*
  * The whole of it, with the signature that verifiers of all kinds have: parse, find the leaf,
  * verify. `verifier` is a struct kbs_snp_verifier. KBS_INPUT if the evidence does not parse, and
- * *ret is empty after a failure.
+ * *ret is empty after a failure. A leaf that came with the evidence is taken first, then the folder's,
+ * then expected->endorsement.
  */
 KBS_MUST_CHECK int kbs_snp_appraise(const void *verifier, const json_t *evidence,
                                     const struct kbs_expected *expected, struct kbs_verdict *ret,

@@ -100,6 +100,17 @@ static size_t shortest_head(uint64_t value)
     return value <= UINT8_MAX ? 2 : value <= UINT16_MAX ? 3 : value <= UINT32_MAX ? 5 : 9;
 }
 
+/* A tag in its initial byte, 0 to 23: libcbor before 0.9 takes only those that RFC 7049 named. */
+static bool short_tag(struct kbs_span *rest, struct kbs_cbor_item *ret)
+{
+    if (rest->p[0] < 0xc0 || rest->p[0] > 0xd7) {
+        return false;
+    }
+    on_tag(ret, rest->p[0] - 0xc0u);
+    *rest = kbs_span_skip(*rest, 1);
+    return true;
+}
+
 bool kbs_cbor_next(struct kbs_span *rest, struct kbs_cbor_item *ret)
 {
     struct cbor_callbacks callbacks = cbor_empty_callbacks; /* ignore what we do not name */
@@ -122,6 +133,9 @@ bool kbs_cbor_next(struct kbs_span *rest, struct kbs_cbor_item *ret)
     *ret = (struct kbs_cbor_item){.type = KBS_CBOR_OTHER};
     if (rest->len == 0) {
         return false;
+    }
+    if (short_tag(rest, ret)) {
+        return true;
     }
     result = cbor_stream_decode(rest->p, rest->len, &callbacks, ret);
     if (result.status != CBOR_DECODER_FINISHED || result.read == 0 || result.read > rest->len ||

@@ -204,6 +204,26 @@ static bool is_listed(const char *name, const char *const *names)
     return false;
 }
 
+int kbs_json_bytes_get(const json_t *array, struct kbs_buf *out)
+{
+    size_t before = out->len;
+    const json_t *v;
+    size_t i;
+
+    if (!json_is_array(array)) {
+        return -1;
+    }
+    json_array_foreach(array, i, v)
+    {
+        if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > UINT8_MAX) {
+            out->len = before;
+            return -1;
+        }
+        kbs_buf_put_u8(out, (uint8_t)json_integer_value(v));
+    }
+    return out->failed ? -1 : 0;
+}
+
 int kbs_json_only(const json_t *object, const char *const *names, struct kbs_error *err)
 {
     /* jansson's iterators take no const object, and change none. */

@@ -38,6 +38,9 @@ KBS_MUST_CHECK int kbs_json_get_object(const json_t *object, const char *name, j
 /* Optional string: the empty span when absent or null. */
 KBS_MUST_CHECK int kbs_json_opt_string(const json_t *object, const char *name, struct kbs_span *ret,
                                        struct kbs_error *err);
+/* Appends an array's numbers, each 0 to 255, as bytes. -1 (and nothing said) for anything else, or if
+ * it does not fit. */
+KBS_MUST_CHECK int kbs_json_bytes_get(const json_t *array, struct kbs_buf *out);
 /* KBS_INPUT if `object` has a member that is not in the NULL-terminated list. */
 KBS_MUST_CHECK int kbs_json_only(const json_t *object, const char *const *names,
                                  struct kbs_error *err);

@@ -216,6 +216,63 @@ static enum kbs_jws_key_kind kind_of_alg(enum kbs_jws_alg alg)
     return alg <= KBS_JWS_ALG_ES512 ? KBS_JWS_KEY_EC : KBS_JWS_KEY_RSA;
 }
 
+/* Everything but `alg` is known: of a key that does not say what it is for. */
+static int key_by_kty(const json_t *jwk, unsigned int algs, struct kbs_jws_key *key,
+                      struct kbs_error *err)
+{
+    struct kbs_span kty;
+    int rc;
+
+    if (kbs_json_get_string(jwk, "kty", &kty, err) != 0) {
+        return -1;
+    }
+    if (kbs_span_equal_str(kty, "EC")) {
+        key->kind = KBS_JWS_KEY_EC;
+        rc = kbs_jose_jwk_get(jwk, "ES256", &key->ec, err); /* the use is the same for all */
+    } else if (kbs_span_equal_str(kty, "RSA")) {
+        key->kind = KBS_JWS_KEY_RSA;
+        rc = kbs_jose_rsa_jwk_get(jwk, "RS256", &key->rsa, err);
+    } else {
+        key->kind = KBS_JWS_KEY_ED25519;
+        rc = ed25519_get(jwk, "EdDSA", key->ed25519, err);
+    }
+    key->algs = kbs_jws_key_algs(key) & algs;
+    return rc;
+}
+
+static int kid_get(const json_t *jwk, struct kbs_jws_key *key, struct kbs_error *err)
+{
+    struct kbs_span text = KBS_SPAN_EMPTY;
+
+    if (kbs_json_opt_string(jwk, "kid", &text, err) != 0) {
+        return -1;
+    }
+    if (!kbs_span_to_cstr(text, key->kid, sizeof(key->kid))) {
+        return kbs_fail(err, KBS_INPUT, "JWK: \"kid\" is not a short string");
+    }
+    return 0;
+}
+
+int kbs_jws_key_from_jwk_for(const json_t *jwk, unsigned int algs, struct kbs_jws_key *ret,
+                             struct kbs_error *err)
+{
+    struct kbs_jws_key key = {.kind = KBS_JWS_KEY_NONE};
+
+    *ret = key;
+    if (json_object_get(jwk, "alg") != NULL) {
+        if (kbs_jws_key_from_jwk(jwk, ret, err) != 0) {
+            return -1;
+        }
+        ret->algs &= algs;
+        return 0;
+    }
+    if (key_by_kty(jwk, algs, &key, err) != 0 || kid_get(jwk, &key, err) != 0) {
+        return -1;
+    }
+    *ret = key;
+    return 0;
+}
+
 int kbs_jws_key_from_jwk(const json_t *jwk, struct kbs_jws_key *ret, struct kbs_error *err)
 {
     struct kbs_jws_key key = {.kind = KBS_JWS_KEY_NONE};
@@ -247,11 +304,8 @@ int kbs_jws_key_from_jwk(const json_t *jwk, struct kbs_jws_key *ret, struct kbs_
     if ((key.algs & kbs_jws_key_algs(&key)) == 0) {
         return kbs_fail(err, KBS_INPUT, "JWK: %s is not for a key on this curve", name);
     }
-    if (kbs_json_opt_string(jwk, "kid", &text, err) != 0) {
+    if (kid_get(jwk, &key, err) != 0) {
         return -1;
-    }
-    if (!kbs_span_to_cstr(text, key.kid, sizeof(key.kid))) {
-        return kbs_fail(err, KBS_INPUT, "JWK: \"kid\" is not a short string");
     }
     *ret = key;
     return 0;

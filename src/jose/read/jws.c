@@ -213,6 +213,29 @@ static size_t signature_bytes(const struct kbs_jws_key *key)
     return 0;
 }
 
+static bool rsa_equal(const struct kbs_rsa_public *a, const struct kbs_rsa_public *b)
+{
+    return kbs_span_equal(kbs_rsa_n(a), kbs_rsa_n(b)) && kbs_span_equal(kbs_rsa_e(a), kbs_rsa_e(b));
+}
+
+bool kbs_jws_key_equal(const struct kbs_jws_key *a, const struct kbs_jws_key *b)
+{
+    if (a->kind != b->kind) {
+        return false;
+    }
+    switch (a->kind) {
+    case KBS_JWS_KEY_EC:
+        return kbs_ec_public_equal(&a->ec, &b->ec);
+    case KBS_JWS_KEY_RSA:
+        return rsa_equal(&a->rsa, &b->rsa);
+    case KBS_JWS_KEY_ED25519:
+        return memcmp(a->ed25519, b->ed25519, sizeof(a->ed25519)) == 0;
+    case KBS_JWS_KEY_NONE:
+        break;
+    }
+    return false;
+}
+
 static cjose_jwk_t *cjose_key(const struct kbs_jws_key *key, cjose_err *e)
 {
     struct kbs_jws_key copy = *key; /* cjose's key specifications are not const */
@@ -337,6 +360,25 @@ static int payload_get(const struct kbs_jose_jws *jws, const struct kbs_jws_key 
         return -1;
     }
     return 0;
+}
+
+int kbs_jws_peek(const struct kbs_jose_jws *jws, json_t **ret_payload, struct kbs_error *err)
+{
+    struct kbs_buf payload = KBS_BUF(KBS_LIMIT_JWT_BYTES);
+    struct jws_parts parts;
+    int r;
+
+    *ret_payload = NULL;
+    if (jws->header == NULL || parts_split(jws->text, &parts) != 0) {
+        return kbs_fail(err, KBS_INTERNAL, "JWS: read without being split");
+    }
+    if (kbs_base64url_get(&payload, parts.payload) != 0) {
+        r = kbs_fail(err, KBS_UNAUTHENTICATED, "JWS payload is not base64url");
+    } else {
+        r = object_parse(kbs_buf_span(&payload), "JWS payload", ret_payload, err);
+    }
+    kbs_buf_deinit(&payload);
+    return r;
 }
 
 int kbs_jws_verify_bytes(const struct kbs_jose_jws *jws, const struct kbs_jws_key *key,

@@ -11,6 +11,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include "jose/read/jwt.h"
 
@@ -153,19 +154,18 @@ static bool key_get(const EVP_PKEY *pkey, struct kbs_jws_key *key)
     return ec_get(pkey, &key->ec);
 }
 
-int kbs_jws_key_from_pem(struct kbs_span pem, struct kbs_jws_key *ret, struct kbs_error *err)
+/* Takes pkey, which may be NULL; `wrong` says what it was to be. */
+static int key_take(EVP_PKEY *pkey, const char *wrong, struct kbs_jws_key *ret,
+                    struct kbs_error *err)
 {
     struct kbs_jws_key key = {.kind = KBS_JWS_KEY_NONE};
-    EVP_PKEY *pkey = pem_read(pem);
     bool ok = pkey != NULL && key_get(pkey, &key);
 
     *ret = (struct kbs_jws_key){.kind = KBS_JWS_KEY_NONE};
     EVP_PKEY_free(pkey);
     ERR_clear_error();
     if (!ok) {
-        return kbs_fail(err, KBS_INPUT,
-                        "not one PEM \"PUBLIC KEY\" with a key on P-256, P-384 or P-521, of RSA or "
-                        "of Ed25519");
+        return kbs_fail(err, KBS_INPUT, "%s", wrong);
     }
     if ((key.kind == KBS_JWS_KEY_EC && kbs_ec_public_check(&key.ec, err) != 0) ||
         (key.kind == KBS_JWS_KEY_RSA && kbs_rsa_public_check(&key.rsa, err) != 0)) {
@@ -174,4 +174,25 @@ int kbs_jws_key_from_pem(struct kbs_span pem, struct kbs_jws_key *ret, struct kb
     key.algs = kbs_jws_key_algs(&key);
     *ret = key;
     return 0;
+}
+
+int kbs_jws_key_from_pem(struct kbs_span pem, struct kbs_jws_key *ret, struct kbs_error *err)
+{
+    return key_take(pem_read(pem),
+                    "not one PEM \"PUBLIC KEY\" with a key on P-256, P-384 or P-521, of RSA or "
+                    "of Ed25519",
+                    ret, err);
+}
+
+int kbs_jws_key_from_spki(struct kbs_span der, struct kbs_jws_key *ret, struct kbs_error *err)
+{
+    const unsigned char *p = der.p;
+    EVP_PKEY *pkey = der.len <= PEM_MAX_BYTES ? d2i_PUBKEY(NULL, &p, (long)der.len) : NULL;
+
+    if (pkey != NULL && p != der.p + der.len) {
+        EVP_PKEY_free(pkey);
+        pkey = NULL;
+    }
+    return key_take(pkey, "not a SubjectPublicKeyInfo of P-256, P-384, P-521, RSA or Ed25519", ret,
+                    err);
 }
