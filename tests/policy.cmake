@@ -1,4 +1,5 @@
 kbs_test(unit_policy SOURCES unit/test_policy.c LINKS kbs_policy LABELS unit)
+kbs_test(unit_policy_azure SOURCES unit/test_policy_azure.c LINKS kbs_policy LABELS unit)
 kbs_test(unit_acl SOURCES unit/test_acl.c LINKS kbs_policy LABELS unit)
 
 kbs_fuzzer(fuzz_policy SOURCES fuzz/fuzz_policy.c LINKS kbs_policy CORPUS fuzz/corpus/policy)

@@ -478,6 +478,63 @@ int kbs_due_wait_ms(const struct kbs_api *api);
 /* Destroys what is due. What fails is logged, and tried again later. */
 void kbs_due_run(struct kbs_api *api);
 
+/* ---- subject.c ---- */
+
+/* Under what circumstances somebody asks for a key. Borrowed. */
+struct kbs_circumstances {
+    const struct kbs_session *session; /* attested */
+    const struct kbs_key *key;
+    enum kbs_locality locality; /* the least that it would be released at */
+    const char *plugin;         /* "resource", "pkcs11" or "key" */
+    const char *method;
+    struct kbs_span target; /* path of the request, without its query */
+    int64_t now_s;
+};
+/*
+ * The `kbs` root of the claims model (docs/protocol/release-policy.md): what we know ourselves, and no token can
+ * set. input: the session's claims. Returns owned, or NULL.
+ */
+json_t *kbs_subject_root(const struct kbs_api *api, const struct kbs_circumstances *c,
+                         const json_t *input);
+
+/* ---- decide.c ---- */
+
+/* What somebody wants, and whether it may have it. */
+struct kbs_decision {
+    struct kbs_api *api;
+    struct kbs_circumstances how; /* but for key and locality, which are filled in */
+    bool secret;                  /* a secret, the newest version; else a key */
+    bool resource;                /* the resource policy has to allow it, if one is set */
+    bool explain;                 /* fill in `explained` */
+    json_t *supposed; /* borrowed: members of `kbs` in place of the real ones; NULL: none */
+    /* the row, kbs_decision_load() fills in */
+    struct kbs_key key;
+    struct kbs_buf policy;
+    struct kbs_buf sealed; /* of a secret */
+    /* kbs_decide() fills in */
+    struct kbs_buf resource_policy; /* its text, empty if none was asked */
+    enum kbs_locality floor;        /* that the order has to have */
+    const char *by;                 /* "row", "resource-policy" or "release-policy"; static */
+    json_t *explained;              /* owned; NULL if the key's own policy was not asked */
+};
+#define KBS_DECISION(a)                                                         \
+    ((struct kbs_decision){.api = (a),                                          \
+                           .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES),           \
+                           .sealed = KBS_BUF(2 * KBS_LIMIT_SECRET_VALUE_BYTES), \
+                           .resource_policy = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES)})
+void kbs_decision_deinit(struct kbs_decision *d);
+/* Reads the row from a store that is the ledger's. version 0: the latest. KBS_MISSING. */
+KBS_MUST_CHECK int kbs_decision_load(struct kbs_decision *d, struct kbs_span path, uint32_t version,
+                                     struct kbs_error *err);
+/*
+ * Verifies the row, and asks it and the policies. 0: it may have it; KBS_MISSING if it is destroyed; KBS_DENIED
+ * with the reason; KBS_INTERNAL for what is stored and cannot be gone by; else as kbs_rego_decide() and
+ * kbs_document_get().
+ */
+KBS_MUST_CHECK int kbs_decide(struct kbs_decision *d, struct kbs_error *err);
+/* Whether that failure of it is a denial, of which there has to be a record. */
+bool kbs_decision_to_record(const struct kbs_error *err);
+
 /* ---- key.c ---- */
 
 /* What a guest wants released, after its session was found attested. */
@@ -485,7 +542,7 @@ struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
-    struct kbs_span resource_policy;   /* Rego that has to allow it; empty: none is set */
+    bool resource;                     /* the resource policy has to allow it, if one is set */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */

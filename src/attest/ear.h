@@ -42,6 +42,18 @@ KBS_MUST_CHECK int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct
 bool kbs_ear_init_data_matched(const json_t *claims);
 
 /*
+ * True if another issuer vouches for the guest: *ret_iss is its `iss`, and *ret_claims the object in which a
+ * release policy's entry of that `authority` looks up its paths; both borrow the claims.
+ */
+bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims);
+
+/*
+ * What the primary evidence said, of a guest that no other issuer vouches for: the claims of a verifier of ours.
+ * NULL if there are none of that kind. Borrowed.
+ */
+const json_t *kbs_ear_native(const json_t *claims, enum kbs_tee tee);
+
+/*
  * Checks a verified payload of a token of ours: issuer, exp (with no leeway), iat and nbf not in
  * the future, eat_profile; gives the session id it names (lower-case hex, at most 64 characters;
  * borrowed from claims). KBS_UNAUTHENTICATED otherwise.
