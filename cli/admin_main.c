@@ -1,6 +1,6 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest` and
- * `initdata` goes through the admin API, signed by the administrator's key; `init` makes a service
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`, `initdata` and
+ * `policy explain` and `test` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
 #include "cli/admin.h"
@@ -44,6 +44,9 @@ static const struct {
     {"attest", "explain", kbs_admin_cmd_attest_explain},
     {"initdata", "make", kbs_admin_cmd_initdata_make},
     {"initdata", "digest", kbs_admin_cmd_initdata_digest},
+    {"policy", "explain", kbs_admin_cmd_policy_release_explain},
+    {"policy", "test", kbs_admin_cmd_policy_release_test},
+    {"release", "dry-run", kbs_admin_cmd_release_dry_run},
 };
 
 int main(int argc, char **argv)
@@ -72,7 +75,9 @@ int main(int argc, char **argv)
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"
                  "  attest explain         verify evidence, offline, and say what was checked\n"
-                 "  initdata make|digest   what guests are configured with, and its digest\n\n"
+                 "  initdata make|digest   what guests are configured with, and its digest\n"
+                 "  policy explain|test    what a release policy says of claims, offline\n"
+                 "  release dry-run        would this guest get this key\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

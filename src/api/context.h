@@ -189,7 +189,8 @@ kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
 kbs_handler kbs_api_admin_secret_policy;
 kbs_handler kbs_api_admin_secret_delete;
-kbs_handler kbs_api_admin_store_show; /* admin_store.c */
+kbs_handler kbs_api_admin_release_dry_run; /* admin_release.c */
+kbs_handler kbs_api_admin_store_show;      /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
 
 /* ---- rego.c ---- */
@@ -235,6 +236,37 @@ KBS_MUST_CHECK int kbs_token_order(struct kbs_call *call, enum kbs_wire_type typ
 /* The same outside of a request. */
 KBS_MUST_CHECK int kbs_token_ask(struct kbs_api *api, enum kbs_wire_type type, const void *order,
                                  struct kbs_wire_result *ret, struct kbs_error *err);
+
+/* ---- caps.c ---- */
+
+/* A cell of what the token's probe found, and a choice among them. All text borrowed. */
+struct kbs_caps_cell {
+    struct kbs_span rung;
+    struct kbs_span format;
+    struct kbs_span key; /* kind of TEE key: "P-256", "RSA-2048", ... */
+    uint32_t bytes;      /* of the released key */
+    struct kbs_span result;
+    struct kbs_span locality;
+    struct kbs_span function; /* "-": nothing to say */
+    struct kbs_span ckr;
+};
+#define KBS_CAPS_END 1
+/* Takes the next cell, or after the cells the next note, off the answer to CAPS. 0, KBS_CAPS_END, or -1. */
+KBS_MUST_CHECK int kbs_caps_next(struct kbs_span *rest, struct kbs_caps_cell *ret,
+                                 struct kbs_error *err);
+KBS_MUST_CHECK int kbs_caps_note(struct kbs_span *rest, struct kbs_span *ret,
+                                 struct kbs_error *err);
+
+struct kbs_caps_want {
+    const uint8_t *formats; /* enum kbs_format, most wanted first */
+    size_t format_count;
+    const char *tee_key;
+    uint32_t bytes; /* of the key to be released */
+    enum kbs_locality floor;
+};
+/* The cell that the token would release by. KBS_UNSUPPORTED if there is none. */
+KBS_MUST_CHECK int kbs_caps_choose(struct kbs_span text, const struct kbs_caps_want *want,
+                                   struct kbs_caps_cell *ret, struct kbs_error *err);
 
 /* ---- ledger.c ---- */
 
@@ -559,6 +591,11 @@ struct kbs_release_want {
 KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
                                    struct kbs_error *err);
 
+/* ---- resource.c ---- */
+
+/* Whether there is, or was, a secret of that path; else it may be a key's. */
+bool kbs_resource_is_secret(struct kbs_call *call, struct kbs_span path);
+
 /* ---- row.c ---- */
 
 /* KBS_INTERNAL unless the row is one that the admin lane signed. */
@@ -595,6 +632,9 @@ void kbs_head_sign(struct kbs_api *api);
  */
 KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
                                          struct kbs_error *err);
+/* The session that a token of ours names. KBS_UNAUTHENTICATED if it does not verify, or its session is gone. */
+KBS_MUST_CHECK int kbs_session_of_token(struct kbs_call *call, struct kbs_span token,
+                                        struct kbs_session *ret, struct kbs_error *err);
 /*
  * The attested session that a request is made in, by cookie, by our own token, or by both if they
  * agree. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.

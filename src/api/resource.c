@@ -16,7 +16,7 @@
 
 #include "wire/route.h"
 
-static bool is_secret(struct kbs_call *call, struct kbs_span path)
+bool kbs_resource_is_secret(struct kbs_call *call, struct kbs_span path)
 {
     struct kbs_error ignored =
         KBS_ERROR_NONE; /* the release reads it again, and says what is wrong */
@@ -41,7 +41,7 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, no_query, err) == 0 &&
         kbs_request_path(call, &want.path, err) == 0) {
-        want.secret = is_secret(call, want.path);
+        want.secret = kbs_resource_is_secret(call, want.path);
         rc = kbs_release_key(call, &want, err);
     }
     kbs_session_deinit(&session);

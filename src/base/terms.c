@@ -169,6 +169,11 @@ enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name)
     return (enum kbs_tee_alg)value_of(tee_algs, KBS_TEE_ALG_COUNT, name);
 }
 
+enum kbs_binding kbs_binding_from_name(struct kbs_span name)
+{
+    return (enum kbs_binding)value_of(bindings, KBS_BINDING_COUNT, name);
+}
+
 bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes)
 {
     switch (alg) {

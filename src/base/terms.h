@@ -217,6 +217,7 @@ enum kbs_storage kbs_storage_from_name(struct kbs_span name);
 enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
 enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);
 enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name);
+enum kbs_binding kbs_binding_from_name(struct kbs_span name);
 
 /* True if a key of that alg can have that many bytes; secrets: 1 to KBS_LIMIT_SECRET_VALUE_BYTES. */
 bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes);
