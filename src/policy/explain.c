@@ -98,7 +98,7 @@ static json_t *entry_json(const json_t *entry, const struct kbs_policy_subject *
     json_t *node = NULL;
 
     if (kbs_entry_scope(entry, subject, &scope)) {
-        node = list_json(entry, &scope, f.at);
+        node = list_json(entry, &scope, f.truth == KBS_TRUTH_TRUE ? NULL : f.at);
     } else { /* its claims are not looked at: nobody vouches for them */
         bool all;
 
@@ -109,7 +109,7 @@ static json_t *entry_json(const json_t *entry, const struct kbs_policy_subject *
     if (authority != NULL) {
         (void)json_object_set(node, "authority", authority);
     }
-    result_set(node, &f, f.at == entry);
+    result_set(node, &f, f.at == entry || f.truth == KBS_TRUTH_TRUE);
     return node;
 }
 

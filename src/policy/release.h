@@ -68,8 +68,8 @@ KBS_MUST_CHECK int kbs_policy_decide(struct kbs_span text, const struct kbs_poli
  *     {"test":"anyOf"|"allOf"|"not", "result", "of":[NODE...]}              an entry's has "authority", too
  *     {"test":OPERATOR, "claim", "wanted", "result", "found"?, "why"?}      why it is not true
  *
- * with result "true", "false" or "unknown", and "decides":true in the one NODE that each entry's result came
- * from. Returns owned, NULL if memory runs out.
+ * with result "true", "false" or "unknown", and "decides":true in each entry that is true, or else in the one
+ * NODE that its result came from. Returns owned, NULL if memory runs out.
  */
 json_t *kbs_policy_explain(const json_t *policy, const struct kbs_policy_subject *subject);
 /* The same as text: a line a condition, indented, what decided marked with ">". */
