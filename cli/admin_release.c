@@ -177,8 +177,8 @@ int kbs_admin_cmd_release_dry_run(struct kbs_admin_options *o, int argc, char **
     struct dry_run d = {.key = NULL};
     struct kbs_arg own[8];
     const struct kbs_args args = {
-        .synopsis = "kbs-admin release dry-run KEY|--resource PATH --session SID|--token "
-                    "FILE|--claims FILE [options]",
+        .synopsis = "kbs-admin release dry-run KEY|--resource PATH --session SID|--token FILE|"
+                    "--claims FILE",
         .about =
             "Say whether a guest would get a key or resource, which condition decides, and at\n"
             "which rung it would be released. Nothing is released. Exit status 4 if it would not.",
