@@ -1,4 +1,5 @@
 kbs_test(unit_parsed SOURCES unit/test_parsed.c LINKS kbs_api LABELS unit)
+kbs_test(unit_subject SOURCES unit/test_subject.c LINKS kbs_api LABELS unit)
 kbs_test(unit_admin_modes SOURCES unit/test_admin_modes.c jose/maker.c LINKS kbs_api LABELS unit)
 kbs_test(unit_jose_attacks SOURCES unit/test_jose_attacks.c jose/maker.c LINKS kbs_api LABELS unit)
 foreach(part IN ITEMS guest rcar admin resources release)
