@@ -53,6 +53,9 @@ int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv
 int kbs_admin_cmd_secret_show(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_policy(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_release_explain(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_release_test(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_release_dry_run(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv);
@@ -181,6 +184,9 @@ KBS_MUST_CHECK int kbs_admin_key_send(struct kbs_admin *a, const struct kbs_admi
 /* A KEY as JSON or for people, as the options say. `key` is borrowed. */
 KBS_MUST_CHECK int kbs_admin_key_show(const struct kbs_admin_options *o, json_t *key,
                                       struct kbs_error *err);
+
+/* Prints {"decision", "reason"?, "policy"} of a release policy (kbs_policy_explain()), line by line. */
+void kbs_admin_explained_print(const json_t *explained);
 
 /* Shows a KEY for people; `with_policy` for answers that have the member "policy". */
 KBS_MUST_CHECK int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err);

@@ -1,6 +1,6 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest` and
- * `initdata` goes through the admin API, signed by the administrator's key; `init` makes a service
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`, `initdata` and
+ * `policy explain` and `test` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
 #include "cli/admin.h"
@@ -48,6 +48,9 @@ static const struct {
     {"nek", "new", kbs_admin_cmd_nek_new},
     {"nek", "wrap", kbs_admin_cmd_nek_wrap},
     {"nek", "inspect", kbs_admin_cmd_nek_inspect},
+    {"policy", "explain", kbs_admin_cmd_policy_release_explain},
+    {"policy", "test", kbs_admin_cmd_policy_release_test},
+    {"release", "dry-run", kbs_admin_cmd_release_dry_run},
 };
 
 int main(int argc, char **argv)
@@ -78,7 +81,9 @@ int main(int argc, char **argv)
                  "  attest explain         verify evidence, offline, and say what was checked\n"
                  "  initdata make|digest   what guests are configured with, and its digest\n"
                  "  nek public|new|wrap|inspect\n"
-                 "                         keys that guests keep wrapped to the token\n\n"
+                 "                         keys that guests keep wrapped to the token\n"
+                 "  policy explain|test    what a release policy says of claims, offline\n"
+                 "  release dry-run        would this guest get this key\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

@@ -82,6 +82,12 @@ void kbs_cli_field_text(const char *label, struct kbs_span value)
     (void)putchar('\n');
 }
 
+void kbs_cli_line(struct kbs_span value)
+{
+    put_text(stdout, value);
+    (void)putchar('\n');
+}
+
 void kbs_cli_field_kcv(const char *label, const uint8_t kcv[4])
 {
     kbs_cli_field(label, "%02x%02x%02x%02x", (unsigned int)kcv[0], (unsigned int)kcv[1],

@@ -24,6 +24,9 @@ void kbs_cli_field_text(const char *label, struct kbs_span value);
 /* The same for eight hex digits of a key check value. */
 void kbs_cli_field_kcv(const char *label, const uint8_t kcv[4]);
 
+/* A line of outside text. */
+void kbs_cli_line(struct kbs_span value);
+
 /* The label on a line of its own, then indented JSON. `value` is borrowed. */
 KBS_MUST_CHECK int kbs_cli_field_json(const char *label, const json_t *value,
                                       struct kbs_error *err);

@@ -1,15 +1,16 @@
 kbs_test(unit_parsed SOURCES unit/test_parsed.c LINKS kbs_api LABELS unit)
+kbs_test(unit_subject SOURCES unit/test_subject.c LINKS kbs_api LABELS unit)
 kbs_test(unit_admin_modes SOURCES unit/test_admin_modes.c jose/maker.c LINKS kbs_api LABELS unit)
 kbs_test(unit_jose_attacks SOURCES unit/test_jose_attacks.c jose/maker.c LINKS kbs_api LABELS unit)
-foreach(part IN ITEMS guest rcar admin resources)
+foreach(part IN ITEMS guest rcar admin resources release)
     kbs_test(judge_${part}
-        SOURCES judge/test_judge_${part}.c judge/harness.c judge/signed.c
+        SOURCES judge/test_judge_${part}.c judge/harness.c judge/signed.c policy/policy_process.c
         LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write
         LABELS judge)
     add_dependencies(judge_${part} kbs-judge)
 endforeach()
 kbs_test(judge_denial
-    SOURCES judge/test_judge_denial.c judge/harness.c judge/signed.c jose/maker.c
+    SOURCES judge/test_judge_denial.c judge/harness.c judge/signed.c policy/policy_process.c jose/maker.c
     LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write kbs_http
     LABELS judge TIMEOUT 300)
 add_dependencies(judge_denial kbs-judge)
@@ -26,3 +27,7 @@ kbs_test(judge_passport
     LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest_issuer kbs_jose_read kbs_jose_write
     LABELS judge)
 add_dependencies(judge_passport kbs-judge)
+# The matrix of denials asks policies in Rego, where there is an engine for them.
+if(TARGET kbs-policy)
+    add_dependencies(judge_release kbs-policy)
+endif()

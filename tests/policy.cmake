@@ -1,10 +1,11 @@
 kbs_test(unit_policy SOURCES unit/test_policy.c LINKS kbs_policy LABELS unit)
-kbs_test(unit_acl SOURCES unit/test_acl.c LINKS kbs_policy LABELS unit)
+kbs_test(unit_policy_azure SOURCES unit/test_policy_azure.c LINKS kbs_policy LABELS unit)
+kbs_test(unit_acl SOURCES unit/test_acl.c LINKS kbs_policy_acl LABELS unit)
 
 kbs_fuzzer(fuzz_policy SOURCES fuzz/fuzz_policy.c LINKS kbs_policy CORPUS fuzz/corpus/policy)
-kbs_fuzzer(fuzz_acl SOURCES fuzz/fuzz_acl.c LINKS kbs_policy CORPUS fuzz/corpus/acl)
+kbs_fuzzer(fuzz_acl SOURCES fuzz/fuzz_acl.c LINKS kbs_policy_acl CORPUS fuzz/corpus/acl)
 
-kbs_test(policy_role SOURCES policy/test_policy_role.c LINKS kbs_channel LABELS system)
+kbs_test(policy_role SOURCES policy/test_policy_role.c policy/policy_process.c LINKS kbs_channel LABELS system)
 if(TARGET kbs-policy)
     add_dependencies(policy_role kbs-policy)
 endif()

@@ -2,8 +2,7 @@
  * What the token is and can do: its import key, and the matrix of what its probe found.
  *
  * The matrix comes as lines of text (hsm/caps.h), made by the token worker for people; here it
- * becomes JSON, each column a string of its own. A line that does not have its columns is an error
- * of the worker, not something to be passed on.
+ * becomes JSON, each column a string of its own (caps.c reads it).
  */
 #include "api/context.h"
 
@@ -51,43 +50,6 @@ int kbs_api_admin_import_key(struct kbs_call *call, struct kbs_error *err)
 
 /* ---- the matrix ---- */
 
-enum column {
-    COLUMN_RUNG,
-    COLUMN_FORMAT,
-    COLUMN_KEY,
-    COLUMN_BYTES,
-    COLUMN_RESULT,
-    COLUMN_LOCALITY,
-    COLUMN_FUNCTION,
-    COLUMN_CKR,
-    COLUMN_COUNT
-};
-
-/* Cuts up to the separator, or all of it, off *rest. */
-static struct kbs_span cut(struct kbs_span *rest, char separator)
-{
-    const uint8_t *end = rest->len != 0 ? memchr(rest->p, separator, rest->len) : NULL;
-    struct kbs_span piece = *rest;
-
-    if (end != NULL) {
-        piece.len = (size_t)(end - rest->p);
-        *rest = kbs_span_skip(*rest, piece.len + 1);
-    } else {
-        *rest = KBS_SPAN_EMPTY;
-    }
-    return piece;
-}
-
-static bool is_number(struct kbs_span text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9') {
-            return false;
-        }
-    }
-    return text.len != 0 && text.len < 10 && (text.len == 1 || text.p[0] != '0');
-}
-
 static void member_put(struct kbs_buf *out, const char *name, struct kbs_span value)
 {
     kbs_buf_printf(out, "\"%s\":", name);
@@ -112,58 +74,43 @@ static void reason_put(struct kbs_buf *out, struct kbs_span function, struct kbs
     kbs_buf_deinit(&reason);
 }
 
-static bool cell_put(struct kbs_buf *out, struct kbs_span line)
+static void cell_put(struct kbs_buf *out, const struct kbs_caps_cell *cell)
 {
-    struct kbs_span column[COLUMN_COUNT];
-
-    for (size_t i = 0; i < COLUMN_COUNT; i++) {
-        column[i] = cut(&line, '\t');
-        if (column[i].len == 0 || column[i].len > KBS_LIMIT_ERROR_DETAIL_BYTES / 3) {
-            return false;
-        }
-    }
-    if (line.len != 0 || !is_number(column[COLUMN_BYTES])) {
-        return false;
-    }
     kbs_buf_put_u8(out, '{');
-    member_put(out, "rung", column[COLUMN_RUNG]);
-    member_put(out, "format", column[COLUMN_FORMAT]);
-    member_put(out, "key", column[COLUMN_KEY]);
-    kbs_buf_put_str(out, "\"bytes\":");
-    kbs_buf_put_span(out, column[COLUMN_BYTES]);
-    kbs_buf_put_u8(out, ',');
-    member_put(out, "result", column[COLUMN_RESULT]);
-    member_put(out, "locality", column[COLUMN_LOCALITY]);
-    reason_put(out, column[COLUMN_FUNCTION], column[COLUMN_CKR]);
+    member_put(out, "rung", cell->rung);
+    member_put(out, "format", cell->format);
+    member_put(out, "key", cell->key);
+    kbs_buf_printf(out, "\"bytes\":%u,", (unsigned int)cell->bytes);
+    member_put(out, "result", cell->result);
+    member_put(out, "locality", cell->locality);
+    reason_put(out, cell->function, cell->ckr);
     kbs_buf_put_u8(out, '}');
-    return true;
 }
 
 static int caps_put(struct kbs_call *call, struct kbs_span text, struct kbs_error *err)
 {
     struct kbs_buf *out = &call->answer->body;
     struct kbs_span rest = text;
-    bool first = true;
-    bool ok = kbs_utf8_valid(text);
+    struct kbs_caps_cell cell;
+    struct kbs_span note;
+    const char *comma = "";
+    int rc = 0;
 
     kbs_buf_put_str(out, "{\"token\":{");
     token_put(&call->api->token, out);
     kbs_buf_put_str(out, "},\"cells\":[");
-    while (ok && rest.len != 0 && rest.p[0] != '#') {
-        kbs_buf_put_str(out, first ? "" : ",");
-        ok = cell_put(out, cut(&rest, '\n'));
-        first = false;
+    while ((rc = kbs_caps_next(&rest, &cell, err)) == 0) {
+        kbs_buf_put_str(out, comma);
+        cell_put(out, &cell);
+        comma = ",";
     }
     kbs_buf_put_str(out, "],\"notes\":[");
-    for (first = true; ok && rest.len != 0; first = false) {
-        struct kbs_span line = cut(&rest, '\n');
-
-        ok = kbs_span_starts_with(line, "# ");
-        kbs_buf_put_str(out, first ? "" : ",");
-        kbs_json_string_put(out, kbs_span_skip(line, 2));
+    for (comma = ""; rc > 0 && (rc = kbs_caps_note(&rest, &note, err)) == 0; rc = 1, comma = ",") {
+        kbs_buf_put_str(out, comma);
+        kbs_json_string_put(out, note);
     }
     kbs_buf_put_str(out, "]}");
-    return ok ? 0 : kbs_fail(err, KBS_INTERNAL, "the token's account of itself is malformed");
+    return rc > 0 ? 0 : -1;
 }
 
 int kbs_api_admin_token_caps(struct kbs_call *call, struct kbs_error *err)

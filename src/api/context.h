@@ -220,7 +220,8 @@ kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
 kbs_handler kbs_api_admin_secret_policy;
 kbs_handler kbs_api_admin_secret_delete;
-kbs_handler kbs_api_admin_store_show; /* admin_store.c */
+kbs_handler kbs_api_admin_release_dry_run; /* admin_release.c */
+kbs_handler kbs_api_admin_store_show;      /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
 
 /* ---- fetch.c ---- */
@@ -321,6 +322,37 @@ KBS_MUST_CHECK int kbs_token_order(struct kbs_call *call, enum kbs_wire_type typ
 /* The same outside of a request. */
 KBS_MUST_CHECK int kbs_token_ask(struct kbs_api *api, enum kbs_wire_type type, const void *order,
                                  struct kbs_wire_result *ret, struct kbs_error *err);
+
+/* ---- caps.c ---- */
+
+/* A cell of what the token's probe found, and a choice among them. All text borrowed. */
+struct kbs_caps_cell {
+    struct kbs_span rung;
+    struct kbs_span format;
+    struct kbs_span key; /* kind of TEE key: "P-256", "RSA-2048", ... */
+    uint32_t bytes;      /* of the released key */
+    struct kbs_span result;
+    struct kbs_span locality;
+    struct kbs_span function; /* "-": nothing to say */
+    struct kbs_span ckr;
+};
+#define KBS_CAPS_END 1
+/* Takes the next cell, or after the cells the next note, off the answer to CAPS. 0, KBS_CAPS_END, or -1. */
+KBS_MUST_CHECK int kbs_caps_next(struct kbs_span *rest, struct kbs_caps_cell *ret,
+                                 struct kbs_error *err);
+KBS_MUST_CHECK int kbs_caps_note(struct kbs_span *rest, struct kbs_span *ret,
+                                 struct kbs_error *err);
+
+struct kbs_caps_want {
+    const uint8_t *formats; /* enum kbs_format, most wanted first */
+    size_t format_count;
+    const char *tee_key;
+    uint32_t bytes; /* of the key to be released */
+    enum kbs_locality floor;
+};
+/* The cell that the token would release by. KBS_UNSUPPORTED if there is none. */
+KBS_MUST_CHECK int kbs_caps_choose(struct kbs_span text, const struct kbs_caps_want *want,
+                                   struct kbs_caps_cell *ret, struct kbs_error *err);
 
 /* ---- ledger.c ---- */
 
@@ -564,6 +596,65 @@ int kbs_due_wait_ms(const struct kbs_api *api);
 /* Destroys what is due. What fails is logged, and tried again later. */
 void kbs_due_run(struct kbs_api *api);
 
+/* ---- subject.c ---- */
+
+/* Under what circumstances somebody asks for a key. Borrowed. */
+struct kbs_circumstances {
+    const struct kbs_session *session; /* attested */
+    const struct kbs_key *key;
+    enum kbs_locality locality; /* the least that it would be released at */
+    const char *plugin;         /* "resource", "pkcs11" or "key" */
+    const char *method;
+    struct kbs_span target; /* path of the request, without its query */
+    int64_t now_s;
+};
+/*
+ * The `kbs` root of the claims model (docs/protocol/release-policy.md): what we know ourselves, and no token can
+ * set. input: the session's claims. Returns owned, or NULL.
+ */
+json_t *kbs_subject_root(const struct kbs_api *api, const struct kbs_circumstances *c,
+                         const json_t *input);
+
+/* ---- decide.c ---- */
+
+/* What somebody wants, and whether it may have it. */
+struct kbs_decision {
+    struct kbs_api *api;
+    struct kbs_circumstances how; /* but for key and locality, which are filled in */
+    bool secret;                  /* a secret, the newest version; else a key */
+    bool resource;                /* the resource policy has to allow it, if one is set */
+    bool explain;                 /* fill in `explained` */
+    const struct kbs_nek_in *nek;   /* what is in that blob is wanted; NULL: what is in the row */
+    json_t *supposed; /* borrowed: members of `kbs` in place of the real ones; NULL: none */
+    /* the row, kbs_decision_load() fills in */
+    struct kbs_key key;
+    struct kbs_buf policy;
+    struct kbs_buf sealed; /* of a secret */
+    /* kbs_decide() fills in */
+    struct kbs_buf resource_policy; /* its text, empty if none was asked */
+    enum kbs_locality floor;        /* that the order has to have */
+    struct kbs_nek_binding binding; /* NEKs: of this guest, by the fields that the blob names */
+    const char *by;                 /* "row", "resource-policy" or "release-policy"; static */
+    json_t *explained;              /* owned; NULL if the key's own policy was not asked */
+};
+#define KBS_DECISION(a)                                                         \
+    ((struct kbs_decision){.api = (a),                                          \
+                           .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES),           \
+                           .sealed = KBS_BUF(2 * KBS_LIMIT_SECRET_VALUE_BYTES), \
+                           .resource_policy = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES)})
+void kbs_decision_deinit(struct kbs_decision *d);
+/* Reads the row from a store that is the ledger's. version 0: the latest. KBS_MISSING. */
+KBS_MUST_CHECK int kbs_decision_load(struct kbs_decision *d, struct kbs_span path, uint32_t version,
+                                     struct kbs_error *err);
+/*
+ * Verifies the row, and asks it and the policies. 0: it may have it; KBS_MISSING if it is destroyed; KBS_DENIED
+ * with the reason; KBS_INTERNAL for what is stored and cannot be gone by; else as kbs_rego_decide() and
+ * kbs_document_get().
+ */
+KBS_MUST_CHECK int kbs_decide(struct kbs_decision *d, struct kbs_error *err);
+/* Whether that failure of it is a denial, of which there has to be a record. */
+bool kbs_decision_to_record(const struct kbs_error *err);
+
 /* ---- key.c ---- */
 
 /* What a guest wants released, after its session was found attested. */
@@ -571,8 +662,8 @@ struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
-    struct kbs_span resource_policy;   /* Rego that has to allow it; empty: none is set */
     const struct kbs_nek_in *nek; /* what is in that blob; NULL: what is in the catalog */
+    bool resource;                     /* the resource policy has to allow it, if one is set */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */
@@ -588,6 +679,11 @@ struct kbs_release_want {
  */
 KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
                                    struct kbs_error *err);
+
+/* ---- resource.c ---- */
+
+/* Whether there is, or was, a secret of that path; else it may be a key's. */
+bool kbs_resource_is_secret(struct kbs_call *call, struct kbs_span path);
 
 /* ---- row.c ---- */
 
@@ -625,6 +721,9 @@ void kbs_head_sign(struct kbs_api *api);
  */
 KBS_MUST_CHECK int kbs_session_of_cookie(struct kbs_call *call, struct kbs_session *ret,
                                          struct kbs_error *err);
+/* The session that a token of ours names. KBS_UNAUTHENTICATED if it does not verify, or its session is gone. */
+KBS_MUST_CHECK int kbs_session_of_token(struct kbs_call *call, struct kbs_span token,
+                                        struct kbs_session *ret, struct kbs_error *err);
 /*
  * The attested session that a request is made in, by cookie, by our own token, by both if they
  * agree, or by a token of an issuer whose tokens are passports. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.

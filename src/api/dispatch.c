@@ -100,6 +100,8 @@ static const struct route {
      kbs_api_reference_value_set},
     {KBS_ROUTE_REFERENCE_VALUE_SHOW, KBS_DUTY_ADMIN, "GET", "reference-value-show",
      kbs_api_reference_value_show},
+    {KBS_ROUTE_ADMIN_RELEASE_DRY_RUN, KBS_DUTY_ADMIN, "POST", "admin-release-dry-run",
+     kbs_api_admin_release_dry_run},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

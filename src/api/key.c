@@ -9,8 +9,8 @@
  * both party infos are the server's; the order (`release`) is sent to the ledger before the token is
  * asked, the token records what it did before it answers (its `deed`, hsm/deed.c), and both are
  * durable before the answer leaves, in one sync of the disk. What was ordered and came to nothing
- * is recorded too (`release-failed`). The answer body is the token's, unread. The row that decides
- * is read and verified once (row.c), from a store that is the ledger's (epoch.c).
+ * is recorded too (`release-failed`). The answer body is the token's, unread. Row and policies are
+ * asked in decide.c.
  *
  * If the order could not be written and the deed could, the answer is dropped: wrapped to a TEE that
  * never sees it, it is lost, and the guest asks again. A `release-failed` that names the order is
@@ -20,25 +20,19 @@
 
 #include <stdlib.h>
 
-#include "attest/ear.h"
-#include "attest/identity.h"
 #include "base/encoding.h"
 #include "base/random.h"
 #include "jose/write/jose.h"
-#include "policy/release.h"
 
 struct release {
     const struct kbs_release_want *want;
     const struct kbs_session *session;
-    struct kbs_key key;
-    struct kbs_buf policy;
-    struct kbs_buf sealed; /* of a secret */
+    struct kbs_decision decision; /* and the row it is about */
     char kid[KBS_LIMIT_KID_BYTES + 1];
     char sid[33];
     char tee_key[KBS_API_THUMBPRINT_BYTES];
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
     bool ordered;                   /* the `release` record has been sent */
-    struct kbs_nek_binding binding; /* NEKs: of this guest, by the fields that the blob names */
 };
 
 /* What a request to the key road says, before it is looked at what there is. */
@@ -109,7 +103,7 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     }
     kbs_record_str(ret, "session", r->sid);
     kbs_record_str(ret, "kid", r->kid);
-    kbs_record_str(ret, "class", kbs_storage_name(r->key.card.storage));
+    kbs_record_str(ret, "class", kbs_storage_name(r->decision.key.card.storage));
     kbs_record_str(ret, "tee", kbs_tee_name(r->session->tee));
     kbs_record_str(ret, "binding", kbs_binding_name(r->session->binding));
     kbs_record_str(ret, "tee_key", r->tee_key);
@@ -118,10 +112,10 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
         kbs_record_str(ret, "issuer", r->session->passport);
         kbs_record_str(ret, "agreed", r->session->agreed != NULL ? r->session->agreed : "");
     }
-    kbs_sha256(kbs_buf_span(&r->policy), digest);
+    kbs_sha256(kbs_buf_span(&r->decision.policy), digest);
     kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
-    if (r->want->resource_policy.len != 0) {
-        kbs_sha256(r->want->resource_policy, digest);
+    if (r->decision.resource_policy.len != 0) {
+        kbs_sha256(kbs_buf_span(&r->decision.resource_policy), digest);
         kbs_record_hex(ret, "resource_policy", kbs_span(digest, sizeof(digest)));
     }
     if (r->want->nek != NULL) {
@@ -158,149 +152,6 @@ static struct kbs_span target_path(struct kbs_span target)
     return query != NULL ? kbs_span(target.p, (size_t)(query - target.p)) : target;
 }
 
-/*
- * The `kbs` root of the claims model: what we know ourselves, and no token can set. Returns owned,
- * or NULL.
- */
-static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r,
-                                  const json_t *input)
-{
-    const struct kbs_api *api = call->api;
-    struct kbs_span path = target_path(call->req->target);
-    char id[2 * KBS_KEY_ID_BYTES + 1];
-
-    kbs_hex_cstr(kbs_span(r->key.id, sizeof(r->key.id)), id, sizeof(id));
-    return json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:s, s:b, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I}, s:s,"
-        " s:b, s:b, s:s, s:s%, s:s%, s:I}",
-        "issuer", api->issuer, "tee", kbs_tee_name(r->session->tee), "binding",
-        kbs_binding_name(r->session->binding), "token_age_s",
-        (json_int_t)(call->now_s - r->session->attested_s), "session_age_s",
-        (json_int_t)(call->now_s - r->session->created_s), "key_thumbprint", r->tee_key,
-        "init_data_matched", kbs_ear_init_data_matched(input), "key", "id", id, "path", r->key.path,
-        "version", (json_int_t)r->key.version, "purpose", kbs_purpose_name(r->key.card.purpose),
-        "provenance", kbs_provenance_name(r->key.card.provenance), "floor",
-        kbs_locality_name(r->key.card.floor), "class", kbs_storage_name(r->key.card.storage), "alg",
-        kbs_key_alg_name(r->key.card.alg), "bytes", (json_int_t)r->key.card.bytes, "token_class",
-        kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "plugin", r->want->plugin,
-        "method", (const char *)call->req->method.p, call->req->method.len, "path",
-        (const char *)path.p, path.len, "time", (json_int_t)call->now_s);
-}
-
-static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *err)
-{
-    return kbs_json_parse_object(text, "claims", ret, err);
-}
-
-/*
- * What a resource policy reads besides the claims, as Trustee has it: `data`. Nothing in it needs
- * escaping: segments of paths are letters, digits and three signs.
- */
-static void resource_policy_data(const struct release *r, struct kbs_buf *out)
-{
-    kbs_buf_printf(out, "{\"plugin\":\"%s\",\"method\":\"GET\",\"query\":{},\"resource-path\":[\"",
-                   r->want->plugin);
-    for (const char *c = r->key.path; *c != '\0'; c++) {
-        if (*c == '/') {
-            kbs_buf_put_str(out, "\",\"");
-        } else {
-            kbs_buf_put_u8(out, (uint8_t)*c);
-        }
-    }
-    kbs_buf_put_str(out, "\"]}");
-}
-
-static int resource_policy_decide(struct kbs_call *call, const struct release *r,
-                                  struct kbs_error *err)
-{
-    struct kbs_buf data = KBS_BUF(2 * KBS_LIMIT_KEY_PATH_BYTES);
-    int rc = 0;
-
-    resource_policy_data(r, &data);
-    rc = kbs_buf_check(&data, "the resource policy's data", err);
-    if (rc == 0) {
-        rc = kbs_rego_decide(call->api, r->want->resource_policy, kbs_buf_span(&r->session->claims),
-                             kbs_buf_span(&data), err);
-    }
-    kbs_buf_deinit(&data);
-    return rc;
-}
-
-/* What the key or secret says of itself, whatever a policy says. */
-static int release_allowed(const struct release *r, struct kbs_error *err)
-{
-    enum kbs_purpose wanted = r->want->nek != NULL ? KBS_PURPOSE_NEK
-                              : r->want->secret    ? KBS_PURPOSE_SEAL
-                                                   : KBS_PURPOSE_RELEASE;
-
-    if (!r->key.has_card) {
-        return kbs_fail(err, KBS_DENIED,
-                        "this key is from before there were key cards: it must be rotated");
-    }
-    if (r->key.card.purpose != wanted) {
-        return kbs_fail(err, KBS_DENIED, "the purpose of this key is %s, not %s",
-                        kbs_purpose_name(r->key.card.purpose), kbs_purpose_name(wanted));
-    }
-    if (r->key.state != KBS_KEY_STATE_ENABLED) {
-        return kbs_fail(err, KBS_DENIED, "this key is %s", kbs_key_state_name(r->key.state));
-    }
-    return 0;
-}
-
-/*
- * A NEK is for whom its blob says, and what a guest is, its evidence says. Found here so that the record
- * says why; a blob that lies about it is wrapped under another key and does not open.
- */
-static int nek_decide(struct release *r, const json_t *input, struct kbs_error *err)
-{
-    const struct kbs_nek_in *nek = r->want->nek;
-
-    if ((r->key.card.flags & KBS_CARD_BINDING_REQUIRED) != 0 && nek->said.fields == 0) {
-        return kbs_fail(err, KBS_DENIED, "this key opens only blobs that are bound to a guest");
-    }
-    if (kbs_identity_bind(input, r->session->tee, nek->said.fields, &r->binding, err) != 0) {
-        return -1;
-    }
-    return memcmp(r->binding.digest, nek->said.digest, sizeof(r->binding.digest)) == 0
-               ? 0
-               : kbs_fail(err, KBS_DENIED, "this NEK is bound to another guest");
-}
-
-static int release_decide(struct kbs_call *call, struct release *r, struct kbs_error *err)
-{
-    struct kbs_parsed *claims = &call->api->claims[r->session->sid[0] & (KBS_API_PARSED - 1)];
-    struct kbs_parsed *policies = &call->api->policies[r->key.id[0] & (KBS_API_PARSED - 1)];
-    const json_t *policy = NULL;
-    const json_t *input = NULL;
-    KBS_AUTO_JSON kbs = NULL;
-
-    if (release_allowed(r, err) != 0) {
-        return -1;
-    }
-    if (r->want->resource_policy.len != 0) {
-        if (resource_policy_decide(call, r, err) != 0) {
-            return -1;
-        }
-        if (r->want->secret && r->policy.len == 0) {
-            return 0; /* a secret without a policy of its own is the resource policy's alone */
-        }
-    }
-    if (kbs_parsed_get(claims, kbs_buf_span(&r->session->claims), claims_parse, &input, err) != 0) {
-        return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
-    }
-    if (r->want->nek != NULL && nek_decide(r, input, err) != 0) {
-        return -1;
-    }
-    if (kbs_parsed_get(policies, kbs_buf_span(&r->policy), kbs_policy_load, &policy, err) != 0) {
-        return -1;
-    }
-    kbs = release_kbs_claims(call, r, input);
-    if (kbs == NULL) {
-        return kbs_fail(err, KBS_INTERNAL, "the kbs claims cannot be built");
-    }
-    return kbs_policy_decide_loaded(policy, input, kbs, err);
-}
-
 /* The token did what it was told to, as far as can be told without reading the key's wrapping. */
 static int release_check(const struct release *r, const struct kbs_wire_result *result,
                          struct kbs_error *err)
@@ -310,7 +161,7 @@ static int release_check(const struct release *r, const struct kbs_wire_result *
     for (size_t i = 0; i < r->want->format_count; i++) {
         asked = asked || r->want->formats[i] == result->format;
     }
-    if (!asked || result->locality >= KBS_LOCALITY_COUNT || result->locality < r->key.card.floor ||
+    if (!asked || result->locality >= KBS_LOCALITY_COUNT || result->locality < r->decision.floor ||
         result->body.len == 0) {
         return kbs_fail(err, KBS_INTERNAL, "the token's answer does not keep to its order");
     }
@@ -325,11 +176,11 @@ static int order_key(struct kbs_call *call, const struct release *r, struct kbs_
     const struct kbs_wire_release order = {
         .order = kbs_span(r->order, sizeof(r->order)),
         .kid = kbs_span_str(r->kid),
-        .card = kbs_key_card(&r->key),
-        .blob = kbs_key_blob(&r->key),
+        .card = kbs_key_card(&r->decision.key),
+        .blob = kbs_key_blob(&r->decision.key),
         .tee_key = tee_key,
         .formats = kbs_span(w->formats, w->format_count),
-        .floor = (uint8_t)r->key.card.floor,
+        .floor = (uint8_t)r->decision.floor,
         .empty_context = w->empty_context ? 1 : 0,
         .party_v = kbs_span(party_v, sizeof(party_v)),
         .salt = w->salt,
@@ -345,8 +196,8 @@ static int order_secret(struct kbs_call *call, const struct release *r, struct k
     const struct kbs_wire_open_secret order = {
         .order = kbs_span(r->order, sizeof(r->order)),
         .kid = kbs_span_str(r->kid),
-        .card = kbs_key_card(&r->key),
-        .sealed = kbs_buf_span(&r->sealed),
+        .card = kbs_key_card(&r->decision.key),
+        .sealed = kbs_buf_span(&r->decision.sealed),
         .tee_key = tee_key,
     };
 
@@ -363,8 +214,8 @@ static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_
     const struct kbs_wire_rewrap order = {
         .order = kbs_span(r->order, sizeof(r->order)),
         .kid = kbs_span_str(r->kid),
-        .card = kbs_key_card(&r->key),
-        .public_key = kbs_key_blob(&r->key),
+        .card = kbs_key_card(&r->decision.key),
+        .public_key = kbs_key_blob(&r->decision.key),
         .kind = (uint8_t)w->nek->kind,
         .epk = kbs_span(epk, w->nek->has_epk ? kbs_tee_key_put(&w->nek->epk, epk) : 0),
         .blob_salt = w->nek->salt,
@@ -372,13 +223,13 @@ static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_
         .wrapped = w->nek->wrapped,
         .tee_key = tee_key,
         .formats = kbs_span(w->formats, w->format_count),
-        .floor = (uint8_t)r->key.card.floor,
+        .floor = (uint8_t)r->decision.floor,
         .empty_context = w->empty_context ? 1 : 0,
         .party_v = kbs_span(party_v, sizeof(party_v)),
         .salt = w->salt,
     };
 
-    kbs_nek_binding_put(&r->binding, binding);
+    kbs_nek_binding_put(&r->decision.binding, binding);
     kbs_nek_party_v(kbs_digest_span(&r->session->report_digest), w->nonce, w->nek->wrapped,
                     party_v);
     return kbs_token_order(call, KBS_WIRE_REWRAP, &order, ret, err);
@@ -453,32 +304,16 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     return kbs_buf_check(&call->answer->body, "answer", err);
 }
 
-static int release_load(struct kbs_call *call, struct release *r, struct kbs_error *err)
-{
-    const struct kbs_release_want *w = r->want;
-    struct kbs_store *store = call->api->store;
-
-    return w->secret ? kbs_store_secret_newest(store, w->path, &r->key, &r->policy, &r->sealed, err)
-                     : kbs_store_key_get(store, w->path, w->version, &r->key, &r->policy, err);
-}
-
 static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
-    if (kbs_epoch_gate(call->api, err) != 0 || release_load(call, r, err) != 0 ||
-        kbs_epoch_of_row(call->api, r->key.epoch, err) != 0) {
+    if (kbs_decision_load(&r->decision, r->want->path, r->want->version, err) != 0) {
         return -1;
     }
     kbs_hex_cstr(kbs_span(r->session->sid, sizeof(r->session->sid)), r->sid, sizeof(r->sid));
-    (void)kbs_key_kid(&r->key, r->kid);
+    (void)kbs_key_kid(&r->decision.key, r->kid);
     kbs_jose_tee_thumbprint(&r->session->tee_key, r->tee_key);
-    if (kbs_row_check(call->api, &r->key, kbs_buf_span(&r->policy), err) != 0) {
-        return release_ended(call, r, "release-denied", err);
-    }
-    if (r->key.state == KBS_KEY_STATE_DESTROYED) {
-        return kbs_fail(err, KBS_MISSING, "no such key or version");
-    }
-    if (release_decide(call, r, err) != 0) {
-        return err->category == KBS_DENIED ? release_ended(call, r, "release-denied", err) : -1;
+    if (kbs_decide(&r->decision, err) != 0) {
+        return kbs_decision_to_record(err) ? release_ended(call, r, "release-denied", err) : -1;
     }
     return release_carry_out(call, r, err);
 }
@@ -486,14 +321,20 @@ static int release_run(struct kbs_call *call, struct release *r, struct kbs_erro
 int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
                     struct kbs_error *err)
 {
-    struct release r = {.want = want,
-                        .session = want->session,
-                        .policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES),
-                        .sealed = KBS_BUF(2 * KBS_LIMIT_SECRET_VALUE_BYTES)};
-    int rc = release_run(call, &r, err);
+    const struct kbs_wire_request *req = call->req;
+    struct release r = {
+        .want = want, .session = want->session, .decision = KBS_DECISION(call->api)};
 
-    kbs_buf_deinit(&r.policy);
-    kbs_buf_deinit(&r.sealed);
+    r.decision.how = (struct kbs_circumstances){.session = want->session,
+                                                .plugin = want->plugin,
+                                                .method = want->resource ? "GET" : "POST",
+                                                .target = target_path(req->target),
+                                                .now_s = call->now_s};
+    r.decision.secret = want->secret;
+    r.decision.resource = want->resource;
+    r.decision.nek = want->nek;
+    int rc = release_run(call, &r, err);
+    kbs_decision_deinit(&r.decision);
     return rc;
 }
 

@@ -16,25 +16,7 @@
 
 #include "wire/route.h"
 
-/* The resource policy's text; empty if none is set. */
-static int resource_policy(struct kbs_call *call, struct kbs_buf *ret, struct kbs_error *err)
-{
-    struct kbs_error found = KBS_ERROR_NONE;
-    struct kbs_document policy;
-
-    if (kbs_document_get(call->api, KBS_DOCUMENT_RESOURCE_POLICY, KBS_SPAN_LIT(KBS_RESOURCE_POLICY),
-                         &policy, ret, &found) == 0) {
-        return 0;
-    }
-    kbs_buf_clear(ret);
-    if (found.category != KBS_MISSING) {
-        *err = found;
-        return -1;
-    }
-    return 0;
-}
-
-static bool is_secret(struct kbs_call *call, struct kbs_span path)
+bool kbs_resource_is_secret(struct kbs_call *call, struct kbs_span path)
 {
     struct kbs_error ignored =
         KBS_ERROR_NONE; /* the release reads it again, and says what is wrong */
@@ -48,22 +30,20 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
 {
     static const char *const no_query[] = {NULL};
     struct kbs_session session = KBS_SESSION_NULL;
-    struct kbs_buf policy = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
     struct kbs_release_want want = {
         .session = &session,
         .plugin = call->req->route == KBS_ROUTE_PKCS11_RESOURCE ? "pkcs11" : "resource",
+        .resource = true,
         .formats = {KBS_FORMAT_JWE},
         .format_count = 1};
     int rc = -1;
 
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, no_query, err) == 0 &&
-        kbs_request_path(call, &want.path, err) == 0 && resource_policy(call, &policy, err) == 0) {
-        want.resource_policy = kbs_buf_span(&policy);
-        want.secret = is_secret(call, want.path);
+        kbs_request_path(call, &want.path, err) == 0) {
+        want.secret = kbs_resource_is_secret(call, want.path);
         rc = kbs_release_key(call, &want, err);
     }
-    kbs_buf_deinit(&policy);
     kbs_session_deinit(&session);
     return rc;
 }

@@ -56,23 +56,17 @@ static int session_of_claims(struct kbs_call *call, const json_t *claims, struct
     return kbs_store_session_by_sid(call->api->store, sid, call->now_s, ret, err);
 }
 
-static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+int kbs_session_of_token(struct kbs_call *call, struct kbs_span token, struct kbs_session *ret,
+                         struct kbs_error *err)
 {
-    struct kbs_span text = KBS_SPAN_EMPTY;
     struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
     KBS_AUTO_JSON claims = NULL;
     int rc = -1;
 
-    if (kbs_request_bearer(call->req, &text, err) != 0) {
-        return -1;
-    }
-    if (kbs_passport_concerns(call->api, text)) {
-        return kbs_passport_session(call, text, ret, err);
-    }
     if (!call->api->token.has_sign) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "no token was ever issued here");
     }
-    if (kbs_jose_jws_split(text, &jws, err) == 0) {
+    if (kbs_jose_jws_split(token, &jws, err) == 0) {
         if (!kbs_span_equal_str(jws.kid, call->api->token.sign_kid)) {
             rc = kbs_fail(err, KBS_UNAUTHENTICATED, "the token was signed by another key");
         } else {
@@ -84,6 +78,17 @@ static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, str
     }
     kbs_jose_jws_deinit(&jws);
     return rc;
+}
+
+static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+{
+    struct kbs_span token = KBS_SPAN_EMPTY;
+
+    if (kbs_request_bearer(call->req, &token, err) != 0) {
+        return -1;
+    }
+    return kbs_passport_concerns(call->api, token) ? kbs_passport_session(call, token, ret, err)
+                                                   : kbs_session_of_token(call, token, ret, err);
 }
 
 int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)

@@ -336,6 +336,15 @@ bool kbs_ear_init_data_matched(const json_t *claims)
     return json_is_string(json_object_get(json_object_get(cpu, EVIDENCE), INIT_DATA));
 }
 
+const json_t *kbs_ear_native(const json_t *claims, enum kbs_tee tee)
+{
+    const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+
+    return json_object_get(cpu, KBS_EAR_AUTHORITY) == NULL
+               ? json_object_get(json_object_get(cpu, EVIDENCE), kbs_tee_name(tee))
+               : NULL;
+}
+
 static bool member_is(const json_t *claims, const char *name, struct kbs_span expected)
 {
     const json_t *v = json_object_get(claims, name);

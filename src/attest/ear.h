@@ -75,6 +75,12 @@ KBS_MUST_CHECK int kbs_ear_wrap(struct kbs_span issuer, struct kbs_span sid, int
 bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims);
 
 /*
+ * What the primary evidence said, of a guest that no other issuer vouches for: the claims of a verifier of ours.
+ * NULL if there are none of that kind. Borrowed.
+ */
+const json_t *kbs_ear_native(const json_t *claims, enum kbs_tee tee);
+
+/*
  * Checks a verified payload of a token of ours: issuer, exp (with no leeway), iat and nbf not in
  * the future, eat_profile; gives the session id it names (lower-case hex, at most 64 characters;
  * borrowed from claims). KBS_UNAUTHENTICATED otherwise.

@@ -215,6 +215,11 @@ bool kbs_key_alg_is_pair(enum kbs_key_alg alg)
     return alg >= KBS_KEY_ALG_P256 && alg <= KBS_KEY_ALG_RSA;
 }
 
+enum kbs_binding kbs_binding_from_name(struct kbs_span name)
+{
+    return (enum kbs_binding)value_of(bindings, KBS_BINDING_COUNT, name);
+}
+
 bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes)
 {
     switch (alg) {

@@ -241,6 +241,7 @@ enum kbs_kcv_mac kbs_kcv_mac_from_name(struct kbs_span name);
 
 /* True for pairs, which have a public half. */
 bool kbs_key_alg_is_pair(enum kbs_key_alg alg);
+enum kbs_binding kbs_binding_from_name(struct kbs_span name);
 
 /* True if a key of that alg can have that many bytes; secrets: 1 to KBS_LIMIT_SECRET_VALUE_BYTES. */
 bool kbs_key_bytes_valid(enum kbs_key_alg alg, uint64_t bytes);

@@ -101,6 +101,8 @@ static const struct kbs_http_route_row rows[] = {
      "reference-value-set"},
     {KBS_ROUTE_REFERENCE_VALUE_SHOW, ADMIN, "GET", "/kbs/v0/reference-value/{...}", 0,
      "reference-value-show"},
+    {KBS_ROUTE_ADMIN_RELEASE_DRY_RUN, ADMIN, "POST", "/kbs/v0/admin/release/dry-run", BODY_ADMIN,
+     "admin-release-dry-run"},
     {KBS_ROUTE_HEALTHZ, GUEST | ADMIN, "GET", "/healthz", 0, "healthz"},
     {KBS_ROUTE_READYZ, GUEST | ADMIN, "GET", "/readyz", 0, "readyz"},
     {KBS_ROUTE_METRICS, GUEST | ADMIN, "GET", "/metrics", 0, "metrics"},

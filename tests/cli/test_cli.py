@@ -72,7 +72,8 @@ ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     "generate", "import", "adopt", "list", "show", "rotate", "policy", "disable", "enable", "destroy", "undo")),
     *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")),
     *(["seal-key", c] for c in ("show", "rotate", "reseal", "destroy")),
-    *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"]]
+    *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"],
+    *(["policy", c] for c in ("explain", "test")), ["release", "dry-run"]]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
 
 

@@ -439,8 +439,9 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
     }
     if (type == KBS_WIRE_RELEASE) {
         r->rung = KBS_SPAN_LIT("transport");
-        r->locality =
-            j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
+        r->locality = j->token_mood == TOKEN_DISOBEYS          ? KBS_LOCALITY_WORKER
+                      : j->release.floor == KBS_LOCALITY_TOKEN ? KBS_LOCALITY_TOKEN
+                                                               : KBS_LOCALITY_TRANSPORT;
         r->format = j->release.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
     } else if (type == KBS_WIRE_OPEN_SECRET) {
@@ -754,6 +755,17 @@ static void attach_peer(struct judge *j, enum kbs_attach what, int *ret_ours)
     *ret_ours = pair[0];
 }
 
+/* It is one judge's: another judge has another one. */
+static void attach_engine(struct judge *j)
+{
+    const struct kbs_wire_attach attach = {.what = KBS_ATTACH_POLICY};
+
+    assert_true(policy_process_end(&j->engine));
+    assert_true(policy_process_start(&j->engine));
+    control_send(j, KBS_WIRE_ATTACH, &attach, j->engine.judge);
+    kbs_io_close(&j->engine.judge);
+}
+
 static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
                                     struct kbs_buf *buf)
 {
@@ -854,6 +866,9 @@ static void judge_spawn(struct judge *j)
     attach_peer(j, KBS_ATTACH_FRONT, &j->front);
     attach_peer(j, KBS_ATTACH_TOKEN, &j->token);
     attach_peer(j, KBS_ATTACH_AUDIT, &j->ledger);
+    if (j->with_engine) {
+        attach_engine(j);
+    }
     control_send(j, KBS_WIRE_GO, NULL, -1);
 }
 
@@ -901,6 +916,7 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample, bool produ
 
     assert_non_null(j);
     j->control = j->front = j->token = j->ledger = -1;
+    j->engine = POLICY_PROCESS_NULL;
     j->duty = duty;
     j->seal_version = 1;
     j->allow_sample = allow_sample;
@@ -959,6 +975,7 @@ int judge_teardown(void **state)
     if (j->pid != 0) {
         assert_int_equal(judge_wait(j), KBS_EXIT_OK);
     }
+    assert_true(policy_process_end(&j->engine));
     kbs_io_close(&j->front);
     kbs_io_close(&j->token);
     kbs_io_close(&j->ledger);
@@ -1135,7 +1152,8 @@ void judge_add_key(struct judge *j, const char *path, uint32_t version, const ch
     judge_put_key(j, &key, policy);
 }
 
-void judge_sign_cardless(struct judge *j, const char *path, uint32_t version)
+/* Signs a key's row and the epoch's as they now stand in the file. */
+static void resign(struct judge *j, const char *path, uint32_t version)
 {
     struct kbs_store *store = NULL;
     struct kbs_error err = KBS_ERROR_NONE;
@@ -1146,11 +1164,6 @@ void judge_sign_cardless(struct judge *j, const char *path, uint32_t version)
     struct kbs_key key;
     uint8_t signature[KBS_ES256_BYTES];
 
-    kbs_buf_printf(&sql,
-                   "UPDATE key SET card = NULL, state = 2, purpose = 1, provenance = 1, floor = 2,"
-                   " bytes = 32, created_s = 1 WHERE path = '%s' AND version = %u",
-                   path, (unsigned int)version);
-    judge_tamper(j, kbs_buf_cstr(&sql));
     assert_int_equal(kbs_store_open(j->store_path, &store, &err), 0);
     assert_int_equal(kbs_store_key_get(store, kbs_span_str(path), version, &key, &policy, &err), 0);
     kbs_row_key_put(&content, &key, kbs_buf_span(&policy));
@@ -1160,7 +1173,6 @@ void judge_sign_cardless(struct judge *j, const char *path, uint32_t version)
     kbs_buf_clear(&content);
     kbs_row_epoch_put(&content, epoch.epoch, epoch.manifest);
     row_sign(j->row, kbs_buf_span(&content), signature);
-    kbs_buf_clear(&sql);
     kbs_buf_put_str(&sql, "UPDATE key SET signature = x'");
     kbs_hex_put(&sql, kbs_span(key.signature, sizeof(key.signature)));
     kbs_buf_printf(&sql, "' WHERE path = '%s' AND version = %u; UPDATE epoch SET manifest = x'",
@@ -1174,6 +1186,29 @@ void judge_sign_cardless(struct judge *j, const char *path, uint32_t version)
     kbs_buf_deinit(&policy);
     kbs_buf_deinit(&content);
     kbs_buf_deinit(&sql);
+}
+
+void judge_sign_cardless(struct judge *j, const char *path, uint32_t version)
+{
+    char sql[512];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "UPDATE key SET card = NULL, state = 2, purpose = 1, provenance = 1, floor = 2,"
+                   " bytes = 32, created_s = 1 WHERE path = '%s' AND version = %u",
+                   path, (unsigned int)version);
+    judge_tamper(j, sql);
+    resign(j, path, version);
+}
+
+void judge_sign_policy(struct judge *j, const char *path, uint32_t version, const char *policy)
+{
+    char sql[2048];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "UPDATE key SET policy = '%s' WHERE path = '%s' AND version = %u", policy, path,
+                   (unsigned int)version);
+    judge_tamper(j, sql);
+    resign(j, path, version);
 }
 
 void judge_tamper(struct judge *j, const char *sql)

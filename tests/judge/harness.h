@@ -20,6 +20,7 @@
 #include "jose/read/json.h"
 #include "jose/write/jose.h"
 #include "store/store.h"
+#include "tests/policy/policy_process.h"
 #include "wire/route.h"
 
 #define JUDGE_ISSUER "kbs-test"
@@ -54,6 +55,8 @@ struct judge {
     int front;
     int token;
     int ledger;
+    struct policy_process engine; /* a real kbs-policy, from the next start on */
+    bool with_engine;
     enum kbs_duty duty;
     bool allow_sample;
     bool production;
@@ -177,6 +180,8 @@ void judge_add_document(struct judge *j, enum kbs_document_kind kind, const char
 
 /* Makes a row one of before there were cards, signed as it then was. Counted anew. */
 void judge_sign_cardless(struct judge *j, const char *path, uint32_t version);
+/* Gives a key another policy than its card says, signed as if it were so. */
+void judge_sign_policy(struct judge *j, const char *path, uint32_t version, const char *policy);
 
 /* SQL on the judge's store, as somebody else who can write the file. */
 void judge_tamper(struct judge *j, const char *sql);

@@ -2,17 +2,13 @@
  * kbs-policy itself, started as kbsd starts it: what policies say, and what happens to those that
  * would rather not end.
  */
-#include <fcntl.h>
-#include <poll.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,6 +16,7 @@
 #include "base/io.h"
 #include "base/process.h"
 #include "channel/channel.h"
+#include "policy_process.h"
 
 #define LIMIT_MS 20000
 #define SKIPPED 77
@@ -28,84 +25,29 @@
 #define ALLOW_ALL "package policy\nallow := true\n"
 
 struct role {
-    pid_t pid;
-    int control;
-    int judge;
-    uint64_t id;
+    struct policy_process process;
     struct kbs_channel_msg msg; /* what the last verdict borrows */
 };
-
-static char program[1024];
-
-static void tell(int fd, enum kbs_wire_type type, const void *msg, int send_fd)
-{
-    struct kbs_error err = KBS_ERROR_NONE;
-
-    assert_int_equal(
-        kbs_channel_send(fd, type, 0, msg, send_fd, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
-}
-
-static void become_policy(int control)
-{
-    char name[] = "kbs-policy";
-    char *argv[] = {name, NULL};
-
-    if (control == KBS_FD_CONTROL) {
-        (void)fcntl(control, F_SETFD, 0);
-    } else {
-        (void)dup2(control, KBS_FD_CONTROL);
-    }
-    (void)execv(program, argv);
-    _exit(127);
-}
 
 static int set_up(void **state)
 {
     struct role *r = calloc(1, sizeof(*r));
-    struct kbs_wire_config_policy config = {.production = 0};
-    struct kbs_wire_attach attach = {.what = KBS_ATTACH_JUDGE};
-    struct kbs_error err = KBS_ERROR_NONE;
-    int control[2];
-    int questions[2];
 
     assert_non_null(r);
-    *r = (struct role){.msg = KBS_CHANNEL_MSG};
-    assert_int_equal(kbs_channel_pair(control, &err), 0);
-    assert_int_equal(kbs_channel_pair(questions, &err), 0);
-    r->pid = fork();
-    assert_true(r->pid >= 0);
-    if (r->pid == 0) {
-        become_policy(control[1]);
-    }
-    close(control[1]);
-    r->control = control[0];
-    r->judge = questions[0];
-    tell(r->control, KBS_WIRE_CONFIG_POLICY, &config, -1);
-    tell(r->control, KBS_WIRE_ATTACH, &attach, questions[1]);
-    tell(r->control, KBS_WIRE_GO, NULL, -1);
-    close(questions[1]);
-    assert_int_equal(kbs_channel_recv(r->control, &r->msg, kbs_deadline_in_ms(LIMIT_MS), &err), 0);
-    assert_int_equal(r->msg.frame.type, KBS_WIRE_READY);
+    *r = (struct role){.process = POLICY_PROCESS_NULL, .msg = KBS_CHANNEL_MSG};
+    assert_true(policy_process_start(&r->process));
     *state = r;
     return 0;
 }
 
-/* The role leaves by itself when its judge is gone. */
 static int tear_down(void **state)
 {
     struct role *r = *state;
-    struct pollfd p = {.fd = r->control, .events = 0};
-    int status = -1;
+    bool good = policy_process_end(&r->process);
 
-    kbs_io_close(&r->judge);
-    if (poll(&p, 1, LIMIT_MS) != 1) {
-        (void)kill(r->pid, SIGKILL);
-    }
-    (void)waitpid(r->pid, &status, 0);
-    kbs_io_close(&r->control);
     kbs_channel_msg_deinit(&r->msg);
     free(r);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+    return good ? 0 : -1;
 }
 
 static struct kbs_wire_verdict ask(struct role *r, enum kbs_wire_type type, const void *question)
@@ -113,7 +55,7 @@ static struct kbs_wire_verdict ask(struct role *r, enum kbs_wire_type type, cons
     struct kbs_wire_verdict verdict = {.outcome = KBS_REGO_NONE};
     struct kbs_error err = KBS_ERROR_NONE;
 
-    if (kbs_channel_call(r->judge, type, question, KBS_WIRE_VERDICT, &verdict, &r->msg,
+    if (kbs_channel_call(r->process.judge, type, question, KBS_WIRE_VERDICT, &verdict, &r->msg,
                          kbs_deadline_in_ms(LIMIT_MS), &err) != 0) {
         fail_msg("no verdict: %s", err.detail);
     }
@@ -350,10 +292,11 @@ static void test_foreign_digest(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
     int status = 0;
 
-    assert_int_equal(kbs_channel_call(r->judge, KBS_WIRE_POLICY_LOAD, &question, KBS_WIRE_VERDICT,
-                                      &verdict, &r->msg, kbs_deadline_in_ms(LIMIT_MS), &err),
+    assert_int_equal(kbs_channel_call(r->process.judge, KBS_WIRE_POLICY_LOAD, &question,
+                                      KBS_WIRE_VERDICT, &verdict, &r->msg,
+                                      kbs_deadline_in_ms(LIMIT_MS), &err),
                      -1);
-    assert_int_equal(waitpid(r->pid, &status, 0), r->pid);
+    assert_int_equal(waitpid(r->process.pid, &status, 0), r->process.pid);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), KBS_EXIT_FAILURE);
 }
@@ -362,8 +305,8 @@ static int tear_down_ended(void **state)
 {
     struct role *r = *state;
 
-    kbs_io_close(&r->judge);
-    kbs_io_close(&r->control);
+    kbs_io_close(&r->process.judge);
+    kbs_io_close(&r->process.control);
     kbs_channel_msg_deinit(&r->msg);
     free(r);
     return 0;
@@ -380,10 +323,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_foreign_digest, set_up, tear_down_ended),
     };
-    const char *folder = getenv("KBS_BIN_DIR");
 
-    snprintf(program, sizeof(program), "%s/kbs-policy", folder != NULL ? folder : ".");
-    if (access(program, X_OK) != 0) {
+    if (!policy_process_built()) {
         puts("skipped: kbs-policy is not built (no cargo, or no crates)");
         return SKIPPED;
     }

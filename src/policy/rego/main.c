@@ -3,9 +3,9 @@
  * the answer is allow, deny, or error with a place in the text.
  *
  * A policy is parsed once and kept by its digest. Parsing and deciding are done by a worker
- * (worker.h) that may die of either. Only what a worker has parsed is parsed here as well, for the
- * workers to come; so nothing that an administrator can upload ends this process. Whatever goes wrong
- * in a worker is an error, which a judge takes for deny.
+ * (worker.h) that may die of either, and that answers the judge itself. Only what a worker has parsed is
+ * parsed here as well, for the workers to come; so nothing that an administrator can upload ends this
+ * process. Whatever goes wrong in a worker is an error, which a judge takes for deny.
  *
  * Everything arrives from one judge, which may be compromised: what it can have from here is a wrong
  * answer to itself.
@@ -28,60 +28,6 @@ struct role {
     struct kbs_worker worker;
     struct kbs_channel_msg msg;
 };
-
-static int policy_load(struct role *r, struct kbs_wire_verdict *ret, struct kbs_error *err)
-{
-    struct kbs_wire_policy_load question;
-    uint8_t digest[KBS_SHA256_BYTES];
-    struct kbs_told ignored; /* it parses, and so it does here */
-
-    if (kbs_channel_msg_decode(&r->msg, KBS_WIRE_POLICY_LOAD, &question, err) != 0) {
-        return -1;
-    }
-    kbs_sha256(question.text, digest);
-    if (!kbs_span_equal(question.digest, kbs_span(digest, sizeof(digest)))) {
-        return kbs_fail(err, KBS_INPUT, "a policy under another's digest");
-    }
-    if (kbs_worker_ask(&r->worker, &r->policies, KBS_WIRE_POLICY_LOAD, &question, ret, err) != 0) {
-        return -1;
-    }
-    if (ret->outcome == KBS_REGO_LOADED) {
-        kbs_policies_load(&r->policies, &question, &ignored);
-    }
-    return 0;
-}
-
-static int policy_eval(struct role *r, struct kbs_wire_verdict *ret, struct kbs_error *err)
-{
-    struct kbs_wire_policy_eval question;
-
-    if (kbs_channel_msg_decode(&r->msg, KBS_WIRE_POLICY_EVAL, &question, err) != 0) {
-        return -1;
-    }
-    if (!kbs_policies_use(&r->policies, question.digest)) {
-        *ret = (struct kbs_wire_verdict){.outcome = KBS_REGO_UNKNOWN};
-        return 0;
-    }
-    return kbs_worker_ask(&r->worker, &r->policies, KBS_WIRE_POLICY_EVAL, &question, ret, err);
-}
-
-/* One question of the judge, answered. Returns KBS_CHANNEL_EOF when it is gone. */
-static int serve_one(struct role *r, struct kbs_error *err)
-{
-    struct kbs_wire_verdict verdict;
-    int rc = kbs_channel_recv_turn(r->judge, &r->msg, kbs_deadline_in_ms(CONTROL_MS), err);
-
-    if (rc != 0) {
-        return rc;
-    }
-    rc = r->msg.frame.type == KBS_WIRE_POLICY_LOAD ? policy_load(r, &verdict, err)
-                                                   : policy_eval(r, &verdict, err);
-    if (rc != 0) {
-        return -1;
-    }
-    return kbs_channel_send(r->judge, KBS_WIRE_VERDICT, r->msg.frame.id, &verdict, -1,
-                            kbs_deadline_in_ms(CONTROL_MS), err);
-}
 
 /* CONFIG, the channel to the judge, GO. */
 static int configure(struct role *r, struct kbs_error *err)
@@ -106,7 +52,6 @@ static int configure(struct role *r, struct kbs_error *err)
     }
     if (rc == 0) {
         r->judge = r->msg.fd;
-        r->worker.judge = r->judge;
         r->msg.fd = -1;
         rc = kbs_channel_recv(KBS_FD_CONTROL, &r->msg, deadline_ns, err);
     }
@@ -116,14 +61,18 @@ static int configure(struct role *r, struct kbs_error *err)
     return rc == KBS_CHANNEL_EOF ? kbs_fail(err, KBS_INTERNAL, "kbsd is gone") : rc;
 }
 
-/* Until kbsd says so, or the judge is gone. DRAIN is the end: a judge is drained before. */
+/*
+ * Until kbsd says so, or the judge is gone. DRAIN is the end: a judge is drained before. The judge's channel is looked
+ * at only while there is no worker, to see that one is needed.
+ */
 static int serve(struct role *r, struct kbs_error *err)
 {
     int rc = 0;
 
     while (rc == 0) {
+        bool working = r->worker.fd >= 0;
         struct pollfd fds[] = {{.fd = KBS_FD_CONTROL, .events = POLLIN},
-                               {.fd = r->judge, .events = POLLIN}};
+                               {.fd = working ? r->worker.fd : r->judge, .events = POLLIN}};
 
         if (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0) {
             continue; /* EINTR: a debugger */
@@ -131,7 +80,8 @@ static int serve(struct role *r, struct kbs_error *err)
         if (fds[0].revents != 0) {
             return 0;
         }
-        rc = serve_one(r, err);
+        rc = working ? kbs_worker_hear(&r->worker, &r->policies, err)
+                     : kbs_worker_start(&r->worker, &r->policies, err);
     }
     return rc == KBS_CHANNEL_EOF ? 0 : rc;
 }
@@ -160,7 +110,8 @@ static int run(struct role *r, struct kbs_error *err)
     const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("Rego"), .pid = (uint32_t)getpid()};
     struct kbs_confine_plan plan = {.role = KBS_CONFINE_POLICY};
 
-    if (configure(r, err) != 0 || warm_up(err) != 0) {
+    if (configure(r, err) != 0 || warm_up(err) != 0 ||
+        kbs_worker_init(&r->worker, r->judge, err) != 0) {
         return KBS_EXIT_FAILURE;
     }
     plan.production = r->production;
@@ -178,7 +129,7 @@ int main(int argc, char **argv)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct role r = {.judge = -1,
-                     .worker = {.fd = -1, .judge = -1, .answer = KBS_CHANNEL_MSG},
+                     .worker = {.fd = -1, .judge = -1, .msg = KBS_CHANNEL_MSG},
                      .msg = KBS_CHANNEL_MSG};
 
     if (kbs_confine_print(KBS_CONFINE_POLICY, argc, argv)) {

@@ -29,11 +29,6 @@ static const struct kbs_rego *find(struct kbs_policies *p, struct kbs_span diges
     return NULL;
 }
 
-bool kbs_policies_use(struct kbs_policies *p, struct kbs_span digest)
-{
-    return find(p, digest) != NULL;
-}
-
 /* Takes `rego`. */
 static void keep(struct kbs_policies *p, struct kbs_rego *rego, struct kbs_span digest)
 {

@@ -23,9 +23,6 @@ struct kbs_told {
 
 void kbs_policies_deinit(struct kbs_policies *p);
 
-/* Whether it is loaded; as a question about it, it makes the others older. */
-bool kbs_policies_use(struct kbs_policies *p, struct kbs_span digest);
-
 /*
  * POLICY_LOAD: parses, and keeps the policy in the place of the one that was not used for longest.
  * POLICY_EVAL: decides. Neither is bounded: both belong into a worker (worker.h).
