@@ -148,7 +148,7 @@ static int act_open_secret(struct kbs_worker *w, const union kbs_order *o, struc
 static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                         struct kbs_error *err)
 {
-    return kbs_sign_ear(&w->signer, &w->token, &o->sign_ear, ret, err);
+    return kbs_sign_ear(&w->sign_keys, &w->token, &o->sign_ear, ret, err);
 }
 
 static int act_generate(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
@@ -156,10 +156,8 @@ static int act_generate(struct kbs_worker *w, const union kbs_order *o, struct k
 {
     const struct kbs_wire_generate *m = &o->generate;
 
-    return m->purpose == KBS_PURPOSE_RELEASE
-               ? kbs_keys_generate(&w->token, m, ret, err)
-               : kbs_service_generate(&w->token, (enum kbs_purpose)m->purpose, m->key_version, ret,
-                                      err);
+    return m->purpose == KBS_PURPOSE_RELEASE ? kbs_keys_generate(&w->token, m, ret, err)
+                                             : kbs_service_generate(&w->token, m, ret, err);
 }
 
 static int act_import(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,

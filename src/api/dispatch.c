@@ -98,6 +98,11 @@ static const struct route {
      kbs_api_reference_value_set},
     {KBS_ROUTE_REFERENCE_VALUE_SHOW, KBS_DUTY_ADMIN, "GET", "reference-value-show",
      kbs_api_reference_value_show},
+    {KBS_ROUTE_ADMIN_SIGN_LIST, KBS_DUTY_ADMIN, "GET", "admin-sign-list", kbs_api_admin_sign_list},
+    {KBS_ROUTE_ADMIN_SIGN_ROTATE, KBS_DUTY_ADMIN, "POST", "admin-sign-rotate",
+     kbs_api_admin_sign_rotate},
+    {KBS_ROUTE_ADMIN_SIGN_DESTROY, KBS_DUTY_ADMIN, "DELETE", "admin-sign-destroy",
+     kbs_api_admin_sign_destroy},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

@@ -149,8 +149,9 @@ void lane_up(struct lane *l)
     described = worker_describe(&l->w);
     assert_int_equal(described.import_public.len, sizeof(l->import_point));
     memcpy(l->import_point, described.import_public.p, sizeof(l->import_point));
-    assert_int_equal(kbs_ec_point_get(KBS_CURVE_P256, described.sign_public, &l->sign_key, &err),
-                     0);
+    assert_int_equal(
+        kbs_ec_point_get(KBS_CURVE_P256, described_sign(&described, 0).point, &l->sign_key, &err),
+        0);
 }
 
 bool lane_down(struct lane *l)
