@@ -768,7 +768,7 @@ static void test_destroy(void **state)
     assert_category(&r, KBS_DENIED);
     for (unsigned int purpose = 0; purpose <= KBS_PURPOSE_COUNT; purpose++) {
         if (purpose != KBS_PURPOSE_RELEASE && purpose != KBS_PURPOSE_WRAP_CATALOG &&
-            purpose != KBS_PURPOSE_SEAL) {
+            purpose != KBS_PURPOSE_SEAL && purpose != KBS_PURPOSE_SIGN_TOKEN) {
             r = destroy(&admin, (enum kbs_purpose)purpose, NULL, 1);
             assert_category(&r, KBS_INPUT);
         }
