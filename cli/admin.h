@@ -47,6 +47,9 @@ int kbs_admin_cmd_seal_key_show(struct kbs_admin_options *o, int argc, char **ar
 int kbs_admin_cmd_seal_key_rotate(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_seal_key_reseal(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_seal_key_destroy(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_sign_key_list(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_sign_key_rotate(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_sign_key_destroy(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_token_caps(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_set(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_secret_list(struct kbs_admin_options *o, int argc, char **argv);

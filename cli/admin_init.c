@@ -233,10 +233,14 @@ static int check(const struct kbs_args *args, struct kbs_init *in, const char *t
 
 int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv)
 {
-    struct kbs_init in = {.listen = "127.0.0.1:8080", .admin_listen = "127.0.0.1:8081", .lanes = 2};
+    struct kbs_init in = {.listen = "127.0.0.1:8080",
+                          .admin_listen = "127.0.0.1:8081",
+                          .lanes = 2,
+                          .sign_curve = KBS_CURVE_P256};
     const char *dir = NULL;
     const char *token = "softhsm";
     const char *module = NULL;
+    const char *sign_alg = "ES256";
     const struct kbs_arg own[] = {
         {"token", KBS_ARG_TEXT, &token, "KIND", "softhsm (default) or nss", 0, 0},
         {"module", KBS_ARG_TEXT, &module, "PATH", "PKCS#11 module, if not in the usual place", 0,
@@ -247,6 +251,8 @@ int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv)
          "for administrators (default 127.0.0.1:8081)", 0, 0},
         {"lanes", KBS_ARG_NUMBER, &in.lanes, "N", "concurrent releases (default 2)", 1,
          KBS_LIMIT_LANES},
+        {"sign-alg", KBS_ARG_TEXT, &sign_alg, "ALG",
+         "attestation results are signed by: ES256 (default) or ES384", 0, 0},
         {"production", KBS_ARG_FLAG, &in.production, NULL, "production profile: no sample evidence",
          0, 0},
         {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
@@ -270,6 +276,10 @@ int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv)
     if (o->dry_run) {
         return kbs_args_usage(&args, "init has no --dry-run");
     }
+    if (strcmp(sign_alg, "ES256") != 0 && strcmp(sign_alg, "ES384") != 0) {
+        return kbs_args_usage(&args, "--sign-alg is ES256 or ES384");
+    }
+    in.sign_curve = strcmp(sign_alg, "ES384") == 0 ? KBS_CURVE_P384 : KBS_CURVE_P256;
     int status = check(&args, &in, token, module);
     if (status != KBS_CLI_OK) {
         return status;

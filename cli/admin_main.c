@@ -33,6 +33,9 @@ static const struct {
     {"seal-key", "rotate", kbs_admin_cmd_seal_key_rotate},
     {"seal-key", "reseal", kbs_admin_cmd_seal_key_reseal},
     {"seal-key", "destroy", kbs_admin_cmd_seal_key_destroy},
+    {"sign-key", "list", kbs_admin_cmd_sign_key_list},
+    {"sign-key", "rotate", kbs_admin_cmd_sign_key_rotate},
+    {"sign-key", "destroy", kbs_admin_cmd_sign_key_destroy},
     {"token", "caps", kbs_admin_cmd_token_caps},
     {"secret", "set", kbs_admin_cmd_secret_set},
     {"secret", "list", kbs_admin_cmd_secret_list},
@@ -75,6 +78,8 @@ int main(int argc, char **argv)
                  "                         what secrets there are; change a policy; destroy one\n"
                  "  seal-key show|rotate|reseal|destroy\n"
                  "                         the key that secrets are sealed to\n"
+                 "  sign-key list|rotate|destroy\n"
+                 "                         the key that attestation results are signed with\n"
                  "  token caps             what the token can do\n"
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"

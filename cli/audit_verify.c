@@ -311,6 +311,8 @@ static const struct mutation {
     {"seal-key-generate", "generate", "seal"},
     {"seal-key-reseal", NULL, "seal"},
     {"seal-key-destroy", "destroy", "seal"},
+    {"sign-key-generate", "generate", "sign-token"},
+    {"sign-key-destroy", "destroy", "sign-token"},
 };
 
 static const struct mutation *mutation_find(const char *kind)

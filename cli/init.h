@@ -22,6 +22,7 @@ struct kbs_init {
     const char *listen;       /* borrowed, "address:port" */
     const char *admin_listen; /* the same */
     uint32_t lanes;
+    enum kbs_curve sign_curve; /* of the key that attestation results are signed with */
     bool production;
     bool handed_out;               /* the token and the store belong to users of their own */
     char thumbprint[44];           /* of the import key */

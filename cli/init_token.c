@@ -299,9 +299,9 @@ static int await_ready(const struct worker *w, uint64_t deadline, struct kbs_err
     return r;
 }
 
-/* A key of the service. ret: the public half of an EC pair; NULL for secret keys. */
-static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs_ec_public *ret,
-                    uint64_t deadline, struct kbs_error *err)
+/* A key of the service, an EC pair on that curve. ret: its public half; NULL for secret keys. */
+static int generate_on(const struct worker *w, enum kbs_purpose purpose, enum kbs_curve curve,
+                       struct kbs_ec_public *ret, uint64_t deadline, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_wire_result result;
@@ -314,7 +314,8 @@ static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs
     const struct kbs_wire_generate msg = {.order = kbs_span(order, sizeof(order)),
                                           .purpose = (uint8_t)purpose,
                                           .key_id = kbs_span(id, sizeof(id)),
-                                          .key_version = 1};
+                                          .key_version = 1,
+                                          .curve = (uint8_t)curve};
     r = kbs_channel_call(w->judge, KBS_WIRE_GENERATE, &msg, KBS_WIRE_RESULT, &result, &m, deadline,
                          err);
     if (r == 0 && result.category != KBS_OK) {
@@ -322,13 +323,19 @@ static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs
         r = kbs_fail_native(err, KBS_TOKEN_DOWN, KBS_ORIGIN_CKR, result.ckr, "the %s key: %.*s",
                             kbs_purpose_name(purpose), n, (const char *)result.detail.p);
     } else if (r == 0 && ret != NULL) {
-        r = kbs_ec_point_get(KBS_CURVE_P256, result.body, ret, err);
+        r = kbs_ec_point_get(curve, result.body, ret, err);
     }
     if (r == 0 && ret != NULL) {
         r = kbs_ec_public_check(ret, err);
     }
     kbs_channel_msg_deinit(&m);
     return r;
+}
+
+static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs_ec_public *ret,
+                    uint64_t deadline, struct kbs_error *err)
+{
+    return generate_on(w, purpose, KBS_CURVE_P256, ret, deadline, err);
 }
 
 static void take_text(struct kbs_buf *from, char *out, size_t size)
@@ -378,7 +385,7 @@ static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_err
 
     if (generate(w, KBS_PURPOSE_CARD, NULL, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_WRAP_CATALOG, NULL, deadline, err) != 0 ||
-        generate(w, KBS_PURPOSE_SIGN_TOKEN, &sign_key, deadline, err) != 0 ||
+        generate_on(w, KBS_PURPOSE_SIGN_TOKEN, in->sign_curve, &sign_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_IMPORT, &import_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SEAL, &seal_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||

@@ -8,9 +8,10 @@
  * AES Key Wrap does not define and tokens treat differently. Of that one only the length is
  * compared: not every token computes a check value of it.
  *
- * Rejected: probing on first use. A start that takes some 100 ms longer and says what the token can
- * do is worth more than the first guest's latency. Rejected too: RSA keys of two primes, which
- * would take most of that time; the token cannot tell.
+ * Rejected: probing on first use. A start that takes some 10 ms longer and says what the token can
+ * do is worth more than the first guest's latency. Rejected too: fresh RSA keys on the other side,
+ * which would take ten times as long as all the rest. What is released to them is a throw-away key,
+ * so it may be keys that everybody knows (src/agree/rsa_known.c).
  */
 #include "agree/agree.h"
 #include "base/random.h"
@@ -256,7 +257,7 @@ static int probe_rsa(struct kbs_ladder *ladder, struct kbs_token *t, unsigned in
                      const struct probe_keys *keys, struct kbs_error *err)
 {
     struct probe_tee tee = {.kind = kind};
-    int rc = kbs_agree_rsa_generate_quick(bits, &tee.rsa, err);
+    int rc = kbs_agree_rsa_known(bits, &tee.rsa, err);
 
     if (rc == 0) {
         tee.key.alg = KBS_TEE_ALG_RSA_OAEP_256;

@@ -270,14 +270,10 @@ static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct k
 
     if (kbs_cards_new(&w->cards, err) != 0 ||
         kbs_ladder_probe(&w->ladder, &w->token, false, err) != 0 ||
-        kbs_secret_probe(&w->token, &w->ladder, false, err) != 0) {
+        kbs_secret_probe(&w->token, &w->ladder, false, err) != 0 ||
+        kbs_sign_keys_look(&w->sign_keys, &w->token, err) !=
+            0) { /* none, if `init` has yet to make it */
         return -1;
-    }
-    if (kbs_signer_load(&w->signer, &w->token, err) != 0) {
-        if (err->category != KBS_MISSING) {
-            return -1;
-        }
-        *err = KBS_ERROR_NONE; /* `init` has still to make it */
     }
     if (w->token.destroy_failures > 0) { /* or the first order would pay for it */
         return kbs_fail(err, KBS_TOKEN_DOWN, "an object of the probe could not be destroyed");
@@ -355,9 +351,8 @@ int main(int argc, char **argv)
     struct kbs_worker worker = {.control_fd = KBS_FD_CONTROL,
                                 .judge_fd = -1,
                                 .token = KBS_TOKEN_NULL,
-                                .signer = {.purpose = KBS_PURPOSE_SIGN_TOKEN},
-                                .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW},
-                                .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD},
+                                .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW, .version = 1},
+                                .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD, .version = 1},
                                 .deeds = KBS_DEEDS,
                                 .worn_objects = kbs_wear_objects()};
     int status;

@@ -734,6 +734,22 @@ int kbs_object_cka_id(const struct kbs_token *t, CK_OBJECT_HANDLE object,
     return 0;
 }
 
+int kbs_object_label(const struct kbs_token *t, CK_OBJECT_HANDLE object, char *out, size_t size,
+                     struct kbs_span *ret, struct kbs_error *err)
+{
+    CK_ATTRIBUTE a = {CKA_LABEL, out, size};
+    CK_RV rv = t->f->C_GetAttributeValue(t->session, object, &a, 1);
+
+    *ret = KBS_SPAN_EMPTY;
+    if (rv != CKR_OK && rv != CKR_BUFFER_TOO_SMALL && rv != CKR_ATTRIBUTE_TYPE_INVALID) {
+        return kbs_ckr_fail(err, rv, "C_GetAttributeValue", __LINE__);
+    }
+    if (rv == CKR_OK && a.ulValueLen <= size) {
+        *ret = kbs_span(out, a.ulValueLen);
+    }
+    return 0;
+}
+
 size_t kbs_object_value_len(const struct kbs_token *t, CK_OBJECT_HANDLE object)
 {
     CK_ULONG len = 0;
@@ -744,6 +760,25 @@ size_t kbs_object_value_len(const struct kbs_token *t, CK_OBJECT_HANDLE object)
         return 0;
     }
     return len;
+}
+
+int kbs_object_curve(const struct kbs_token *t, CK_OBJECT_HANDLE public_key, enum kbs_curve *ret,
+                     struct kbs_error *err)
+{
+    uint8_t bytes[32]; /* the DER of an OID: ours have 7 or 10 */
+    CK_ATTRIBUTE a = {CKA_EC_PARAMS, bytes, sizeof(bytes)};
+
+    if (object_read(t, public_key, &a, 1, err) != 0) {
+        return -1;
+    }
+    for (enum kbs_curve c = KBS_CURVE_P256; c <= KBS_CURVE_P521; c++) {
+        if (a.ulValueLen <= sizeof(bytes) &&
+            kbs_span_equal(kbs_span(bytes, a.ulValueLen), kbs_curve_oid_der(c))) {
+            *ret = c;
+            return 0;
+        }
+    }
+    return kbs_fail(err, KBS_INTERNAL, "the token's CKA_EC_PARAMS names none of our curves");
 }
 
 int kbs_object_ec_point(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,

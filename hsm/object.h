@@ -161,8 +161,16 @@ KBS_MUST_CHECK int kbs_object_cka_id(const struct kbs_token *t, CK_OBJECT_HANDLE
                                      uint8_t ret[KBS_CKA_ID_MAX_BYTES], size_t *ret_len,
                                      struct kbs_error *err);
 
+/* CKA_LABEL, empty where the token does not tell it or it is longer than `size`. */
+KBS_MUST_CHECK int kbs_object_label(const struct kbs_token *t, CK_OBJECT_HANDLE object, char *out,
+                                    size_t size, struct kbs_span *ret, struct kbs_error *err);
+
 /* CKA_VALUE_LEN, or 0 where the token does not tell. */
 size_t kbs_object_value_len(const struct kbs_token *t, CK_OBJECT_HANDLE object);
+
+/* The curve that CKA_EC_PARAMS names; KBS_INTERNAL if it is none of ours. */
+KBS_MUST_CHECK int kbs_object_curve(const struct kbs_token *t, CK_OBJECT_HANDLE public_key,
+                                    enum kbs_curve *ret, struct kbs_error *err);
 
 /*
  * CKA_EC_POINT, raw or as DER OCTET STRING; KBS_INTERNAL if it is neither. The curve equation is

@@ -156,7 +156,7 @@ static int act_open_secret(struct kbs_worker *w, const union kbs_order *o, struc
 static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                         struct kbs_error *err)
 {
-    return kbs_sign_ear(&w->signer, &w->token, &o->sign_ear, ret, err);
+    return kbs_sign_ear(&w->sign_keys, &w->token, &o->sign_ear, ret, err);
 }
 
 static int act_nek(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
@@ -189,7 +189,7 @@ static int act_generate(struct kbs_worker *w, const union kbs_order *o, struct k
     if (m->purpose == KBS_PURPOSE_NEK) {
         return kbs_nek_generate(&w->token, &w->ladder, m, ret, err);
     }
-    return kbs_service_generate(&w->token, (enum kbs_purpose)m->purpose, m->key_version, ret, err);
+    return kbs_service_generate(&w->token, m, ret, err);
 }
 
 static int act_import(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,

@@ -15,7 +15,7 @@ struct kbs_worker {
     struct kbs_token token;
     struct kbs_ladder ladder;
     struct kbs_cards *cards;
-    struct kbs_signer signer;     /* sign-token */
+    struct kbs_sign_keys sign_keys;
     struct kbs_signer row_signer; /* duty admin only, like the next */
     struct kbs_signer head_signer;
     struct kbs_deeds deeds;

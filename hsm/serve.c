@@ -202,7 +202,6 @@ static int serve_order(struct kbs_worker *w, struct kbs_channel_msg *m,
 
 /* The public keys that a judge publishes or verifies with. */
 struct serve_points {
-    struct kbs_buf sign;
     struct kbs_buf import;
     struct kbs_buf row;
     struct kbs_buf head;
@@ -214,8 +213,7 @@ static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32
 {
     struct kbs_token *t = &w->token;
 
-    if (kbs_service_point(t, KBS_PURPOSE_SIGN_TOKEN, 1, &p->sign, err) != 0 ||
-        kbs_service_point(t, KBS_PURPOSE_IMPORT, 1, &p->import, err) != 0 ||
+    if (kbs_service_point(t, KBS_PURPOSE_IMPORT, 1, &p->import, err) != 0 ||
         kbs_service_point(t, KBS_PURPOSE_SIGN_ROW, 1, &p->row, err) != 0 ||
         kbs_service_point(t, KBS_PURPOSE_SIGN_HEAD, 1, &p->head, err) != 0) {
         return -1;
@@ -262,25 +260,49 @@ static int serve_prove(struct kbs_worker *w, enum kbs_purpose purpose, uint32_t 
 
 static void serve_points_deinit(struct serve_points *p)
 {
-    kbs_buf_deinit(&p->sign);
     kbs_buf_deinit(&p->import);
     kbs_buf_deinit(&p->row);
     kbs_buf_deinit(&p->head);
     kbs_buf_deinit(&p->seal);
 }
 
-static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
-                          struct kbs_error *err)
+/* The sign-token keys, as the token has them now. */
+static int serve_sign_keys(struct kbs_worker *w, struct kbs_wire_list_builder *list,
+                           struct kbs_error *err)
+{
+    struct kbs_buf body = KBS_BUF(256);
+    int rc = kbs_sign_keys_look(&w->sign_keys, &w->token, err);
+
+    for (size_t i = 0; rc == 0 && i < w->sign_keys.n; i++) {
+        const struct kbs_signer *signer = &w->sign_keys.signers[i];
+        uint8_t point[KBS_EC_POINT_MAX_BYTES];
+        const struct kbs_wire_sign_key key = {
+            .version = signer->version,
+            .curve = (uint8_t)signer->public_key.curve,
+            .from_s = signer->from_s,
+            .point = kbs_span(point, kbs_ec_point_put(&signer->public_key, point))};
+
+        kbs_buf_clear(&body);
+        rc = kbs_wire_body_put(&body, KBS_WIRE_SIGN_KEY, &key, err);
+        kbs_wire_list_add(list, kbs_buf_span(&body));
+    }
+    kbs_buf_deinit(&body);
+    return rc;
+}
+
+static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *frame,
+                               struct kbs_error *err)
 {
     struct serve_points points = {
-        .sign = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .import = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .row = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .head = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .seal = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
     };
     struct kbs_buf rungs = KBS_BUF(512);
+    struct kbs_buf sign_keys = KBS_BUF(KBS_LIMIT_SIGN_VERSIONS * 256);
     struct kbs_wire_list_builder list = {.buf = &rungs};
+    struct kbs_wire_list_builder signs = {.buf = &sign_keys};
     struct kbs_wire_described described = {
         .manufacturer = kbs_span_str(w->token.manufacturer),
         .model = kbs_span_str(w->token.model),
@@ -298,11 +320,12 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
         kbs_service_newest(&w->token, KBS_PURPOSE_WRAP_CATALOG, &described.wrap_version, err) ==
             0 &&
         serve_points_get(w, &points, described.seal_version, err) == 0 &&
+        serve_sign_keys(w, &signs, err) == 0 &&
         serve_prove(w, KBS_PURPOSE_IMPORT, 1, &points.import, &w->proven_import, err) == 0 &&
         serve_prove(w, KBS_PURPOSE_SEAL, described.seal_version, &points.seal, &w->proven_seal,
                     err) == 0) {
         described.rungs = kbs_wire_list_done(&list);
-        described.sign_public = kbs_buf_span(&points.sign);
+        described.sign_keys = kbs_wire_list_done(&signs);
         described.import_public = kbs_buf_span(&points.import);
         described.row_public = kbs_buf_span(&points.row);
         described.head_public = kbs_buf_span(&points.head);
@@ -311,7 +334,22 @@ static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
                               kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     }
     kbs_buf_deinit(&rungs);
+    kbs_buf_deinit(&sign_keys);
     serve_points_deinit(&points);
+    return rc;
+}
+
+/* Twice, if handles were stale: another lane makes and destroys keys. */
+static int serve_describe(struct kbs_worker *w, const struct kbs_frame *frame,
+                          struct kbs_error *err)
+{
+    int rc = serve_describe_once(w, frame, err);
+
+    if (rc != 0 && kbs_ckr_action(kbs_ckr_class(err, w->token.quirk)) == KBS_CKR_LOOK_AGAIN) {
+        kbs_handles_forget(&w->token);
+        *err = KBS_ERROR_NONE;
+        rc = serve_describe_once(w, frame, err);
+    }
     return rc;
 }
 

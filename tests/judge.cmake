@@ -1,17 +1,20 @@
 kbs_test(unit_parsed SOURCES unit/test_parsed.c LINKS kbs_api LABELS unit)
 kbs_test(unit_subject SOURCES unit/test_subject.c LINKS kbs_api LABELS unit)
-kbs_test(unit_admin_modes SOURCES unit/test_admin_modes.c jose/maker.c LINKS kbs_api LABELS unit)
-kbs_test(unit_jose_attacks SOURCES unit/test_jose_attacks.c jose/maker.c LINKS kbs_api LABELS unit)
-foreach(part IN ITEMS guest rcar admin resources release)
-    kbs_test(judge_${part}
-        SOURCES judge/test_judge_${part}.c judge/harness.c judge/signed.c policy/policy_process.c
-        LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write
-        LABELS judge)
+kbs_test(unit_admin_modes SOURCES unit/test_admin_modes.c LINKS kbs_api kbs_jose_maker LABELS unit)
+kbs_test(unit_jose_attacks SOURCES unit/test_jose_attacks.c LINKS kbs_api kbs_jose_maker LABELS unit)
+
+# A real judge between a played front, token and ledger.
+add_library(kbs_judge_harness STATIC judge/harness.c judge/signed.c policy/policy_process.c)
+kbs_target_defaults(kbs_judge_harness)
+target_link_libraries(kbs_judge_harness PUBLIC kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest
+    kbs_jose_read kbs_jose_write kbs_dep_cmocka)
+foreach(part IN ITEMS guest rcar admin resources release sign)
+    kbs_test(judge_${part} SOURCES judge/test_judge_${part}.c LINKS kbs_judge_harness LABELS judge)
     add_dependencies(judge_${part} kbs-judge)
 endforeach()
 kbs_test(judge_denial
-    SOURCES judge/test_judge_denial.c judge/harness.c judge/signed.c policy/policy_process.c jose/maker.c
-    LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest kbs_jose_read kbs_jose_write kbs_http
+    SOURCES judge/test_judge_denial.c
+    LINKS kbs_judge_harness kbs_jose_maker kbs_http
     LABELS judge TIMEOUT 300)
 add_dependencies(judge_denial kbs-judge)
 # The same judge, but it finds no report data in evidence: for tests that have to see what that is good for.
@@ -23,8 +26,8 @@ target_link_options(kbs-judge-blind PRIVATE LINKER:--wrap=kbs_report_data_check)
 set_target_properties(kbs-judge-blind PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 kbs_pytest(attestation_services PATH attestation_services/test_delegated.py LABELS system TIMEOUT 600)
 kbs_test(judge_passport
-    SOURCES judge/test_judge_passport.c judge/harness.c judge/signed.c attest/issuer/mint.c jose/maker.c
-    LINKS kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest_issuer kbs_jose_read kbs_jose_write
+    SOURCES judge/test_judge_passport.c attest/issuer/mint.c
+    LINKS kbs_judge_harness kbs_jose_maker kbs_attest_issuer
     LABELS judge)
 add_dependencies(judge_passport kbs-judge)
 # The matrix of denials asks policies in Rego, where there is an engine for them.

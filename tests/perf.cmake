@@ -1,6 +1,6 @@
 # What ci/bench runs. Not tests: nothing here passes or fails on time.
-add_executable(perf_bare perf/bare.c token/harness.c)
-target_link_libraries(perf_bare PRIVATE kbs_hsm kbs_jose_read kbs_cose_read kbs_dep_cmocka)
+add_executable(perf_bare perf/bare.c)
+target_link_libraries(perf_bare PRIVATE kbs_token_harness)
 add_executable(perf_load perf/load.c)
 target_link_libraries(perf_load PRIVATE OpenSSL::SSL OpenSSL::Crypto)
 add_executable(perf_audit_at_once perf/audit_at_once.c)

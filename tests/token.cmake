@@ -4,18 +4,23 @@
 set(token_kinds softhsm nss kryoptic opencryptoki mock)
 set(token_launcher_opencryptoki "${CMAKE_CURRENT_SOURCE_DIR}/token/with-opencryptoki")
 
-# kbs_token_matrix(NAME SOURCE): the suite on every kind, as NAME-KIND.
+# A real worker, and token folders: what every program here begins with.
+add_library(kbs_token_harness STATIC token/harness.c)
+kbs_target_defaults(kbs_token_harness)
+target_link_libraries(kbs_token_harness PUBLIC kbs_hsm kbs_jose_read kbs_cose_read kbs_dep_cmocka)
+
+# kbs_token_matrix(NAME SOURCE): one program, run on every kind, as NAME-KIND.
 function(kbs_token_matrix name source)
+    kbs_test_program(${name} SOURCES ${source} LINKS kbs_token_harness)
+    add_dependencies(${name} kbs-token token_more kbs_mock_p11)
     foreach(token IN LISTS token_kinds)
-        kbs_test(${name}-${token}
-            SOURCES ${source} token/harness.c
-            LINKS kbs_hsm kbs_jose_read kbs_cose_read
+        kbs_test_run(${name}-${token}
+            PROGRAM ${name}
             LAUNCHER ${token_launcher_${token}}
             ARGS ${token}
             LABELS token
             TIMEOUT 300
             ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
-        add_dependencies(${name}-${token} kbs-token token_more kbs_mock_p11)
     endforeach()
 endfunction()
 
@@ -33,8 +38,8 @@ kbs_token_matrix(token-nek token/test_nek.c)
 
 # Public vectors, in software and through kbs-token's code on each token; prints a table of what was decided.
 kbs_test(token_vectors
-    SOURCES token/test_vectors.c token/vectors_software.c token/vectors_token.c token/harness.c
-    LINKS kbs_hsm kbs_cli kbs_jose_read kbs_cose_read
+    SOURCES token/test_vectors.c token/vectors_software.c token/vectors_token.c
+    LINKS kbs_token_harness kbs_cli
     LABELS token
     TIMEOUT 300
     ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
@@ -46,8 +51,8 @@ kbs_target_defaults(token_fault)
 target_link_libraries(token_fault PRIVATE kbs_dep_p11kit ${CMAKE_DL_LIBS})
 set_target_properties(token_fault PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 kbs_test(token-fault
-    SOURCES token/test_fault.c token/harness.c
-    LINKS kbs_hsm kbs_jose_read kbs_cose_read
+    SOURCES token/test_fault.c
+    LINKS kbs_token_harness
     LABELS token
     TIMEOUT 300
     ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
@@ -55,8 +60,8 @@ add_dependencies(token-fault kbs-token token_fault)
 
 # A judge that runs an attacker's code: a real worker, a real kbs-audit behind it.
 kbs_test(token-hostile
-    SOURCES token/test_hostile.c token/harness.c
-    LINKS kbs_hsm kbs_ledger kbs_jose_read kbs_cose_read
+    SOURCES token/test_hostile.c
+    LINKS kbs_token_harness kbs_ledger
     LABELS token
     TIMEOUT 300
     ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)

@@ -2,11 +2,13 @@
 #
 #   kbs_library(kbs_wire SOURCES a.c b.c LINKS kbs_base)        static library; LINKS are PUBLIC
 #   kbs_executable(kbs-front SOURCES main.c LINKS kbs_http ...) program in ${CMAKE_BINARY_DIR}/bin
-#   kbs_test(NAME SOURCES x.c LINKS ... [ARGS ...] [LABELS unit])      cmocka program, run by ctest, by LAUNCHER if given
+#   kbs_test(NAME SOURCES x.c LINKS ... [ARGS ...] [LABELS unit])      cmocka program, run by ctest
+#   kbs_test_program(NAME SOURCES x.c LINKS ...)                the program alone, and
+#   kbs_test_run(NAME PROGRAM x [ARGS ...] [LABELS unit])       one of several runs of it, by LAUNCHER if given
 #   kbs_pytest(NAME PATH test_x.py|dir [LABELS system] [TIMEOUT s])    pytest suite, run by ctest
 #   kbs_fuzzer(fuzz_NAME SOURCES x.c LINKS ... CORPUS dir)      libFuzzer target, or a replay of its corpus
 #
-# kbs_test, kbs_pytest and kbs_fuzzer may also be given TIMEOUT seconds and ENVIRONMENT NAME=value ...; fixtures and
+# kbs_test, kbs_test_run, kbs_pytest and kbs_fuzzer may also be given TIMEOUT seconds and ENVIRONMENT NAME=value ...; fixtures and
 # locks are added with set_tests_properties(). Exit status 77 means skipped. What each test finds in its environment:
 # KBS_SOURCE_DIR, KBS_BUILD_DIR and KBS_BIN_DIR.
 #
@@ -72,21 +74,37 @@ function(kbs_test_properties name labels timeout)
         ENVIRONMENT "KBS_SOURCE_DIR=${CMAKE_SOURCE_DIR};KBS_BUILD_DIR=${CMAKE_BINARY_DIR};KBS_BIN_DIR=${CMAKE_BINARY_DIR}/bin;UBSAN_OPTIONS=print_stacktrace=1;${ARGN}")
 endfunction()
 
-function(kbs_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;ARGS;LABELS;ENVIRONMENT;LAUNCHER")
-    kbs_require("kbs_test(${name})" "${arg_UNPARSED_ARGUMENTS}" SOURCES)
+function(kbs_test_program name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINKS")
+    kbs_require("kbs_test_program(${name})" "${arg_UNPARSED_ARGUMENTS}" SOURCES)
+    add_executable(${name} ${arg_SOURCES})
+    kbs_target_defaults(${name})
+    target_link_libraries(${name} PRIVATE ${arg_LINKS} kbs_dep_cmocka)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+endfunction()
+
+function(kbs_test_run name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROGRAM;TIMEOUT" "ARGS;LABELS;ENVIRONMENT;LAUNCHER")
+    kbs_require("kbs_test_run(${name})" "${arg_UNPARSED_ARGUMENTS}" PROGRAM)
     if(NOT arg_LABELS)
         set(arg_LABELS unit)
     endif()
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 120)
     endif()
-    add_executable(${name} ${arg_SOURCES})
-    kbs_target_defaults(${name})
-    target_link_libraries(${name} PRIVATE ${arg_LINKS} kbs_dep_cmocka)
-    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
-    add_test(NAME ${name} COMMAND ${arg_LAUNCHER} $<TARGET_FILE:${name}> ${arg_ARGS})
+    add_test(NAME ${name} COMMAND ${arg_LAUNCHER} $<TARGET_FILE:${arg_PROGRAM}> ${arg_ARGS})
     kbs_test_properties(${name} "${arg_LABELS}" ${arg_TIMEOUT} ${arg_ENVIRONMENT})
+endfunction()
+
+function(kbs_test name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;ARGS;LABELS;ENVIRONMENT")
+    kbs_require("kbs_test(${name})" "${arg_UNPARSED_ARGUMENTS}" SOURCES)
+    kbs_test_program(${name} SOURCES ${arg_SOURCES} LINKS ${arg_LINKS})
+    if(NOT arg_TIMEOUT)
+        set(arg_TIMEOUT 120)
+    endif()
+    kbs_test_run(${name} PROGRAM ${name} ARGS ${arg_ARGS} LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT}
+        ENVIRONMENT ${arg_ENVIRONMENT})
 endfunction()
 
 function(kbs_pytest name)

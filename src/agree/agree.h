@@ -57,11 +57,11 @@ struct kbs_agree_rsa;
 KBS_MUST_CHECK int kbs_agree_rsa_generate(unsigned int bits, struct kbs_agree_rsa **ret,
                                           struct kbs_error *err);
 /*
- * The same of three primes, in a fraction of the time: only for keys that protect nothing, such as
- * those of a probe. Whoever encrypts to it cannot tell.
+ * A key that everybody knows, always the same, of 2048, 3072 or 4096 bits: to try out what wraps to it,
+ * where nothing is protected by it. KBS_INPUT for other sizes.
  */
-KBS_MUST_CHECK int kbs_agree_rsa_generate_quick(unsigned int bits, struct kbs_agree_rsa **ret,
-                                                struct kbs_error *err);
+KBS_MUST_CHECK int kbs_agree_rsa_known(unsigned int bits, struct kbs_agree_rsa **ret,
+                                       struct kbs_error *err);
 /* PEM (PKCS#8 or PKCS#1), unencrypted. KBS_INPUT, KBS_UNPROCESSABLE for its size. */
 KBS_MUST_CHECK int kbs_agree_rsa_from_pem(struct kbs_span pem, struct kbs_agree_rsa **ret,
                                           struct kbs_error *err);

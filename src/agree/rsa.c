@@ -25,9 +25,8 @@
 #include <openssl/rsa.h>
 
 #include "agree/pem.h"
+#include "agree/rsa_new.h"
 #include "base/random.h"
-
-#define RSA_QUICK_PRIMES 3
 
 struct kbs_agree_rsa {
     EVP_PKEY *pkey;
@@ -79,8 +78,12 @@ fail:
     return -1;
 }
 
-static int generate(unsigned int bits, int primes, struct kbs_agree_rsa **ret,
-                    struct kbs_error *err)
+int kbs_agree_rsa_new(EVP_PKEY *pkey, struct kbs_agree_rsa **ret, struct kbs_error *err)
+{
+    return rsa_new(pkey, false, ret, err);
+}
+
+int kbs_agree_rsa_generate(unsigned int bits, struct kbs_agree_rsa **ret, struct kbs_error *err)
 {
     EVP_PKEY *pkey = NULL;
     EVP_PKEY_CTX *ctx;
@@ -93,24 +96,12 @@ static int generate(unsigned int bits, int primes, struct kbs_agree_rsa **ret,
     ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
     if (ctx == NULL || EVP_PKEY_keygen_init(ctx) != 1 ||
         EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, (int)bits) != 1 ||
-        EVP_PKEY_CTX_set_rsa_keygen_primes(ctx, primes) != 1 ||
         EVP_PKEY_generate(ctx, &pkey) != 1) {
         EVP_PKEY_CTX_free(ctx);
         return kbs_fail_openssl(err, KBS_INTERNAL, "generating an RSA key of %u bits", bits);
     }
     EVP_PKEY_CTX_free(ctx);
     return rsa_new(pkey, false, ret, err);
-}
-
-int kbs_agree_rsa_generate(unsigned int bits, struct kbs_agree_rsa **ret, struct kbs_error *err)
-{
-    return generate(bits, 2, ret, err);
-}
-
-int kbs_agree_rsa_generate_quick(unsigned int bits, struct kbs_agree_rsa **ret,
-                                 struct kbs_error *err)
-{
-    return generate(bits, RSA_QUICK_PRIMES, ret, err);
 }
 
 int kbs_agree_rsa_from_pem(struct kbs_span pem, struct kbs_agree_rsa **ret, struct kbs_error *err)

@@ -166,8 +166,13 @@ struct kbs_bearer *kbs_bearer_free(struct kbs_bearer *b)
 
 static bool key_is_ours(const struct kbs_api *api, const struct kbs_jws_key *key)
 {
-    return api->token.has_sign && key->kind == KBS_JWS_KEY_EC &&
-           kbs_ec_public_equal(&key->ec, &api->token.sign);
+    bool ours = false;
+
+    for (size_t i = 0; i < api->token.sign_count; i++) {
+        ours = ours || (key->kind == KBS_JWS_KEY_EC &&
+                        kbs_ec_public_equal(&key->ec, &api->token.sign[i].key));
+    }
+    return ours;
 }
 
 /*

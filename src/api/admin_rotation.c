@@ -1,7 +1,7 @@
 /*
  * The token keys that have versions: the wrapping key, which wrapped keys stand under, and the seal
  * key, which secrets are sealed to. What there is, a new one, and an old one that goes. Moving what
- * stands under old ones is in admin_move.c.
+ * stands under old ones is in admin_move.c; the key that tokens are signed with, in admin_sign_key.c.
  *
  * The problem: to destroy a version is to destroy all that stands under it. The approach: only a
  * version that is old, and that no row names, is destroyed; what stands under which is told by the
@@ -25,7 +25,12 @@ const struct kbs_rotating kbs_rotating_seal = {
 
 uint32_t kbs_rotating_newest(const struct kbs_rotating *k, const struct kbs_api *api)
 {
-    return k == &kbs_rotating_seal ? api->token.seal_version : api->token.wrap_version;
+    const struct kbs_token_facts *f = &api->token;
+
+    if (k->purpose == KBS_PURPOSE_SIGN_TOKEN) {
+        return f->sign_count > 0 ? f->sign[f->sign_count - 1].version : 0;
+    }
+    return k->purpose == KBS_PURPOSE_SEAL ? f->seal_version : f->wrap_version;
 }
 
 /* ---- how much stands under what ---- */
@@ -125,9 +130,22 @@ static int made_look(const struct kbs_rotating *k, struct kbs_mutation *m, struc
                : kbs_fail(err, KBS_INTERNAL, "the token made no new %s", k->what);
 }
 
-/* One order about such a key, in a mutation without rows. */
-static int rotating_change(const struct kbs_rotating *k, struct kbs_mutation *m,
-                           enum kbs_wire_type type, const void *order, struct kbs_error *err)
+/* What an outcome says of a new one. */
+static void made_record(const struct kbs_rotating *k, const struct kbs_api *api,
+                        struct kbs_record *r)
+{
+    const struct kbs_token_facts *f = &api->token;
+
+    if (k->purpose == KBS_PURPOSE_SEAL) {
+        kbs_record_str(r, "thumbprint", f->seal_kid);
+    } else if (k->purpose == KBS_PURPOSE_SIGN_TOKEN) {
+        kbs_record_str(r, "thumbprint", f->sign[f->sign_count - 1].kid);
+        kbs_record_u64(r, "from", f->sign[f->sign_count - 1].from_s);
+    }
+}
+
+int kbs_rotating_change(const struct kbs_rotating *k, struct kbs_mutation *m,
+                        enum kbs_wire_type type, const void *order, struct kbs_error *err)
 {
     struct kbs_wire_result result = {.category = KBS_OK};
     bool makes = type == KBS_WIRE_GENERATE;
@@ -145,13 +163,10 @@ static int rotating_change(const struct kbs_rotating *k, struct kbs_mutation *m,
     }
     kbs_mutation_record(m, KBS_PHASE_OUTCOME, &r);
     kbs_record_str(&r, "outcome", "done");
-    if (makes && k == &kbs_rotating_seal) {
-        kbs_record_str(&r, "thumbprint", m->api->token.seal_kid);
+    if (makes) {
+        made_record(k, m->api, &r);
     }
-    if (kbs_mutation_done(m, &r, err) != 0) {
-        return -1;
-    }
-    return rotating_put(k, m->call, err);
+    return kbs_mutation_done(m, &r, err);
 }
 
 static int rotating_rotate(const struct kbs_rotating *k, const char *pattern, struct kbs_call *call,
@@ -170,7 +185,9 @@ static int rotating_rotate(const struct kbs_rotating *k, const char *pattern, st
                                             .purpose = (uint8_t)k->purpose,
                                             .key_id = kbs_span(id, sizeof(id)),
                                             .key_version = m.wrap_version};
-    return rotating_change(k, &m, KBS_WIRE_GENERATE, &order, err);
+    return kbs_rotating_change(k, &m, KBS_WIRE_GENERATE, &order, err) == 0
+               ? rotating_put(k, call, err)
+               : -1;
 }
 
 /* Only one that is old, and that nothing stands under. */
@@ -220,7 +237,9 @@ static int rotating_destroy(const struct kbs_rotating *k, struct kbs_call *call,
     const struct kbs_wire_destroy order = {.order = kbs_span(m.order, sizeof(m.order)),
                                            .purpose = (uint8_t)k->purpose,
                                            .key_version = m.wrap_version};
-    return rotating_change(k, &m, KBS_WIRE_DESTROY, &order, err);
+    return kbs_rotating_change(k, &m, KBS_WIRE_DESTROY, &order, err) == 0
+               ? rotating_put(k, call, err)
+               : -1;
 }
 
 /* ---- both ---- */

@@ -144,8 +144,8 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
         (void)kbs_api_free(api);
         return -1;
     }
-    if (api->duty == KBS_DUTY_RELEASE && (!api->token.has_sign || !api->token.has_row)) {
-        bool has_sign = api->token.has_sign;
+    if (api->duty == KBS_DUTY_RELEASE && (api->token.sign_count == 0 || !api->token.has_row)) {
+        bool has_sign = api->token.sign_count > 0;
 
         (void)kbs_api_free(api);
         return kbs_fail(err, KBS_INPUT, "the token has no %s key, run kbs-admin init",

@@ -28,16 +28,23 @@ struct kbs_admin {
     char role[KBS_LIMIT_ADMIN_ROLE_BYTES + 1]; /* of a Bearer token, plain text; else empty */
 };
 
+/* A version of the key that our tokens are signed with. */
+struct kbs_sign_key {
+    uint32_t version;
+    uint64_t from_s; /* Unix time from which it signs, if no newer one does */
+    struct kbs_ec_public key;
+    char kid[KBS_API_THUMBPRINT_BYTES];
+};
+
 /* What DESCRIBE said of the token; NUL-terminated text, checked to be UTF-8. */
 struct kbs_token_facts {
     char manufacturer[64];
     char model[64];
     char serial[64];
     enum kbs_token_class class;
-    char rungs[512]; /* a JSON array of their names */
-    bool has_sign;
-    struct kbs_ec_public sign;
-    char sign_kid[KBS_API_THUMBPRINT_BYTES];
+    char rungs[512];                                   /* a JSON array of their names */
+    struct kbs_sign_key sign[KBS_LIMIT_SIGN_VERSIONS]; /* sign_count of them, the oldest first */
+    size_t sign_count;
     bool has_import;
     struct kbs_ec_public import;
     char import_kid[KBS_API_THUMBPRINT_BYTES];
@@ -135,6 +142,9 @@ struct kbs_api {
     int token_fd;
     struct kbs_channel_msg token_answer;
     struct kbs_token_facts token;
+    uint64_t token_looked_ns; /* monotonic, when it was described last */
+    uint64_t token_looks_s;   /* a second, and the looks in it that guests have caused */
+    uint32_t token_looks;
     int policy_fd; /* -1: no kbs-policy */
     struct kbs_channel_msg policy_answer;
     struct kbs_api_fetch fetch;
@@ -202,6 +212,9 @@ kbs_handler kbs_api_admin_wrapping_destroy;
 kbs_handler kbs_api_admin_seal_show;
 kbs_handler kbs_api_admin_seal_rotate;
 kbs_handler kbs_api_admin_seal_destroy;
+kbs_handler kbs_api_admin_sign_list; /* admin_sign_key.c */
+kbs_handler kbs_api_admin_sign_rotate;
+kbs_handler kbs_api_admin_sign_destroy;
 kbs_handler kbs_api_admin_wrapping_rewrap; /* admin_move.c */
 kbs_handler kbs_api_admin_seal_reseal;
 kbs_handler kbs_api_admin_import_key; /* admin_token.c */
@@ -303,10 +316,23 @@ KBS_MUST_CHECK int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy,
 KBS_MUST_CHECK int kbs_token_describe(struct kbs_api *api, struct kbs_error *err);
 
 /*
- * Looks again which wrapping and seal keys are the newest: one may have been made in an order whose
- * answer was lost, or by another instance. Fails as kbs_token_order().
+ * Looks again which wrapping and seal keys are the newest, and which sign-token keys there are: one may
+ * have been made in an order whose answer was lost, or by another instance. Fails as kbs_token_order().
  */
 KBS_MUST_CHECK int kbs_token_versions(struct kbs_api *api, struct kbs_error *err);
+/*
+ * The same at the asking of anybody: at most KBS_LIMIT_SIGN_LOOKS_PER_S in a second, the others are
+ * content with what is known (0).
+ */
+KBS_MUST_CHECK int kbs_token_look(struct kbs_api *api, struct kbs_error *err);
+/*
+ * The sign-token key of that kid, as the token had it at most KBS_LIMIT_SIGN_LOOK_MS ago; one that is
+ * not known is looked for. *ret is NULL if there is none; borrowed until the next look. Fails as above.
+ */
+KBS_MUST_CHECK int kbs_token_sign_key(struct kbs_api *api, struct kbs_span kid,
+                                      const struct kbs_sign_key **ret, struct kbs_error *err);
+/* The one that signs now, NULL if there is none. */
+const struct kbs_sign_key *kbs_token_signing(const struct kbs_token_facts *f, int64_t now_s);
 
 /*
  * Gives the token an order and waits: KBS_LIMIT_TOKEN_OP_MS for the operation, and
@@ -532,14 +558,14 @@ KBS_MUST_CHECK int kbs_key_terms_policy(const json_t *body, struct kbs_buf *poli
 
 /* ---- admin_rotation.c ---- */
 
-/* A token key that has versions, which things in the store stand under. Static. */
+/* A token key that has versions. Static. */
 struct kbs_rotating {
     enum kbs_purpose purpose;
     const char *pattern;  /* of its requests */
     const char *what;     /* as told to people */
-    const char *holds;    /* what stands under it, in the plural */
+    const char *holds;    /* what stands under it in the store, in the plural; NULL: nothing does */
     const char *generate; /* its mutations */
-    const char *move;
+    const char *move;     /* these two only where something stands under it */
     const char *destroy;
     int (*count)(struct kbs_store *s, kbs_store_count_each *each, void *ctx, struct kbs_error *err);
 };
@@ -551,6 +577,13 @@ uint32_t kbs_rotating_newest(const struct kbs_rotating *k, const struct kbs_api 
 struct kbs_mutation kbs_rotating_mutation(struct kbs_call *call, const char *kind, bool has_order);
 /* kbs_mutation_begin(), and a look at the token. */
 KBS_MUST_CHECK int kbs_rotating_begin(struct kbs_mutation *m, struct kbs_error *err);
+/*
+ * One order about such a key, GENERATE or DESTROY of version m->wrap_version, as a mutation without rows:
+ * from intent to outcome.
+ */
+KBS_MUST_CHECK int kbs_rotating_change(const struct kbs_rotating *k, struct kbs_mutation *m,
+                                       enum kbs_wire_type type, const void *order,
+                                       struct kbs_error *err);
 /* How much stands under `version`, and under those before it. */
 KBS_MUST_CHECK int kbs_rotating_count(const struct kbs_rotating *k, struct kbs_store *s,
                                       uint32_t version, uint64_t *ret_of, uint64_t *ret_below,

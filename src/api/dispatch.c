@@ -102,6 +102,11 @@ static const struct route {
      kbs_api_reference_value_show},
     {KBS_ROUTE_ADMIN_RELEASE_DRY_RUN, KBS_DUTY_ADMIN, "POST", "admin-release-dry-run",
      kbs_api_admin_release_dry_run},
+    {KBS_ROUTE_ADMIN_SIGN_LIST, KBS_DUTY_ADMIN, "GET", "admin-sign-list", kbs_api_admin_sign_list},
+    {KBS_ROUTE_ADMIN_SIGN_ROTATE, KBS_DUTY_ADMIN, "POST", "admin-sign-rotate",
+     kbs_api_admin_sign_rotate},
+    {KBS_ROUTE_ADMIN_SIGN_DESTROY, KBS_DUTY_ADMIN, "DELETE", "admin-sign-destroy",
+     kbs_api_admin_sign_destroy},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

@@ -3,8 +3,10 @@
  *
  * The problem: two ways to name a session, one of which (our token) may be held by another process
  * of the same guest, and a wrapping target that nobody may choose. The approach: both only ever
- * lead to a session row; the TEE key is read from there. A token is ours if the token-held key that
- * DESCRIBE named verifies it; a key in its header is never looked at. A cookie and a token in one
+ * lead to a session row; the TEE key is read from there. A token is ours if a token-held key that
+ * DESCRIBE named verifies it: any version that has not been destroyed, looked for again if its kid is
+ * not known, for another lane or service on the same token may have made it. A key in its header is
+ * never looked at, and its algorithm is the key's. A cookie and a token in one
  * request must lead to the same row: otherwise one of them is not the asker's.
  *
  * Tokens of other issuers are passports (passport.c); they lead to no row, and so never go with a cookie.
@@ -16,7 +18,7 @@
 
 #include "attest/ear.h"
 #include "base/encoding.h"
-#include "jose/read/jose.h"
+#include "jose/read/jwt.h"
 
 static int cookie_hash(struct kbs_span cookie, uint8_t ret[KBS_SHA256_BYTES], struct kbs_error *err)
 {
@@ -56,23 +58,37 @@ static int session_of_claims(struct kbs_call *call, const json_t *claims, struct
     return kbs_store_session_by_sid(call->api->store, sid, call->now_s, ret, err);
 }
 
+/* The claims of a token that one of our keys has signed. Returns owned. */
+static int session_claims(struct kbs_api *api, const struct kbs_jose_jws *jws, json_t **ret,
+                          struct kbs_error *err)
+{
+    const struct kbs_sign_key *found = NULL;
+    struct kbs_jws_key key = {.kind = KBS_JWS_KEY_EC};
+
+    if (kbs_token_sign_key(api, jws->kid, &found, err) != 0) {
+        return -1;
+    }
+    if (found == NULL) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "the token was signed by another key");
+    }
+    key.ec = found->key;
+    key.algs = kbs_jws_key_algs(&key);
+    return kbs_jws_verify(jws, &key, ret, err);
+}
+
 int kbs_session_of_token(struct kbs_call *call, struct kbs_span token, struct kbs_session *ret,
                          struct kbs_error *err)
 {
+    const unsigned int algs =
+        KBS_JWS_ALG_BIT(KBS_JWS_ALG_ES256) | KBS_JWS_ALG_BIT(KBS_JWS_ALG_ES384);
     struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
     KBS_AUTO_JSON claims = NULL;
     int rc = -1;
 
-    if (!call->api->token.has_sign) {
-        return kbs_fail(err, KBS_UNAUTHENTICATED, "no token was ever issued here");
+    if (kbs_jws_split(token, algs, &jws, err) != 0) {
+        return -1;
     }
-    if (kbs_jose_jws_split(token, &jws, err) == 0) {
-        if (!kbs_span_equal_str(jws.kid, call->api->token.sign_kid)) {
-            rc = kbs_fail(err, KBS_UNAUTHENTICATED, "the token was signed by another key");
-        } else {
-            rc = kbs_jose_jws_verify(&jws, &call->api->token.sign, &claims, err);
-        }
-    }
+    rc = session_claims(call->api, &jws, &claims, err);
     if (rc == 0) {
         rc = session_of_claims(call, claims, ret, err);
     }

@@ -68,12 +68,55 @@ static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size
     return result;
 }
 
-/* The newest wrapping and seal keys. */
+/* One version of the sign-token key, on a curve that tokens are signed on. */
+static int facts_sign_key(struct kbs_span body, struct kbs_sign_key *ret, struct kbs_error *err)
+{
+    struct kbs_wire_sign_key w;
+
+    if (kbs_wire_decode(KBS_WIRE_SIGN_KEY, body, &w, err) != 0 ||
+        kbs_jose_sig_alg((enum kbs_curve)w.curve) == NULL ||
+        kbs_ec_point_get((enum kbs_curve)w.curve, w.point, &ret->key, err) != 0 ||
+        kbs_ec_public_check(&ret->key, err) != 0) {
+        return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes a signing key that is none");
+    }
+    ret->version = w.version;
+    ret->from_s = w.from_s;
+    kbs_jose_thumbprint(&ret->key, ret->kid);
+    return 0;
+}
+
+/* In the order in which they come: by version, so that every judge publishes the same. */
+static int facts_sign_keys(const struct kbs_wire_list *keys, struct kbs_token_facts *f,
+                           struct kbs_error *err)
+{
+    struct kbs_wire_iter it = kbs_wire_list_iter(keys);
+    struct kbs_span body;
+
+    f->sign_count = 0;
+    if (keys->count > KBS_LIMIT_SIGN_VERSIONS) {
+        return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes too many signing keys");
+    }
+    for (size_t n = 0; kbs_wire_list_next(&it, &body); n++) {
+        if (facts_sign_key(body, &f->sign[n], err) != 0) {
+            return -1;
+        }
+        if (n > 0 && f->sign[n].version <= f->sign[n - 1].version) {
+            return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes signing keys out of order");
+        }
+        f->sign_count = n + 1;
+    }
+    return 0;
+}
+
+/* What changes while the token is in use. */
 static int facts_versions(const struct kbs_wire_described *d, struct kbs_token_facts *f,
                           struct kbs_error *err)
 {
     f->wrap_version = d->wrap_version;
     f->seal_version = d->seal_version;
+    if (facts_sign_keys(&d->sign_keys, f, err) != 0) {
+        return -1;
+    }
     return facts_key(d->seal_public, &f->has_seal, &f->seal, f->seal_kid, err);
 }
 
@@ -102,16 +145,14 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
     f->class = d.token_class < KBS_TOKEN_CLASS_COUNT ? (enum kbs_token_class)d.token_class
                                                      : KBS_TOKEN_CLASS_UNKNOWN;
     if (facts_rungs(&d.rungs, f->rungs, sizeof(f->rungs), err) != 0 ||
-        facts_key(d.sign_public, &f->has_sign, &f->sign, f->sign_kid, err) != 0) {
-        return -1;
-    }
-    if (facts_key(d.import_public, &f->has_import, &f->import, f->import_kid, err) != 0 ||
+        facts_key(d.import_public, &f->has_import, &f->import, f->import_kid, err) != 0 ||
         facts_key(d.row_public, &f->has_row, &f->row, row_kid, err) != 0) {
         return -1;
     }
     if (facts_versions(&d, f, err) != 0) {
         return -1;
     }
+    api->token_looked_ns = kbs_clock_mono_ns();
     return facts_key(d.head_public, &f->has_head, &f->head, f->head_kid, err);
 }
 
@@ -158,7 +199,63 @@ int kbs_token_versions(struct kbs_api *api, struct kbs_error *err)
     if (ask_facts(api, KBS_LIMIT_TOKEN_OP_MS, &d, err) != 0) {
         return token_out_of_step(api, err);
     }
+    api->token_looked_ns = kbs_clock_mono_ns();
     return facts_versions(&d, &api->token, err);
+}
+
+int kbs_token_look(struct kbs_api *api, struct kbs_error *err)
+{
+    uint64_t now_s = kbs_clock_mono_ns() / (1000 * KBS_NS_PER_MS);
+
+    if (now_s != api->token_looks_s) {
+        api->token_looks_s = now_s;
+        api->token_looks = 0;
+    }
+    if (api->token_looks >= KBS_LIMIT_SIGN_LOOKS_PER_S) {
+        return 0;
+    }
+    api->token_looks++;
+    return kbs_token_versions(api, err);
+}
+
+static const struct kbs_sign_key *sign_key_find(const struct kbs_token_facts *f,
+                                                struct kbs_span kid)
+{
+    for (size_t i = 0; i < f->sign_count; i++) {
+        if (kbs_span_equal_str(kid, f->sign[i].kid)) {
+            return &f->sign[i];
+        }
+    }
+    return NULL;
+}
+
+int kbs_token_sign_key(struct kbs_api *api, struct kbs_span kid, const struct kbs_sign_key **ret,
+                       struct kbs_error *err)
+{
+    uint64_t old_ns = api->token_looked_ns + KBS_LIMIT_SIGN_LOOK_MS * KBS_NS_PER_MS;
+
+    if (kbs_clock_mono_ns() >= old_ns && kbs_token_versions(api, err) != 0) {
+        return -1;
+    }
+    *ret = sign_key_find(&api->token, kid);
+    if (*ret == NULL) {
+        if (kbs_token_look(api, err) != 0) {
+            return -1;
+        }
+        *ret = sign_key_find(&api->token, kid);
+    }
+    return 0;
+}
+
+const struct kbs_sign_key *kbs_token_signing(const struct kbs_token_facts *f, int64_t now_s)
+{
+    uint64_t from_s[KBS_LIMIT_SIGN_VERSIONS];
+
+    for (size_t i = 0; i < f->sign_count; i++) {
+        from_s[i] = f->sign[i].from_s;
+    }
+    return f->sign_count > 0 ? &f->sign[kbs_sign_version_at(from_s, f->sign_count, (uint64_t)now_s)]
+                             : NULL;
 }
 
 int kbs_token_order(struct kbs_call *call, enum kbs_wire_type type, const void *order,

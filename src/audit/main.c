@@ -79,6 +79,8 @@ static const struct kind {
     {"seal-key-generate", ADMIN, false},
     {"seal-key-reseal", ADMIN, false},
     {"seal-key-destroy", ADMIN, false},
+    {"sign-key-generate", ADMIN, false},
+    {"sign-key-destroy", ADMIN, false},
     {"order", ADMIN, false},
     {"order-failed", ADMIN, false},
     {"store-accept", ADMIN, false},

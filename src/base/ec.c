@@ -142,21 +142,43 @@ bool kbs_ec_public_equal(const struct kbs_ec_public *a, const struct kbs_ec_publ
            kbs_span_equal(kbs_ec_y(a), kbs_ec_y(b));
 }
 
-/* An unsigned 32-byte number as DER INTEGER: no leading zeros, but one if the top bit is set. */
-static size_t der_integer_put(const uint8_t number[32], uint8_t *out)
+/* An unsigned number as DER INTEGER: no leading zeros, but one if the top bit is set. */
+static size_t der_integer_put(struct kbs_span number, uint8_t *out)
 {
     size_t skip = 0;
     size_t pad;
+    size_t len;
 
-    while (skip < 31 && number[skip] == 0) {
+    while (skip + 1 < number.len && number.p[skip] == 0) {
         skip++;
     }
-    pad = number[skip] >> 7;
+    pad = number.p[skip] >> 7;
+    len = number.len - skip;
     out[0] = 2;
-    out[1] = (uint8_t)(32 - skip + pad);
+    out[1] = (uint8_t)(len + pad); /* at most 67 */
     out[2] = 0;
-    memcpy(out + 2 + pad, number + skip, 32 - skip);
-    return 2 + pad + 32 - skip;
+    memcpy(out + 2 + pad, number.p + skip, len);
+    return 2 + pad + len;
+}
+
+/* r || s as DER SEQUENCE, of which P-521's needs a length in two bytes. */
+static size_t der_signature_put(struct kbs_span signature, uint8_t *out)
+{
+    size_t half = signature.len / 2;
+    uint8_t numbers[2 * (2 + 1 + KBS_EC_FIELD_MAX_BYTES)];
+    size_t len = der_integer_put(kbs_span(signature.p, half), numbers);
+    size_t head = 2;
+
+    len += der_integer_put(kbs_span_skip(signature, half), numbers + len);
+    out[0] = 0x30;
+    out[1] = (uint8_t)len;
+    if (len > 127) {
+        out[1] = 0x81;
+        out[2] = (uint8_t)len;
+        head = 3;
+    }
+    memcpy(out + head, numbers, len);
+    return head + len;
 }
 
 static EVP_PKEY *pkey_new(const struct kbs_ec_public *key)
@@ -177,23 +199,26 @@ static EVP_PKEY *pkey_new(const struct kbs_ec_public *key)
     return pkey;
 }
 
-bool kbs_ec_verify(const struct kbs_ec_public *key, const uint8_t digest[32],
-                   const uint8_t signature[KBS_ES256_BYTES])
+bool kbs_ec_verify_any(const struct kbs_ec_public *key, struct kbs_span digest,
+                       struct kbs_span signature)
 {
-    uint8_t der[2 + 2 * (2 + 33)];
-    size_t len = 2;
-    EVP_PKEY *pkey = key->curve == KBS_CURVE_P256 ? pkey_new(key) : NULL;
+    uint8_t der[3 + 2 * (2 + 1 + KBS_EC_FIELD_MAX_BYTES)];
+    size_t field = kbs_curve_field_bytes(key->curve);
+    bool ok = field != 0 && signature.len == 2 * field;
+    EVP_PKEY *pkey = ok ? pkey_new(key) : NULL;
     EVP_PKEY_CTX *ctx = pkey != NULL ? EVP_PKEY_CTX_new(pkey, NULL) : NULL;
-    bool ok;
 
-    len += der_integer_put(signature, der + len);
-    len += der_integer_put(signature + 32, der + len);
-    der[0] = 0x30;
-    der[1] = (uint8_t)(len - 2);
     ok = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
-         EVP_PKEY_verify(ctx, der, len, digest, 32) == 1;
+         EVP_PKEY_verify(ctx, der, der_signature_put(signature, der), digest.p, digest.len) == 1;
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(pkey);
     (void)kbs_error_openssl_take(); /* a signature that does not verify leaves an entry */
     return ok;
+}
+
+bool kbs_ec_verify(const struct kbs_ec_public *key, const uint8_t digest[32],
+                   const uint8_t signature[KBS_ES256_BYTES])
+{
+    return key->curve == KBS_CURVE_P256 &&
+           kbs_ec_verify_any(key, kbs_span(digest, 32), kbs_span(signature, KBS_ES256_BYTES));
 }

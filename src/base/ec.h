@@ -57,6 +57,8 @@ KBS_MUST_CHECK int kbs_ec_point_get(enum kbs_curve curve, struct kbs_span point,
                                     struct kbs_ec_public *ret, struct kbs_error *err);
 
 #define KBS_ES256_BYTES 64
+#define KBS_ES384_BYTES 96
+#define KBS_ECDSA_MAX_BYTES (2 * KBS_EC_FIELD_MAX_BYTES)
 
 /*
  * True if r || s (32 bytes each) is an ECDSA signature of a SHA-256 digest by that P-256 key (FIPS
@@ -64,6 +66,9 @@ KBS_MUST_CHECK int kbs_ec_point_get(enum kbs_curve curve, struct kbs_span point,
  */
 bool kbs_ec_verify(const struct kbs_ec_public *key, const uint8_t digest[32],
                    const uint8_t signature[KBS_ES256_BYTES]);
+/* The same on any curve: r || s of the field's size each, of a digest that goes with the curve. */
+bool kbs_ec_verify_any(const struct kbs_ec_public *key, struct kbs_span digest,
+                       struct kbs_span signature);
 
 bool kbs_ec_public_equal(const struct kbs_ec_public *a, const struct kbs_ec_public *b);
 

@@ -151,6 +151,11 @@
 #define KBS_LIMIT_HANDLE_CACHE 4096
 #define KBS_LIMIT_CARD_CACHE 4096      /* cards already checked, per worker */
 #define KBS_LIMIT_KEY_VERSIONS 256     /* of one key of the service in the token at a time */
+#define KBS_LIMIT_SIGN_VERSIONS 16     /* the same of sign-token: they are a JWK set */
+#define KBS_LIMIT_SIGN_LOOK_MS 5000    /* what is known of them is older than that nowhere */
+#define KBS_LIMIT_SIGN_LOOKS_PER_S 8   /* at the asking of whoever brings a token, per lane */
+#define KBS_LIMIT_SIGN_AFTER_S 2592000 /* a key signs at most 30 days after it was made */
+#define KBS_DEFAULT_SIGN_AFTER_S 600   /* longer than relying parties keep a JWK set */
 #define KBS_LIMIT_TOKEN_OBJECTS 200000 /* made by a worker of a token that leaks them: 46 MiB */
 
 /* audit */

@@ -269,6 +269,19 @@ static bool segment_char(uint8_t c, bool first)
            c == '-' || (c == '.' && !first);
 }
 
+size_t kbs_sign_version_at(const uint64_t *from_s, size_t n, uint64_t now_s)
+{
+    size_t first = 0;
+
+    for (size_t i = n; i-- > 0;) {
+        if (from_s[i] <= now_s) {
+            return i;
+        }
+        first = from_s[i] <= from_s[first] ? i : first;
+    }
+    return first;
+}
+
 bool kbs_key_segment_valid(struct kbs_span segment)
 {
     for (size_t i = 0; i < segment.len; i++) {

@@ -262,6 +262,12 @@ void kbs_cka_id(const uint8_t key_id[KBS_KEY_ID_BYTES], uint32_t version,
 void kbs_service_key_id(enum kbs_purpose purpose, uint8_t ret[KBS_KEY_ID_BYTES]);
 
 /*
+ * Which of several versions of a key signs at a time, by when each may begin (Unix time), the oldest
+ * first: the newest whose time has come; if none's has, the one whose time comes first. n: at least 1.
+ */
+size_t kbs_sign_version_at(const uint64_t *from_s, size_t n, uint64_t now_s);
+
+/*
  * True for a resource path `repo/type/tag`: three segments of [A-Za-z0-9_-][A-Za-z0-9_.-]*, in all
  * at most KBS_LIMIT_KEY_PATH_BYTES (Trustee's rule). Such text needs no escaping in JSON, CBOR text
  * or CKA_LABEL.

@@ -181,12 +181,18 @@ struct kbs_wire_list {
 /*
  * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
  * is none; rungs: names, in the order in which they are tried; token_class: enum kbs_token_class;
- * wrap_version, seal_version: the newest wrap-catalog and seal keys, 0 if there is none
+ * wrap_version, seal_version: the newest wrap-catalog and seal keys, 0 if there is none; sign_keys: bodies of
+ * SIGN_KEY, all versions of the sign-token key that there are, the oldest first
  */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
-    F(m, BYTES, sign_public) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public) \
+    F(m, LIST, sign_keys) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public) \
     F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version)
+/*
+ * An item of DESCRIBED. curve: enum kbs_curve; point: uncompressed; from_s: Unix time from which it signs, if no
+ * newer one does (kbs_sign_version_at())
+ */
+#define KBS_WIRE_SIGN_KEY_FIELDS(F, m) F(m, U32, version) F(m, U8, curve) F(m, U64, from_s) F(m, BYTES, point)
 /*
  * List `release`. order: 16 random bytes that the `release` record and the deed both carry (so too
  * in every other order that names a key); kid: repo/type/tag/vN; card: the key's (wire/card.h), checked by
@@ -229,12 +235,13 @@ struct kbs_wire_list {
  * List `admin`. purpose release or nek: a key of alg (enum kbs_key_alg) and key_bytes with that id and kid, kept as
  * `storage` says (nek: resident); its card will say floor, flags, policy (SHA-256 of the policy's text) and created (Unix
  * seconds). Answer body: KBS_MADE, below. Other purposes: the service's own key, version key_version, all
- * else ignored; answer body: the uncompressed point of an EC pair, empty for card and wrap-catalog
+ * else ignored; answer body: the uncompressed point of an EC pair, empty for card and wrap-catalog. Of sign-token
+ * also curve (enum kbs_curve: P-256 or P-384) and from_s, the Unix time before which it does not sign, 0 for none
  */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
     F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) \
     F(m, U8, alg) F(m, U32, key_bytes) F(m, U8, storage) F(m, U8, floor) F(m, U8, flags) F(m, BYTES, policy) \
-    F(m, U64, created)
+    F(m, U64, created) F(m, U8, curve) F(m, U64, from_s)
 /*
  * List `admin`. epk_x, epk_y: P-256; wrapped: AES-KW blob (RFC 3394) under ECDH-ES+A256KW to the
  * import key with apu "kbs-import-v1" and apv the kid. The rest as GENERATE. Answer body: KBS_MADE
@@ -346,7 +353,8 @@ struct kbs_wire_list {
     M(60, DESTROY, destroy, 1024) \
     M(61, SEAL, seal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
     M(62, RESEAL, reseal, 2 * KBS_LIMIT_SECRET_VALUE_BYTES) \
-    M(63, REWRAP, rewrap, 8192) \
+    M(63, SIGN_KEY, sign_key, 256) \
+    M(95, REWRAP, rewrap, 8192) \
     M(96, PROVISION, provision, 8192) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \

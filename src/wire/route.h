@@ -60,6 +60,9 @@ enum kbs_route {
     KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
     /* admin listener, questions */
     KBS_ROUTE_ADMIN_RELEASE_DRY_RUN = 80, /* POST /kbs/v0/admin/release/dry-run; changes nothing */
+    KBS_ROUTE_ADMIN_SIGN_LIST = 96,    /* GET /kbs/v0/admin/sign-key */
+    KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,  /* POST /kbs/v0/admin/sign-key/rotate */
+    KBS_ROUTE_ADMIN_SIGN_DESTROY = 98, /* DELETE /kbs/v0/admin/sign-key */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */

@@ -1,7 +1,7 @@
 """A front that runs an attacker's code obtains no key, changes no row, reads no PIN and ends nothing but itself.
 
 The attacker (hostile_front.c) is a real kbs-front that serves, and notes what passes, until the test tells it to turn:
-then it sends whatever it likes on its lanes and on its control channel, for KBS_HOSTILE_SECONDS (15; for a longer run
+then it sends whatever it likes on its lanes and on its control channel, for KBS_HOSTILE_SECONDS (8; for a longer run
 KBS_HOSTILE_SECONDS=60 ctest --preset dev -R escape_front). What was sent and answered is printed with -s.
 
 What is looked for afterwards is itself tested: a key obtained, a row changed, a mutation and a PIN must each be seen."""
@@ -25,7 +25,7 @@ from service import BIN, ROLES, Service, run, wait_until  # noqa: E402
 
 BUILD = pathlib.Path(os.environ["KBS_BUILD_DIR"])
 TESTS = BUILD / "tests" / "bin"
-SECONDS = float(os.environ.get("KBS_HOSTILE_SECONDS", "15"))
+SECONDS = float(os.environ.get("KBS_HOSTILE_SECONDS", "8"))
 KEY = "default/disk/vm1"
 GUEST, ADMIN = 1, 2
 # Refusals, and what kbs-audit and the admin lane write by themselves.

@@ -52,9 +52,16 @@ struct kbs_ec_public key_public(EVP_PKEY *key, enum kbs_curve curve)
     return public;
 }
 
-/* r || s over the SHA-256 of what is given. */
-static void raw_sign(EVP_PKEY *key, struct kbs_span input, uint8_t raw[64])
+static enum kbs_curve key_curve(EVP_PKEY *key)
 {
+    return EVP_PKEY_get_bits(key) == 384 ? KBS_CURVE_P384 : KBS_CURVE_P256;
+}
+
+/* r || s over the digest that goes with the key's curve, of what is given. Returns its length. */
+static size_t raw_sign(EVP_PKEY *key, struct kbs_span input, uint8_t raw[KBS_ES384_BYTES])
+{
+    bool p384 = key_curve(key) == KBS_CURVE_P384;
+    int field = p384 ? 48 : 32;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t der[128];
     size_t der_len = sizeof(der);
@@ -62,23 +69,27 @@ static void raw_sign(EVP_PKEY *key, struct kbs_span input, uint8_t raw[64])
     ECDSA_SIG *sig = NULL;
 
     assert_non_null(ctx);
-    assert_int_equal(EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key), 1);
+    assert_int_equal(EVP_DigestSignInit(ctx, NULL, p384 ? EVP_sha384() : EVP_sha256(), NULL, key),
+                     1);
     assert_int_equal(EVP_DigestSign(ctx, der, &der_len, input.p, input.len), 1);
     sig = d2i_ECDSA_SIG(NULL, &p, (long)der_len);
     assert_non_null(sig);
-    assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, 32), 32);
-    assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + 32, 32), 32);
+    assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, field), field);
+    assert_int_equal(BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + field, field), field);
     ECDSA_SIG_free(sig);
     EVP_MD_CTX_free(ctx);
+    return 2 * (size_t)field;
 }
 
-static void row_sign(EVP_PKEY *key, struct kbs_span content, uint8_t raw[64])
+static void row_sign(EVP_PKEY *key, struct kbs_span content, uint8_t ret[KBS_ES256_BYTES])
 {
     struct kbs_buf input = KBS_BUF(KBS_ROW_MAX_BYTES + 16);
+    uint8_t raw[KBS_ES384_BYTES];
 
     kbs_buf_put_str(&input, "kbs-row-v1");
     kbs_buf_put_span(&input, content);
-    raw_sign(key, kbs_buf_span(&input), raw);
+    assert_int_equal(raw_sign(key, kbs_buf_span(&input), raw), KBS_ES256_BYTES);
+    memcpy(ret, raw, KBS_ES256_BYTES);
     kbs_buf_deinit(&input);
 }
 
@@ -86,11 +97,11 @@ void jws_sign(EVP_PKEY *key, const char *kid, const char *typ, const char *paylo
               size_t size)
 {
     struct kbs_buf text = KBS_BUF(size - 1);
-    uint8_t raw[64];
+    uint8_t raw[KBS_ES384_BYTES];
 
-    kbs_jose_jws_input_put(&text, "ES256", kid, typ, kbs_span_str(payload));
-    raw_sign(key, kbs_buf_span(&text), raw);
-    kbs_jose_jws_signature_put(&text, kbs_span(raw, sizeof(raw)));
+    kbs_jose_jws_input_put(&text, kbs_jose_sig_alg(key_curve(key)), kid, typ,
+                           kbs_span_str(payload));
+    kbs_jose_jws_signature_put(&text, kbs_span(raw, raw_sign(key, kbs_buf_span(&text), raw)));
     assert_true(kbs_span_to_cstr(kbs_buf_span(&text), out, size));
     kbs_buf_deinit(&text);
 }
@@ -157,6 +168,49 @@ struct kbs_key judge_new_key(const char *path, uint32_t version, uint32_t wrap_v
 
 /* ---- fake token ---- */
 
+static void sign_add(struct kbs_wire_list_builder *list, EVP_PKEY *key, uint32_t version,
+                     uint64_t from_s)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_ec_public public = key_public(key, key_curve(key));
+    struct kbs_buf body = KBS_BUF(256);
+    uint8_t point[KBS_EC_POINT_MAX_BYTES];
+    const struct kbs_wire_sign_key sign = {.version = version,
+                                           .curve = (uint8_t) public.curve,
+                                           .from_s = from_s,
+                                           .point =
+                                               kbs_span(point, kbs_ec_point_put(&public, point))};
+
+    assert_int_equal(kbs_wire_body_put(&body, KBS_WIRE_SIGN_KEY, &sign, &err), 0);
+    kbs_wire_list_add(list, kbs_buf_span(&body));
+    kbs_buf_deinit(&body);
+}
+
+/* The sign-token keys that there are, as a worker lists them. */
+static void signs_put(const struct judge *j, struct kbs_wire_list_builder *list)
+{
+    if (j->sign != NULL) {
+        sign_add(list, j->sign, 1, 0);
+    }
+    for (uint32_t i = 0; i < JUDGE_SIGNS; i++) {
+        if (j->more_signs[i].key != NULL) {
+            sign_add(list, j->more_signs[i].key, i + 2, j->more_signs[i].from_s);
+        }
+    }
+}
+
+static EVP_PKEY *signs_now(const struct judge *j)
+{
+    EVP_PKEY *now = j->sign;
+
+    for (size_t i = 0; i < JUDGE_SIGNS; i++) {
+        const struct judge_sign *s = &j->more_signs[i];
+
+        now = s->key != NULL && s->from_s <= (uint64_t)kbs_clock_unix_s() ? s->key : now;
+    }
+    return now;
+}
+
 static void token_describe(struct judge *j, uint64_t id)
 {
     struct kbs_error err = KBS_ERROR_NONE;
@@ -166,7 +220,8 @@ static void token_describe(struct judge *j, uint64_t id)
                                    .model = KBS_SPAN_LIT("T1"),
                                    .serial = KBS_SPAN_LIT("42"),
                                    .token_class = KBS_TOKEN_CLASS_SOFTWARE};
-    uint8_t sign[65];
+    struct kbs_buf signs_buf = KBS_BUF(2048);
+    struct kbs_wire_list_builder signs = {.buf = &signs_buf};
     uint8_t import[65];
     uint8_t row[65];
     uint8_t head[65];
@@ -174,10 +229,9 @@ static void token_describe(struct judge *j, uint64_t id)
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("cose-hkdf"));
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("transport"));
     d.rungs = kbs_wire_list_done(&rungs);
-    if (j->sign != NULL) {
-        key_point(j->sign, sign);
-        d.sign_public = kbs_span(sign, sizeof(sign));
-    }
+    j->described++;
+    signs_put(j, &signs);
+    d.sign_keys = kbs_wire_list_done(&signs);
     key_point(j->import, import);
     d.import_public = kbs_span(import, sizeof(import));
     d.seal_public = d.import_public; /* nothing is opened here */
@@ -190,6 +244,7 @@ static void token_describe(struct judge *j, uint64_t id)
     assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1,
                                       kbs_deadline_in_ms(WAIT_MS), &err),
                      0);
+    kbs_buf_deinit(&signs_buf);
     kbs_buf_deinit(&rungs_buf);
 }
 
@@ -239,11 +294,37 @@ static struct kbs_key ordered_key(struct judge *j, struct kbs_span kid, struct k
     return key;
 }
 
+static void sign_generate(struct judge *j)
+{
+    const struct kbs_wire_generate *m = &j->generate;
+    struct judge_sign *s = &j->more_signs[m->key_version - 2];
+
+    assert_in_range(m->key_version, 2, JUDGE_SIGNS + 1);
+    assert_null(s->key);
+    s->key = key_new(m->curve == KBS_CURVE_P384 ? "P-384" : "P-256");
+    s->from_s = m->from_s;
+}
+
+static void sign_destroy(struct judge *j, struct kbs_wire_result *r)
+{
+    uint32_t version = j->destroy.key_version;
+    EVP_PKEY **key = version == 1 ? &j->sign : &j->more_signs[version - 2].key;
+
+    assert_in_range(version, 1, JUDGE_SIGNS + 1);
+    r->category = *key != NULL ? KBS_OK : KBS_MISSING;
+    EVP_PKEY_free(*key);
+    *key = NULL;
+}
+
 static void order_generate(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
 {
     const struct kbs_wire_generate *m = &j->generate;
     struct kbs_key key;
 
+    if (m->purpose == KBS_PURPOSE_SIGN_TOKEN) {
+        sign_generate(j);
+        return;
+    }
     if (m->purpose != KBS_PURPOSE_RELEASE) {
         uint32_t *newest = m->purpose == KBS_PURPOSE_SEAL ? &j->seal_version : &j->wrap_version;
 
@@ -463,6 +544,8 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
         order_recard(j, out, r);
     } else if (type == KBS_WIRE_REWRAP_CATALOG) {
         order_rewrap(j, out, size, r);
+    } else if (type == KBS_WIRE_DESTROY && j->destroy.purpose == KBS_PURPOSE_SIGN_TOKEN) {
+        sign_destroy(j, r);
     }
 }
 
@@ -483,9 +566,9 @@ static void token_fill(struct judge *j, const struct kbs_channel_msg *m, char *j
     if (type == KBS_WIRE_SIGN_EAR) {
         assert_int_equal(kbs_channel_msg_decode(m, type, &ear, &err), 0);
         assert_true(kbs_span_to_cstr(ear.claims, claims, sizeof(claims)));
-        public = key_public(j->sign, KBS_CURVE_P256);
+        public = key_public(signs_now(j), key_curve(signs_now(j)));
         kbs_jose_thumbprint(&public, kid);
-        jws_sign(j->sign, kid, "JWT", claims, jws, size);
+        jws_sign(signs_now(j), kid, "JWT", claims, jws, size);
         r->body = kbs_span_str(jws);
         return;
     }
@@ -982,6 +1065,9 @@ int judge_teardown(void **state)
     kbs_channel_msg_deinit(&j->order_msg);
     kbs_channel_msg_deinit(&j->other_msg);
     EVP_PKEY_free(j->sign);
+    for (size_t i = 0; i < JUDGE_SIGNS; i++) {
+        EVP_PKEY_free(j->more_signs[i].key);
+    }
     EVP_PKEY_free(j->import);
     EVP_PKEY_free(j->admin);
     EVP_PKEY_free(j->row);

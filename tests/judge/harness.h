@@ -46,6 +46,14 @@ enum ledger_mood {
     LEDGER_FULL  /* likewise from then on, or at once: acknowledges nothing as durable */
 };
 
+#define JUDGE_SIGNS 4
+
+/* A later version of the sign-token key. */
+struct judge_sign {
+    EVP_PKEY *key; /* owned */
+    uint64_t from_s;
+};
+
 struct judge {
     char dir[64];
     char store_path[128];
@@ -69,9 +77,10 @@ struct judge {
     const struct kbs_wire_config_issuer *issuers; /* borrowed; NULL: none */
     size_t issuer_count;
     enum kbs_admin_mode admin_mode;
-    const char *providers[JUDGE_LIST]; /* issuer, audience, keys in turn; borrowed */
-    const char *acls[JUDGE_LIST];      /* role, allowed_endpoints in turn; borrowed */
-    EVP_PKEY *sign;                    /* the token's keys */
+    const char *providers[JUDGE_LIST];         /* issuer, audience, keys in turn; borrowed */
+    const char *acls[JUDGE_LIST];              /* role, allowed_endpoints in turn; borrowed */
+    EVP_PKEY *sign;                            /* the token's keys; this one has version 1 */
+    struct judge_sign more_signs[JUDGE_SIGNS]; /* and these the next ones, where there is a key */
     EVP_PKEY *import;
     EVP_PKEY *row;
     EVP_PKEY *head;
@@ -100,10 +109,11 @@ struct judge {
     struct kbs_wire_seal seal;
     struct kbs_wire_reseal reseal;
     struct kbs_wire_open_secret open_secret;
-    const char *other_key; /* path */
-    uint32_t wrap_version; /* of the token's newest wrapping key */
-    uint32_t seal_version; /* and seal key; 1 at first */
-    unsigned int orders;   /* with an order id: RELEASE, GENERATE, IMPORT, ... */
+    const char *other_key;  /* path */
+    uint32_t wrap_version;  /* of the token's newest wrapping key */
+    uint32_t seal_version;  /* and seal key; 1 at first */
+    unsigned int described; /* DESCRIBEs */
+    unsigned int orders;    /* with an order id: RELEASE, GENERATE, IMPORT, ... */
     uint64_t records;
     char ledger_text[131072]; /* one line per record: kind name=value ... */
 };

@@ -429,7 +429,7 @@ static void test_release_bad_tokens(void **state)
                    g.token); /* a signature one character longer */
     expect_bearer(j, text, NULL);
     (void)snprintf(text, sizeof(text), "Bearer eyJhbGciOiJub25lIn0.%s", strchr(g.token, '.') + 1);
-    expect_bearer(j, text, "ES256"); /* alg none */
+    expect_bearer(j, text, "one of ours"); /* alg none */
     (void)snprintf(text, sizeof(text), "%s", g.bearer);
     text[strlen(text) - 10] = text[strlen(text) - 10] == 'A' ? 'B' : 'A';
     expect_bearer(j, text, NULL);

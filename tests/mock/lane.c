@@ -149,8 +149,9 @@ void lane_up(struct lane *l)
     described = worker_describe(&l->w);
     assert_int_equal(described.import_public.len, sizeof(l->import_point));
     memcpy(l->import_point, described.import_public.p, sizeof(l->import_point));
-    assert_int_equal(kbs_ec_point_get(KBS_CURVE_P256, described.sign_public, &l->sign_key, &err),
-                     0);
+    assert_int_equal(
+        kbs_ec_point_get(KBS_CURVE_P256, described_sign(&described, 0).point, &l->sign_key, &err),
+        0);
 }
 
 bool lane_down(struct lane *l)
@@ -193,7 +194,7 @@ void lane_open(struct lane *l, const struct token_dir *template, const char *lin
     l->starts = (unsigned int)lane_calls_of(l->calls, "C_Login"); /* those of the template */
     assert_int_equal(kbs_guest_key_get(NULL, KBS_TEE_ALG_ECDH_ES_A256KW, "P-256", &l->ec, &err), 0);
     l->rsa.public_key.alg = KBS_TEE_ALG_RSA_OAEP_256;
-    assert_int_equal(kbs_agree_rsa_generate_quick(2048, &l->rsa.rsa, &err), 0);
+    assert_int_equal(kbs_agree_rsa_known(2048, &l->rsa.rsa, &err), 0);
     l->rsa.public_key.rsa = *kbs_agree_rsa_public(l->rsa.rsa);
     lane_up(l);
     a = attempt_prepare(l, IMPORT);

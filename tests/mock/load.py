@@ -12,8 +12,9 @@ SESSION_S = 100  # then a guest shakes hands again, long before its session ends
 
 
 class Load(threading.Thread):
-    def __init__(self, service, path, kid, wanted_kcv):
+    def __init__(self, service, path, kid, wanted_kcv, pause_s=0):
         super().__init__(daemon=True)
+        self.pause_s = pause_s  # between an answer and the next request
         self.path, self.kid, self.kcv = path, kid, wanted_kcv
         self.address = service.guest_url, service.ca
         self.guest = Guest(*self.address).handshake()
@@ -41,6 +42,8 @@ class Load(threading.Thread):
                 self.check(answer, nonce)
             elif answer.status == 503:
                 self.ending.wait(0.02)  # Retry-After says 1 s; a test has not that long
+            if self.pause_s:
+                self.ending.wait(self.pause_s)
 
     def renew(self):
         """Another session. If a lane dies under the handshake, the old one is good for a while."""
@@ -76,8 +79,8 @@ class Load(threading.Thread):
         assert not self.is_alive(), "a guest hangs"
 
 
-def start(service, made, path, n):
-    loads = [Load(service, path, f"{path}/v1", made["kcv"]) for _ in range(n)]
+def start(service, made, path, n, pause_s=0):
+    loads = [Load(service, path, f"{path}/v1", made["kcv"], pause_s) for _ in range(n)]
     for load in loads:
         load.start()
     return loads

@@ -9,8 +9,8 @@ def make_service(tmp_path):
     """Makes services that are stopped, and whose logs are shown, when the test ends."""
     made = []
 
-    def make(token="softhsm", lanes=2):
-        made.append(Service(tmp_path / f"{token}-{len(made)}", token, lanes))
+    def make(token="softhsm", lanes=2, init=()):
+        made.append(Service(tmp_path / f"{token}-{len(made)}", token, lanes, init))
         return made[-1]
 
     yield make

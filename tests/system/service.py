@@ -47,7 +47,7 @@ def wait_until(condition, seconds=60, what="condition"):
 
 
 class Service:
-    def __init__(self, folder, token, lanes=2):
+    def __init__(self, folder, token, lanes=2, init=()):
         self.folder = pathlib.Path(folder)
         self.token = token
         self.process = None
@@ -55,7 +55,7 @@ class Service:
         self.configuration = "kbs.toml"
         self.log_name = "kbsd.log"
         run(BIN / "kbs-admin", "init", self.folder, *token_options(token), "--listen", "127.0.0.1:0",
-            "--admin-listen", "127.0.0.1:0", "--lanes", lanes)
+            "--admin-listen", "127.0.0.1:0", "--lanes", lanes, *init)
         self.ca = self.folder / "tls" / "cert.pem"
         self.announce = self.folder / "announce.json"
         config = (self.folder / "kbs.toml").read_text()

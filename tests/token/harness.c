@@ -522,6 +522,17 @@ struct kbs_wire_described worker_describe(struct worker *w)
     return described;
 }
 
+struct kbs_wire_sign_key described_sign(const struct kbs_wire_described *d, uint16_t n)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_sign_key key;
+
+    assert_true(n < d->sign_keys.count);
+    assert_int_equal(
+        kbs_wire_decode(KBS_WIRE_SIGN_KEY, kbs_wire_list_at(&d->sign_keys, n), &key, &err), 0);
+    return key;
+}
+
 /* ---- orders ---- */
 
 struct key_ref key_ref(uint8_t n, uint32_t version)
@@ -618,8 +629,10 @@ struct kbs_wire_result order_generate(struct worker *w, struct key_ref *k, uint3
 struct kbs_wire_result order_service_version(struct worker *w, enum kbs_purpose purpose,
                                              uint32_t version)
 {
-    struct kbs_wire_generate order = {
-        .order = KBS_SPAN_LIT(ORDER), .purpose = (uint8_t)purpose, .key_version = version};
+    struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER),
+                                      .purpose = (uint8_t)purpose,
+                                      .key_version = version,
+                                      .curve = KBS_CURVE_P256};
 
     return worker_order(w, KBS_WIRE_GENERATE, &order);
 }

@@ -96,6 +96,8 @@ int worker_wait(struct worker *w);
 /* One order, and its RESULT (borrowed until the next); takes and acknowledges its deed. */
 struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg);
 struct kbs_wire_described worker_describe(struct worker *w);
+/* The n-th sign-token key that was described, from 0; its point borrows. */
+struct kbs_wire_sign_key described_sign(const struct kbs_wire_described *d, uint16_t n);
 
 /* Orders in short. Key ids are made of one byte. */
 struct key_ref {

@@ -21,12 +21,21 @@
 #include "hsm/receive.h"
 #include "hsm/serve.h"
 #include "hsm/service.h"
+#include "jose/read/jwt.h"
+#include "jose/write/jose.h"
 
 /* Initialised once, with all service keys; never used by a test itself. */
 static struct token_dir template_dir;
 
 static const struct start_options admin_lane = {.duty = KBS_DUTY_ADMIN};
 static const struct start_options guest_lane = {.duty = KBS_DUTY_RELEASE};
+
+static void must(int rc, const struct kbs_error *err)
+{
+    if (rc != 0) {
+        fail_msg("%s", err->detail);
+    }
+}
 
 static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
 {
@@ -562,6 +571,167 @@ static void test_seal_versions(void **state)
     dir_remove(&d);
 }
 
+/* ---- the key that tokens are signed with ---- */
+
+static struct kbs_wire_result sign_generate(struct worker *w, uint32_t version, uint8_t curve,
+                                            int64_t after_s)
+{
+    const struct kbs_wire_generate order = {.order = KBS_SPAN_LIT(ORDER),
+                                            .purpose = KBS_PURPOSE_SIGN_TOKEN,
+                                            .key_version = version,
+                                            .curve = curve,
+                                            .from_s = (uint64_t)(kbs_clock_unix_s() + after_s)};
+
+    return worker_order(w, KBS_WIRE_GENERATE, &order);
+}
+
+/* A token by `w` is by that version, as `described` has it, and verifies. */
+static void expect_signed_by(struct worker *w, const struct kbs_wire_described *described,
+                             uint16_t n, const char *alg)
+{
+    const struct kbs_wire_sign_key key = described_sign(described, n);
+    struct kbs_jws_key verifier = {.kind = KBS_JWS_KEY_EC};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
+    struct kbs_wire_result r;
+    struct kbs_span said;
+    json_t *payload = NULL;
+    char kid[44];
+
+    must(kbs_ec_point_get((enum kbs_curve)key.curve, key.point, &verifier.ec, &err), &err);
+    verifier.algs = kbs_jws_key_algs(&verifier);
+    kbs_jose_thumbprint(&verifier.ec, kid);
+    r = worker_order(w, KBS_WIRE_SIGN_EAR,
+                     &(struct kbs_wire_sign_ear){.claims = KBS_SPAN_LIT("{\"iss\":\"kbs-hsm\"}")});
+    assert_category(&r, KBS_OK);
+    must(kbs_jws_split(r.body, KBS_JWS_ALGS_ALL, &jws, &err), &err);
+    assert_int_equal(kbs_json_get_string(jws.header, "alg", &said, &err), 0);
+    assert_true(kbs_span_equal_str(said, alg));
+    assert_true(kbs_span_equal_str(jws.kid, kid));
+    must(kbs_jws_verify(&jws, &verifier, &payload, &err), &err);
+    json_decref(payload);
+    kbs_jose_jws_deinit(&jws);
+}
+
+static void expect_versions(struct worker *w, const uint32_t *versions, uint16_t n)
+{
+    const struct kbs_wire_described described = worker_describe(w);
+
+    assert_int_equal(described.sign_keys.count, n);
+    for (uint16_t i = 0; i < n; i++) {
+        assert_int_equal(described_sign(&described, i).version, versions[i]);
+    }
+}
+
+/* What DESCRIBE said, kept beyond the next answer. */
+struct described_copy {
+    struct kbs_channel_msg msg;
+    struct kbs_wire_described d;
+};
+
+static void describe_keep(struct worker *w, struct described_copy *ret)
+{
+    ret->d = worker_describe(w);
+    ret->msg = w->answer_msg;
+    w->answer_msg = KBS_CHANNEL_MSG;
+}
+
+/*
+ * A guest lane that runs all the time: it publishes a new version at once, signs with it when its time
+ * has come, and goes on when the version that it knows is destroyed.
+ */
+static void test_sign_versions(void **state)
+{
+    struct token_dir d;
+    struct worker admin;
+    struct worker guest;
+    struct described_copy known;
+    struct kbs_wire_result r;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&admin, &d, &admin_lane);
+    worker_start(&guest, &d, &guest_lane);
+    r = sign_generate(&admin, 2, KBS_CURVE_P384, 3600);
+    assert_category(&r, KBS_OK);
+    assert_int_equal(r.body.len, 97);
+    expect_versions(&guest, (const uint32_t[]){1, 2}, 2);
+    expect_versions(&admin, (const uint32_t[]){1, 2}, 2);
+    describe_keep(&guest, &known);
+    assert_int_equal(described_sign(&known.d, 0).from_s, 0);
+    assert_in_range(described_sign(&known.d, 1).from_s, kbs_clock_unix_s() + 3500,
+                    kbs_clock_unix_s() + 3600);
+    expect_signed_by(&guest, &known.d, 0, "ES256"); /* the second one's time has not come */
+    kbs_channel_msg_deinit(&known.msg);
+    r = destroy(&admin, KBS_PURPOSE_SIGN_TOKEN, NULL, 1);
+    assert_category(&r, KBS_CONFLICT);
+    r = destroy(&admin, KBS_PURPOSE_SIGN_TOKEN, NULL, 2);
+    assert_category(&r, KBS_CONFLICT);
+
+    r = sign_generate(&admin, 3, KBS_CURVE_P384, 0);
+    assert_category(&r, KBS_OK);
+    expect_versions(&guest, (const uint32_t[]){1, 2, 3}, 3);
+    describe_keep(&guest, &known);
+    expect_signed_by(&guest, &known.d, 2, "ES384");
+    kbs_channel_msg_deinit(&known.msg);
+    for (uint32_t version = 1; version <= 2; version++) {
+        r = destroy(&admin, KBS_PURPOSE_SIGN_TOKEN, NULL, version);
+        assert_category(&r, KBS_OK);
+    }
+    expect_versions(&guest, (const uint32_t[]){3}, 1);
+
+    r = sign_generate(&admin, 4, KBS_CURVE_P256, 0);
+    assert_category(&r, KBS_OK);
+    r = destroy(&admin, KBS_PURPOSE_SIGN_TOKEN, NULL, 3);
+    assert_category(&r, KBS_OK);
+    describe_keep(&admin, &known);
+    expect_signed_by(&guest, &known.d, 0, "ES256"); /* what it remembered is gone */
+    kbs_channel_msg_deinit(&known.msg);
+    assert_int_equal(worker_stop(&guest), 0);
+    assert_int_equal(worker_stop(&admin), 0);
+    dir_remove(&d);
+}
+
+static void test_sign_refusals(void **state)
+{
+    static const struct {
+        uint32_t version;
+        uint8_t curve;
+        int64_t after_s;
+        enum kbs_category category;
+    } cases[] = {
+        {2, KBS_CURVE_NONE, 0, KBS_INPUT},
+        {2, KBS_CURVE_P521, 0, KBS_INPUT},
+        {2, 255, 0, KBS_INPUT},
+        {2, KBS_CURVE_P256, KBS_LIMIT_SIGN_AFTER_S + 3600, KBS_INPUT},
+        {0, KBS_CURVE_P256, 0, KBS_INPUT},
+        {1, KBS_CURVE_P256, 0, KBS_CONFLICT},
+        {3, KBS_CURVE_P256, 0, KBS_CONFLICT},
+    };
+    struct token_dir d;
+    struct worker w;
+    struct kbs_wire_result r;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        r = sign_generate(&w, cases[i].version, cases[i].curve, cases[i].after_s);
+        assert_category(&r, cases[i].category);
+    }
+    for (uint32_t version = 2; version <= KBS_LIMIT_SIGN_VERSIONS; version++) {
+        r = sign_generate(&w, version, KBS_CURVE_P256, 3600);
+        assert_category(&r, KBS_OK);
+    }
+    r = sign_generate(&w, KBS_LIMIT_SIGN_VERSIONS + 1, KBS_CURVE_P256, 0);
+    assert_category(&r, KBS_CONFLICT);
+    assert_int_equal(worker_describe(&w).sign_keys.count, KBS_LIMIT_SIGN_VERSIONS);
+    r = destroy(&w, KBS_PURPOSE_SIGN_TOKEN, NULL, 99);
+    assert_category(&r, KBS_MISSING);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
 static void test_destroy(void **state)
 {
     struct token_dir d;
@@ -598,7 +768,7 @@ static void test_destroy(void **state)
     assert_category(&r, KBS_DENIED);
     for (unsigned int purpose = 0; purpose <= KBS_PURPOSE_COUNT; purpose++) {
         if (purpose != KBS_PURPOSE_RELEASE && purpose != KBS_PURPOSE_WRAP_CATALOG &&
-            purpose != KBS_PURPOSE_SEAL) {
+            purpose != KBS_PURPOSE_SEAL && purpose != KBS_PURPOSE_SIGN_TOKEN) {
             r = destroy(&admin, (enum kbs_purpose)purpose, NULL, 1);
             assert_category(&r, KBS_INPUT);
         }
@@ -951,9 +1121,11 @@ static void test_foreign_public_half(void **state)
     inside_open(&t, &d);
     public_half_replace(&t, KBS_PURPOSE_IMPORT);
     public_half_replace(&t, KBS_PURPOSE_SEAL);
+    public_half_replace(&t, KBS_PURPOSE_SIGN_TOKEN);
     kbs_token_close(&t);
     worker_start(&w, &d, &admin_lane);
     described = worker_describe(&w);
+    assert_int_equal(described.sign_keys.count, 0);
     assert_int_equal(described.import_public.len, 0);
     assert_int_equal(described.seal_public.len, 0);
     assert_int_equal(described.seal_version, 1);
@@ -961,6 +1133,11 @@ static void test_foreign_public_half(void **state)
     r = order_service_version(&w, KBS_PURPOSE_SEAL, 2); /* the way out */
     assert_category(&r, KBS_OK);
     assert_int_equal(worker_describe(&w).seal_public.len, 65);
+    r = sign_generate(&w, 2, KBS_CURVE_P256, 0);
+    assert_category(&r, KBS_OK);
+    expect_versions(&w, (const uint32_t[]){2}, 1);
+    r = destroy(&w, KBS_PURPOSE_SIGN_TOKEN, NULL, 1);
+    assert_category(&r, KBS_OK);
     assert_int_equal(worker_stop(&w), 0);
     dir_remove(&d);
 }
@@ -1222,7 +1399,6 @@ static void test_worn(void **state)
     struct kbs_error err = KBS_ERROR_NONE;
     struct token_dir d;
     struct kbs_worker w = {.duty = KBS_DUTY_RELEASE,
-                           .signer = {.purpose = KBS_PURPOSE_SIGN_TOKEN},
                            .deeds = KBS_DEEDS,
                            .worn_objects = WORN_OBJECTS};
     bool leaks = strcmp(kind->name, "softhsm") == 0;
@@ -1403,6 +1579,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_recard),
         cmocka_unit_test(test_rewrap),
         cmocka_unit_test(test_seal_versions),
+        cmocka_unit_test(test_sign_versions),
+        cmocka_unit_test(test_sign_refusals),
         cmocka_unit_test(test_destroy),
         cmocka_unit_test(test_replaced_keys),
         cmocka_unit_test(test_version_limit),

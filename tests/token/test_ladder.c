@@ -153,7 +153,7 @@ static void tee_ec(struct tee *t, enum kbs_curve curve)
 
 static void tee_rsa(struct tee *t, unsigned int bits, enum kbs_tee_alg alg)
 {
-    assert_int_equal(kbs_agree_rsa_generate_quick(bits, &t->rsa, &err), 0);
+    assert_int_equal(kbs_agree_rsa_known(bits, &t->rsa, &err), 0);
     t->key.alg = alg;
     t->key.rsa = *kbs_agree_rsa_public(t->rsa);
 }

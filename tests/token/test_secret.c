@@ -181,7 +181,7 @@ static struct tee tee_new(enum kbs_tee_alg alg, enum kbs_curve curve)
         must(kbs_agree_key_generate(curve, &t.ec, &err), &err);
         t.key.ec = *kbs_agree_key_public(t.ec);
     } else {
-        must(kbs_agree_rsa_generate(2048, &t.rsa, &err), &err);
+        must(kbs_agree_rsa_known(2048, &t.rsa, &err), &err);
         t.key.rsa = *kbs_agree_rsa_public(t.rsa);
     }
     t.len = kbs_tee_key_put(&t.key, t.bytes);

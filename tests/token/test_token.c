@@ -99,7 +99,7 @@ static void test_init(void **state)
     assert_true(kbs_span_equal_str(described.manufacturer, kind->manufacturer));
     assert_int_equal(described.token_class, kind->class);
     assert_true(described.serial.len > 0 || kind->slots); /* openCryptoki's tokens have none */
-    assert_int_equal(described.sign_public.len + described.import_public.len, 0);
+    assert_int_equal(described.sign_keys.count + described.import_public.len, 0);
     assert_true(has_rung(&described, kind->jose_rung));
     assert_true(has_rung(&described, kind->cose_rung));
     assert_int_equal(described.seal_version + described.wrap_version, 0);
@@ -119,7 +119,8 @@ static void test_init(void **state)
     assert_ok(&r);
     described = worker_describe(&w);
     assert_true(kbs_span_equal(described.import_public, kbs_span(point, sizeof(point))));
-    assert_int_equal(described.sign_public.len, sizeof(point));
+    assert_int_equal(described.sign_keys.count, 1);
+    assert_int_equal(described_sign(&described, 0).point.len, sizeof(point));
     assert_int_equal(worker_stop(&w), 0);
 
     worker_start(&w, &d, &(struct start_options){.init = true, .expect_failure = true});
@@ -575,7 +576,8 @@ static void test_sign_ear(void **state)
     dir_copy(&template_dir, &d);
     worker_start(&w, &d, &guest_lane);
     described = worker_describe(&w);
-    assert_int_equal(kbs_ec_point_get(KBS_CURVE_P256, described.sign_public, &key, &err), 0);
+    assert_int_equal(
+        kbs_ec_point_get(KBS_CURVE_P256, described_sign(&described, 0).point, &key, &err), 0);
     kbs_jose_thumbprint(&key, thumbprint);
     for (int i = 0; i < 40; i++) { /* both lengths of r and s */
         struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
@@ -1088,7 +1090,11 @@ static void test_half_a_service_pair(void **state)
         kbs_object_find(&t, CKO_PRIVATE_KEY, kbs_span(cka_id, sizeof(cka_id)), &object, &err), 0);
     assert_int_equal(t.f->C_DestroyObject(t.session, object), CKR_OK);
     before = count_objects(&t, true);
-    assert_int_equal(kbs_service_generate(&t, KBS_PURPOSE_IMPORT, 1, &answer, &err), -1);
+    assert_int_equal(kbs_service_generate(&t,
+                                          &(struct kbs_wire_generate){.purpose = KBS_PURPOSE_IMPORT,
+                                                                      .key_version = 1},
+                                          &answer, &err),
+                     -1);
     assert_int_equal(err.category, KBS_CONFLICT);
     assert_int_equal(count_objects(&t, true), before);
     kbs_buf_deinit(&answer.body);

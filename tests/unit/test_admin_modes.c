@@ -91,8 +91,8 @@ static int set_up(void **state)
     maker_pem(&f->token, &pem);
     assert_int_equal(kbs_jws_key_from_pem(kbs_buf_span(&pem), &key, &f->err), 0);
     kbs_buf_deinit(&pem);
-    f->api->token.has_sign = true;
-    f->api->token.sign = key.ec;
+    f->api->token.sign_count = 1;
+    f->api->token.sign[0].key = key.ec;
     f->params_buf = KBS_BUF(256);
     f->params = list_of(&f->params_buf, params, COUNT(params));
     bearer_configure(f);
@@ -283,9 +283,9 @@ static void keys_that_do_not_count(void **state)
     token(f, &f->token, NULL,
           GOOD); /* what we sign is not an administrator's, even if configured */
     refused(f, KBS_UNAUTHENTICATED, NO_ISSUER);
-    f->api->token.has_sign = false; /* detector: it is that rule which refused it */
+    f->api->token.sign_count = 0; /* detector: it is that rule which refused it */
     assert_int_equal(ask(f, KBS_ADMIN_BEARER, KBS_ROUTE_RESOURCE_SET), 0);
-    f->api->token.has_sign = true;
+    f->api->token.sign_count = 1;
 }
 
 static void rules_are_about_targets(void **state)

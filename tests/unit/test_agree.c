@@ -573,7 +573,7 @@ static void assert_oaep_round_trip(const struct kbs_agree_rsa *key, enum kbs_tee
     assert_null(back);
 }
 
-/* Keys of two primes, and the quick ones: the same for whoever encrypts. */
+/* Fresh keys and the known ones: the same for whoever encrypts. */
 static void oaep_round_trips(void **state)
 {
     struct kbs_agree_rsa *key = NULL;
@@ -583,7 +583,7 @@ static void oaep_round_trips(void **state)
     assert_oaep_round_trip(key, KBS_TEE_ALG_RSA_OAEP_256, 256 - 66);
     assert_oaep_round_trip(key, KBS_TEE_ALG_RSA_OAEP, 256 - 42);
     key = kbs_agree_rsa_free(key);
-    assert_int_equal(kbs_agree_rsa_generate_quick(3072, &key, &err), 0);
+    assert_int_equal(kbs_agree_rsa_known(3072, &key, &err), 0);
     assert_oaep_round_trip(key, KBS_TEE_ALG_RSA_OAEP_256, 384 - 66);
     key = kbs_agree_rsa_free(key);
 }
@@ -602,7 +602,7 @@ static void rsa1_5_round_trips(void **state)
     size_t len = 0;
 
     (void)state;
-    assert_int_equal(kbs_agree_rsa_generate_quick(2048, &key, &err), 0);
+    assert_int_equal(kbs_agree_rsa_known(2048, &key, &err), 0);
     tee.rsa = *kbs_agree_rsa_public(key);
     assert_int_equal(kbs_agree_rsa1_5_encrypt(&tee, kbs_span(cek, 32), out, &len, &err), 0);
     assert_int_equal(len, 256);
@@ -647,7 +647,7 @@ static void oaep_hashes_are_not_mixed(void **state)
     size_t len = 0;
 
     (void)state;
-    assert_int_equal(kbs_agree_rsa_generate_quick(2048, &key, &err), 0);
+    assert_int_equal(kbs_agree_rsa_known(2048, &key, &err), 0);
     tee.rsa = *kbs_agree_rsa_public(key);
     assert_int_equal(kbs_agree_oaep_encrypt(&tee, KBS_SPAN_LIT("secret"), out, &len, &err), 0);
     assert_refused(
@@ -691,6 +691,28 @@ static void rsa_pem_goes_round(void **state)
     kbs_secret_free(pem);
     kbs_agree_key_free(ec);
     kbs_agree_rsa_free(key);
+}
+
+/* They pass what a key from outside has to: prime factors, exponents that go with them. */
+static void known_keys_are_sound(void **state)
+{
+    static const unsigned int sizes[] = {2048, 3072}; /* a larger one takes seconds */
+    struct kbs_agree_rsa *key = NULL;
+    struct kbs_agree_rsa *again = NULL;
+    struct kbs_secret *pem = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(kbs_agree_rsa_known(sizes[i], &key, &err), 0);
+        assert_int_equal(kbs_agree_rsa_public(key)->n_len, sizes[i] / 8);
+        assert_int_equal(kbs_agree_rsa_to_pem(key, &pem, &err), 0);
+        assert_int_equal(kbs_agree_rsa_from_pem(kbs_secret_span(pem), &again, &err), 0);
+        pem = kbs_secret_free(pem);
+        again = kbs_agree_rsa_free(again);
+        key = kbs_agree_rsa_free(key);
+    }
+    assert_refused(kbs_agree_rsa_known(2056, &key, &err), KBS_INPUT);
+    assert_null(key);
 }
 
 /* Sizes that no TEE may have are refused when they are made, too. */
@@ -1224,6 +1246,7 @@ int main(void)
         cmocka_unit_test(rsa1_5_round_trips),
         cmocka_unit_test(oaep_hashes_are_not_mixed),
         cmocka_unit_test(rsa_pem_goes_round),
+        cmocka_unit_test(known_keys_are_sound),
         cmocka_unit_test(rsa_sizes_are_bounded),
         cmocka_unit_test(gcm_refuses_what_was_changed),
         cmocka_unit_test(wycheproof_aes_wrap),

@@ -461,10 +461,32 @@ static void addresses_are_split(void **state)
     }
 }
 
+static void test_sign_version_at(void **state)
+{
+    static const struct {
+        uint64_t from_s[4];
+        size_t n;
+        size_t at_100;
+    } cases[] = {
+        {{0}, 1, 0},
+        {{0, 100}, 2, 1},
+        {{0, 101}, 2, 0},
+        {{0, 101, 100}, 3, 2},      /* the newest was wanted sooner */
+        {{50, 60, 500, 400}, 4, 1}, /* two of them are to come */
+        {{300, 200, 400}, 3, 1},    /* none's time has come: a clock was put back */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(kbs_sign_version_at(cases[i].from_s, cases[i].n, 100), cases[i].at_100);
+    }
+}
+
 int main(void)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sign_version_at),
         cmocka_unit_test(buf_is_capped_and_sticky),
         cmocka_unit_test(buf_is_wiped),
         cmocka_unit_test(base64url_is_canonical),

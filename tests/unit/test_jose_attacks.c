@@ -78,8 +78,8 @@ static bool session_takes(struct fixture *f, struct kbs_span text)
     if (kbs_jose_jws_split(text, &jws, &f->err) != 0) {
         return false;
     }
-    ok = kbs_span_equal_str(jws.kid, f->api->token.sign_kid) &&
-         kbs_jose_jws_verify(&jws, &f->api->token.sign, &claims, &f->err) == 0 &&
+    ok = kbs_span_equal_str(jws.kid, f->api->token.sign[0].kid) &&
+         kbs_jose_jws_verify(&jws, &f->api->token.sign[0].key, &claims, &f->err) == 0 &&
          kbs_ear_check(claims, KBS_SPAN_LIT(ISSUER), NOW, &sid, &f->err) == 0;
     if (!ok && f->err.category == KBS_OK) {
         f->err.category = KBS_UNAUTHENTICATED; /* session.c's own refusal of the name */
@@ -201,9 +201,9 @@ static int set_up(void **state)
         kbs_jose_thumbprint(&ec, f->kid[i]);
     }
     f->api->admin_mode = KBS_ADMIN_BEARER;
-    f->api->token.has_sign = true;
-    f->api->token.sign = ec_of(&f->good[SESSION]);
-    memcpy(f->api->token.sign_kid, f->kid[SESSION], sizeof(f->kid[SESSION]));
+    f->api->token.sign_count = 1;
+    f->api->token.sign[0].key = ec_of(&f->good[SESSION]);
+    memcpy(f->api->token.sign[0].kid, f->kid[SESSION], sizeof(f->kid[SESSION]));
     f->api->admins = calloc(1, sizeof(*f->api->admins));
     assert_non_null(f->api->admins);
     f->api->admin_count = 1;

@@ -83,6 +83,20 @@ void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_tee_key *key)
     kbs_buf_put_u8(out, '}');
 }
 
+const char *kbs_jose_sig_alg(enum kbs_curve curve)
+{
+    switch (curve) {
+    case KBS_CURVE_P256:
+        return "ES256";
+    case KBS_CURVE_P384:
+        return "ES384";
+    case KBS_CURVE_NONE:
+    case KBS_CURVE_P521:
+        break;
+    }
+    return NULL;
+}
+
 void kbs_jose_sig_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key, const char *alg,
                           const char *kid)
 {

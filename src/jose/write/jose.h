@@ -23,6 +23,9 @@ void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_tee_key *key);
 void kbs_jose_sig_jwk_put(struct kbs_buf *out, const struct kbs_ec_public *key, const char *alg,
                           const char *kid);
 
+/* What a key of ours signs by: "ES256" on P-256, "ES384" on P-384; NULL on another curve. */
+const char *kbs_jose_sig_alg(enum kbs_curve curve);
+
 /* RFC 7638 thumbprint, SHA-256, as base64url text of 43 characters and a terminator. */
 void kbs_jose_thumbprint(const struct kbs_ec_public *key, char ret[44]);
 void kbs_jose_tee_thumbprint(const struct kbs_tee_key *key, char ret[44]);
