@@ -123,6 +123,7 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     if (r->want->resource_policy.len != 0) {
         kbs_sha256(r->want->resource_policy, digest);
         kbs_record_hex(ret, "resource_policy", kbs_span(digest, sizeof(digest)));
+        kbs_record_str(ret, "resource_policy_name", r->want->resource_policy_name);
     }
     kbs_record_text(ret, "peer", call->req->peer);
 }

@@ -11,19 +11,23 @@
  * /kbs/v0/pkcs11/resource is the same by another name. A resource policy in Rego, while one is set,
  * has to allow what either gives, beside the policy that a resource has of its own; for one that has
  * none it decides alone. Without kbs-policy it cannot be asked, and nothing is given (501).
+ *
+ * There may be several: of the path itself, of its first two segments, of the first one (a tenant's), and
+ * the default. The longest that is set governs, and no other is asked. Whatever is wrong with that one, its
+ * row or its text, is the end of it: it never gives way to a weaker one.
  */
 #include "api/context.h"
 
 #include "wire/route.h"
 
-/* The resource policy's text; empty if none is set. */
-static int resource_policy(struct kbs_call *call, struct kbs_buf *ret, struct kbs_error *err)
+/* The policy of that name: 0 with its text, empty if it is not set. */
+static int policy_get(struct kbs_call *call, struct kbs_span name, struct kbs_document *policy,
+                      struct kbs_buf *ret, struct kbs_error *err)
 {
     struct kbs_error found = KBS_ERROR_NONE;
-    struct kbs_document policy;
 
-    if (kbs_document_get(call->api, KBS_DOCUMENT_RESOURCE_POLICY, KBS_SPAN_LIT(KBS_RESOURCE_POLICY),
-                         &policy, ret, &found) == 0) {
+    kbs_buf_clear(ret);
+    if (kbs_document_get(call->api, KBS_DOCUMENT_RESOURCE_POLICY, name, policy, ret, &found) == 0) {
         return 0;
     }
     kbs_buf_clear(ret);
@@ -32,6 +36,25 @@ static int resource_policy(struct kbs_call *call, struct kbs_buf *ret, struct kb
         return -1;
     }
     return 0;
+}
+
+/* The one that governs this path: its text, empty if none is set, and the row that says its name. */
+static int resource_policy(struct kbs_call *call, struct kbs_span path, struct kbs_document *policy,
+                           struct kbs_buf *ret, struct kbs_error *err)
+{
+    struct kbs_buf name = KBS_BUF(sizeof(KBS_RESOURCE_POLICY) + KBS_LIMIT_KEY_PATH_BYTES);
+    int rc = 0;
+
+    kbs_buf_put_str(&name, KBS_RESOURCE_POLICY "/");
+    kbs_buf_put_span(&name, path);
+    rc = kbs_buf_check(&name, "the name of a policy", err);
+    for (size_t len = name.len; rc == 0 && ret->len == 0 && len > 0; len--) {
+        if (len == name.len || name.p[len] == '/') {
+            rc = policy_get(call, kbs_span(name.p, len), policy, ret, err);
+        }
+    }
+    kbs_buf_deinit(&name);
+    return rc;
 }
 
 static bool is_secret(struct kbs_call *call, struct kbs_span path)
@@ -49,6 +72,7 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
     static const char *const no_query[] = {NULL};
     struct kbs_session session = KBS_SESSION_NULL;
     struct kbs_buf policy = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
+    struct kbs_document governs = {.kind = KBS_DOCUMENT_NONE};
     struct kbs_release_want want = {
         .session = &session,
         .plugin = call->req->route == KBS_ROUTE_PKCS11_RESOURCE ? "pkcs11" : "resource",
@@ -58,8 +82,10 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
 
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, no_query, err) == 0 &&
-        kbs_request_path(call, &want.path, err) == 0 && resource_policy(call, &policy, err) == 0) {
+        kbs_request_path(call, &want.path, err) == 0 &&
+        resource_policy(call, want.path, &governs, &policy, err) == 0) {
         want.resource_policy = kbs_buf_span(&policy);
+        want.resource_policy_name = governs.name;
         want.secret = is_secret(call, want.path);
         rc = kbs_release_key(call, &want, err);
     }

@@ -442,6 +442,7 @@ static void set_defaults(struct kbs_config *c)
     for (size_t i = 0; i < KBS_LIMIT_ADMIN_PROVIDERS; i++) {
         c->providers[i] = (struct kbs_config_provider){.issuer = "", .audience = ""};
     }
+    c->approvals = 1;
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;

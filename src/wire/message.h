@@ -45,7 +45,8 @@ struct kbs_wire_list {
  * release policy (JSON) of resources that come without one, empty for none. Only with duty admin:
  * admin_keys: PEM public keys (P-256) of enrolled administrators; admin_mode: enum kbs_admin_mode;
  * identity_providers: issuer, audience (either may be empty) and keys (PEM or JWKS) in turn; acls: role
- * and pattern in turn. Only with duty release: snp_*: [attest.snp] of the configuration; snp: 1 if it is
+ * and pattern in turn; approvals: how many administrators a change of one of approvals_for
+ * (KBS_WIRE_APPROVALS_*) needs. Only with duty release: snp_*: [attest.snp] of the configuration; snp: 1 if it is
  * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
  * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
  * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
@@ -58,7 +59,7 @@ struct kbs_wire_list {
     F(m, LIST, identity_providers) F(m, LIST, acls) \
     F(m, U8, snp) F(m, LIST, snp_files) F(m, U32, snp_vmpl) F(m, LIST, snp_products) F(m, LIST, snp_minimum) \
     F(m, LIST, snp_chips) F(m, LIST, snp_providers) F(m, U32, snp_crl_grace_s) F(m, U8, snp_allow) \
-    F(m, BYTES, snp_test_root)
+    F(m, BYTES, snp_test_root) F(m, U32, approvals) F(m, U8, approvals_for)
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
@@ -381,6 +382,10 @@ enum kbs_wire_snp_minimum {
 #define KBS_WIRE_SNP_ALLOW_NO_CRL 1u
 #define KBS_WIRE_SNP_ALLOW_MASKED_CHIP_ID 2u
 #define KBS_WIRE_SNP_ALLOW_UNEXPLAINED_DATA 4u
+
+/* CONFIG_JUDGE, bits of approvals_for. */
+#define KBS_WIRE_APPROVALS_POLICY 1u
+#define KBS_WIRE_APPROVALS_DESTROY 2u
 
 /* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
 enum kbs_seccomp {

@@ -56,6 +56,14 @@ enum kbs_route {
     KBS_ROUTE_ATTESTATION_POLICY_SET = 71, /* POST /kbs/v0/attestation-policy */
     KBS_ROUTE_REFERENCE_VALUE_SET = 72,    /* POST /kbs/v0/reference-value */
     KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
+    /* admin listener, policies and their approval */
+    KBS_ROUTE_ADMIN_POLICY_LIST = 96,        /* GET /kbs/v0/admin/policies */
+    KBS_ROUTE_ADMIN_POLICY_SHOW = 97,        /* GET /kbs/v0/admin/policies/{name...} */
+    KBS_ROUTE_ADMIN_POLICY_SET = 98,         /* POST /kbs/v0/admin/policies/{name...} */
+    KBS_ROUTE_ADMIN_APPROVAL_LIST = 99,      /* GET /kbs/v0/admin/approvals */
+    KBS_ROUTE_ADMIN_APPROVAL_SHOW = 100,     /* GET /kbs/v0/admin/approvals/{id} */
+    KBS_ROUTE_ADMIN_APPROVAL_GIVE = 101,     /* POST /kbs/v0/admin/approvals/{id} */
+    KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW = 102, /* DELETE /kbs/v0/admin/approvals/{id} */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */
