@@ -50,7 +50,8 @@ static void check_approvals(struct kbs_config_loader *l)
         c->approvals_destroy =
             c->approvals_destroy || strcmp(c->approvals_for.v[i], "destroy") == 0;
     }
-    if (c->approvals > c->admin_key_paths.n && !l->seen[KBS_CONFIG_KEY_ADMIN_KEYS][0].bad) {
+    if (c->approvals > 1 && c->approvals > c->admin_key_paths.n &&
+        !l->seen[KBS_CONFIG_KEY_ADMIN_KEYS][0].bad) {
         kbs_config_fail(l, kbs_config_at(l, KBS_CONFIG_KEY_APPROVALS),
                         "approvals: %u administrators are needed, and keys has %zu",
                         (unsigned int)c->approvals, c->admin_key_paths.n);

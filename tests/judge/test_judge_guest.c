@@ -1339,6 +1339,42 @@ static void test_resource_policy_in_rego(void **state)
     guest_free(&g);
 }
 
+/* The longest prefix that has a policy governs, and no other; one that is broken does not give way. */
+static void test_resource_policy_prefixes(void **state)
+{
+    static const char *const names[] = {"resource-policy", "resource-policy/default",
+                                        "resource-policy/default/disk",
+                                        "resource-policy/default/disk/secret"};
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_resource("secret");
+    char expected[128];
+
+    judge_add_secret(j, "default/disk/secret", 1, ALLOW);
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy/other", 1, "no");
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy/def", 1, "no");
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy/default/disk/sec", 1,
+                       "no");
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    judge_expect(j, &ask, 200, NULL); /* none of them is of this path */
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, names[i], 1, "package policy");
+        ledger_forget(j);
+        judge_expect(j, &ask, 501, "resource policy");
+        (void)snprintf(expected, sizeof(expected), "resource_policy_name=%s peer", names[i]);
+        ledger_expect(j, expected);
+    }
+    judge_tamper(j, "UPDATE document SET text = 'x' WHERE name LIKE '%/secret'");
+    judge_expect(j, &ask, 500, NULL);
+    judge_tamper(j, "UPDATE document SET text = 'package policy' WHERE name LIKE '%/secret'");
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, names[3], 2, ""); /* taken back */
+    ledger_forget(j);
+    judge_expect(j, &ask, 501, "resource policy");
+    ledger_expect(j, "resource_policy_name=resource-policy/default/disk peer");
+    guest_free(&g);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, judge_setup_release, judge_teardown)
@@ -1354,6 +1390,7 @@ int main(void)
         CASE(test_resource_refusals),
         CASE(test_resource_pkcs11),
         CASE(test_resource_policy_in_rego),
+        CASE(test_resource_policy_prefixes),
         CASE(test_release_nonce_salt_context),
         CASE(test_release_accept),
         CASE(test_release_unattested),
