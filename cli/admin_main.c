@@ -1,6 +1,6 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest` and
- * `initdata` goes through the admin API, signed by the administrator's key; `init` makes a service
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`,
+ * `initdata`, `policy test` and `policy explain` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
 #include "cli/admin.h"
@@ -44,6 +44,18 @@ static const struct {
     {"attest", "explain", kbs_admin_cmd_attest_explain},
     {"initdata", "make", kbs_admin_cmd_initdata_make},
     {"initdata", "digest", kbs_admin_cmd_initdata_digest},
+    {"policy", "set", kbs_admin_cmd_policy_set},
+    {"policy", "get", kbs_admin_cmd_policy_get},
+    {"policy", "list", kbs_admin_cmd_policy_list},
+    {"policy", "history", kbs_admin_cmd_policy_history},
+    {"policy", "rollback", kbs_admin_cmd_policy_rollback},
+    {"policy", "remove", kbs_admin_cmd_policy_remove},
+    {"policy", "test", kbs_admin_cmd_policy_test},
+    {"policy", "explain", kbs_admin_cmd_policy_explain},
+    {"approve", NULL, kbs_admin_cmd_approve},
+    {"approvals", "list", kbs_admin_cmd_approvals_list},
+    {"approvals", "show", kbs_admin_cmd_approvals_show},
+    {"approvals", "withdraw", kbs_admin_cmd_approvals_withdraw},
 };
 
 int main(int argc, char **argv)
@@ -72,7 +84,13 @@ int main(int argc, char **argv)
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"
                  "  attest explain         verify evidence, offline, and say what was checked\n"
-                 "  initdata make|digest   what guests are configured with, and its digest\n\n"
+                 "  initdata make|digest   what guests are configured with, and its digest\n"
+                 "  policy set|get|list|history|rollback|remove\n"
+                 "                         the policies of resources and evidence\n"
+                 "  policy test|explain    what a policy says of claims, offline\n"
+                 "  approve                agree to what another administrator asked for\n"
+                 "  approvals list|show|withdraw\n"
+                 "                         what waits for approval\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,
