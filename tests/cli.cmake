@@ -8,3 +8,7 @@ kbs_pytest(cli_attest PATH cli/test_attest.py LABELS cli TIMEOUT 120)
 if(TARGET kbs-token)
     kbs_pytest(cli_init PATH cli/test_init.py LABELS cli token TIMEOUT 300)
 endif()
+kbs_test(unit_policy_cases SOURCES unit/test_policy_cases.c LINKS kbs_cli LABELS unit)
+kbs_fuzzer(fuzz_policy_cases SOURCES fuzz/fuzz_policy_cases.c LINKS kbs_cli CORPUS fuzz/corpus/policy_cases)
+kbs_pytest(cli_policy PATH cli/test_policy.py LABELS cli TIMEOUT 120
+    ENVIRONMENT "KBS_VECTORS_DIR=${KBS_VECTORS_DIR}")

@@ -1,3 +1,4 @@
+kbs_fuzzer(fuzz_approval SOURCES fuzz/fuzz_approval.c LINKS kbs_api CORPUS fuzz/corpus/approval)
 kbs_test(unit_parsed SOURCES unit/test_parsed.c LINKS kbs_api LABELS unit)
 kbs_test(unit_admin_modes SOURCES unit/test_admin_modes.c jose/maker.c LINKS kbs_api LABELS unit)
 kbs_test(unit_jose_attacks SOURCES unit/test_jose_attacks.c jose/maker.c LINKS kbs_api LABELS unit)
