@@ -2,11 +2,16 @@
  * kbs-admin policy set, get, list, history, rollback, remove: policies in Rego, by name, on the service. Each is
  * one signed request. What a policy's text does can be tried first, offline (admin_policy_rego.c).
  */
+#include <errno.h>
+#include <fcntl.h>
+
 #include "base/encoding.h"
+#include "base/io.h"
 #include "catalog/document.h"
 #include "cli/admin.h"
 #include "cli/files.h"
 #include "cli/output.h"
+#include "cli/policy_ledger.h"
 #include "cli/status.h"
 
 #define TARGET "/kbs/v0/admin/policies"
@@ -21,6 +26,7 @@ struct policy {
     const char *name;
     const char *file;
     const char *out;
+    const char *ledger;
     uint32_t version;
     uint32_t to;
 };
@@ -114,13 +120,58 @@ static int fetch(const struct kbs_admin_options *o, const struct policy *p, cons
     return r;
 }
 
+/* ---- what the ledger tells ---- */
+
+static int fill_ledger_row(const json_t *item, struct kbs_admin_row *ret, struct kbs_error *err)
+{
+    static const char *const members[] = {"time", "kind", "version", "admin", "digest"};
+    int64_t seq = 0;
+
+    if (kbs_json_get_integer(item, "seq", &seq, err) != 0) {
+        return -1;
+    }
+    (void)snprintf(ret->texts[0], sizeof(ret->texts[0]), "%lld", (long long)seq);
+    ret->cells[0] = kbs_span_str(ret->texts[0]);
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        if (kbs_json_get_string(item, members[i], &ret->cells[i + 1], err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int ledger_show(const struct kbs_admin_options *o, const struct policy *p,
+                       struct kbs_error *err)
+{
+    static const char *const titles[] = {"SEQ", "TIME", "KIND", "VERSION", "BY", "SHA-256"};
+    KBS_AUTO_JSON list = NULL;
+    int fd = open(p->ledger, O_RDONLY | O_CLOEXEC);
+    int r = fd >= 0 ? kbs_cli_policy_ledger(fd, p->name, &list, err)
+                    : kbs_fail_errno(err, KBS_INPUT, "cannot open %.120s", p->ledger);
+
+    kbs_io_close(&fd);
+    if (r != 0) {
+        return -1;
+    }
+    return o->json ? kbs_cli_json(json_pack("{s:O}", "changes", list), err)
+                   : kbs_admin_table_print(list, titles, sizeof(titles) / sizeof(titles[0]),
+                                           fill_ledger_row, err);
+}
+
 int kbs_admin_cmd_policy_history(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct policy p = {.name = NULL};
+    const struct kbs_arg own[] = {
+        {"ledger", KBS_ARG_TEXT, &p.ledger, "FILE",
+         "what this ledger tells, offline; NAME may be a key's or secret's path", 0, 0},
+    };
     const struct kbs_args args = {
-        .synopsis = "kbs-admin policy history NAME [options]",
-        .about = "Show the versions of a policy that are kept, the newest\n"
-                 "first: when and by whom each was set, and its digest.\n" NAMES,
+        .synopsis = "kbs-admin policy history NAME [--ledger FILE] [options]",
+        .about = "Show the versions of a policy that are kept, the newest first: when and by whom\n"
+                 "each was set, and its digest. Of release policies, and of older versions, the\n"
+                 "ledger tells.\n" NAMES,
+        .own = own,
+        .own_count = sizeof(own) / sizeof(own[0]),
         .positionals_min = 1,
         .positionals_max = 1};
     struct kbs_error err = KBS_ERROR_NONE;
@@ -133,6 +184,9 @@ int kbs_admin_cmd_policy_history(struct kbs_admin_options *o, int argc, char **a
     r = check_name(&args, p.name);
     if (r != KBS_CLI_OK) {
         return r;
+    }
+    if (p.ledger != NULL) {
+        return kbs_cli_end(ledger_show(o, &p, &err), &err);
     }
     r = fetch(o, &p, "?history=true", &answer, &err);
     if (r == 0) {

@@ -130,6 +130,11 @@ def check_destruction(g):
     assert g.json(0, "approve", waiting)["answer"]["state"] == "destroyed"
     guest = Guest(g.service.guest_url, g.service.ca).handshake()
     assert guest.get_key(KEY).status == 404
+    changes = g.json(0, "policy", "history", KEY, "--ledger", g.service.ledger_path)["changes"]
+    assert [(c["kind"], c["version"]) for c in changes] == [("key-generate", "1")]
+    changes = g.json(0, "policy", "history", "resource-policy/acme", "--ledger", g.service.ledger_path)["changes"]
+    assert [c["version"] for c in changes] == ["1", "2", "3"] and changes[0]["digest"] == changes[2]["digest"]
+    assert all(len(c["approvers"].split()) == 2 for c in changes)
     # what is changed meanwhile is not destroyed by what was asked for before
     g.service.generate("acme/keys/two")
     waiting = g.ask("key", "destroy", "acme/keys/two")
