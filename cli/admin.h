@@ -59,6 +59,20 @@ int kbs_admin_cmd_secret_delete(struct kbs_admin_options *o, int argc, char **ar
 int kbs_admin_cmd_policy_release_explain(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_policy_release_test(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_release_dry_run(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_set(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_get(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_list(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_history(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_rollback(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_remove(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_test(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_explain(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_rego_test(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_policy_rego_explain(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_approve(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_approvals_list(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_approvals_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_approvals_withdraw(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv);
@@ -176,7 +190,8 @@ struct kbs_admin_key_request {
 };
 /*
  * With --dry-run shows what would be sent (KBS_CONFLICT if the path must be free and is not), and *ret is NULL;
- * else sends it, and *ret is the answer. Returns owned.
+ * else sends it, and *ret is the answer. KBS_BUSY if it was put down and waits for other administrators, which
+ * is shown: nothing has been done then. Returns owned.
  */
 KBS_MUST_CHECK int kbs_admin_send(struct kbs_admin *a, const struct kbs_admin_options *o,
                                   const struct kbs_admin_key_request *q, json_t **ret,

@@ -20,6 +20,7 @@
 
 #define PROFILE_MAX_BYTES 8192
 #define SIGNATURE_LIFE_S 60
+#define HTTP_ACCEPTED 202 /* it waits for approval: kbs_admin_send() */
 #define ADMIN_PREFIX "/kbs/v0/admin/"
 
 void kbs_admin_common_args(struct kbs_admin_options *o, struct kbs_arg list[KBS_ADMIN_COMMON_ARGS])
@@ -242,7 +243,8 @@ int kbs_admin_call(struct kbs_admin *a, const char *method, const char *target,
                                            .content_type = body.len > 0 ? "application/json" : NULL,
                                            .accept = "application/json",
                                            .signature = kbs_buf_cstr(&signature)};
-        if (kbs_http_send(a->http, &q, &r, err) == 0 && kbs_http_expect_ok(&r, what, err) == 0) {
+        if (kbs_http_send(a->http, &q, &r, err) == 0 &&
+            (r.status == HTTP_ACCEPTED || kbs_http_expect_ok(&r, what, err) == 0)) {
             rc = kbs_json_parse_object(kbs_buf_span(&r.body), "answer", ret, err);
         }
     }

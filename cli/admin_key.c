@@ -120,11 +120,51 @@ static int check_free(struct kbs_admin *a, const char *path, struct kbs_error *e
     return r;
 }
 
+/* An answer that is none yet: 202, which has the approval that is waited for. */
+static int show_waiting(const struct kbs_admin_options *o, const struct kbs_admin_key_request *q,
+                        json_t *answer, struct kbs_error *err)
+{
+    struct kbs_span id = KBS_SPAN_EMPTY;
+    int64_t needs = 0;
+    int64_t expires = 0;
+    char until[32];
+
+    if (kbs_json_get_string(answer, "approval", &id, err) != 0 ||
+        kbs_json_get_integer(answer, "needs", &needs, err) != 0 ||
+        kbs_json_get_integer(answer, "expires", &expires, err) != 0) {
+        return -1;
+    }
+    kbs_admin_time(expires, until, sizeof(until));
+    if (o->json) {
+        if (kbs_cli_json(json_incref(answer), err) != 0) {
+            return -1;
+        }
+    } else {
+        kbs_cli_field_text("approval", id);
+        kbs_cli_field("needs", "%lld more administrator%s: kbs-admin approve", (long long)needs,
+                      needs == 1 ? "" : "s");
+        kbs_cli_field("until", "%s", until);
+    }
+    return kbs_cli_flush(err) != 0
+               ? -1
+               : kbs_fail(err, KBS_BUSY, "%s: nothing is done yet, it waits for approval", q->path);
+}
+
 int kbs_admin_send(struct kbs_admin *a, const struct kbs_admin_options *o,
                    const struct kbs_admin_key_request *q, json_t **ret, struct kbs_error *err)
 {
     if (!o->dry_run) {
-        return kbs_admin_call(a, q->method, q->target, q->body, q->path, ret, err);
+        KBS_AUTO_JSON answer = NULL;
+
+        if (kbs_admin_call(a, q->method, q->target, q->body, q->path, &answer, err) != 0) {
+            return -1;
+        }
+        if (json_object_get(answer, "approval") != NULL &&
+            json_object_get(answer, "state") == NULL) {
+            return show_waiting(o, q, answer, err);
+        }
+        *ret = json_incref(answer);
+        return 0;
     }
     if (q->must_be_free && check_free(a, q->path, err) != 0) {
         return -1;

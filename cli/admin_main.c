@@ -1,6 +1,6 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`, `initdata` and
- * `policy explain` and `test` goes through the admin API, signed by the administrator's key; `init` makes a service
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`, `initdata`, `nek new`, `wrap` and
+ * `inspect`, `policy test` and `explain` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
 #include "cli/admin.h"
@@ -51,9 +51,19 @@ static const struct {
     {"nek", "new", kbs_admin_cmd_nek_new},
     {"nek", "wrap", kbs_admin_cmd_nek_wrap},
     {"nek", "inspect", kbs_admin_cmd_nek_inspect},
-    {"policy", "explain", kbs_admin_cmd_policy_release_explain},
-    {"policy", "test", kbs_admin_cmd_policy_release_test},
     {"release", "dry-run", kbs_admin_cmd_release_dry_run},
+    {"policy", "set", kbs_admin_cmd_policy_set},
+    {"policy", "get", kbs_admin_cmd_policy_get},
+    {"policy", "list", kbs_admin_cmd_policy_list},
+    {"policy", "history", kbs_admin_cmd_policy_history},
+    {"policy", "rollback", kbs_admin_cmd_policy_rollback},
+    {"policy", "remove", kbs_admin_cmd_policy_remove},
+    {"policy", "test", kbs_admin_cmd_policy_test},
+    {"policy", "explain", kbs_admin_cmd_policy_explain},
+    {"approve", NULL, kbs_admin_cmd_approve},
+    {"approvals", "list", kbs_admin_cmd_approvals_list},
+    {"approvals", "show", kbs_admin_cmd_approvals_show},
+    {"approvals", "withdraw", kbs_admin_cmd_approvals_withdraw},
 };
 
 int main(int argc, char **argv)
@@ -87,8 +97,13 @@ int main(int argc, char **argv)
                  "  initdata make|digest   what guests are configured with, and its digest\n"
                  "  nek public|new|wrap|inspect\n"
                  "                         keys that guests keep wrapped to the token\n"
-                 "  policy explain|test    what a release policy says of claims, offline\n"
-                 "  release dry-run        would this guest get this key\n\n"
+                 "  release dry-run        would this guest get this key\n"
+                 "  policy set|get|list|history|rollback|remove\n"
+                 "                         the policies of resources and evidence\n"
+                 "  policy test|explain    what a policy says of claims, offline\n"
+                 "  approve                agree to what another administrator asked for\n"
+                 "  approvals list|show|withdraw\n"
+                 "                         what waits for approval\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,
         .common_count = KBS_ADMIN_COMMON_ARGS,

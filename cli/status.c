@@ -22,12 +22,13 @@ int kbs_cli_status(const struct kbs_error *err)
         return KBS_CLI_NETWORK;
     case KBS_UNSUPPORTED:
         return KBS_CLI_UNSUPPORTED;
+    case KBS_BUSY: /* not an answer's: kbs_cli_category() reads every 503 as the token's */
+        return KBS_CLI_WAITS;
     case KBS_OK:
     case KBS_INPUT:
     case KBS_TOO_LARGE:
     case KBS_UNPROCESSABLE:
     case KBS_LIMITED:
-    case KBS_BUSY:
     case KBS_INTERNAL:
     case KBS_CATEGORY_COUNT:
         break;

@@ -16,7 +16,8 @@ enum kbs_cli_status {
     KBS_CLI_CONFLICT = 6,
     KBS_CLI_TOKEN = 7,
     KBS_CLI_NETWORK = 8,
-    KBS_CLI_UNSUPPORTED = 9
+    KBS_CLI_UNSUPPORTED = 9,
+    KBS_CLI_WAITS = 10 /* for approval by other administrators: nothing is done yet */
 };
 
 /* The status of a failed operation, by its category. Transport failures carry KBS_DEADLINE. */

@@ -4,8 +4,12 @@ kbs_test(unit_audit_verify SOURCES unit/test_audit_verify.c LINKS kbs_cli LABELS
 kbs_pytest(cli_usage PATH cli/test_cli.py LABELS cli TIMEOUT 120)
 kbs_pytest(cli_key_show PATH cli/test_key_show.py LABELS cli TIMEOUT 120)
 kbs_pytest(cli_secret PATH cli/test_secret.py LABELS cli TIMEOUT 120)
-kbs_pytest(cli_policy PATH cli/test_policy.py LABELS cli TIMEOUT 120)
+kbs_pytest(cli_policy_release PATH cli/test_policy_release.py LABELS cli TIMEOUT 120)
 kbs_pytest(cli_attest PATH cli/test_attest.py LABELS cli TIMEOUT 120)
 if(TARGET kbs-token)
     kbs_pytest(cli_init PATH cli/test_init.py LABELS cli token TIMEOUT 300)
 endif()
+kbs_test(unit_policy_cases SOURCES unit/test_policy_cases.c LINKS kbs_cli LABELS unit)
+kbs_fuzzer(fuzz_policy_cases SOURCES fuzz/fuzz_policy_cases.c LINKS kbs_cli CORPUS fuzz/corpus/policy_cases)
+kbs_pytest(cli_policy PATH cli/test_policy.py LABELS cli TIMEOUT 120
+    ENVIRONMENT "KBS_VECTORS_DIR=${KBS_VECTORS_DIR}")

@@ -33,6 +33,7 @@ kbs_pytest(system_rcar PATH system/test_rcar.py LABELS system)
 kbs_pytest(system_secrets PATH system/test_secrets.py LABELS system)
 kbs_pytest(system_resources PATH system/test_resources.py LABELS system TIMEOUT 900
     ENVIRONMENT "KBS_VECTORS_DIR=${KBS_VECTORS_DIR}")
+kbs_pytest(system_govern PATH system/test_govern.py LABELS system TIMEOUT 300)
 kbs_pytest(system_bad_input PATH system/test_bad_input.py LABELS system)
 kbs_pytest(system_kbs_attacks PATH system/test_kbs_attacks.py LABELS system
     ENVIRONMENT "KBS_VECTORS_DIR=${KBS_VECTORS_DIR}")

@@ -89,7 +89,7 @@ static int nonce_check(struct kbs_call *call, struct kbs_span text, struct kbs_e
 }
 
 /* The target is the pattern with the path parameters for its stars, and perhaps a query. */
-static bool target_matches(const struct kbs_wire_request *req, const char *pattern)
+bool kbs_admin_target_matches(const struct kbs_wire_request *req, const char *pattern)
 {
     struct kbs_span rest = req->target;
     uint16_t n = 0;
@@ -109,7 +109,7 @@ static bool target_matches(const struct kbs_wire_request *req, const char *patte
     return n == req->params.count && (rest.len == 0 || rest.p[0] == '?');
 }
 
-static const struct kbs_admin *admin_find(const struct kbs_api *api, struct kbs_span thumbprint)
+const struct kbs_admin *kbs_admin_find(const struct kbs_api *api, struct kbs_span thumbprint)
 {
     for (size_t i = 0; i < api->admin_count; i++) {
         if (kbs_span_equal_str(thumbprint, api->admins[i].thumbprint)) {
@@ -134,7 +134,7 @@ static int signature_open(struct kbs_call *call, const struct kbs_admin **ret_ad
     if (kbs_jose_jws_split(call->req->signature, &jws, err) != 0) {
         return -1;
     }
-    *ret_admin = admin_find(call->api, jws.kid);
+    *ret_admin = kbs_admin_find(call->api, jws.kid);
     if (kbs_json_only(jws.header, header, err) != 0 ||
         kbs_json_get_string(jws.header, "typ", &typ, err) != 0 ||
         !kbs_span_equal_str(typ, "kbs-admin")) {
@@ -188,7 +188,7 @@ static int signature_covers(struct kbs_call *call, const json_t *payload, const 
     if (!kbs_span_equal(m, req->method) || !kbs_span_equal_str(m, method)) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature is for another method");
     }
-    if (!kbs_span_equal(p, req->target) || !target_matches(req, pattern)) {
+    if (!kbs_span_equal(p, req->target) || !kbs_admin_target_matches(req, pattern)) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Signature is for another target");
     }
     kbs_sha256(req->body, digest);
@@ -232,7 +232,7 @@ static int mode_check(struct kbs_call *call, const char *pattern, struct kbs_err
     *caller = (struct kbs_admin){.auth = KBS_ADMIN_ANYBODY, .thumbprint = "anybody"};
     switch (call->api->admin_mode) {
     case KBS_ADMIN_BEARER:
-        if (!target_matches(call->req, pattern)) {
+        if (!kbs_admin_target_matches(call->req, pattern)) {
             return kbs_fail(err, KBS_UNAUTHENTICATED,
                             "the target has another spelling than its route");
         }
@@ -281,6 +281,9 @@ struct kbs_span kbs_admin_request(const struct kbs_call *call)
     struct kbs_error none = KBS_ERROR_NONE;
     struct kbs_span token = KBS_SPAN_EMPTY;
 
+    if (call->approval != NULL) {
+        return kbs_approval_request(call->approval);
+    }
     if (call->auth == KBS_ADMIN_BY_SIGNATURE) {
         return call->req->signature;
     }
@@ -291,6 +294,26 @@ struct kbs_span kbs_admin_request(const struct kbs_call *call)
         token.len -= token.len > 0 ? 1 : 0;
     }
     return token;
+}
+
+/* A part of a JWS is JSON in base64url; of a Bearer token two parts are kept, of a signed request three. */
+void kbs_admin_of_request(struct kbs_span request, char ret[KBS_API_THUMBPRINT_BYTES])
+{
+    const uint8_t *blank = request.len != 0 ? memchr(request.p, ' ', request.len) : NULL;
+    struct kbs_span first =
+        blank != NULL ? kbs_span(request.p, (size_t)(blank - request.p)) : request;
+    struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
+    struct kbs_error ignored = KBS_ERROR_NONE;
+
+    if (kbs_jose_jws_split(first, &jws, &ignored) != 0) {
+        (void)snprintf(ret, KBS_API_THUMBPRINT_BYTES, "%s",
+                       request.len != 0 ? "bearer" : "anybody");
+        return;
+    }
+    if (!kbs_span_to_cstr(jws.kid, ret, KBS_API_THUMBPRINT_BYTES)) {
+        (void)snprintf(ret, KBS_API_THUMBPRINT_BYTES, "?");
+    }
+    kbs_jose_jws_deinit(&jws);
 }
 
 void kbs_admin_record(struct kbs_record *r, const struct kbs_admin *admin, uint64_t sequence)
@@ -309,7 +332,7 @@ void kbs_admin_record(struct kbs_record *r, const struct kbs_admin *admin, uint6
     }
 }
 
-static int admin_denied(struct kbs_call *call, const struct kbs_admin *admin, struct kbs_error *err)
+int kbs_admin_denied(struct kbs_call *call, const struct kbs_admin *admin, struct kbs_error *err)
 {
     struct kbs_error failed = KBS_ERROR_NONE;
     struct kbs_api *api = call->api;
@@ -354,6 +377,9 @@ int kbs_admin_verify(struct kbs_call *call, const char *method, const char *patt
 
     *ret_admin = NULL;
     *ret_sequence = 0;
+    if (call->approval != NULL) {
+        return kbs_approval_admit(call, method, pattern, ret_admin, ret_sequence, err);
+    }
     call->auth = KBS_ADMIN_BY_SIGNATURE;
     if ((by_mode
              ? mode_admit(call, pattern, ret_admin, err)
@@ -363,5 +389,5 @@ int kbs_admin_verify(struct kbs_call *call, const char *method, const char *patt
     if (err->category == KBS_UNAUTHENTICATED || err->category == KBS_DENIED) {
         call->answer->variant = "AdminAuthAccess";
     }
-    return admin_denied(call, *ret_admin, err);
+    return kbs_admin_denied(call, *ret_admin, err);
 }

@@ -115,7 +115,7 @@ static void batch_each(void *ctx, const struct kbs_key *key, const struct kbs_st
 
         item->key = *key;
         item->policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
-        item->request = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
+        item->request = KBS_BUF(KBS_LIMIT_APPROVAL_REQUEST_BYTES);
         item->sealed = KBS_BUF(2 * KBS_LIMIT_SECRET_VALUE_BYTES);
         kbs_buf_put_span(&item->policy, texts->policy);
         kbs_buf_put_span(&item->request, texts->request);

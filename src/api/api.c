@@ -48,6 +48,22 @@ static int api_enrol(struct kbs_api *api, const struct kbs_wire_list *keys, stru
     return 0;
 }
 
+/* Two files with one key are one administrator, who counts once. */
+static int api_check_approvals(const struct kbs_api *api, uint32_t approvals, struct kbs_error *err)
+{
+    uint32_t different = 0;
+
+    for (size_t i = 0; i < api->admin_count; i++) {
+        different +=
+            kbs_admin_find(api, kbs_span_str(api->admins[i].thumbprint)) == &api->admins[i];
+    }
+    if (approvals > KBS_LIMIT_APPROVERS || approvals > different) {
+        return kbs_fail(err, KBS_INPUT, "approvals: %u different administrators of %u",
+                        (unsigned int)approvals, (unsigned int)different);
+    }
+    return 0;
+}
+
 /* A policy that is broken would deny every resource, and say so only to guests. */
 static int api_check_policy(struct kbs_span policy, struct kbs_error *err)
 {
@@ -82,7 +98,12 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
     if (api_check_policy(setup->resource_policy, err) != 0) {
         return -1;
     }
-    return setup->duty == KBS_DUTY_ADMIN ? api_enrol(api, setup->admin_keys, err) : 0;
+    if (setup->duty != KBS_DUTY_ADMIN) {
+        return 0;
+    }
+    return api_enrol(api, setup->admin_keys, err) == 0
+               ? api_check_approvals(api, setup->approvals, err)
+               : -1;
 }
 
 /* Who else is let in; in production nobody, whatever the configuration was checked for. */
@@ -98,6 +119,8 @@ static int api_mode(struct kbs_api *api, const struct kbs_api_setup *setup, stru
         return kbs_fail(err, KBS_INPUT,
                         "the production profile takes signed administrators' requests only");
     }
+    api->approvals = setup->approvals;
+    api->approvals_for = setup->approvals_for;
     api->admin_mode = setup->admin_mode;
     if (setup->admin_mode != KBS_ADMIN_BEARER) {
         return 0;

@@ -31,10 +31,12 @@ struct kbs_api_setup {
     enum kbs_admin_mode admin_mode;
     const struct kbs_wire_list *identity_providers; /* as in CONFIG_JUDGE; borrowed */
     const struct kbs_wire_list *acls;               /* the same */
-    struct kbs_store *store;                        /* borrowed until kbs_api_free() */
-    int token_fd;  /* borrowed: channel to the lane's token worker */
-    int ledger_fd; /* borrowed: channel to kbs-audit */
-    int policy_fd; /* borrowed: channel to kbs-policy; -1: there is none */
+    uint32_t approvals;      /* administrators that a change needs, 0 as 1, if it is one of */
+    uint8_t approvals_for;   /* KBS_WIRE_APPROVALS_* */
+    struct kbs_store *store; /* borrowed until kbs_api_free() */
+    int token_fd;            /* borrowed: channel to the lane's token worker */
+    int ledger_fd;           /* borrowed: channel to kbs-audit */
+    int policy_fd;           /* borrowed: channel to kbs-policy; -1: there is none */
     /* as in CONFIG_JUDGE; lists borrowed, copied */
     enum kbs_delegate delegate;
     struct kbs_span delegate_endpoint;

@@ -154,6 +154,8 @@ struct kbs_api {
     struct kbs_admin *admins;
     size_t admin_count;
     enum kbs_admin_mode admin_mode;
+    uint32_t approvals;         /* administrators that a change of approvals_for needs */
+    uint8_t approvals_for;      /* KBS_WIRE_APPROVALS_* */
     struct kbs_bearer *bearer;  /* owned; NULL but in mode BEARER */
     struct kbs_admin caller;    /* of the request at hand, where nobody enrolled signed it */
     struct kbs_sampler denied;  /* admin-denied */
@@ -172,6 +174,16 @@ struct kbs_api {
     char description[256];
 };
 
+struct kbs_approval; /* approval.h */
+
+/* A mutation that came to its door and needs more administrators than this request has. */
+struct kbs_waiting {
+    const char *kind; /* of its records; NULL: there is none */
+    const struct kbs_admin *admin;
+    uint64_t sequence;
+    uint8_t basis[KBS_SHA256_BYTES]; /* digest of what it starts from */
+};
+
 /* One request on its way through a handler. */
 struct kbs_call {
     struct kbs_api *api;
@@ -183,6 +195,9 @@ struct kbs_call {
     enum kbs_admin_auth auth; /* kbs_admin_verify() fills in */
     uint16_t fetches;         /* answers of req->fetched that were used so far */
     bool pending;             /* this run ends here: api->fetch.want is what it needs */
+    struct kbs_waiting waiting;
+    struct kbs_approval
+        *approval; /* the request has waited, and this is why it may be done; or NULL */
 };
 
 /* 0 with call->answer filled in, or -1. */
@@ -228,6 +243,13 @@ kbs_handler kbs_api_resource_policy_set;
 kbs_handler kbs_api_attestation_policy_set;
 kbs_handler kbs_api_reference_value_set;
 kbs_handler kbs_api_reference_value_show;
+kbs_handler kbs_api_admin_policy_list; /* policies_admin.c */
+kbs_handler kbs_api_admin_policy_show;
+kbs_handler kbs_api_admin_policy_set;
+kbs_handler kbs_api_admin_approval_list; /* approvals_admin.c */
+kbs_handler kbs_api_admin_approval_show;
+kbs_handler kbs_api_admin_approval_give;
+kbs_handler kbs_api_admin_approval_withdraw;
 kbs_handler kbs_api_admin_secret_list; /* admin_secrets.c */
 kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
@@ -477,8 +499,9 @@ struct kbs_mutation {
     /* what it is about, for its records; both NULL: a wrapping or seal key */
     const struct kbs_key *key;
     const struct kbs_document *document;
-    uint32_t wrap_version; /* of that one */
-    bool has_order;        /* the token has one thing to do; its order is named so */
+    uint8_t basis[KBS_SHA256_BYTES]; /* of documents: digest of what they are and follow */
+    uint32_t wrap_version;           /* of that one */
+    bool has_order;                  /* the token has one thing to do; its order is named so */
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
     uint64_t epoch;  /* begin fills in */
     uint64_t intent; /* number of the intent, once it is there */
@@ -493,7 +516,10 @@ KBS_MUST_CHECK int kbs_mutation_begin(struct kbs_mutation *m, struct kbs_error *
 /* What every record of it begins with. The caller adds to it. */
 void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase,
                          struct kbs_record *ret);
-/* Appends the intent and frees the record. From here on one of the three ends below follows. */
+/*
+ * Appends the intent and frees the record. From here on one of the three ends below follows. -1 also if this
+ * needs more administrators (kbs_approval_gate()): then nothing has been done.
+ */
 KBS_MUST_CHECK int kbs_mutation_intent(struct kbs_mutation *m, struct kbs_record *r,
                                        struct kbs_error *err);
 /* kbs_token_order(), within the request's deadline if there is a request. */
@@ -505,8 +531,8 @@ KBS_MUST_CHECK int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_
                                        size_t count, bool erase, struct kbs_error *err);
 /* The same for documents, new ones and those that are dropped. */
 KBS_MUST_CHECK int kbs_mutation_commit_documents(struct kbs_mutation *m,
-                                                 struct kbs_store_document *documents, size_t count,
-                                                 struct kbs_error *err);
+                                                 const struct kbs_store_document *documents,
+                                                 size_t count, struct kbs_error *err);
 /* End: the outcome `done`, in a record that the caller has filled in and that is freed. */
 KBS_MUST_CHECK int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r,
                                      struct kbs_error *err);
@@ -514,6 +540,39 @@ KBS_MUST_CHECK int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *
 int kbs_mutation_failed(struct kbs_mutation *m, const char *outcome, struct kbs_error *err);
 /* End: the token refused or was lost. Always -1. */
 int kbs_mutation_refused(struct kbs_mutation *m, struct kbs_error *err);
+
+/* ---- approval.c ---- */
+
+/*
+ * 0 if this mutation may go on. -1 with call->waiting filled in if more administrators have to agree;
+ * KBS_DENIED if who asks cannot be counted; KBS_CONFLICT if it has been approved, and what it would change is
+ * not what it was.
+ */
+KBS_MUST_CHECK int kbs_approval_gate(struct kbs_mutation *m, struct kbs_error *err);
+/*
+ * Puts the request of a call that waits into the store, in a mutation of its own, and answers 202.
+ * KBS_LIMITED if too many wait, KBS_TOO_LARGE.
+ */
+KBS_MUST_CHECK int kbs_approval_ask(struct kbs_call *call, struct kbs_error *err);
+/* kbs_admin_verify() of a request that has waited: its asker, whose signature was counted. */
+KBS_MUST_CHECK int kbs_approval_admit(struct kbs_call *call, const char *method,
+                                      const char *pattern, const struct kbs_admin **ret_admin,
+                                      uint64_t *ret_sequence, struct kbs_error *err);
+/* The signed requests of all who agree, divided by blanks: what is kept with the row of such a mutation. */
+struct kbs_span kbs_approval_request(const struct kbs_approval *a);
+/* Who agreed, for a record: `approval`, `approvers`. */
+void kbs_approval_record(struct kbs_record *r, const struct kbs_approval *a);
+/* The rows that close it, for the transaction of the mutation itself; 0 if that has been. Returns how many. */
+#define KBS_APPROVAL_ROWS 2
+size_t kbs_approval_close(struct kbs_approval *a, struct kbs_span request,
+                          struct kbs_store_document rows[KBS_APPROVAL_ROWS]);
+/* They are in the store. */
+void kbs_approval_spend(struct kbs_approval *a);
+
+/* ---- dispatch.c ---- */
+
+/* The handler of a request that has waited; NULL if there is none. */
+kbs_handler *kbs_dispatch_find(const struct kbs_api *api, const struct kbs_wire_request *req);
 
 /* ---- made.c ---- */
 
@@ -602,7 +661,8 @@ void kbs_key_gone(const struct kbs_key *key, char *out, size_t size);
 
 /* ---- document.c ---- */
 
-#define KBS_RESOURCE_POLICY "resource-policy" /* the one document of its kind */
+/* The default resource policy; those of prefixes are named so, a slash, and the prefix. */
+#define KBS_RESOURCE_POLICY "resource-policy"
 
 /*
  * The newest version of a document, its row verified, from a store that is the ledger's. KBS_MISSING; of a
@@ -611,6 +671,11 @@ void kbs_key_gone(const struct kbs_key *key, char *out, size_t size);
 KBS_MUST_CHECK int kbs_document_get(struct kbs_api *api, enum kbs_document_kind kind,
                                     struct kbs_span name, struct kbs_document *ret,
                                     struct kbs_buf *text, struct kbs_error *err);
+/* That version of one (0: the newest), verified likewise, whether it was taken back or not. KBS_MISSING. */
+KBS_MUST_CHECK int kbs_document_version(struct kbs_api *api, enum kbs_document_kind kind,
+                                        struct kbs_span name, uint32_t version,
+                                        struct kbs_document *ret, struct kbs_buf *text,
+                                        struct kbs_error *err);
 /*
  * Sets documents of one kind, all or none: their next versions. m: kind of record, who, request. names
  * and texts: `count` of them (1 to KBS_LIMIT_REFERENCE_VALUES), no name twice. KBS_TOO_LARGE if there is no
@@ -619,6 +684,16 @@ KBS_MUST_CHECK int kbs_document_get(struct kbs_api *api, enum kbs_document_kind 
 KBS_MUST_CHECK int kbs_document_set(struct kbs_mutation *m, enum kbs_document_kind kind,
                                     const struct kbs_span *names, const struct kbs_span *texts,
                                     size_t count, struct kbs_error *err);
+
+/* ---- documents_admin.c ---- */
+
+/* A policy's next version, from its text, or from "policy" of a request's body; checked first. */
+KBS_MUST_CHECK int kbs_policy_set_text(struct kbs_mutation *m, enum kbs_document_kind kind,
+                                       struct kbs_span name, struct kbs_span text,
+                                       struct kbs_error *err);
+KBS_MUST_CHECK int kbs_policy_set_body(struct kbs_mutation *m, enum kbs_document_kind kind,
+                                       struct kbs_span name, const json_t *body,
+                                       struct kbs_error *err);
 
 /* ---- due.c ---- */
 
@@ -657,7 +732,7 @@ struct kbs_decision {
     bool secret;                  /* a secret, the newest version; else a key */
     bool resource;                /* the resource policy has to allow it, if one is set */
     bool explain;                 /* fill in `explained` */
-    const struct kbs_nek_in *nek;   /* what is in that blob is wanted; NULL: what is in the row */
+    const struct kbs_nek_in *nek; /* what is in that blob is wanted; NULL: what is in the row */
     json_t *supposed; /* borrowed: members of `kbs` in place of the real ones; NULL: none */
     /* the row, kbs_decision_load() fills in */
     struct kbs_key key;
@@ -665,6 +740,7 @@ struct kbs_decision {
     struct kbs_buf sealed; /* of a secret */
     /* kbs_decide() fills in */
     struct kbs_buf resource_policy; /* its text, empty if none was asked */
+    struct kbs_document governs;    /* the document it is */
     enum kbs_locality floor;        /* that the order has to have */
     struct kbs_nek_binding binding; /* NEKs: of this guest, by the fields that the blob names */
     const char *by;                 /* "row", "resource-policy" or "release-policy"; static */
@@ -695,7 +771,7 @@ struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
-    const struct kbs_nek_in *nek; /* what is in that blob; NULL: what is in the catalog */
+    const struct kbs_nek_in *nek;      /* what is in that blob; NULL: what is in the catalog */
     bool resource;                     /* the resource policy has to allow it, if one is set */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
@@ -837,6 +913,17 @@ KBS_MUST_CHECK int kbs_admin_verify(struct kbs_call *call, const char *method, c
  * payload without the signature, for a token that is kept must not be usable; empty for anybody.
  */
 struct kbs_span kbs_admin_request(const struct kbs_call *call);
+/* The enrolled administrator with that thumbprint, or NULL. */
+const struct kbs_admin *kbs_admin_find(const struct kbs_api *api, struct kbs_span thumbprint);
+/* The raw target is, byte for byte, the pattern with the path parameters for its stars, and perhaps a query. */
+bool kbs_admin_target_matches(const struct kbs_wire_request *req, const char *pattern);
+/* Records a refusal, as sampler.c lets it, and keeps the cause. admin: who was named, or NULL. Always -1. */
+int kbs_admin_denied(struct kbs_call *call, const struct kbs_admin *admin, struct kbs_error *err);
+/*
+ * Who sent the request that stands beside a row: the key's thumbprint (the first one's, of several), or
+ * "bearer", or "anybody". NUL-terminated.
+ */
+void kbs_admin_of_request(struct kbs_span request, char ret[KBS_API_THUMBPRINT_BYTES]);
 /* Who did it, for a record: `admin`, `auth`, and `sequence` or `role`. */
 void kbs_admin_record(struct kbs_record *r, const struct kbs_admin *admin, uint64_t sequence);
 

@@ -41,15 +41,14 @@ int kbs_decision_load(struct kbs_decision *d, struct kbs_span path, uint32_t ver
     return kbs_epoch_of_row(d->api, d->key.epoch, err);
 }
 
-/* The resource policy's text; empty if none is set, or nobody asks it. */
-static int load_resource_policy(struct kbs_decision *d, struct kbs_error *err)
+/* The policy of that name: 0 with its text, empty if it is not set. */
+static int policy_get(struct kbs_decision *d, struct kbs_span name, struct kbs_error *err)
 {
     struct kbs_error found = KBS_ERROR_NONE;
-    struct kbs_document policy;
 
-    if (!d->resource ||
-        kbs_document_get(d->api, KBS_DOCUMENT_RESOURCE_POLICY, KBS_SPAN_LIT(KBS_RESOURCE_POLICY),
-                         &policy, &d->resource_policy, &found) == 0) {
+    kbs_buf_clear(&d->resource_policy);
+    if (kbs_document_get(d->api, KBS_DOCUMENT_RESOURCE_POLICY, name, &d->governs,
+                         &d->resource_policy, &found) == 0) {
         return 0;
     }
     kbs_buf_clear(&d->resource_policy);
@@ -58,6 +57,32 @@ static int load_resource_policy(struct kbs_decision *d, struct kbs_error *err)
         return -1;
     }
     return 0;
+}
+
+/*
+ * The resource policy that governs this path: its text, empty if none is set or nobody asks it, and the row
+ * that says its name. There may be several: of the path itself, of its first two segments, of the first one
+ * (a tenant's), and the default. The longest that is set governs, and no other is asked. Whatever is wrong
+ * with that one, its row or its text, is the end of it: it never gives way to a weaker one.
+ */
+static int load_resource_policy(struct kbs_decision *d, struct kbs_error *err)
+{
+    struct kbs_buf name = KBS_BUF(sizeof(KBS_RESOURCE_POLICY) + KBS_LIMIT_KEY_PATH_BYTES);
+    int rc = 0;
+
+    if (!d->resource) {
+        return 0;
+    }
+    kbs_buf_put_str(&name, KBS_RESOURCE_POLICY "/");
+    kbs_buf_put_str(&name, d->key.path);
+    rc = kbs_buf_check(&name, "the name of a policy", err);
+    for (size_t len = name.len; rc == 0 && d->resource_policy.len == 0 && len > 0; len--) {
+        if (len == name.len || name.p[len] == '/') {
+            rc = policy_get(d, kbs_span(name.p, len), err);
+        }
+    }
+    kbs_buf_deinit(&name);
+    return rc;
 }
 
 /* What the key or secret says of itself, whatever a policy says. */

@@ -107,6 +107,20 @@ static const struct route {
      kbs_api_admin_sign_rotate},
     {KBS_ROUTE_ADMIN_SIGN_DESTROY, KBS_DUTY_ADMIN, "DELETE", "admin-sign-destroy",
      kbs_api_admin_sign_destroy},
+    {KBS_ROUTE_ADMIN_POLICY_LIST, KBS_DUTY_ADMIN, "GET", "admin-policy-list",
+     kbs_api_admin_policy_list},
+    {KBS_ROUTE_ADMIN_POLICY_SHOW, KBS_DUTY_ADMIN, "GET", "admin-policy-show",
+     kbs_api_admin_policy_show},
+    {KBS_ROUTE_ADMIN_POLICY_SET, KBS_DUTY_ADMIN, "POST", "admin-policy-set",
+     kbs_api_admin_policy_set},
+    {KBS_ROUTE_ADMIN_APPROVAL_LIST, KBS_DUTY_ADMIN, "GET", "admin-approval-list",
+     kbs_api_admin_approval_list},
+    {KBS_ROUTE_ADMIN_APPROVAL_SHOW, KBS_DUTY_ADMIN, "GET", "admin-approval-show",
+     kbs_api_admin_approval_show},
+    {KBS_ROUTE_ADMIN_APPROVAL_GIVE, KBS_DUTY_ADMIN, "POST", "admin-approval-give",
+     kbs_api_admin_approval_give},
+    {KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW, KBS_DUTY_ADMIN, "DELETE", "admin-approval-withdraw",
+     kbs_api_admin_approval_withdraw},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)
@@ -123,6 +137,13 @@ static const struct route *route_find(const struct kbs_api *api, const struct kb
     return NULL;
 }
 
+kbs_handler *kbs_dispatch_find(const struct kbs_api *api, const struct kbs_wire_request *req)
+{
+    const struct route *route = route_find(api, req);
+
+    return route != NULL ? route->handler : NULL;
+}
+
 static int dispatch(struct kbs_call *call, const struct route *route, struct kbs_error *err)
 {
     if (route == NULL) {
@@ -135,7 +156,8 @@ static int dispatch(struct kbs_call *call, const struct route *route, struct kbs
     if (kbs_clock_mono_ns() >= call->deadline_ns) {
         return kbs_fail(err, KBS_DEADLINE, "the request waited too long");
     }
-    if (route->handler(call, err) != 0) {
+    if (route->handler(call, err) != 0 &&
+        (call->waiting.kind == NULL || kbs_approval_ask(call, err) != 0)) {
         return -1;
     }
     return kbs_buf_check(&call->answer->body, "answer", err);

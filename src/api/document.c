@@ -42,6 +42,22 @@ int kbs_document_get(struct kbs_api *api, enum kbs_document_kind kind, struct kb
     return 0;
 }
 
+int kbs_document_version(struct kbs_api *api, enum kbs_document_kind kind, struct kbs_span name,
+                         uint32_t version, struct kbs_document *ret, struct kbs_buf *text,
+                         struct kbs_error *err)
+{
+    if (kbs_epoch_gate(api, err) != 0) {
+        return -1;
+    }
+    if ((version == 0
+             ? kbs_store_document_newest(api->store, kind, name, ret, text, err)
+             : kbs_store_document_version(api->store, kind, name, version, ret, text, err)) != 0 ||
+        kbs_epoch_of_row(api, ret->epoch, err) != 0) {
+        return -1;
+    }
+    return kbs_row_check_document(api, ret, kbs_buf_span(text), err);
+}
+
 /* The version that follows the newest one, whose row must be ours. */
 static int next_version(const struct set *s, struct kbs_span name, uint32_t *ret,
                         struct kbs_error *err)
@@ -116,14 +132,22 @@ static int check_space(const struct set *s, struct kbs_error *err)
 
 static int set_begin(struct set *s, struct kbs_error *err)
 {
+    struct kbs_buf basis =
+        KBS_BUF(KBS_LIMIT_REFERENCE_VALUES * (KBS_LIMIT_DOCUMENT_NAME_BYTES + 16));
+
     if (kbs_mutation_begin(s->m, err) != 0) {
         return -1;
     }
     for (size_t i = 0; i < s->count; i++) {
         if (part_fill(s, i, err) != 0) {
+            kbs_buf_deinit(&basis);
             return -1;
         }
+        kbs_buf_printf(&basis, "%s %u\n", s->parts[i].next.name,
+                       (unsigned int)s->parts[i].next.version);
     }
+    kbs_sha256(kbs_buf_span(&basis), s->m->basis);
+    kbs_buf_deinit(&basis);
     s->m->document = &s->parts[0].next;
     return check_space(s, err);
 }

@@ -80,19 +80,22 @@ static int policy_check(struct kbs_api *api, enum kbs_document_kind kind, struct
     return -1;
 }
 
-static int policy_set(struct kbs_mutation *m, enum kbs_document_kind kind, struct kbs_span name,
-                      const json_t *body, struct kbs_error *err)
+int kbs_policy_set_text(struct kbs_mutation *m, enum kbs_document_kind kind, struct kbs_span name,
+                        struct kbs_span text, struct kbs_error *err)
+{
+    return policy_check(m->api, kind, text, err) == 0
+               ? kbs_document_set(m, kind, &name, &text, 1, err)
+               : -1;
+}
+
+int kbs_policy_set_body(struct kbs_mutation *m, enum kbs_document_kind kind, struct kbs_span name,
+                        const json_t *body, struct kbs_error *err)
 {
     struct kbs_buf text = KBS_BUF(KBS_LIMIT_DOCUMENT_BYTES);
     int rc = policy_text(body, &text, err);
 
     if (rc == 0) {
-        rc = policy_check(m->api, kind, kbs_buf_span(&text), err);
-    }
-    if (rc == 0) {
-        const struct kbs_span content = kbs_buf_span(&text);
-
-        rc = kbs_document_set(m, kind, &name, &content, 1, err);
+        rc = kbs_policy_set_text(m, kind, name, kbs_buf_span(&text), err);
     }
     kbs_buf_deinit(&text);
     return rc;
@@ -107,8 +110,8 @@ int kbs_api_resource_policy_set(struct kbs_call *call, struct kbs_error *err)
     if (set_open(call, &m, RESOURCE_POLICY_PATTERN, members, &body, err) != 0) {
         return -1;
     }
-    return policy_set(&m, KBS_DOCUMENT_RESOURCE_POLICY, KBS_SPAN_LIT(KBS_RESOURCE_POLICY), body,
-                      err);
+    return kbs_policy_set_body(&m, KBS_DOCUMENT_RESOURCE_POLICY, KBS_SPAN_LIT(KBS_RESOURCE_POLICY),
+                               body, err);
 }
 
 int kbs_api_attestation_policy_set(struct kbs_call *call, struct kbs_error *err)
@@ -125,7 +128,7 @@ int kbs_api_attestation_policy_set(struct kbs_call *call, struct kbs_error *err)
     if (!kbs_key_segment_valid(id)) {
         return kbs_fail(err, KBS_INPUT, "'policy_id' is not of letters, digits, '_', '-', '.'");
     }
-    return policy_set(&m, KBS_DOCUMENT_ATTESTATION_POLICY, id, body, err);
+    return kbs_policy_set_body(&m, KBS_DOCUMENT_ATTESTATION_POLICY, id, body, err);
 }
 
 int kbs_api_resource_policy_list(struct kbs_call *call, struct kbs_error *err)

@@ -49,7 +49,7 @@ int kbs_due_wait_ms(const struct kbs_api *api)
 static int due_destroy(struct kbs_api *api, bool *ret_found, struct kbs_error *err)
 {
     struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
-    struct kbs_buf request = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
+    struct kbs_buf request = KBS_BUF(KBS_LIMIT_APPROVAL_REQUEST_BYTES);
     struct kbs_mutation m = {.api = api, .kind = "key-destroy", .has_order = true};
     struct kbs_key key;
     int rc = -1;

@@ -117,6 +117,7 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     if (r->decision.resource_policy.len != 0) {
         kbs_sha256(kbs_buf_span(&r->decision.resource_policy), digest);
         kbs_record_hex(ret, "resource_policy", kbs_span(digest, sizeof(digest)));
+        kbs_record_str(ret, "resource_policy_name", r->decision.governs.name);
     }
     if (r->want->nek != NULL) {
         release_record_nek(r->want->nek, ret);

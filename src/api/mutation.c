@@ -12,6 +12,9 @@
  * row over the chain of all of them. Before that the rows that are there must be those that the
  * store's epoch was signed over: otherwise a change behind our back would be blessed by the next
  * honest one.
+ *
+ * The intent is the one door that every mutation goes through, so it is there that those which need more
+ * administrators stop (approval.c).
  */
 #include "api/context.h"
 
@@ -63,6 +66,9 @@ void kbs_mutation_record(const struct kbs_mutation *m, enum kbs_phase phase, str
     if (m->admin != NULL) {
         kbs_admin_record(ret, m->admin, m->sequence);
     }
+    if (m->call != NULL && m->call->approval != NULL) {
+        kbs_approval_record(ret, m->call->approval);
+    }
     kbs_record_str(ret, "token_serial", m->api->token.serial);
 }
 
@@ -71,6 +77,10 @@ int kbs_mutation_intent(struct kbs_mutation *m, struct kbs_record *r, struct kbs
     uint8_t digest[KBS_SHA256_BYTES];
     int rc = 0;
 
+    if (kbs_approval_gate(m, err) != 0) {
+        kbs_record_deinit(r);
+        return -1;
+    }
     kbs_sha256(m->request, digest);
     kbs_record_hex(r, "request", kbs_span(digest, sizeof(digest)));
     if (m->call != NULL) {
@@ -121,7 +131,8 @@ static int rows_sign(struct kbs_api *api, const struct kbs_store_mutation *m, st
 }
 
 /* From the store's epoch to the mutation's, with rows that are in order and know that epoch. */
-static int commit(struct kbs_mutation *m, struct kbs_store_mutation *store, struct kbs_error *err)
+static int commit_rows(struct kbs_mutation *m, struct kbs_store_mutation *store,
+                       struct kbs_error *err)
 {
     store->from_epoch = m->api->standing.store.epoch;
     store->epoch = m->api->standing.store;
@@ -130,6 +141,34 @@ static int commit(struct kbs_mutation *m, struct kbs_store_mutation *store, stru
         return -1;
     }
     return kbs_epoch_commit(m->api, store, err);
+}
+
+/* With the documents, which are put in order, and the approval that this is done by: it is used up. */
+static int commit(struct kbs_mutation *m, struct kbs_store_mutation *store,
+                  const struct kbs_store_document *documents, size_t count, struct kbs_error *err)
+{
+    struct kbs_approval *approval = m->call != NULL ? m->call->approval : NULL;
+    struct kbs_store_document all[2 * KBS_LIMIT_REFERENCE_VALUES + KBS_APPROVAL_ROWS];
+    size_t n = 0;
+
+    for (; n < count; n++) {
+        all[n] = documents[n];
+    }
+    n += approval != NULL ? kbs_approval_close(approval, m->request, all + n) : 0;
+    for (size_t i = 0; i < n; i++) {
+        all[i].document->epoch = m->epoch;
+        kbs_sha256(all[i].request, all[i].document->request);
+    }
+    kbs_store_documents_sort(all, n);
+    store->documents = all;
+    store->document_count = n;
+    if (commit_rows(m, store, err) != 0) {
+        return -1;
+    }
+    if (approval != NULL) {
+        kbs_approval_spend(approval);
+    }
+    return 0;
 }
 
 int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_row *rows, size_t count,
@@ -142,20 +181,16 @@ int kbs_mutation_commit(struct kbs_mutation *m, struct kbs_store_row *rows, size
         kbs_sha256(rows[i].request, rows[i].key->request);
     }
     kbs_store_rows_sort(rows, count);
-    return commit(m, &store, err);
+    return commit(m, &store, NULL, 0, err);
 }
 
-int kbs_mutation_commit_documents(struct kbs_mutation *m, struct kbs_store_document *documents,
-                                  size_t count, struct kbs_error *err)
+int kbs_mutation_commit_documents(struct kbs_mutation *m,
+                                  const struct kbs_store_document *documents, size_t count,
+                                  struct kbs_error *err)
 {
-    struct kbs_store_mutation store = {.documents = documents, .document_count = count};
+    struct kbs_store_mutation store = {.row_count = 0};
 
-    for (size_t i = 0; i < count; i++) {
-        documents[i].document->epoch = m->epoch;
-        kbs_sha256(documents[i].request, documents[i].document->request);
-    }
-    kbs_store_documents_sort(documents, count);
-    return commit(m, &store, err);
+    return commit(m, &store, documents, count, err);
 }
 
 int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r, struct kbs_error *err)
@@ -171,11 +206,12 @@ int kbs_mutation_done(struct kbs_mutation *m, struct kbs_record *r, struct kbs_e
 
 int kbs_mutation_failed(struct kbs_mutation *m, const char *outcome, struct kbs_error *err)
 {
+    struct kbs_store_mutation nothing = {.row_count = 0}; /* an approval waits on */
     struct kbs_error failed = KBS_ERROR_NONE;
     enum kbs_phase phase = KBS_PHASE_NONE; /* leaves the epoch open */
     struct kbs_record r;
 
-    if (m->api->must_exit == KBS_EXIT_OK && kbs_mutation_commit(m, NULL, 0, false, &failed) == 0) {
+    if (m->api->must_exit == KBS_EXIT_OK && commit_rows(m, &nothing, &failed) == 0) {
         phase = KBS_PHASE_OUTCOME;
     }
     kbs_mutation_record(m, phase, &r);

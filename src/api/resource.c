@@ -11,6 +11,7 @@
  * /kbs/v0/pkcs11/resource is the same by another name. A resource policy in Rego, while one is set,
  * has to allow what either gives, beside the policy that a resource has of its own; for one that has
  * none it decides alone. Without kbs-policy it cannot be asked, and nothing is given (501).
+ * Which of several that is, decide.c says.
  */
 #include "api/context.h"
 

@@ -138,9 +138,15 @@
 #define KBS_LIMIT_DOCUMENT_VERSIONS 8        /* of one document that are kept */
 #define KBS_LIMIT_DOCUMENTS 10000            /* versions of all documents */
 #define KBS_LIMIT_DOCUMENTS_BYTES (8u << 20) /* their texts: read whole at every mutation */
-#define KBS_LIMIT_REFERENCE_VALUES 64        /* that are set in one request */
-#define KBS_REFERENCE_VALUE_S 31536000       /* how long a reference value counts */
-#define KBS_LIMIT_RESOURCE_LIST_ITEMS 10000  /* in an answer that is not paged */
+#define KBS_LIMIT_APPROVERS 8                /* administrators that a change may be made to need */
+#define KBS_LIMIT_APPROVALS 32           /* requests that wait for approval, and those that did */
+#define KBS_LIMIT_APPROVAL_BYTES 122880u /* such a request, with what signs it */
+#define KBS_LIMIT_APPROVAL_REQUEST_BYTES \
+    (KBS_LIMIT_APPROVERS * KBS_LIMIT_HTTP_HEAD_BYTES) /* signatures that allow one change */
+#define KBS_APPROVAL_S 86400                          /* how long it waits */
+#define KBS_LIMIT_REFERENCE_VALUES 64                 /* that are set in one request */
+#define KBS_REFERENCE_VALUE_S 31536000                /* how long a reference value counts */
+#define KBS_LIMIT_RESOURCE_LIST_ITEMS 10000           /* in an answer that is not paged */
 #define KBS_LIMIT_ADMIN_NONCE_S 60
 #define KBS_LIMIT_ADMIN_SIGNATURE_S 120
 #define KBS_LIMIT_KEY_LIST_ITEMS 1000 /* keys or secrets in one answer */

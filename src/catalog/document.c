@@ -10,6 +10,7 @@ static const char *const kind_names[KBS_DOCUMENT_COUNT] = {
     [KBS_DOCUMENT_RESOURCE_POLICY] = "resource-policy",
     [KBS_DOCUMENT_ATTESTATION_POLICY] = "attestation-policy",
     [KBS_DOCUMENT_REFERENCE_VALUE] = "reference-value",
+    [KBS_DOCUMENT_APPROVAL] = "approval",
 };
 
 const char *kbs_document_kind_name(enum kbs_document_kind kind)

@@ -10,7 +10,7 @@
 #include "catalog/document.h"
 #include "catalog/key.h"
 
-#define KBS_ROW_MAX_BYTES (KBS_LIMIT_POLICY_BYTES + 1024u)
+#define KBS_ROW_MAX_BYTES (KBS_LIMIT_APPROVAL_BYTES + 1024u)
 
 /*
  * A version of a key or secret (its storage says which) with its policy's text, empty for none.

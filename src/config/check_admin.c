@@ -38,6 +38,26 @@ static enum kbs_admin_mode mode_of(const char *text)
     return strcmp(text, "AuthenticatedAuthorization") == 0 ? KBS_ADMIN_BEARER : KBS_ADMIN_SIGNED;
 }
 
+/* Both, unless it is said which. */
+static void check_approvals(struct kbs_config_loader *l)
+{
+    struct kbs_config *c = l->config;
+    bool given = l->seen[KBS_CONFIG_KEY_APPROVALS_FOR][0].given;
+    c->approvals_policy = !given;
+    c->approvals_destroy = !given;
+    for (size_t i = 0; i < c->approvals_for.n; i++) {
+        c->approvals_policy = c->approvals_policy || strcmp(c->approvals_for.v[i], "policy") == 0;
+        c->approvals_destroy =
+            c->approvals_destroy || strcmp(c->approvals_for.v[i], "destroy") == 0;
+    }
+    if (c->approvals > 1 && c->approvals > c->admin_key_paths.n &&
+        !l->seen[KBS_CONFIG_KEY_ADMIN_KEYS][0].bad) {
+        kbs_config_fail(l, kbs_config_at(l, KBS_CONFIG_KEY_APPROVALS),
+                        "approvals: %u administrators are needed, and keys has %zu",
+                        (unsigned int)c->approvals, c->admin_key_paths.n);
+    }
+}
+
 static void check_mode(struct kbs_config_loader *l)
 {
     struct kbs_config *c = l->config;
@@ -126,6 +146,7 @@ void kbs_config_check_admin(struct kbs_config_loader *l)
 {
     check_keys(l);
     check_mode(l);
+    check_approvals(l);
     check_providers(l);
 }
 

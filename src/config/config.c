@@ -466,6 +466,7 @@ static void set_defaults(struct kbs_config *c)
         c->issuers[i] =
             (struct kbs_config_issuer){.max_age_s = 300, .skew_s = 30, .max_stale_s = 86400};
     }
+    c->approvals = 1;
     c->session_min = 5;
     c->token_min = 5;
     c->max_connections = KBS_LIMIT_FRONT_CONNECTIONS;

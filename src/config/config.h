@@ -243,6 +243,10 @@ struct kbs_config {
     bool trustee_compat;            /* [admin]: admin_mode may let unsigned requests in */
     const char *authorization_mode; /* private: admin_mode is made of it */
     enum kbs_admin_mode admin_mode;
+    uint32_t approvals;                      /* [admin]: administrators that a change needs */
+    struct kbs_config_strings approvals_for; /* private: the two below are made of it */
+    bool approvals_policy;                   /* a change of what decides */
+    bool approvals_destroy;                  /* a destruction */
     struct kbs_config_provider providers[KBS_LIMIT_ADMIN_PROVIDERS];
     size_t n_providers;
     struct kbs_config_acl acls[KBS_LIMIT_ADMIN_ACLS];

@@ -63,6 +63,9 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(TRUSTEE_COMPAT, "admin", "trustee_compat", BOOLEAN, false, 0, 0, trustee_compat, NULL),
     KEY(AUTHORIZATION_MODE, "admin", "authorization_mode", STRING, false, 1, 64, authorization_mode,
         kbs_config_check_authorization),
+    KEY(APPROVALS, "admin", "approvals", NUMBER, false, 1, KBS_LIMIT_APPROVERS, approvals, NULL),
+    KEY(APPROVALS_FOR, "admin", "approvals_for", STRINGS, false, 0, 2, approvals_for,
+        kbs_config_check_approvals_for),
     KEY(PROVIDER_ISSUER, PROVIDERS, "issuer", STRING, false, 0, 512, providers[0].issuer, NULL),
     KEY(PROVIDER_AUDIENCE, PROVIDERS, "audience", STRING, false, 0, 512, providers[0].audience,
         NULL),
@@ -312,6 +315,13 @@ const char *kbs_config_check_seccomp(const char *value)
 {
     bool known = strcmp(value, "kill") == 0 || strcmp(value, "log") == 0;
     return known ? NULL : "must be \"kill\" or \"log\"";
+}
+
+const char *kbs_config_check_approvals_for(const char *value)
+{
+    return strcmp(value, "policy") == 0 || strcmp(value, "destroy") == 0
+               ? NULL
+               : "must be \"policy\" or \"destroy\"";
 }
 
 /* A name as useradd(8) takes it, or a number below the last one, which means "nobody given". */

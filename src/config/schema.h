@@ -60,6 +60,8 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_ADMIN_KEYS,
     KBS_CONFIG_KEY_TRUSTEE_COMPAT,
     KBS_CONFIG_KEY_AUTHORIZATION_MODE,
+    KBS_CONFIG_KEY_APPROVALS,
+    KBS_CONFIG_KEY_APPROVALS_FOR,
     KBS_CONFIG_KEY_PROVIDER_ISSUER,
     KBS_CONFIG_KEY_PROVIDER_AUDIENCE,
     KBS_CONFIG_KEY_PROVIDER_PEM,
@@ -276,6 +278,7 @@ const char *kbs_config_check_socket(const char *value);
 const char *kbs_config_check_plain_socket(const char *value);
 const char *kbs_config_check_authorization(const char *value);
 const char *kbs_config_check_endpoints(const char *value);
+const char *kbs_config_check_approvals_for(const char *value);
 const char *kbs_config_check_uri(const char *value);
 const char *kbs_config_check_env(const char *value);
 const char *kbs_config_check_issuer(const char *value);

@@ -163,6 +163,8 @@ static int judge_open(struct judge *j, struct kbs_error *err)
                           : KBS_ADMIN_SIGNED,
         .identity_providers = &j->config.identity_providers,
         .acls = &j->config.acls,
+        .approvals = j->config.approvals,
+        .approvals_for = j->config.approvals_for,
         .token_fd = j->token,
         .ledger_fd = j->ledger,
         .policy_fd = j->policy,

@@ -40,15 +40,12 @@ static void name_bind(struct kbs_store *s, enum kbs_sql q, enum kbs_document_kin
     kbs_sql_bind_text(s, q, 2, name);
 }
 
-int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
-                              struct kbs_span name, struct kbs_document *ret, struct kbs_buf *text,
-                              struct kbs_error *err)
+/* The one row that a statement gives, whose parameters are bound. */
+static int find(struct kbs_store *s, enum kbs_sql q, enum kbs_document_kind kind,
+                struct kbs_document *ret, struct kbs_buf *text, struct kbs_error *err)
 {
-    const enum kbs_sql q = KBS_SQL_DOCUMENT_NEWEST;
-    int rc = 0;
+    int rc = kbs_sql_step(s, q, "find a document", err);
 
-    name_bind(s, q, kind, name);
-    rc = kbs_sql_step(s, q, "find a document", err);
     if (rc == 0) {
         rc = kbs_fail(err, KBS_MISSING, "no such %s", kbs_document_kind_name(kind));
     } else if (rc == KBS_SQL_ROW) {
@@ -62,6 +59,59 @@ int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
     }
     kbs_sql_reset(s, q);
     return rc;
+}
+
+int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
+                              struct kbs_span name, struct kbs_document *ret, struct kbs_buf *text,
+                              struct kbs_error *err)
+{
+    name_bind(s, KBS_SQL_DOCUMENT_NEWEST, kind, name);
+    return find(s, KBS_SQL_DOCUMENT_NEWEST, kind, ret, text, err);
+}
+
+int kbs_store_document_version(struct kbs_store *s, enum kbs_document_kind kind,
+                               struct kbs_span name, uint32_t version, struct kbs_document *ret,
+                               struct kbs_buf *text, struct kbs_error *err)
+{
+    name_bind(s, KBS_SQL_DOCUMENT_VERSION, kind, name);
+    kbs_sql_bind_int(s, KBS_SQL_DOCUMENT_VERSION, 3, version);
+    return find(s, KBS_SQL_DOCUMENT_VERSION, kind, ret, text, err);
+}
+
+/* Every row that a statement gives, whose parameters are bound. */
+static int each_row(struct kbs_store *s, enum kbs_sql q, kbs_store_document_each *each, void *ctx,
+                    struct kbs_error *err)
+{
+    struct kbs_document document;
+    int rc = 0;
+
+    while ((rc = kbs_sql_step(s, q, "list documents", err)) == KBS_SQL_ROW) {
+        if (!kbs_sql_document_read(s, q, &document)) {
+            rc = kbs_fail(err, KBS_INTERNAL, "store: malformed document row");
+            break;
+        }
+        each(ctx, &document, kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_TEXT),
+             kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_REQUEST));
+    }
+    kbs_sql_reset(s, q);
+    return rc;
+}
+
+int kbs_store_document_history(struct kbs_store *s, enum kbs_document_kind kind,
+                               struct kbs_span name, kbs_store_document_each *each, void *ctx,
+                               struct kbs_error *err)
+{
+    name_bind(s, KBS_SQL_DOCUMENT_HISTORY, kind, name);
+    return each_row(s, KBS_SQL_DOCUMENT_HISTORY, each, ctx, err);
+}
+
+int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind, struct kbs_span after,
+                            unsigned int limit, kbs_store_document_each *each, void *ctx,
+                            struct kbs_error *err)
+{
+    name_bind(s, KBS_SQL_DOCUMENT_LIST, kind, after);
+    kbs_sql_bind_int(s, KBS_SQL_DOCUMENT_LIST, 3, limit);
+    return each_row(s, KBS_SQL_DOCUMENT_LIST, each, ctx, err);
 }
 
 /* Two numbers that a statement gives in its one row. */

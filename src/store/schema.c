@@ -244,7 +244,24 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " WHERE state <> 4 AND substr(card, 7, 1) = x'01';"
 
     /* Passports may be bound to TEE keys that were seen in a handshake. */
-    "CREATE INDEX session_tee_key ON session (tee_key) WHERE state = 2;",
+    "CREATE INDEX session_tee_key ON session (tee_key) WHERE state = 2;"
+
+    /* One more kind of document: requests that wait for approval. */
+    "CREATE TABLE document_5 ("
+    " kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 4),"
+    " name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 255),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " created_s INTEGER NOT NULL CHECK (created_s >= 0),"
+    " epoch INTEGER NOT NULL,"
+    " request TEXT NOT NULL,"
+    " signature BLOB NOT NULL,"
+    " text TEXT NOT NULL,"
+    " PRIMARY KEY (kind, name, version)) STRICT;"
+    "INSERT INTO document_5 SELECT kind, name, version, created_s, epoch, request, signature, text"
+    " FROM document;"
+    "DROP TABLE document;"
+    "ALTER TABLE document_5 RENAME TO document;"
+    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

@@ -41,6 +41,9 @@ enum kbs_sql {
     KBS_SQL_SECRET_SEALED,
     KBS_SQL_SECRET_SEAL_COUNT,
     KBS_SQL_DOCUMENT_NEWEST,
+    KBS_SQL_DOCUMENT_VERSION,
+    KBS_SQL_DOCUMENT_HISTORY,
+    KBS_SQL_DOCUMENT_LIST,
     KBS_SQL_DOCUMENT_OLDEST,
     KBS_SQL_DOCUMENT_SPACE,
     KBS_SQL_DOCUMENT_ALL,
@@ -150,6 +153,7 @@ KBS_MUST_CHECK int kbs_sql_count_each(struct kbs_store *s, enum kbs_sql which,
 
 /* The same for a statement over the columns of a document. */
 bool kbs_sql_document_read(struct kbs_store *s, enum kbs_sql which, struct kbs_document *ret);
+#define KBS_SQL_DOCUMENT_REQUEST 5
 #define KBS_SQL_DOCUMENT_TEXT 7
 
 /* A document's part in a mutation, inside its transaction. */

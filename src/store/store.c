@@ -114,10 +114,22 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_DOCUMENT_NEWEST] =
         "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name = ?2"
         " ORDER BY version DESC LIMIT 1",
+    [KBS_SQL_DOCUMENT_VERSION] =
+        "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name = ?2 AND version = ?3",
+    [KBS_SQL_DOCUMENT_HISTORY] =
+        "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name = ?2"
+        " ORDER BY version DESC",
+    [KBS_SQL_DOCUMENT_LIST] =
+        "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name > ?2 AND NOT EXISTS"
+        " (SELECT 1 FROM document AS newer WHERE newer.kind = document.kind"
+        " AND newer.name = document.name AND newer.version > document.version)"
+        " ORDER BY name LIMIT ?3",
     /* So many versions of one, and which is the oldest. */
     [KBS_SQL_DOCUMENT_OLDEST] =
         "SELECT count(*), min(version) FROM document WHERE kind = ?1 AND name = ?2",
-    [KBS_SQL_DOCUMENT_SPACE] = "SELECT count(*), sum(length(CAST(text AS BLOB))) FROM document",
+    /* Requests that wait for approval have a bound of their own. */
+    [KBS_SQL_DOCUMENT_SPACE] = "SELECT count(*), sum(length(CAST(text AS BLOB))) FROM document"
+                               " WHERE kind <> 4",
     [KBS_SQL_DOCUMENT_ALL] =
         "SELECT " DOCUMENT_COLUMNS " FROM document ORDER BY epoch, kind, name, version",
     [KBS_SQL_EPOCH_GET] = "SELECT epoch, manifest, signature FROM epoch WHERE one = 1",

@@ -219,11 +219,28 @@ KBS_MUST_CHECK int kbs_store_secret_seal_count(struct kbs_store *s, kbs_store_co
 KBS_MUST_CHECK int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
                                              struct kbs_span name, struct kbs_document *ret,
                                              struct kbs_buf *text, struct kbs_error *err);
+/* The same of that version. */
+KBS_MUST_CHECK int kbs_store_document_version(struct kbs_store *s, enum kbs_document_kind kind,
+                                              struct kbs_span name, uint32_t version,
+                                              struct kbs_document *ret, struct kbs_buf *text,
+                                              struct kbs_error *err);
+/* Both texts are borrowed until the call returns. */
+typedef void kbs_store_document_each(void *ctx, const struct kbs_document *document,
+                                     struct kbs_span text, struct kbs_span request);
+/* Calls `each` for every version of one that is kept, the newest first. */
+KBS_MUST_CHECK int kbs_store_document_history(struct kbs_store *s, enum kbs_document_kind kind,
+                                              struct kbs_span name, kbs_store_document_each *each,
+                                              void *ctx, struct kbs_error *err);
+/* For the newest version of each of a kind, taken back or not: at most `limit`, by name, after that one. */
+KBS_MUST_CHECK int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind,
+                                           struct kbs_span after, unsigned int limit,
+                                           kbs_store_document_each *each, void *ctx,
+                                           struct kbs_error *err);
 /* How many versions of it there are, and the oldest of them (0 if there are none). */
 KBS_MUST_CHECK int kbs_store_document_versions(struct kbs_store *s, enum kbs_document_kind kind,
                                                struct kbs_span name, uint64_t *ret_count,
                                                uint32_t *ret_oldest, struct kbs_error *err);
-/* What all versions of all documents take: rows, and bytes of text. */
+/* What all versions of all documents but approvals take: rows, and bytes of text. */
 KBS_MUST_CHECK int kbs_store_document_space(struct kbs_store *s, uint64_t *ret_rows,
                                             uint64_t *ret_bytes, struct kbs_error *err);
 

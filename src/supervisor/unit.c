@@ -212,6 +212,9 @@ static void put_admin_lists(struct admin_lists *lists, const struct kbs_config *
     ret->admin_keys = kbs_wire_list_done(&keys);
     ret->identity_providers = kbs_wire_list_done(&providers);
     ret->acls = kbs_wire_list_done(&acls);
+    ret->approvals = c->approvals;
+    ret->approvals_for = (uint8_t)((c->approvals_policy ? KBS_WIRE_APPROVALS_POLICY : 0) |
+                                   (c->approvals_destroy ? KBS_WIRE_APPROVALS_DESTROY : 0));
 }
 
 /* [attest.snp], for those who verify evidence. */

@@ -45,7 +45,8 @@ struct kbs_wire_list {
  * release policy (JSON) of resources that come without one, empty for none. Only with duty admin:
  * admin_keys: PEM public keys (P-256) of enrolled administrators; admin_mode: enum kbs_admin_mode;
  * identity_providers: issuer, audience (either may be empty) and keys (PEM or JWKS) in turn; acls: role
- * and pattern in turn. Only with duty release: snp_*: [attest.snp] of the configuration; snp: 1 if it is
+ * and pattern in turn; approvals: how many administrators a change of one of approvals_for
+ * (KBS_WIRE_APPROVALS_*) needs. Only with duty release: snp_*: [attest.snp] of the configuration; snp: 1 if it is
  * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
  * names; snp_minimum: product's name and enum kbs_wire_snp_minimum in turn; snp_chips: CHIP_IDs, 64 bytes
  * each; snp_providers: CSP_IDs; snp_allow: KBS_WIRE_SNP_ALLOW_*; snp_test_root: SHA-256 of a test PKI's root
@@ -66,7 +67,8 @@ struct kbs_wire_list {
     F(m, U8, delegate) F(m, BYTES, delegate_endpoint) F(m, BYTES, delegate_issuer) F(m, LIST, delegate_tees) \
     F(m, LIST, delegate_policies) \
     F(m, LIST, snp_signers) F(m, LIST, snp_platform_required) F(m, LIST, snp_platform_forbidden) \
-    F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) F(m, BYTES, snp_kds) F(m, U8, check)
+    F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) F(m, BYTES, snp_kds) F(m, U8, check) \
+    F(m, U32, approvals) F(m, U8, approvals_for)
 /*
  * An item of CONFIG_JUDGE.issuers: [[issuer]]. profile: its name; minimum_binding: enum kbs_binding, 0 if
  * it is not given; keys, anchor, crl: texts of the files; key_path, document, agree_with: empty if not given;
@@ -463,6 +465,10 @@ enum kbs_wire_snp_minimum {
 #define KBS_WIRE_ISSUER_PASSPORT 1u
 #define KBS_WIRE_ISSUER_KNOWN_KEYS 2u
 #define KBS_WIRE_ISSUER_BYTES (512u * 1024)
+
+/* CONFIG_JUDGE, bits of approvals_for. */
+#define KBS_WIRE_APPROVALS_POLICY 1u
+#define KBS_WIRE_APPROVALS_DESTROY 2u
 
 /* CONFIG_TOKEN: what a system call that is not on kbs-token's list comes to. */
 enum kbs_seccomp {

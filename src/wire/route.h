@@ -63,6 +63,14 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_SIGN_LIST = 96,    /* GET /kbs/v0/admin/sign-key */
     KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,  /* POST /kbs/v0/admin/sign-key/rotate */
     KBS_ROUTE_ADMIN_SIGN_DESTROY = 98, /* DELETE /kbs/v0/admin/sign-key */
+    /* admin listener, policies and their approval */
+    KBS_ROUTE_ADMIN_POLICY_LIST = 102,        /* GET /kbs/v0/admin/policies */
+    KBS_ROUTE_ADMIN_POLICY_SHOW = 103,        /* GET /kbs/v0/admin/policies/{name...} */
+    KBS_ROUTE_ADMIN_POLICY_SET = 104,         /* POST /kbs/v0/admin/policies/{name...} */
+    KBS_ROUTE_ADMIN_APPROVAL_LIST = 105,      /* GET /kbs/v0/admin/approvals */
+    KBS_ROUTE_ADMIN_APPROVAL_SHOW = 106,     /* GET /kbs/v0/admin/approvals/{id} */
+    KBS_ROUTE_ADMIN_APPROVAL_GIVE = 107,     /* POST /kbs/v0/admin/approvals/{id} */
+    KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW = 108, /* DELETE /kbs/v0/admin/approvals/{id} */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */

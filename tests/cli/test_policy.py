@@ -1,100 +1,145 @@
-"""kbs-admin policy explain and test, offline; and release dry-run: what it asks, and what it makes of the answer."""
+"""kbs-admin policy test and explain, for Rego: no service, only kbs-policy and files."""
 import json
+import os
+import pathlib
 
 import pytest
 
-from doubles import JSON
-from stub import run
+from stub import BIN, run
 
-POLICY = {"version": "1.0.0", "anyOf": [
-    {"allOf": [{"claim": "kbs.tee", "in": ["snp", "tdx"]}, {"claim": "svn", "at-least": 3}]},
-    {"authority": "https://maa", "allOf": [{"claim": "x-ms-isolation-tee.x-ms-attestation-type", "equals": "sevsnpvm"}]}]}
-TARGET = "/kbs/v0/admin/release/dry-run"
+VECTORS = pathlib.Path(os.environ.get("KBS_VECTORS_DIR", "vectors")) / "rego"
+needs_rego = pytest.mark.skipif(not (BIN / "kbs-policy").exists(), reason="kbs-policy is not built")
+EVIDENCE = "ear.veraison.annotated-evidence"
+POLICY = f"""package policy
+
+default allow := false
+
+allow if {{
+\tdata.plugin == "resource"
+\tinput.submods.cpu0["{EVIDENCE}"].snp.policy_debug_allowed == 0
+}}
+"""
+
+
+def claims(**evidence):
+    return {"submods": {"cpu0": {EVIDENCE: evidence}}}
+
+
+GOOD = claims(snp={"policy_debug_allowed": 0})
+DEBUG = claims(snp={"policy_debug_allowed": 1})
 
 
 @pytest.fixture
 def files(tmp_path):
-    def write(name, value):
-        (tmp_path / name).write_text(value if isinstance(value, str) else json.dumps(value))
-        return tmp_path / name
-    write("policy", POLICY)
-    write("claims", {"svn": 3})
-    write("kbs", {"tee": "snp"})
+    def write(name, content):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+    write("p.rego", POLICY)
+    write("good.json", GOOD)
+    write("debug.json", DEBUG)
     return write
 
 
-def decide(tmp_path, *options, expect="allow"):
-    return run("kbs-admin", "policy", "test", tmp_path / "policy", "--claims", tmp_path / "claims", "--expect", expect, *options)
+def policy(tmp_path, *argv):
+    return run("kbs-admin", *argv, cwd=tmp_path)
 
 
-def test_policy_test(files, tmp_path):
-    kbs = ("--kbs", tmp_path / "kbs")
-    assert decide(tmp_path, *kbs).returncode == 0
-    failed = decide(tmp_path, *kbs, expect="deny")
-    assert failed.returncode == 1 and b"expected deny" in failed.stderr and failed.stdout.startswith(b"allow\n")
-    assert decide(tmp_path, expect="deny").returncode == 0
-    assert decide(tmp_path, expect="maybe").returncode == 2
-    files("claims", {"x-ms-isolation-tee": {"x-ms-attestation-type": "sevsnpvm"}})
-    assert decide(tmp_path, expect="deny").returncode == 0
-    assert decide(tmp_path, "--authority", "https://maa").returncode == 0
-    assert decide(tmp_path, "--authority", "https://maa/", expect="deny").returncode == 0
-    files("policy", {**POLICY, "anyOf": []})
-    broken = decide(tmp_path, expect="deny")
-    assert broken.returncode == 1 and b"anyOf" in broken.stderr
+@needs_rego
+def test_cases(files, tmp_path):
+    files("cases.json", {"cases": [
+        {"name": "ours", "input": GOOD, "path": "a/b/c", "expect": "allow"},
+        {"name": "debug", "input": DEBUG, "path": "a/b/c", "expect": "deny"},
+        {"input": GOOD, "data": {"plugin": "other"}, "expect": "deny"}]})
+    done = policy(tmp_path, "policy", "test", "p.rego", "--cases", "cases.json")
+    assert done.returncode == 0, done
+    lines = [line.split() for line in done.stdout.decode().splitlines()]
+    assert lines[0] == ["CASE", "EXPECTED", "RESULT", "PASSED", "WHY"]
+    assert lines[1] == ["ours", "allow", "allow", "yes"]
+    assert lines[2] == ["debug", "deny", "deny", "yes", "allow", "is", "false"]
+    assert lines[3][:2] == ["case", "3"]
+    files("cases.json", {"cases": [{"name": "ours", "input": GOOD, "path": "a/b/c", "expect": "deny"}]})
+    done = policy(tmp_path, "--json", "policy", "test", "p.rego", "--cases", "cases.json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["cases"] == [
+        {"name": "ours", "expected": "deny", "got": "allow", "why": "", "passed": False}]
+    files("cases.json", {"cases": [{"input": GOOD, "path": "a/b/c"}]})
+    done = policy(tmp_path, "policy", "test", "p.rego", "--cases", "cases.json")
+    assert done.returncode == 1 and b"case 1: " in done.stderr and done.stdout == b""
 
 
-def test_policy_test_of_another_issuers_guest(files, tmp_path):
-    """Claims as our token has them of a guest that somebody else vouched for."""
-    files("claims", {"iss": "kbs", "submods": {"cpu0": {
-        "ear.kbs-hsm.authority": "https://maa",
-        "ear.veraison.annotated-evidence": {"snp": {"x-ms-isolation-tee": {"x-ms-attestation-type": "sevsnpvm"}}}}}})
-    assert decide(tmp_path).returncode == 0
-
-
-def test_policy_explain(files, tmp_path):
-    files("claims", {"svn": 2, "x\x1b": 1})
-    explain = ("policy", "explain", "--policy", tmp_path / "policy", "--claims", tmp_path / "claims", "--kbs", tmp_path / "kbs")
-    done = run("kbs-admin", *explain)
+@needs_rego
+def test_one(files, tmp_path):
+    for name, expect, status in (("good", "allow", 0), ("good", "deny", 1), ("debug", "deny", 0)):
+        done = policy(tmp_path, "policy", "test", "p.rego", "--input", f"{name}.json", "--path", "a/b/c",
+                      "--expect", expect)
+        assert done.returncode == status, done
+    files("data.json", {"plugin": "other"})
+    done = policy(tmp_path, "policy", "test", "p.rego", "--input", "good.json", "--data", "data.json",
+                  "--expect", "deny")
     assert done.returncode == 0
-    assert done.stdout.decode() == """\
-deny: policy: anyOf[0] svn is too low; anyOf[1] authority differs
-  false   anyOf
-  false     allOf
-  true        kbs.tee in ["snp","tdx"]
-> false       svn at-least 3: is too low, it is 2
-> false     allOf of authority "https://maa": another authority
-"""
-    assert json.loads(run("kbs-admin", "--json", *explain).stdout)["decision"] == "deny"
-    assert run("kbs-admin", *explain[:4]).returncode == 2
+    done = policy(tmp_path, "policy", "test", "p.rego", "--input", "good.json", "--path", "a/b", "--expect", "deny")
+    assert done.returncode == 1 and b"not a path" in done.stderr
 
 
-def test_release_dry_run(admin, files, tmp_path):
-    explained = {"test": "anyOf", "result": "true", "of": [
-        {"test": "equals", "claim": "kbs.tee", "wanted": "snp", "found": "snp", "result": "true", "decides": True}]}
-    answer = {"decision": "allow", "by": "release-policy", "reason": "", "kid": "a/b/c/v1", "policy": "00", "resource_policy": None,
-              "rung": {"name": "JOSE-chain", "format": "jose", "locality": "token"}, "explained": explained}
-    admin.answers[TARGET] = (200, JSON, answer)
-    done = admin.run("release", "dry-run", "a/b/c", "--claims", tmp_path / "claims", "--kbs", tmp_path / "kbs", "--version", "1",
-                     "--format", "jose", "--tee-key", "P-384")
-    assert done.returncode == 0, done.stderr
-    assert b"locality          token\n" in done.stdout and b'kbs.tee equals "snp"\n' in done.stdout
-    admin.run("release", "dry-run", "--resource", "a/b/c", "--session", "00" * 16)
-    admin.run("release", "dry-run", "a/b/c", "--token", files("jwt", "x.y.z\n"))
-    assert [json.loads(seen[3]) for seen in admin.server.seen if seen[1] == TARGET] == [
-        {"as": "key", "path": "a/b/c", "format": "jose", "tee_key": "P-384", "version": 1, "claims": {"svn": 3}, "kbs": {"tee": "snp"}},
-        {"as": "resource", "path": "a/b/c", "session": "00" * 16},
-        {"as": "key", "path": "a/b/c", "token": "x.y.z"}]
+@needs_rego
+@pytest.mark.parametrize("text, why", [
+    ("package policy\nallow if {\n", b"the policy, line 3, column 1: "),
+    ("package other\nallow := true\n", b"the package is data.other"),
+    ("package policy\nx := 1\n", b"there is no rule allow")])
+def test_no_policy(files, tmp_path, text, why):
+    files("bad.rego", text)
+    done = policy(tmp_path, "policy", "test", "bad.rego", "--input", "good.json", "--path", "a/b/c", "--expect", "deny")
+    assert done.returncode == 1 and why in done.stderr, done
 
 
-@pytest.mark.parametrize("decision, status", [("allow", 0), ("deny", 4), ("unsupported", 9), ("what", 4)])
-def test_release_dry_run_status(admin, decision, status):
-    admin.answers[TARGET] = (200, JSON, {"decision": decision, "reason": "because\x1b[2J", "rung": None})
-    done = admin.run("release", "dry-run", "a/b/c", "--session", "00" * 16)
-    assert done.returncode == status and b"because?[2J" in done.stdout
+@needs_rego
+def test_cannot_be_evaluated(files, tmp_path):
+    """Denies, as in the service, and says so."""
+    files("zero.rego", "package policy\nallow if 1 / input.zero == 1\n")
+    files("zero.json", {"zero": 0})
+    done = policy(tmp_path, "--json", "policy", "test", "zero.rego", "--input", "zero.json", "--path", "a/b/c",
+                  "--expect", "deny")
+    case = json.loads(done.stdout)["cases"][0]
+    assert done.returncode == 0 and case["got"] == "error" and case["why"].startswith("line 2, column ")
+    files("loop.rego", "package policy\nallow if f(1)\nf(x) if f(x + 1)\n")
+    done = policy(tmp_path, "--json", "policy", "explain", "loop.rego", "--input", "good.json", "--path", "a/b/c")
+    assert done.returncode == 0 and json.loads(done.stdout)["decision"] == "error"
+
+
+@needs_rego
+def test_explain(files, tmp_path):
+    files("tdx.json", claims(tdx={}))
+    done = policy(tmp_path, "policy", "explain", "p.rego", "--input", "tdx.json", "--path", "a/b/c")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert "decision" in text and "deny" in text
+    assert f'line 7: input.submods.cpu0["{EVIDENCE}"].snp.policy_debug_allowed' in text and "data.plugin" not in text
+    done = policy(tmp_path, "--json", "policy", "explain", "p.rego", "--input", "good.json", "--path", "a/b/c")
+    assert json.loads(done.stdout) == {"decision": "allow", "why": "", "missing": []}
+
+
+@needs_rego
+@pytest.mark.skipif(not VECTORS.is_dir(), reason="the sample policies are not there")
+@pytest.mark.parametrize("name, sample, snp", [
+    ("allow_all", "allow", "allow"), ("deny_all", "deny", "deny"), ("default", "deny", "allow")])
+def test_samples(files, tmp_path, name, sample, snp):
+    files("cases.json", {"cases": [{"input": claims(sample={}), "path": "a/b/c", "expect": sample},
+                                   {"input": claims(snp={}), "path": "a/b/c", "expect": snp}]})
+    done = policy(tmp_path, "policy", "test", VECTORS / f"{name}.rego", "--cases", "cases.json")
+    assert done.returncode == 0, done
 
 
 @pytest.mark.parametrize("argv", [
-    [], ["a/b/c"], ["a/b/c", "--resource", "a/b/c", "--session", "00"], ["--session", "00"],
-    ["a/b/c", "--session", "00", "--token", "file"]])
-def test_release_dry_run_usage(argv):
-    assert run("kbs-admin", "release", "dry-run", *argv).returncode == 2
+    ["policy"], ["policy", "set", "resource-policy"], ["policy", "set", "../x", "p.rego"], ["policy", "get"],
+    ["policy", "rollback", "resource-policy"], ["policy", "rollback", "resource-policy", "--to", "0"], ["policy", "history"],
+    ["policy", "list", "x"], ["policy", "test"], ["policy", "test", "p.rego"], ["policy", "explain", "p.rego"],
+    ["policy", "test", "p.rego", "--input", "good.json", "--path", "a/b/c"],
+    ["policy", "test", "p.rego", "--input", "good.json", "--path", "a/b/c", "--expect", "maybe"],
+    ["policy", "test", "p.rego", "--input", "good.json", "--expect", "deny"],
+    ["policy", "test", "p.rego", "--input", "good.json", "--path", "a/b/c", "--data", "x", "--expect", "deny"],
+    ["policy", "test", "p.rego", "--cases", "x", "--expect", "deny"],
+    ["approve"], ["approve", "abc"], ["approvals"], ["approvals", "show", "0"], ["approvals", "withdraw"]])
+def test_wrong_usage(files, tmp_path, argv):
+    done = policy(tmp_path, *argv)
+    assert done.returncode == 2 and b"usage: kbs-admin" in done.stderr, done

@@ -880,6 +880,20 @@ static struct kbs_wire_list issuers_of(const struct judge *j, struct kbs_buf *bu
     return kbs_wire_list_done(&b);
 }
 
+static void enrol(struct kbs_wire_list_builder *keys, EVP_PKEY *key)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *pem = NULL;
+    long n;
+
+    if (key != NULL) {
+        assert_int_equal(PEM_write_bio_PUBKEY(bio, key), 1);
+        n = BIO_get_mem_data(bio, &pem);
+        kbs_wire_list_add(keys, kbs_span(pem, (size_t)n));
+    }
+    BIO_free(bio);
+}
+
 static void send_config(struct judge *j)
 {
     struct kbs_buf issuers_buf = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
@@ -902,15 +916,12 @@ static void send_config(struct judge *j)
         .token_s = 300};
 
     if (j->duty == KBS_DUTY_ADMIN) {
-        BIO *bio = BIO_new(BIO_s_mem());
-        char *pem = NULL;
-        long n;
-
-        assert_int_equal(PEM_write_bio_PUBKEY(bio, j->admin), 1);
-        n = BIO_get_mem_data(bio, &pem);
-        kbs_wire_list_add(&keys, kbs_span(pem, (size_t)n));
-        BIO_free(bio);
+        enrol(&keys, j->admin);
+        enrol(&keys, j->others[0]);
+        enrol(&keys, j->others[1]);
     }
+    config.approvals = j->approvals;
+    config.approvals_for = j->approvals_for;
     config.admin_keys = kbs_wire_list_done(&keys);
     config.admin_mode = (uint8_t)j->admin_mode;
     config.identity_providers = list_of(j->providers, JUDGE_LIST, false, &providers_buf);
@@ -1070,6 +1081,8 @@ int judge_teardown(void **state)
     }
     EVP_PKEY_free(j->import);
     EVP_PKEY_free(j->admin);
+    EVP_PKEY_free(j->others[0]);
+    EVP_PKEY_free(j->others[1]);
     EVP_PKEY_free(j->row);
     EVP_PKEY_free(j->head);
     assert_int_equal(nftw(j->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);

@@ -1339,6 +1339,50 @@ static void test_resource_policy_in_rego(void **state)
     guest_free(&g);
 }
 
+/* This one is read, and the others are not: what somebody did to their rows changes nothing. */
+static void governs(struct judge *j, const struct ask *ask, const char *name)
+{
+    char sql[256];
+
+    judge_tamper(j, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT * FROM document");
+    (void)snprintf(sql, sizeof(sql), "UPDATE document SET text = 'x' WHERE name <> '%s'", name);
+    judge_tamper(j, sql);
+    judge_expect(j, ask, 501, "resource policy"); /* as there is nobody to ask */
+    (void)snprintf(sql, sizeof(sql), "UPDATE document SET text = 'x' WHERE name = '%s'", name);
+    judge_tamper(j, sql);
+    judge_expect(j, ask, 500, NULL);
+    judge_tamper(j, "DELETE FROM document; INSERT INTO document SELECT * FROM kept");
+}
+
+/* The longest prefix that has a policy governs, and no other; one that is broken does not give way. */
+static void test_resource_policy_prefixes(void **state)
+{
+    static const char *const names[] = {"resource-policy", "resource-policy/default",
+                                        "resource-policy/default/disk",
+                                        "resource-policy/default/disk/secret"};
+    struct judge *j = *state;
+    struct guest g = {.key = NULL};
+    struct ask ask = ask_resource("secret");
+
+    judge_add_secret(j, "default/disk/secret", 1, ALLOW);
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy/other", 1, "no");
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy/def", 1, "no");
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy/default/disk/sec", 1,
+                       "no");
+    guest_attest(j, &g);
+    ask.cookie = g.cookie;
+    judge_expect(j, &ask, 200, NULL); /* none of them is of this path */
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, names[i], 1, "package policy");
+        governs(j, &ask, names[i]);
+    }
+    judge_add_document(j, KBS_DOCUMENT_RESOURCE_POLICY, names[3], 2, ""); /* taken back */
+    judge_expect(j, &ask, 501, "resource policy");
+    judge_tamper(j, "UPDATE document SET text = 'x' WHERE name = 'resource-policy/default/disk'");
+    judge_expect(j, &ask, 500, NULL);
+    guest_free(&g);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, judge_setup_release, judge_teardown)
@@ -1354,6 +1398,7 @@ int main(void)
         CASE(test_resource_refusals),
         CASE(test_resource_pkcs11),
         CASE(test_resource_policy_in_rego),
+        CASE(test_resource_policy_prefixes),
         CASE(test_release_nonce_salt_context),
         CASE(test_release_accept),
         CASE(test_release_unattested),

@@ -417,6 +417,11 @@ static const struct bad bads[] = {
     /* administrators by Trustee's ways */
     {13, "keys = [\"admin.pem\"]\nauthorization_mode = \"None\"",
      ":14:22: admin.authorization_mode: must be"},
+    {13, "keys = [\"admin.pem\"]\napprovals = 2",
+     ":14:13: approvals: 2 administrators are needed, and keys has 1"},
+    {13, "keys = [\"admin.pem\"]\napprovals = 0", ":14:13: admin.approvals must be 1 to 8"},
+    {13, "keys = [\"admin.pem\"]\napprovals_for = [\"policies\"]",
+     ":14:18: admin.approvals_for: must be \"policy\" or \"destroy\""},
     {13, "keys = [\"admin.pem\"]\nauthorization_mode = \"InsecureAllowAll\"",
      ":14:22: authorization_mode: \"InsecureAllowAll\" needs trustee_compat = true"},
     {13,

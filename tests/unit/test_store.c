@@ -1014,6 +1014,87 @@ static void test_documents(void **state)
     kbs_buf_deinit(&text);
 }
 
+static void document_name(void *ctx, const struct kbs_document *document, struct kbs_span text,
+                          struct kbs_span request)
+{
+    assert_true(kbs_span_equal_str(request, "JWS"));
+    kbs_buf_printf(ctx, "%s/%u=%.*s ", document->name, (unsigned int)document->version,
+                   (int)text.len, (const char *)text.p);
+}
+
+/* The newest of each, in the order of names; all versions of one; an approval has room of its own. */
+static void test_document_lists(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t version;
+        const char *text;
+    } there[] = {{"b", 1, "b1"}, {"a/c", 1, "ac1"}, {"b", 2, "b2"}, {"a", 1, ""}, {"b", 3, "b3"}};
+    const enum kbs_document_kind kind = KBS_DOCUMENT_RESOURCE_POLICY;
+    struct fixture *f = *state;
+    struct kbs_document waits = new_document(KBS_DOCUMENT_APPROVAL, "00", 1);
+    struct kbs_buf found = KBS_BUF(256);
+    struct kbs_buf text = KBS_BUF(64);
+    struct kbs_document got;
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint64_t rows = 0;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < sizeof(there) / sizeof(there[0]); i++) {
+        struct kbs_document d = new_document(kind, there[i].name, there[i].version);
+
+        assert_int_equal(document_add(f->store, &d, there[i].text, &err), 0);
+    }
+    assert_int_equal(document_add(f->store, &waits, "waits", &err), 0);
+    assert_int_equal(
+        kbs_store_document_list(f->store, kind, KBS_SPAN_EMPTY, 2, document_name, &found, &err), 0);
+    assert_string_equal(kbs_buf_cstr(&found), "a/1= a/c/1=ac1 ");
+    kbs_buf_clear(&found);
+    assert_int_equal(kbs_store_document_list(f->store, kind, KBS_SPAN_LIT("a/c"), 9, document_name,
+                                             &found, &err),
+                     0);
+    assert_string_equal(kbs_buf_cstr(&found), "b/3=b3 ");
+    kbs_buf_clear(&found);
+    assert_int_equal(
+        kbs_store_document_history(f->store, kind, KBS_SPAN_LIT("b"), document_name, &found, &err),
+        0);
+    assert_string_equal(kbs_buf_cstr(&found), "b/3=b3 b/2=b2 b/1=b1 ");
+    assert_int_equal(
+        kbs_store_document_version(f->store, kind, KBS_SPAN_LIT("b"), 2, &got, &text, &err), 0);
+    assert_true(kbs_span_equal_str(kbs_buf_span(&text), "b2"));
+    assert_int_equal(
+        kbs_store_document_version(f->store, kind, KBS_SPAN_LIT("b"), 4, &got, &text, &err), -1);
+    assert_int_equal(err.category, KBS_MISSING);
+    assert_int_equal(kbs_store_document_space(f->store, &rows, &bytes, &err), 0);
+    assert_int_equal(rows, 5);
+    assert_int_equal(bytes, 9);
+    kbs_buf_deinit(&found);
+    kbs_buf_deinit(&text);
+}
+
+/* The step that lets approvals in takes every document along, and the manifest is what it was. */
+static void test_migrate_documents(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_document one = new_document(KBS_DOCUMENT_RESOURCE_POLICY, "p", 1);
+    struct kbs_document two = new_document(KBS_DOCUMENT_REFERENCE_VALUE, "a/b", 7);
+    struct kbs_store_epoch epoch;
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t now[KBS_SHA256_BYTES];
+
+    assert_int_equal(document_add(f->store, &one, "one", &err), 0);
+    assert_int_equal(document_add(f->store, &two, "two", &err), 0);
+    f->store = kbs_store_close(f->store);
+    tamper(f->path, "UPDATE meta SET value = 4 WHERE name = 'schema'");
+    assert_int_equal(kbs_store_migrate(f->path, &err), 0);
+    assert_int_equal(kbs_store_open(f->path, &f->store, &err), 0);
+    assert_int_equal(kbs_store_epoch_get(f->store, &epoch, &err), 0);
+    assert_int_equal(kbs_store_manifest(f->store, NULL, now, NULL, &err), 0);
+    assert_memory_equal(now, epoch.manifest, sizeof(now));
+    one = new_document(KBS_DOCUMENT_APPROVAL, "00", 1);
+    assert_int_equal(document_add(f->store, &one, "waits", &err), 0);
+}
+
 /* One is added and another dropped, in one mutation; what is not there cannot be dropped. */
 static void test_document_dropped(void **state)
 {
@@ -1268,6 +1349,8 @@ int main(void)
         CASE(test_erased),
         CASE(test_secrets_are_counted),
         CASE(test_documents),
+        CASE(test_document_lists),
+        CASE(test_migrate_documents),
         CASE(test_document_dropped),
         CASE(test_documents_are_counted),
         CASE(test_documents_out_of_order),
