@@ -24,7 +24,6 @@
 #define EAR_POLICY_ID "default"
 #define EVIDENCE "ear.veraison.annotated-evidence"
 #define INIT_DATA "init_data"
-#define AUTHORITY "ear.kbs-hsm.authority"
 #define SID_MAX_BYTES 64
 #define SUBMOD_NAME_BYTES 32
 #define RUNTIME_DATA_MAX_BYTES KBS_LIMIT_JWT_BYTES
@@ -178,29 +177,26 @@ bool kbs_ear_init_data_matched(const json_t *claims)
 bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims)
 {
     const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
-    const json_t *iss = json_object_get(cpu, AUTHORITY);
-    const json_t *evidence = json_object_get(cpu, EVIDENCE);
+    const json_t *iss = json_object_get(cpu, KBS_EAR_AUTHORITY);
+    const json_t *at = json_object_get(cpu, KBS_EAR_CLAIMS_AT);
 
     *ret_iss = KBS_SPAN_EMPTY;
     *ret_claims = NULL;
-    for (int tee = KBS_TEE_NONE + 1; tee < KBS_TEE_COUNT && *ret_claims == NULL; tee++) {
-        const json_t *v = json_object_get(evidence, kbs_tee_name((enum kbs_tee)tee));
-
-        *ret_claims = json_is_object(v) ? v : NULL;
-    }
-    if (*ret_claims == NULL || json_string_length(iss) == 0) {
-        *ret_claims = NULL;
+    if (!json_is_string(iss)) {
         return false;
     }
     *ret_iss = kbs_span(json_string_value(iss), json_string_length(iss));
-    return true;
+    *ret_claims = at == NULL
+                      ? claims
+                      : json_object_get(json_object_get(cpu, EVIDENCE), json_string_value(at));
+    return *ret_claims != NULL;
 }
 
 const json_t *kbs_ear_native(const json_t *claims, enum kbs_tee tee)
 {
     const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
 
-    return json_object_get(cpu, AUTHORITY) == NULL
+    return json_object_get(cpu, KBS_EAR_AUTHORITY) == NULL
                ? json_object_get(json_object_get(cpu, EVIDENCE), kbs_tee_name(tee))
                : NULL;
 }

@@ -41,9 +41,14 @@ KBS_MUST_CHECK int kbs_ear_build(const struct kbs_ear *ear, json_t **ret, struct
 /* What kbs_ear_build() says in those claims: the TEE holds the digest of the init-data sent. */
 bool kbs_ear_init_data_matched(const json_t *claims);
 
+/* What we say of a submodule that another issuer vouches for; no token of theirs can. */
+#define KBS_EAR_AUTHORITY "ear.kbs-hsm.authority" /* its `iss` */
+/* Only if it is no EAR: the member of annotated-evidence that is its token's claims, verbatim. */
+#define KBS_EAR_CLAIMS_AT "ear.kbs-hsm.claims-at"
+
 /*
- * True if another issuer vouches for the guest: *ret_iss is its `iss`, and *ret_claims the object in which a
- * release policy's entry of that `authority` looks up its paths; both borrow the claims.
+ * Who vouches for cpu0, if it is not we: its `iss`, and the object in which what it said is looked up. False if we
+ * do. Borrowed.
  */
 bool kbs_ear_authority(const json_t *claims, struct kbs_span *ret_iss, const json_t **ret_claims);
 
