@@ -133,7 +133,7 @@ bool kbs_entry_scope(const json_t *entry, const struct kbs_policy_subject *subje
         return true;
     }
     ret->claims = subject->vouched;
-    return kbs_span_equal(authority, subject->authority);
+    return subject->vouched != NULL && kbs_span_equal(authority, subject->authority);
 }
 
 struct kbs_finding kbs_entry_find(const json_t *entry, const struct kbs_policy_subject *subject)

@@ -46,7 +46,7 @@ def test_policy_test(files, tmp_path):
 def test_policy_test_of_another_issuers_guest(files, tmp_path):
     """Claims as our token has them of a guest that somebody else vouched for."""
     files("claims", {"iss": "kbs", "submods": {"cpu0": {
-        "ear.kbs-hsm.authority": "https://maa",
+        "ear.kbs-hsm.authority": "https://maa", "ear.kbs-hsm.claims-at": "snp",
         "ear.veraison.annotated-evidence": {"snp": {"x-ms-isolation-tee": {"x-ms-attestation-type": "sevsnpvm"}}}}}})
     assert decide(tmp_path).returncode == 0
 

@@ -542,6 +542,19 @@ static void authorities(void **state)
     }
 }
 
+/* An authority of which nothing is known to have been said: not even what it did not say counts. */
+static void silent_authority(void **state)
+{
+    static const char policy[] =
+        POLICY("{\"authority\":\"https://maa\",\"allOf\":[" ASK("x", "exists", "false") "]}");
+    const struct kbs_policy_subject subject = {.authority = KBS_SPAN_LIT("https://maa")};
+    struct kbs_error err;
+
+    (void)state;
+    assert_int_equal(kbs_policy_decide(kbs_span_str(policy), &subject, &err), -1);
+    assert_string_equal(err.detail, "policy: anyOf[0] authority differs");
+}
+
 /* ---- explanations ---- */
 
 static void explanations(void **state)
@@ -618,6 +631,7 @@ int main(void)
         cmocka_unit_test(reasons_of_operators),
         cmocka_unit_test(nesting_is_kleenes_logic),
         cmocka_unit_test(authorities),
+        cmocka_unit_test(silent_authority),
         cmocka_unit_test(explanations),
         cmocka_unit_test(explanations_are_bounded),
     };
