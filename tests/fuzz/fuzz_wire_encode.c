@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define LISTS 16 /* of one message; each needs a buffer of its own */
+#define LISTS 32 /* of one message; each needs a buffer of its own */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,7 +30,6 @@ static struct kbs_wire_list take_list(struct kbs_reader *r, struct kbs_buf *buf)
     return kbs_wire_list_done(&b);
 }
 
-#define LISTS 32 /* of one message, at most: each has its own buffer */
 #define TAKE_U8(m) m = kbs_read_u8(&r)
 #define TAKE_U32(m) m = kbs_read_le32(&r)
 #define TAKE_U64(m) m = kbs_read_le64(&r)
