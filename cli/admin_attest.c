@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "attest/report_data.h"
 #include "attest/snp/folder.h"
 #include "base/clock.h"
 #include "base/encoding.h"
@@ -28,6 +29,7 @@ struct explain_options {
     const char *report_data;
     const char *init_data;
     const char *test_root;
+    const char *tee;
     uint32_t vmpl;
     uint32_t version_min;
     bool no_crl;
@@ -231,10 +233,60 @@ static int explain(const struct kbs_admin_options *o, const struct explain_optio
     return r;
 }
 
+/*
+ * Kinds that are not verified here: what their report data is, and whether it is the digest. 0, 1 if
+ * it is not, -1.
+ */
+static int explain_report_data(const struct kbs_admin_options *o, const struct explain_options *x,
+                               struct kbs_error *err)
+{
+    enum kbs_tee tee = kbs_tee_from_name(kbs_span_str(x->tee));
+    struct kbs_buf file = KBS_BUF(EVIDENCE_MAX_BYTES);
+    struct kbs_buf field = KBS_BUF(KBS_LIMIT_CERTIFICATE_BYTES);
+    struct kbs_buf hex = KBS_BUF(2 * KBS_LIMIT_CERTIFICATE_BYTES + 1);
+    struct asked asked = {.policy = {.vmpl = 0}};
+    struct kbs_digest digest = {.len = 0};
+    struct kbs_error why = KBS_ERROR_NONE;
+    enum kbs_hash hash;
+    KBS_AUTO_JSON json = NULL;
+    int r = tee != KBS_TEE_NONE ? kbs_cli_read_file(x->evidence, &file, err)
+                                : kbs_fail(err, KBS_INPUT, "--tee: no kind is called that");
+
+    if (r == 0 && x->report_data != NULL) {
+        r = read_report_data(x->report_data, &asked, err);
+        digest.len = asked.expected.report_data.len;
+        memcpy(digest.p, asked.report_data, digest.len);
+    }
+    r = r != 0 ? r : kbs_json_parse_object(kbs_buf_span(&file), "evidence", &json, err);
+    r = r != 0 ? r : kbs_report_data_find(tee, json, &field, &hash, err);
+    if (r == 0) {
+        bool same = digest.len == 0 || kbs_report_data_check(tee, json, &digest, &why) == 0;
+        const char *outcome = digest.len == 0 ? "not compared" : same ? "pass" : "FAIL";
+
+        kbs_hex_put(&hex, kbs_buf_span(&field));
+        if (o->json) {
+            r = kbs_cli_json(json_pack("{s:s,s:s,s:s}", "tee", kbs_tee_name(tee), "report_data",
+                                       kbs_buf_cstr(&hex), "outcome", outcome),
+                             err);
+        } else {
+            kbs_cli_field("tee", "%s", kbs_tee_name(tee));
+            kbs_cli_field("report-data", "%s", kbs_buf_cstr(&hex));
+            kbs_cli_field("outcome", "%s", outcome);
+        }
+        r = r == 0 && !same ? 1 : r;
+    }
+    kbs_buf_deinit(&file);
+    kbs_buf_deinit(&field);
+    kbs_buf_deinit(&hex);
+    return r;
+}
+
 int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv)
 {
     struct explain_options x = {.evidence = NULL, .version_min = 3};
     const struct kbs_arg own[] = {
+        {"tee", KBS_ARG_TEXT, &x.tee, "KIND",
+         "tdx, sgx, cca, az-snp-vtpm, ...: only find the report data (default: verify SNP)", 0, 0},
         {"certs", KBS_ARG_TEXT, &x.certs, "FOLDER", "AMD's certificates and lists", 0, 0},
         {"leaf", KBS_ARG_TEXT, &x.leaf, "DER", "VCEK or VLEK, instead of the evidence's", 0, 0},
         {"time", KBS_ARG_TEXT, &x.time, "TIME", "2026-01-31T12:00:00Z or seconds (default: now)", 0,
@@ -258,6 +310,7 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
         .synopsis = "kbs-admin attest explain EVIDENCE [--certs FOLDER] [options]",
         .about = "Verify SEV-SNP evidence, offline, and print every check with its outcome and\n"
                  "why. EVIDENCE is CoCo's or COCONUT-SVSM's JSON, or a report of 1184 bytes.\n"
+                 "With --tee, find the report data in evidence of another kind, and compare it.\n"
                  "Exit status 1 if a check fails.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
@@ -270,7 +323,7 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
     if (r != KBS_CLI_GO_ON) {
         return r;
     }
-    r = explain(o, &x, &err);
+    r = x.tee != NULL ? explain_report_data(o, &x, &err) : explain(o, &x, &err);
     if (r < 0 || kbs_cli_flush(&err) != 0) {
         return kbs_cli_fail(&err);
     }

@@ -160,6 +160,8 @@ struct kbs_api {
     struct kbs_admin caller;    /* of the request at hand, where nobody enrolled signed it */
     struct kbs_sampler denied;  /* admin-denied */
     struct kbs_sampler refused; /* attest-refused */
+    struct kbs_sampler endorsements; /* that were fetched (endorse.c) */
+    uint64_t renewed_ns;             /* when documents were last looked at; 0: never */
     struct kbs_standing standing;
     uint8_t rows_verified[KBS_API_ROWS_VERIFIED][KBS_SHA256_BYTES]; /* row.c */
     struct kbs_parsed claims[KBS_API_PARSED];                       /* by session */

@@ -21,6 +21,7 @@
  * fails them all: a token says of everything in it that it was verified.
  */
 #include "api/context.h"
+#include "api/endorse.h"
 #include "api/svsm.h"
 
 #include "attest/ear.h"
@@ -322,7 +323,7 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
 }
 
 /* Verifies one piece of evidence; the session is bound as strongly as the weakest of them. */
-static int attest_part(const struct kbs_call *call, struct attest *a, enum kbs_tee tee,
+static int attest_part(struct kbs_call *call, struct attest *a, enum kbs_tee tee,
                        enum kbs_evidence_place place, const json_t *evidence,
                        const struct kbs_digest *report_digest, struct kbs_error *err)
 {
@@ -330,8 +331,11 @@ static int attest_part(const struct kbs_call *call, struct attest *a, enum kbs_t
     const struct kbs_evidence_context context = {.now_s = call->now_s,
                                                  .init_data = a->message.init_data,
                                                  .verifiers = call->api->verifiers,
+                                                 .fetch = kbs_endorse_fetch,
+                                                 .fetch_with = call,
                                                  .verdict = &a->verdict};
 
+    kbs_endorse_renew(call->api, tee);
     if (kbs_evidence_verify(tee, place, evidence, report_digest, &context, &part->result, err) !=
         0) {
         return -1;

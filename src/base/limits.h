@@ -117,6 +117,8 @@
 #define KBS_LIMIT_FETCH_DOCUMENT_RETRY_MS 500 /* after a failure; doubled, up to the document's own time */
 #define KBS_LIMIT_FETCH_PEERS 96              /* fronts and judges, and those that are being replaced */
 #define KBS_LIMIT_ISSUERS 16
+#define KBS_LIMIT_ENDORSEMENTS_PER_MIN 30 /* certificates that a lane has fetched for guests */
+#define KBS_LIMIT_RENEW_S 60              /* how often revocation lists are looked at */
 
 #define KBS_LIMIT_POLICY_BYTES 65536
 #define KBS_LIMIT_POLICY_DEPTH 8

@@ -140,6 +140,20 @@ static void check_bits(struct kbs_config_loader *l, const struct kbs_config_stri
     }
 }
 
+static void check_kds(struct kbs_config_loader *l)
+{
+    const struct kbs_config *c = l->config;
+    bool found = c->snp.kds == NULL;
+    for (size_t i = 0; i < c->fetch.n_endpoints; i++) {
+        found = found || (c->fetch.endpoints[i].name != NULL &&
+                          strcmp(c->fetch.endpoints[i].name, c->snp.kds) == 0);
+    }
+    if (!found) {
+        kbs_config_fail(l, kbs_config_at(l, KBS_CONFIG_KEY_SNP_KDS),
+                        "attest.snp.kds: there is no [[fetch.endpoint]] of that name");
+    }
+}
+
 void kbs_config_check_attest(struct kbs_config_loader *l)
 {
     const struct kbs_config_snp *snp = &l->config->snp;
@@ -156,6 +170,7 @@ void kbs_config_check_attest(struct kbs_config_loader *l)
         read_folder(l);
     }
     check_minimum(l);
+    check_kds(l);
     check_bits(l, &snp->platform_required, &snp->platform_forbidden,
                KBS_CONFIG_KEY_SNP_PLATFORM_FORBIDDEN);
     check_bits(l, &snp->guest_required, &snp->guest_forbidden, KBS_CONFIG_KEY_SNP_GUEST_FORBIDDEN);

@@ -25,13 +25,15 @@ int kbsd_reload_read(struct kbsd_reload *r, const char *path, const struct kbs_c
 {
     struct kbs_config_report report;
     struct kbs_error err = KBS_ERROR_NONE;
+    char text[KBS_LIMIT_ERROR_DETAIL_BYTES + 64];
 
     kbsd_reload_drop(r);
     if (kbs_config_load(path, &r->candidate, &report, &err) != 0) {
         log_findings(&report);
         kbs_log(KBS_LOG_ERROR, "reload-refused",
-                "detail=\"%s\" advice=\"the configuration of before stays in force\"",
-                report.n_errors > 0 ? "see reload-finding" : err.detail);
+                "detail=%s advice=\"the configuration of before stays in force\"",
+                kbs_log_text(kbs_span_str(report.n_errors > 0 ? "see reload-finding" : err.detail),
+                             text, sizeof(text)));
         r->candidate = NULL;
         kbs_config_report_deinit(&report);
         return -1;

@@ -6,6 +6,10 @@
  * writes the operator's folder (one product, Genoa) into FOLDER, valid from an hour ago for a year; beside it
  * `roots`, the pin of its ARK in hex, and what the next one signs with. `revoked`: the list names the ASK.
  *
+ *   snp_make folder FOLDER later
+ *
+ * likewise, with `later.crl` beside it: a list of the same ARK that is newer than the folder's and names the ASK.
+ *
  *   snp_make evidence FOLDER REPORT-DATA [CHANGE...]       the digest in hex
  *
  * prints evidence in CoCo's shape. Changes: init-data=HEX (into HOST_DATA), vmpl=N, debug, no-leaf (the evidence
@@ -85,7 +89,8 @@ static void field_put(struct kbs_snp_report *r, enum kbs_snp_at at, size_t len, 
     kbs_buf_deinit(&bytes);
 }
 
-static void folder_write(const char *folder, const struct snp_pki *pki, int64_t now_s, bool revoked)
+static void folder_write(const char *folder, const struct snp_pki *pki, int64_t now_s, bool revoked,
+                         bool later)
 {
     static const char *const names[] = {"genoa/ark.pem", "genoa/ask.pem", "genoa/asvk.pem"};
     const struct snp_pki_crl list = {.revoked = {revoked ? SNP_PKI_ASK_SERIAL : 0},
@@ -103,6 +108,14 @@ static void folder_write(const char *folder, const struct snp_pki *pki, int64_t 
     }
     snp_pki_crl(pki, &list, &file);
     write_file(folder, "genoa/crl.der", &file);
+    if (later) {
+        const struct snp_pki_crl newer = {.revoked = {SNP_PKI_ASK_SERIAL},
+                                          .this_update = now_s - 1800,
+                                          .next_update = now_s + SNP_PKI_YEAR};
+
+        snp_pki_crl(pki, &newer, &file);
+        write_file(folder, "later.crl", &file);
+    }
     snp_pki_pin(pki, &roots);
     kbs_hex_put(&file, kbs_span(roots.ark[KBS_SNP_PRODUCT_GENOA], KBS_SHA256_BYTES));
     write_file(folder, "roots", &file);
@@ -194,13 +207,13 @@ static void change(struct kbs_snp_report *r, const char *what)
     }
 }
 
-static int make_folder(const char *folder, bool revoked)
+static int make_folder(const char *folder, const char *option)
 {
     struct snp_pki pki;
     int64_t now_s = kbs_clock_unix_s();
 
     snp_pki_init(&pki, KBS_SNP_PRODUCT_GENOA, SNP_PKI_BITS);
-    folder_write(folder, &pki, now_s, revoked);
+    folder_write(folder, &pki, now_s, strcmp(option, "revoked") == 0, strcmp(option, "later") == 0);
     signer_write(folder, &pki, now_s);
     snp_pki_deinit(&pki);
     return 0;
@@ -253,12 +266,12 @@ static int make_evidence(const char *folder, const char *report_data, char **cha
 int main(int argc, char **argv)
 {
     if (argc >= 3 && argc <= 4 && strcmp(argv[1], "folder") == 0) {
-        return make_folder(argv[2], argc == 4 && strcmp(argv[3], "revoked") == 0);
+        return make_folder(argv[2], argc == 4 ? argv[3] : "");
     }
     if (argc >= 4 && strcmp(argv[1], "evidence") == 0) {
         return make_evidence(argv[2], argv[3], argv + 4, argc - 4);
     }
-    (void)fprintf(stderr, "usage: snp_make folder FOLDER [revoked]\n"
+    (void)fprintf(stderr, "usage: snp_make folder FOLDER [revoked | later]\n"
                           "       snp_make evidence FOLDER REPORT-DATA [CHANGE...]\n");
     return 2;
 }

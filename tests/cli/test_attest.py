@@ -1,4 +1,5 @@
 """kbs-admin attest and initdata: offline, on evidence of a test PKI and on what kbs-admin itself makes."""
+import base64
 import hashlib
 import json
 import os
@@ -90,6 +91,25 @@ def test_explain_what_is_no_evidence(tmp_path, content):
 def test_explain_wrong_options(folder, options):
     done = run("kbs-admin", "attest", "explain", folder / "evidence.json", *options)
     assert done.returncode != 0
+
+
+def test_explain_finds_the_report_data_of_other_kinds(tmp_path):
+    field = bytes(range(1, 49)) + bytes(16)
+    quote = (4).to_bytes(2, "little") + bytes(2) + (0x81).to_bytes(4, "little") + bytes(40) + bytes(520) + field + bytes(4)
+    (tmp_path / "tdx.json").write_text(json.dumps({"quote": base64.b64encode(quote).decode()}))
+
+    def find(tee, *options):
+        return run("kbs-admin", "--json", "attest", "explain", tmp_path / "tdx.json", "--tee", tee, *options)
+
+    assert json.loads(find("tdx").stdout) == {"tee": "tdx", "report_data": field.hex(), "outcome": "not compared"}
+    done = find("tdx", "--report-data", field[:48].hex())
+    assert done.returncode == 0 and json.loads(done.stdout)["outcome"] == "pass"
+    done = find("tdx", "--report-data", "d1" * 48)
+    assert done.returncode == 1 and json.loads(done.stdout)["outcome"] == "FAIL"
+    for tee, why in (("sgx", "not an SGX quote"), ("cca", "token"), ("rome", "no kind is called that")):
+        done = find(tee)
+        assert done.returncode != 0 and why.encode() in done.stderr and not done.stdout
+
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define LISTS 16u /* above what any message has */
+#define LISTS 32u /* above what any message has */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,6 +2,7 @@
 gets that check's name and nothing else."""
 import base64
 import hashlib
+import http.server
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -234,11 +236,11 @@ def test_a_reload_costs_no_request_and_a_broken_one_changes_nothing(make_service
     reload("event=reload-refused status=79 ", 1)
     assert "attest.snp.certificates: genoa/crl.der: " in service.log_text()
     (pki / "genoa/crl.der").write_bytes(crl)
-    service.edit_config(r"^certificates = ", "certificate = ")
+    service.edit_config(r"^certificates = ", "certificatez = ")
     reload("event=reload-refused ", 2)
     assert "event=reload-finding " in service.log_text()
     SnpGuest(service, pki).refused(service, "chip-allowed")
-    service.edit_config(r"^certificate = ", "certificates = ")
+    service.edit_config(r"^certificatez = ", "certificates = ")
     again(2)
     guest = SnpGuest(service, pki).begin()
     assert guest.attest(guest.attestation()).status == 200
@@ -246,6 +248,86 @@ def test_a_reload_costs_no_request_and_a_broken_one_changes_nothing(make_service
         one.end()
     assert {answer[2] for answer in load.answers(loads)} == {200}
     assert not any(one.wrong or one.unanswered for one in loads)
+
+
+class Kds(http.server.ThreadingHTTPServer):
+    """AMD's key distribution service: VCEKs by their path and query, and the list of revocations, as `serves` has them."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.serves, self.asked = {}, []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.server.asked.append(self.path)
+            status, body = self.server.serves.get(self.path, (404, b""))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+
+@pytest.fixture
+def kds():
+    server = Kds()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_missing_vcek_and_newer_lists_come_from_amd(make_service, tmp_path, kds):
+    pki = make_folder(tmp_path / "certificates", "later")
+    (vcek,) = (pki / "genoa/vcek").iterdir()
+    leaf = vcek.read_bytes()
+    vcek.unlink()
+    path = f"/vcek/v1/Genoa/{'c1' * 64}?blSPL=09&teeSPL=03&snpSPL=23&ucodeSPL=217"
+    service = configure(make_service(lanes=1), pki, f'''kds = "kds"
+
+[fetch]
+cache = "fetch"
+[[fetch.endpoint]]
+name = "kds"
+url = "http://127.0.0.1:{kds.server_port}"
+keep_days = 30
+[[fetch.document]]
+name = "crl/genoa"
+url = "http://127.0.0.1:{kds.server_port}/vcek/v1/Genoa/crl"
+refresh_s = 60
+''')
+    (service.folder / "fetch").mkdir(mode=0o700)
+    kds.serves["/vcek/v1/Genoa/crl"] = (200, (pki / "genoa/crl.der").read_bytes())
+    service.start()
+    # There is none; then KDS has too much to do; evidence that would be refused anyway is nothing to ask for.
+    SnpGuest(service, pki).refused(service, "certificate", "no-leaf")
+    assert kds.asked.count(path) == 1
+    guest = SnpGuest(service, pki).begin()
+    kds.serves[path] = (429, b"")
+    answer = guest.attest(guest.attestation("no-leaf"))
+    assert answer.status == 503 and answer.headers["retry-after"]
+    asked = kds.asked.count(path)
+    SnpGuest(service, pki).refused(service, "certificate", "no-leaf", "debug")
+    assert kds.asked.count(path) == asked
+    # Another's certificate is verified like any other; the right one is kept, and asked for once.
+    kds.serves[path] = (200, leaf)
+    assert guest.attest(guest.attestation("no-leaf")).status == 200
+    asked = kds.asked.count(path)
+    guest = SnpGuest(service, pki).begin()
+    assert guest.attest(guest.attestation("no-leaf")).status == 200
+    assert kds.asked.count(path) == asked
+    SnpGuest(service, pki).refused(service, "signature", "no-leaf", "forged")
+    service.stop()
+    # A list that revokes the ASK, newer than the folder's, is taken from kbs-fetch.
+    kds.serves["/vcek/v1/Genoa/crl"] = (200, (pki / "later.crl").read_bytes())
+    service.start()
+    wait_until(lambda: kds.asked.count("/vcek/v1/Genoa/crl") >= 2, 60, "the list is fetched")
+    SnpGuest(service, pki).refused(service, "revocation")
+    assert "event=document-renewed name=crl/genoa" in service.log_text()
 
 
 def test_certificates_that_are_none_are_named(make_service, pki):
