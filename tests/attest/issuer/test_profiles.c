@@ -556,10 +556,19 @@ static void test_nras_array(void **state)
     json_t *claims = m->claims(&mint_guest);
     struct kbs_buf good = KBS_BUF(MINT_TEXT_BYTES);
     struct kbs_buf text = KBS_BUF(MINT_TEXT_BYTES);
+    struct kbs_buf other = KBS_BUF(65536);
 
     (void)state;
     mint_token(m, &m->maker, NULL, claims, &good);
     nras_edit(&good, "GPU-0", "GPU-1", &text);
+    nras_refuse(kbs_buf_span(&text), "not the one of the overall token");
+    /* A device's token that is the issuer's own, but not the one that the overall token has the digest of. */
+    kbs_buf_clear(&other);
+    maker_jws(&m->maker, "{\"alg\":\"ES384\",\"kid\":\"k1\"}", "{}", &other);
+    kbs_buf_clear(&text);
+    kbs_buf_put(&text, good.p,
+                (size_t)(strstr(kbs_buf_cstr(&good), "{\"GPU-0\"") - (char *)good.p));
+    kbs_buf_printf(&text, "{\"GPU-0\":\"%s\"}]", kbs_buf_cstr(&other));
     nras_refuse(kbs_buf_span(&text), "not the one of the overall token");
     nras_edit(&good, "{\"GPU-0\"", "{\"GPU-1\":\"x\",\"GPU-0\"", &text);
     nras_refuse(kbs_buf_span(&text), "not of the devices that the overall one names");
@@ -592,6 +601,7 @@ static void test_nras_array(void **state)
     json_decref(claims);
     kbs_buf_deinit(&good);
     kbs_buf_deinit(&text);
+    kbs_buf_deinit(&other);
 }
 
 /* ---- keys ---- */
