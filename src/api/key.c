@@ -169,6 +169,8 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
 {
     const struct kbs_api *api = call->api;
     struct kbs_span path = target_path(call->req->target);
+    /* There was no document to compare with; that a token speaks of one is its issuer's word. */
+    bool matched = r->session->passport == NULL && kbs_ear_init_data_matched(input);
     char id[2 * KBS_KEY_ID_BYTES + 1];
 
     kbs_hex_cstr(kbs_span(r->key.id, sizeof(r->key.id)), id, sizeof(id));
@@ -179,11 +181,11 @@ static json_t *release_kbs_claims(struct kbs_call *call, const struct release *r
         kbs_binding_name(r->session->binding), "token_age_s",
         (json_int_t)(call->now_s - r->session->attested_s), "session_age_s",
         (json_int_t)(call->now_s - r->session->created_s), "key_thumbprint", r->tee_key,
-        "init_data_matched", kbs_ear_init_data_matched(input), "key", "id", id, "path", r->key.path,
-        "version", (json_int_t)r->key.version, "purpose", kbs_purpose_name(r->key.card.purpose),
-        "provenance", kbs_provenance_name(r->key.card.provenance), "floor",
-        kbs_locality_name(r->key.card.floor), "class", kbs_storage_name(r->key.card.storage), "alg",
-        kbs_key_alg_name(r->key.card.alg), "bytes", (json_int_t)r->key.card.bytes, "token_class",
+        "init_data_matched", matched ? 1 : 0, "key", "id", id, "path", r->key.path, "version",
+        (json_int_t)r->key.version, "purpose", kbs_purpose_name(r->key.card.purpose), "provenance",
+        kbs_provenance_name(r->key.card.provenance), "floor", kbs_locality_name(r->key.card.floor),
+        "class", kbs_storage_name(r->key.card.storage), "alg", kbs_key_alg_name(r->key.card.alg),
+        "bytes", (json_int_t)r->key.card.bytes, "token_class",
         kbs_token_class_name(api->token.class), "pop", 0, "encrypted", 0, "plugin", r->want->plugin,
         "method", (const char *)call->req->method.p, call->req->method.len, "path",
         (const char *)path.p, path.len, "time", (json_int_t)call->now_s);
