@@ -5,7 +5,7 @@
 #ifndef KBS_TESTS_ATTEST_ISSUER_MINT_H
 #define KBS_TESTS_ATTEST_ISSUER_MINT_H
 
-#include "../../jose/maker.h"
+#include "tests/jose/maker.h"
 
 #include "attest/issuer/issuer.h"
 
