@@ -116,11 +116,12 @@ static json_t *session_json(const struct kbs_api *api, const struct kbs_circumst
     kbs_jose_tee_thumbprint(&s->tee_key, tee_key);
     return json_pack(
         "{s:s, s:o, s:s, s:s, s:i, s:I, s:I, s:s, s:b, s:o}", "mode",
-        s->passport != NULL ? "passport" : "rcar", "issuer", issuer_json(api, input),
-        "tee", kbs_tee_name(s->tee), "binding", kbs_binding_name(s->binding), "binding_level",
+        s->passport != NULL ? "passport" : "rcar", "issuer", issuer_json(api, input), "tee",
+        kbs_tee_name(s->tee), "binding", kbs_binding_name(s->binding), "binding_level",
         (int)s->binding, "token_age_s", (json_int_t)(c->now_s - s->attested_s), "session_age_s",
         (json_int_t)(c->now_s - s->created_s), "key_thumbprint", tee_key, "init_data_matched",
-        kbs_ear_init_data_matched(input) ? 1 : 0, "native", native_json(s, input));
+        s->passport == NULL && kbs_ear_init_data_matched(input) ? 1 : 0, "native",
+        native_json(s, input));
 }
 
 json_t *kbs_subject_root(const struct kbs_api *api, const struct kbs_circumstances *c,

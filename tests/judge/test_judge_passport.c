@@ -113,6 +113,9 @@ static int setup(void **state)
     judge_start(j);
     judge_add_key(j, "default/disk/weak", 1, POLICY("token"));
     judge_add_key(j, "default/disk/strong", 1, POLICY("evidence"));
+    judge_add_key(j, "default/disk/init", 1,
+                  "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":["
+                  "{\"claim\":\"kbs.init_data_matched\",\"equals\":true}]}]}");
     return 0;
 }
 
@@ -178,6 +181,7 @@ static void test_a_stronger_level_is_denied(void **state)
 
     token_put("coco-ear", &bearer);
     expect(j, "strong", &bearer, 403, "kbs.binding");
+    expect(j, "init", &bearer, 403, "kbs.init_data_matched"); /* though the token has init_data */
     ledger_expect(j, "mode=passport issuer=coco-ear");
     kbs_buf_deinit(&bearer);
 }

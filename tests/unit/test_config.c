@@ -92,6 +92,7 @@ static int set_up(void **state)
     put(f->path, "list.json", "[]", 0644);
     put_certificates(f->path);
     put(f->path, "jwks.json", "{\"keys\":[{\"kty\":\"EC\",\"kid\":\"1\"}]}", 0644);
+    put(f->path, "crl.pem", "-----BEGIN X509 CRL-----\nMA==\n-----END X509 CRL-----\n", 0644);
     put(f->path, "secret-jwks.json", "{\"keys\":[{\"kty\":\"EC\",\"d\":\"AA\"}]}", 0644);
     *state = f;
     return 0;
@@ -153,6 +154,8 @@ static const char *const good[] = {
 
 #define SNP "[attest.snp]\n"
 #define SNP_FOLDER SNP "certificates = \"snp\"\n"
+#define ISSUER "[[issuer]]\nname = \"a\"\nprofile = \"maa\"\n" /* lines 32 to 34 */
+#define ISSUER_KEYS ISSUER "keys = \"jwks.json\"\n"            /* and 35 */
 #define ROOT "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 /* Loads the good file with up to two lines replaced (number from 1; 0: none). */
@@ -358,6 +361,36 @@ static const struct bad bads[] = {
     {32, SNP "vmpl = 1", ": certificates is missing in table [attest.snp]"},
     {32, SNP "minimum = [{ product = \"genoa\" }]",
      ": certificates is missing in table [attest.snp]"},
+    /* issuers */
+    {32, "[[issuer]]\nname = \"a\"", ":32:1: profile is missing in issuer[]"},
+    {32, "[[issuer]]\nname = \"a\"\nprofile = \"coco\"", ":34:11: issuer[].profile: must be"},
+    {32, ISSUER, ":33:8: issuer[]: exactly one of keys, document and anchor"},
+    {32, ISSUER_KEYS "document = \"d\"", ":33:8: issuer[]: exactly one of keys"},
+    {32, ISSUER_KEYS "crl = \"crl.pem\"", ":36:7: issuer[].crl: it is for an anchor"},
+    {32, ISSUER "anchor = \"admin.pem\"", ":35:10: anchor: "},
+    {32, ISSUER "keys = \"nothing\"", ":35:8: keys: No such file"},
+    {32, ISSUER "keys = \"secret-jwks.json\"", ":35:8: keys: "},
+    {32, ISSUER "keys = \"oops.pem\"", ":35:8: keys: "},
+    {32, ISSUER_KEYS "algorithms = [\"HS256\"]", ":36:15: issuer[].algorithms: must be ES"},
+    {32, ISSUER_KEYS "algorithms = [\"none\"]", ":36:15: issuer[].algorithms: must be ES"},
+    {32, ISSUER_KEYS "key_path = \"a.b\"", ":36:12: issuer[].key_path: must be a JSON pointer"},
+    {32, ISSUER_KEYS "minimum_binding = \"high\"", ":36:19: issuer[].minimum_binding: must be"},
+    {32, ISSUER_KEYS "passport = true\nminimum_binding = \"evidence\"",
+     ":36:12: issuer[].passport: a token alone never has"},
+    {32, ISSUER_KEYS "known_keys = true", ":33:8: issuer[]: known_keys and agree_with are for"},
+    {32, ISSUER_KEYS "passport = true\nagree_with = \"a\"",
+     ":37:14: issuer[].agree_with: there is no other issuer"},
+    {32, ISSUER_KEYS "skew_s = 601", ":36:10: issuer[].skew_s must be 0 to 600"},
+    {32, ISSUER_KEYS "require = { tees = [\"toaster\"] }",
+     ":36:21: issuer[].require.tees: must be"},
+    {32, ISSUER_KEYS "require = { submods = [\"A\"] }",
+     ":36:24: issuer[].require.submods: must be like"},
+    {32, ISSUER_KEYS "require = { colour = [] }", ":36:13: unknown key \"colour\""},
+    {32,
+     ISSUER_KEYS "[[issuer]]\nname = \"a\"\nprofile = \"ita\"\nissuer = [\"i\"]\ndocument = \"d\"",
+     ":37:8: issuer[].name: \"a\" is there twice"},
+    {32, ISSUER_KEYS "[[issuer]]\nname = \"b\"\nprofile = \"ita\"\ndocument = \"d\"",
+     ":36:1: issuer[].issuer: another one has the same"},
     {32, SNP_FOLDER "vmpl = 4", ":34:8: attest.snp.vmpl must be 0 to 3"},
     {32, SNP_FOLDER "products = [\"Genoa\"]", ":34:13: attest.snp.products: must be \"milan\""},
     {32, SNP_FOLDER "products = []", ":34:12: attest.snp.products must have 1 to 3"},
@@ -904,6 +937,56 @@ static void test_local_http(void **state)
     c = kbs_config_free(c);
 }
 
+/* Rows have what is below them to themselves, and defaults of their own. */
+static void test_issuers(void **state)
+{
+    struct folder *f = *state;
+    const struct kbs_config *c;
+    const struct kbs_config_issuer *i;
+    struct kbs_error err;
+
+    assert_int_equal(load_with(f, 0, NULL, 0, NULL, &c, &err), 0);
+    assert_int_equal(c->n_issuers, 0);
+    c = kbs_config_free(c);
+    assert_int_equal(load_with(f, 32,
+                               ISSUER_KEYS
+                               "issuer = [\"x\", \"y\"]\npassport = true\nagree_with = \"b\"\n"
+                               "require = { policy_hashes = [\"h\"], canonical_runtime = true }\n"
+                               "[[issuer]]\nname = \"b\"\nprofile = \"ita\"\nissuer = [\"z\"]\n"
+                               "document = \"d\"\nanchor = \"cert.pem\"\ncrl = \"crl.pem\"\n"
+                               "max_age_s = 60\nminimum_binding = \"hardware\"\n"
+                               "[issuer.require]\ntees = [\"tdx\", \"snp\"]\n"
+                               "[[issuer]]\nname = \"c\"\nprofile = \"kbs\"\nissuer = [\"w\"]\n"
+                               "keys = \"admin.pem\"",
+                               0, NULL, &c, &err),
+                     0);
+    assert_int_equal(c->n_issuers, 3);
+    i = c->issuers;
+    assert_string_equal(i[0].profile, "maa");
+    assert_int_equal(i[0].issuers.n, 2);
+    assert_true(kbs_span_starts_with(i[0].keys, "{"));
+    assert_int_equal(i[0].max_age_s, 300);
+    assert_true(i[0].passport);
+    assert_string_equal(i[0].agree_with, "b");
+    assert_string_equal(i[0].require[KBS_CONFIG_REQUIRE_POLICY_HASHES].v[0], "h");
+    assert_true(i[0].canonical_runtime);
+    assert_int_equal(i[0].require[KBS_CONFIG_REQUIRE_TEES].n, 0);
+    assert_int_equal(i[1].require[KBS_CONFIG_REQUIRE_TEES].n, 2);
+    assert_int_equal(i[1].require[KBS_CONFIG_REQUIRE_POLICY_HASHES].n, 0);
+    assert_false(i[1].canonical_runtime);
+    assert_int_equal(i[1].max_age_s, 60);
+    assert_int_equal(i[1].skew_s, 30);
+    assert_int_equal(i[1].keys.len, 0);
+    assert_true(kbs_span_starts_with(i[1].anchor, "-----BEGIN CERTIFICATE-----"));
+    assert_true(kbs_span_starts_with(i[1].crl, "-----BEGIN X509 CRL-----"));
+    assert_string_equal(i[1].minimum_binding, "hardware");
+    assert_true(kbs_span_starts_with(i[2].keys, "-----BEGIN PUBLIC KEY-----"));
+    assert_int_equal(i[2].max_age_s, 300);
+    assert_string_equal(kbs_config_require_name(KBS_CONFIG_REQUIRE_TEES), "tees");
+    assert_string_equal(kbs_config_require_name(KBS_CONFIG_REQUIRE_SUBMODS), "submods");
+    c = kbs_config_free(c);
+}
+
 /* What production refuses is a warning in the demo. */
 static void test_profiles(void **state)
 {
@@ -1003,6 +1086,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_fetch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_fetch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_local_http, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_issuers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_profiles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_trustee, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_insecure_http, set_up, tear_down),

@@ -160,15 +160,16 @@ static int field_explain(const struct kbs_issuer_job *job, const struct appraise
     if (rc == 0 && job->session && job->expected->runtime_data.len != 0) {
         rc = kbs_issuer_explains_bytes(field, kbs_buf_span(&nonce), job->expected->runtime_data,
                                        a->hash, "runtime_data", err);
-    } else if (rc == 0 && json_is_object(runtime)) {
-        rc = kbs_issuer_explains(field, kbs_buf_span(&nonce), runtime, a->hash,
-                                 "attester_runtime_data", err);
-    } else if (rc == 0) {
+    } else if (rc == 0 && (held != NULL || !json_is_object(runtime))) {
         rc = kbs_issuer_bytes(held, KBS_TEXT_BASE64, "attester_held_data", &bytes, err);
         if (rc == 0) {
             rc = kbs_issuer_explains_bytes(field, kbs_buf_span(&nonce), kbs_buf_span(&bytes),
                                            a->hash, "attester_held_data", err);
         }
+    }
+    if (rc == 0 && !job->session && json_is_object(runtime)) { /* whichever has the key */
+        rc = kbs_issuer_explains(field, kbs_buf_span(&nonce), runtime, a->hash,
+                                 "attester_runtime_data", err);
     }
     kbs_buf_deinit(&bytes);
     kbs_buf_deinit(&nonce);

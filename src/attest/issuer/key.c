@@ -183,11 +183,46 @@ static int from_spki(const json_t *text, struct kbs_tee_key *ret, struct kbs_err
     return rc;
 }
 
-static int key_read(const json_t *value, struct kbs_tee_key *ret, struct kbs_error *err)
+/*
+ * Held data of Intel Trust Authority's oldest clients: the exponent, 4 bytes little endian, then the modulus,
+ * which of SGX is little endian too.
+ */
+static int from_held_data(const json_t *text, bool sgx, struct kbs_tee_key *ret,
+                          struct kbs_error *err)
+{
+    struct kbs_buf held = KBS_BUF(KBS_ISSUER_FIELD_MAX_BYTES);
+    struct kbs_rsa_public *rsa = &ret->rsa;
+    int rc = kbs_issuer_bytes(text, KBS_TEXT_BASE64, "attester_held_data", &held, err);
+
+    *ret = (struct kbs_tee_key){.alg = KBS_TEE_ALG_RSA_OAEP_256};
+    if (rc == 0 && (held.len <= 4 || held.len - 4 > sizeof(rsa->n))) {
+        rc = kbs_fail(err, KBS_UNAUTHENTICATED, "no exponent and modulus");
+    }
+    for (size_t i = 4; rc == 0 && i-- > 0;) { /* without leading zeros */
+        if (rsa->e_len > 0 || held.p[i] != 0) {
+            rsa->e[rsa->e_len++] = held.p[i];
+        }
+    }
+    for (size_t i = 4; rc == 0 && i < held.len; i++) {
+        rsa->n[rsa->n_len++] = sgx ? held.p[held.len + 3 - i] : held.p[i];
+    }
+    kbs_buf_deinit(&held);
+    return rc == 0 ? kbs_tee_key_check(ret, err) : rc;
+}
+
+static int key_read(const struct kbs_issuer_job *job, const json_t *value, struct kbs_tee_key *ret,
+                    struct kbs_error *err)
 {
     struct kbs_error why = KBS_ERROR_NONE;
-    int rc = json_is_string(value) ? from_spki(value, ret, &why) : from_jwk(value, ret, &why);
+    int rc;
 
+    if (!json_is_string(value)) {
+        rc = from_jwk(value, ret, &why);
+    } else if (kbs_issuer_profile_of(job->issuer) == KBS_ISSUER_ITA) {
+        rc = from_held_data(value, job->ret->tee == KBS_TEE_SGX, ret, &why);
+    } else {
+        rc = from_spki(value, ret, &why);
+    }
     return rc == 0 ? 0
                    : kbs_fail(err, KBS_UNAUTHENTICATED, "attestation token: its TEE key: %.120s",
                               why.detail);
@@ -198,7 +233,7 @@ bool kbs_issuer_key_is(const struct kbs_issuer_job *job, const json_t *jwk)
     struct kbs_error ignored = KBS_ERROR_NONE;
     struct kbs_tee_key key;
 
-    return job->ret->has_tee_key && key_read(jwk, &key, &ignored) == 0 &&
+    return job->ret->has_tee_key && key_read(job, jwk, &key, &ignored) == 0 &&
            kbs_tee_key_equal(&key, &job->ret->tee_key);
 }
 
@@ -211,7 +246,7 @@ int kbs_issuer_key_take_value(struct kbs_issuer_job *job, const json_t *value,
         return kbs_fail(err, KBS_UNAUTHENTICATED,
                         "attestation token: no TEE key where its issuer has it");
     }
-    if (key_read(value, &ret->tee_key, err) != 0) {
+    if (key_read(job, value, &ret->tee_key, err) != 0) {
         return -1;
     }
     if (job->expected->tee_key != NULL &&

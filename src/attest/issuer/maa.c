@@ -147,6 +147,25 @@ static int report_check(struct kbs_issuer_job *job, const json_t *claims, const 
     return measured_check(job, claims, r, err);
 }
 
+/* Of SGX: the bytes that were hashed are there, and the runtime data is what they say. */
+static int held_explain(struct kbs_span field, struct kbs_span held, const json_t *runtime,
+                        struct kbs_error *err)
+{
+    struct kbs_error why = KBS_ERROR_NONE;
+    KBS_AUTO_JSON said = NULL;
+
+    if (kbs_issuer_explains_bytes(field, KBS_SPAN_EMPTY, held, KBS_HASH_SHA256, "x-ms-sgx-ehd",
+                                  err) != 0) {
+        return -1;
+    }
+    if (kbs_json_parse_object(held, "x-ms-sgx-ehd", &said, &why) != 0 ||
+        !json_equal(said, runtime)) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED,
+                        "attestation token: \"x-ms-runtime\" is not what was hashed");
+    }
+    return 0;
+}
+
 static int explain(const struct kbs_issuer_job *job, struct kbs_span field, const json_t *runtime,
                    struct kbs_error *err)
 {
@@ -160,8 +179,7 @@ static int explain(const struct kbs_issuer_job *job, struct kbs_span field, cons
     } else if (held != NULL) {
         rc = kbs_issuer_bytes(held, KBS_TEXT_BASE64URL, "x-ms-sgx-ehd", &bytes, err);
         if (rc == 0) {
-            rc = kbs_issuer_explains_bytes(field, KBS_SPAN_EMPTY, kbs_buf_span(&bytes),
-                                           KBS_HASH_SHA256, "x-ms-sgx-ehd", err);
+            rc = held_explain(field, kbs_buf_span(&bytes), runtime, err);
         }
     } else if (kbs_require_given(job, KBS_REQUIRE_CANONICAL_RUNTIME)) {
         rc = kbs_issuer_explains(field, KBS_SPAN_EMPTY, runtime, KBS_HASH_SHA256, "x-ms-runtime",

@@ -144,7 +144,8 @@ KBS_MUST_CHECK int kbs_claim_must_be(const json_t *object, const char *name, boo
  * session's and takes it into the result.
  */
 KBS_MUST_CHECK int kbs_issuer_key_take(struct kbs_issuer_job *job, struct kbs_error *err);
-/* The same for a value that the profile found: a JWK, or a text: the base64url of a SubjectPublicKeyInfo. */
+/* The same for a value that the profile found: a JWK, or a text: the base64url of a SubjectPublicKeyInfo,
+ * of ITA held data. */
 KBS_MUST_CHECK int kbs_issuer_key_take_value(struct kbs_issuer_job *job, const json_t *value,
                                              struct kbs_error *err);
 /* True if a JWK is the key that was taken. */

@@ -714,7 +714,7 @@ static void der_put(X509 *x, struct kbs_buf *out)
     assert_false(out->failed);
 }
 
-static void crl_put(const struct mint_pki *pki, long revoked, struct kbs_buf *out)
+static void crl_put(const char *issuer, const struct maker *by, long revoked, struct kbs_buf *out)
 {
     X509_CRL *crl = X509_CRL_new();
     ASN1_TIME *at = ASN1_TIME_set(NULL, mint_now - 1000);
@@ -723,7 +723,7 @@ static void crl_put(const struct mint_pki *pki, long revoked, struct kbs_buf *ou
     X509_NAME *name = X509_NAME_new();
     long n;
 
-    name_set(name, "root");
+    name_set(name, issuer);
     X509_CRL_set_version(crl, X509_CRL_VERSION_2);
     X509_CRL_set_issuer_name(crl, name);
     X509_CRL_set1_lastUpdate(crl, at);
@@ -739,7 +739,7 @@ static void crl_put(const struct mint_pki *pki, long revoked, struct kbs_buf *ou
         X509_CRL_add0_revoked(crl, r);
         ASN1_INTEGER_free(serial);
     }
-    assert_true(X509_CRL_sign(crl, pki->root.pkey, md_of(&pki->root)) > 0);
+    assert_true(X509_CRL_sign(crl, by->pkey, md_of(by)) > 0);
     assert_int_equal(PEM_write_bio_X509_CRL(bio, crl), 1);
     n = BIO_get_mem_data(bio, &text);
     kbs_buf_put(out, text, (size_t)n);
@@ -753,9 +753,10 @@ static void crl_put(const struct mint_pki *pki, long revoked, struct kbs_buf *ou
 
 void mint_pki_begin(struct mint_pki *pki, const struct maker *leaf)
 {
-    struct kbs_buf *const bufs[] = {
-        &pki->anchor,  &pki->decoy_anchor, &pki->direct, &pki->chain, &pki->shuffled,
-        &pki->partial, &pki->decoy_direct, &pki->old,    &pki->crl,   &pki->empty_crl};
+    struct kbs_buf *const bufs[] = {&pki->anchor,       &pki->decoy_anchor, &pki->direct,
+                                    &pki->chain,        &pki->shuffled,     &pki->partial,
+                                    &pki->decoy_direct, &pki->old,          &pki->crl,
+                                    &pki->chain_crl,    &pki->empty_crl};
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++) {
         *bufs[i] = KBS_BUF(65536);
@@ -797,8 +798,10 @@ void mint_pki_begin(struct mint_pki *pki, const struct maker *leaf)
     der_put(in_b, &pki->partial);
     der_put(other, &pki->decoy_direct);
     der_put(old, &pki->old);
-    crl_put(pki, 7, &pki->crl);
-    crl_put(pki, 0, &pki->empty_crl);
+    crl_put("root", &pki->root, 7, &pki->crl);
+    crl_put("root", &pki->root, 0, &pki->empty_crl);
+    crl_put("root", &pki->root, 2, &pki->chain_crl);
+    crl_put("int-a", a, 0, &pki->chain_crl);
     X509 *const all[] = {root, decoy, in_a, in_b, direct, under_a, under_b, other, old};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         X509_free(all[i]);
@@ -807,9 +810,10 @@ void mint_pki_begin(struct mint_pki *pki, const struct maker *leaf)
 
 void mint_pki_end(struct mint_pki *pki)
 {
-    struct kbs_buf *const bufs[] = {
-        &pki->anchor,  &pki->decoy_anchor, &pki->direct, &pki->chain, &pki->shuffled,
-        &pki->partial, &pki->decoy_direct, &pki->old,    &pki->crl,   &pki->empty_crl};
+    struct kbs_buf *const bufs[] = {&pki->anchor,       &pki->decoy_anchor, &pki->direct,
+                                    &pki->chain,        &pki->shuffled,     &pki->partial,
+                                    &pki->decoy_direct, &pki->old,          &pki->crl,
+                                    &pki->chain_crl,    &pki->empty_crl};
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++) {
         kbs_buf_deinit(bufs[i]);

@@ -93,6 +93,8 @@ struct mint_pki {
     struct kbs_buf old;          /* leaf that has expired */
     struct kbs_buf crl;          /* PEM of the root, revokes `direct` */
     struct kbs_buf empty_crl;
+    struct kbs_buf
+        chain_crl; /* of the root, which revokes the intermediate of `chain`; and of that one */
 };
 void mint_pki_begin(struct mint_pki *pki, const struct maker *leaf);
 void mint_pki_end(struct mint_pki *pki);

@@ -368,6 +368,14 @@ static void x5c_revoked(struct cell *c)
     c->config.crl = kbs_buf_span(&pki->crl);
 }
 
+/* The leaf's own issuer revokes nothing, but is revoked itself. */
+static void x5c_ca_revoked(struct cell *c)
+{
+    struct mint_pki *pki = &pkis[row_of(c)];
+    x5c(c, &pki->chain, &pki->anchor, &c->m->maker, "certificate revoked");
+    c->config.crl = kbs_buf_span(&pki->chain_crl);
+}
+
 static void x5c_no_crl(struct cell *c)
 {
     struct mint_pki *pki = &pkis[row_of(c)];
@@ -479,6 +487,7 @@ static const struct column columns[] = {
     {"x5c-07-partial", x5c_07},
     {"x5c-expired", x5c_old},
     {"x5c-revoked", x5c_revoked},
+    {"x5c-ca-revoked", x5c_ca_revoked},
     {"x5c-no-crl", x5c_no_crl},
     {"duplicate", duplicate},
     {"oversized", oversized},

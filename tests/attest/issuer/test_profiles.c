@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "attest/ear.h"
+#include "base/encoding.h"
 #include "base/io.h"
 #include "jose/read/x5c.h"
 
@@ -248,6 +249,8 @@ static void test_passport_explains_itself(void **state)
         {"ita-v1", "attester_runtime_data|nonce", "\"AAAA\"", "not the digest of"},
         {"maa-snp", "x-ms-runtime|nonce", "\"AAAA\"", "not the digest of"}, /* canonical_runtime */
         {"maa-sgx", "x-ms-sgx-ehd", "\"AAAA\"", "not the digest of"},
+        {"maa-sgx", "x-ms-runtime|nonce", "\"AAAA\"", "is not what was hashed"},
+        {"ita-v2", "tdx|attester_held_data", "\"AAAA\"", "not the digest of"},
     };
 
     (void)state;
@@ -556,10 +559,19 @@ static void test_nras_array(void **state)
     json_t *claims = m->claims(&mint_guest);
     struct kbs_buf good = KBS_BUF(MINT_TEXT_BYTES);
     struct kbs_buf text = KBS_BUF(MINT_TEXT_BYTES);
+    struct kbs_buf other = KBS_BUF(65536);
 
     (void)state;
     mint_token(m, &m->maker, NULL, claims, &good);
     nras_edit(&good, "GPU-0", "GPU-1", &text);
+    nras_refuse(kbs_buf_span(&text), "not the one of the overall token");
+    /* A device's token that is the issuer's own, but not the one that the overall token has the digest of. */
+    kbs_buf_clear(&other);
+    maker_jws(&m->maker, "{\"alg\":\"ES384\",\"kid\":\"k1\"}", "{}", &other);
+    kbs_buf_clear(&text);
+    kbs_buf_put(&text, good.p,
+                (size_t)(strstr(kbs_buf_cstr(&good), "{\"GPU-0\"") - (char *)good.p));
+    kbs_buf_printf(&text, "{\"GPU-0\":\"%s\"}]", kbs_buf_cstr(&other));
     nras_refuse(kbs_buf_span(&text), "not the one of the overall token");
     nras_edit(&good, "{\"GPU-0\"", "{\"GPU-1\":\"x\",\"GPU-0\"", &text);
     nras_refuse(kbs_buf_span(&text), "not of the devices that the overall one names");
@@ -592,6 +604,7 @@ static void test_nras_array(void **state)
     json_decref(claims);
     kbs_buf_deinit(&good);
     kbs_buf_deinit(&text);
+    kbs_buf_deinit(&other);
 }
 
 /* ---- keys ---- */
@@ -817,6 +830,64 @@ static void test_key_paths(void **state)
     expect_key_path("maa-cvm", "/x-ms-runtime/keys/use:enc", NULL, NULL, NULL);
     expect_key_path("maa-cvm", "/x-ms-runtime/keys", NULL, NULL, "its TEE key:");
     kbs_buf_deinit(&jwk);
+}
+
+/* Held data in the place of runtime data, which is a key and nothing else. */
+static void held_data(const char *mint, bool sgx)
+{
+    struct mint *m = mint_named(mint);
+    struct maker rsa = maker_new("RS256");
+    struct kbs_issuer_config config = mint_config(m, m->source, KBS_SPAN_EMPTY);
+    struct kbs_issuer_expected expected = mint_passport();
+    struct kbs_buf token = KBS_BUF(MINT_TEXT_BYTES);
+    struct kbs_buf pem = KBS_BUF(4096);
+    struct kbs_buf held = KBS_BUF(4096);
+    struct kbs_buf text = KBS_BUF(4096);
+    struct kbs_jws_key key;
+    struct kbs_digest digest;
+    struct kbs_issuer_result r;
+    struct kbs_error err = KBS_ERROR_NONE;
+    json_t *claims = m->claims(&mint_guest);
+    char hex[129];
+
+    maker_pem(&rsa, &pem);
+    assert_int_equal(kbs_jws_key_from_pem(kbs_buf_span(&pem), &key, &err), 0);
+    kbs_buf_put(&held, "\x01\x00\x01\x00", 4);
+    for (size_t i = 0; i < key.rsa.n_len; i++) {
+        kbs_buf_put_u8(&held, key.rsa.n[sgx ? key.rsa.n_len - 1 - i : i]);
+    }
+    kbs_base64_put(&text, kbs_buf_span(&held));
+    kbs_digest(sgx ? KBS_HASH_SHA256 : KBS_HASH_SHA512,
+               (const struct kbs_span[]){kbs_buf_span(&held)}, 1, &digest);
+    kbs_hex_cstr(kbs_digest_span(&digest), hex, sizeof(hex));
+    mint_set(claims, "attester_runtime_data", NULL);
+    mint_set(claims, "attester_held_data", json_string(kbs_buf_cstr(&text)));
+    if (sgx) {
+        mint_set(claims, "attester_type", json_string("SGX"));
+        mint_set(claims, "sgx_is_debuggable", json_false());
+    }
+    mint_set(claims, sgx ? "sgx_report_data" : "tdx_report_data", json_string(hex));
+    config.key_path = KBS_SPAN_LIT("/attester_held_data");
+    mint_token(m, &m->maker, NULL, claims, &token);
+    if (verify_by(&config, false, kbs_buf_span(&token), &expected, &r, &err) != 0) {
+        fail_msg("%s", err.detail);
+    }
+    assert_int_equal(r.tee_key.alg, KBS_TEE_ALG_RSA_OAEP_256);
+    assert_true(kbs_span_equal(kbs_rsa_n(&r.tee_key.rsa), kbs_rsa_n(&key.rsa)));
+    kbs_issuer_result_deinit(&r);
+    json_decref(claims);
+    kbs_buf_deinit(&token);
+    kbs_buf_deinit(&pem);
+    kbs_buf_deinit(&held);
+    kbs_buf_deinit(&text);
+    maker_free(&rsa);
+}
+
+static void test_held_data(void **state)
+{
+    (void)state;
+    held_data("ita-v1", false);
+    held_data("ita-v1", true);
 }
 
 /* ---- real tokens ---- */
@@ -1103,6 +1174,7 @@ int main(void)
         cmocka_unit_test(test_documents_with_chains),
         cmocka_unit_test(test_algorithms),
         cmocka_unit_test(test_key_paths),
+        cmocka_unit_test(test_held_data),
         cmocka_unit_test(test_real_trustee_token),
         cmocka_unit_test(test_real_veraison_token),
         cmocka_unit_test(test_real_chains),
