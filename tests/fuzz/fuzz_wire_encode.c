@@ -28,11 +28,12 @@ static struct kbs_wire_list take_list(struct kbs_reader *r, struct kbs_buf *buf)
     return kbs_wire_list_done(&b);
 }
 
+#define LISTS 16 /* of one message at most */
 #define TAKE_U8(m) m = kbs_read_u8(&r)
 #define TAKE_U32(m) m = kbs_read_le32(&r)
 #define TAKE_U64(m) m = kbs_read_le64(&r)
 #define TAKE_BYTES(m) m = take(&r)
-#define TAKE_LIST(m) m = take_list(&r, &lists[used++ % 2])
+#define TAKE_LIST(m) m = take_list(&r, &lists[used++ % LISTS])
 #define TAKE(m, kind, field) TAKE_##kind(msg.m.field);
 #define FILL(number, upper, lower, cap) \
     case KBS_WIRE_##upper:              \
@@ -43,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_reader r = kbs_reader(kbs_span(data, size));
     enum kbs_wire_type type = (enum kbs_wire_type)(kbs_read_u8(&r) % 72);
-    struct kbs_buf lists[2] = {KBS_BUF(1 << 20), KBS_BUF(1 << 20)};
+    struct kbs_buf lists[LISTS];
     struct kbs_buf first = KBS_BUF(8u << 20);
     struct kbs_buf second = KBS_BUF(8u << 20);
     size_t used = 0;
@@ -51,12 +52,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     union wire_any back = {0};
     struct kbs_frame frame;
 
+    for (size_t i = 0; i < LISTS; i++) {
+        kbs_buf_init(&lists[i], 1 << 20);
+    }
     switch (type) {
         KBS_WIRE_MESSAGES(FILL)
     default:
         break;
     }
-    (void)used;
+    if (used > LISTS) {
+        abort(); /* two of them were in one buffer */
+    }
     if (kbs_wire_encode(&first, type, 7, 9, &msg, &err) != 0) {
         if (first.len != 0) {
             abort();
@@ -70,8 +76,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                !kbs_span_equal(kbs_buf_span(&first), kbs_buf_span(&second))) {
         abort();
     }
-    kbs_buf_deinit(&lists[0]);
-    kbs_buf_deinit(&lists[1]);
+    for (size_t i = 0; i < LISTS; i++) {
+        kbs_buf_deinit(&lists[i]);
+    }
     kbs_buf_deinit(&first);
     kbs_buf_deinit(&second);
     return 0;
