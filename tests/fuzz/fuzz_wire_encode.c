@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define LISTS 16 /* of one message; each needs a buffer of its own */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct kbs_span take(struct kbs_reader *r)
@@ -28,12 +30,11 @@ static struct kbs_wire_list take_list(struct kbs_reader *r, struct kbs_buf *buf)
     return kbs_wire_list_done(&b);
 }
 
-#define LISTS 16 /* of one message at most */
 #define TAKE_U8(m) m = kbs_read_u8(&r)
 #define TAKE_U32(m) m = kbs_read_le32(&r)
 #define TAKE_U64(m) m = kbs_read_le64(&r)
 #define TAKE_BYTES(m) m = take(&r)
-#define TAKE_LIST(m) m = take_list(&r, &lists[used++ % LISTS])
+#define TAKE_LIST(m) m = take_list(&r, &lists[used++])
 #define TAKE(m, kind, field) TAKE_##kind(msg.m.field);
 #define FILL(number, upper, lower, cap) \
     case KBS_WIRE_##upper:              \
@@ -53,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kbs_frame frame;
 
     for (size_t i = 0; i < LISTS; i++) {
-        kbs_buf_init(&lists[i], 1 << 20);
+        lists[i] = KBS_BUF(1 << 20);
     }
     switch (type) {
         KBS_WIRE_MESSAGES(FILL)
@@ -61,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     }
     if (used > LISTS) {
-        abort(); /* two of them were in one buffer */
+        abort();
     }
     if (kbs_wire_encode(&first, type, 7, 9, &msg, &err) != 0) {
         if (first.len != 0) {
