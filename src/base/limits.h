@@ -106,16 +106,15 @@
 #define KBS_LIMIT_FETCH_DOCUMENTS 32
 #define KBS_LIMIT_FETCH_MS 15000 /* the longest that an endpoint may be given */
 #define KBS_LIMIT_FETCH_RETRIES 5
-#define KBS_LIMIT_FETCH_BACKOFF_MS 50         /* before the first retry; doubled for each further one */
-#define KBS_LIMIT_FETCH_PARALLEL 32           /* transfers of an endpoint at a time */
-#define KBS_LIMIT_FETCH_QUEUE 64              /* fetches that wait for a place there */
-#define KBS_LIMIT_FETCH_HEADER_BYTES 8192     /* of an endpoint's own headers */
+#define KBS_LIMIT_FETCH_BACKOFF_MS 50     /* before the first retry; doubled for each further one */
+#define KBS_LIMIT_FETCH_PARALLEL 32       /* transfers of an endpoint at a time */
+#define KBS_LIMIT_FETCH_QUEUE 64          /* fetches that wait for a place there */
+#define KBS_LIMIT_FETCH_HEADER_BYTES 8192 /* of an endpoint's own headers */
 #define KBS_LIMIT_FETCH_HEADER_FILES 4
 #define KBS_LIMIT_FETCH_KEPT 4096             /* answers in the cache; the oldest makes room */
-#define KBS_LIMIT_FETCH_LOOK_AGAIN_MS 5000    /* a document is not fetched more often because judges ask */
-#define KBS_LIMIT_FETCH_DOCUMENT_MS 10000     /* default timeout, and the longest */
-#define KBS_LIMIT_FETCH_DOCUMENT_RETRY_MS 500 /* after a failure; doubled, up to the document's own time */
-#define KBS_LIMIT_FETCH_PEERS 96              /* fronts and judges, and those that are being replaced */
+#define KBS_LIMIT_FETCH_LOOK_AGAIN_MS 5000    /* between fetches that judges ask for */
+#define KBS_LIMIT_FETCH_DOCUMENT_RETRY_MS 500 /* after a failure; doubled, up to its refresh_s */
+#define KBS_LIMIT_FETCH_PEERS 96 /* fronts and judges, and those that are being replaced */
 #define KBS_LIMIT_ISSUERS 16
 #define KBS_LIMIT_ENDORSEMENTS_PER_MIN 30 /* certificates that a lane has fetched for guests */
 #define KBS_LIMIT_RENEW_S 60              /* how often revocation lists are looked at */

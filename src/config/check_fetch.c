@@ -163,6 +163,11 @@ static void check_endpoint(struct kbs_config_loader *l, size_t row)
             l, at_of(l, KBS_CONFIG_KEY_ENDPOINT_KEEP, row),
             "fetch.endpoint[].keep_days needs fetch.cache, a folder to keep answers in");
     }
+    if (e->keep_days > 0 && known && url.scheme == KBS_URL_UNIX) {
+        /* They are kept by URL, and two sockets' would be the same. */
+        kbs_config_fail(l, at_of(l, KBS_CONFIG_KEY_ENDPOINT_KEEP, row),
+                        "fetch.endpoint[].keep_days: not with a unix socket");
+    }
 }
 
 static void check_document(struct kbs_config_loader *l, size_t row)

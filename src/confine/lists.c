@@ -115,7 +115,7 @@ static const char *const random_device[] = {"/dev/urandom", NULL};
 static const char *const opencryptoki_readable[] = {"/dev/urandom", "/etc/group", NULL};
 
 /* Where names and addresses come from. */
-static const char *const resolver_files[] = {"/etc/resolv.conf", "/etc/hosts",    "/etc/host.conf",
+static const char *const resolver_files[] = {"/etc/resolv.conf", "/etc/hosts",   "/etc/host.conf",
                                              "/etc/gai.conf",    "/dev/urandom", NULL};
 
 #define LIST(name_, calls_, readable_, descriptors_, address_mib_, forks_)                     \

@@ -8,12 +8,19 @@
 #include "confine/list.h"
 
 const struct kbs_confine_call kbs_confine_extra[] = {
-    {"sigaltstack", KBS_WHEN_ALWAYS}, {"rt_sigaction", KBS_WHEN_ALWAYS},
-    {"tgkill", KBS_WHEN_ALWAYS},      {"gettid", KBS_WHEN_ALWAYS},
-    {"sched_yield", KBS_WHEN_ALWAYS}, {"getrusage", KBS_WHEN_ALWAYS},
-    {"prctl", KBS_WHEN_NEVER},        {"readlink", KBS_WHEN_NEVER},
-    {"readlinkat", KBS_WHEN_NEVER},   {"clone", KBS_WHEN_NEVER},
-    {"pipe", KBS_WHEN_NEVER},         {"pipe2", KBS_WHEN_NEVER},
+    {"sigaltstack", KBS_WHEN_ALWAYS},
+    {"rt_sigaction", KBS_WHEN_ALWAYS},
+    {"tgkill", KBS_WHEN_ALWAYS},
+    {"gettid", KBS_WHEN_ALWAYS},
+    {"sched_yield", KBS_WHEN_ALWAYS},
+    {"getrusage", KBS_WHEN_ALWAYS},
+    {"prctl", KBS_WHEN_NEVER},
+    {"readlink", KBS_WHEN_NEVER},
+    {"readlinkat", KBS_WHEN_NEVER},
+    {"clone", KBS_WHEN_NEVER},
+    {"pipe", KBS_WHEN_NEVER},
+    {"pipe2", KBS_WHEN_NEVER},
+    {"sched_getaffinity", KBS_WHEN_ALWAYS},
 };
 const size_t kbs_confine_extra_count = sizeof(kbs_confine_extra) / sizeof(kbs_confine_extra[0]);
 const bool kbs_confine_address_limited = false;

@@ -2,6 +2,7 @@
 asked over the channels it is handed. The messages are src/wire/message.h's, written out once more by hand."""
 import array
 import os
+import re
 import select
 import signal
 import socket
@@ -147,12 +148,11 @@ class Courier:
     def __init__(self, endpoints=(), documents=(), cache="", secrets=(), production=True, ready=True, wrapper=()):
         ours, theirs = socket.socketpair()
         self.control = Channel(ours)
-        # As kbsd does it: /dev/null, standard error, and the control channel on 3.
-        code = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
         self.log = b""
+        # As kbsd does it: /dev/null, standard error, and the control channel on 3. Ours are closed on exec.
         self.process = subprocess.Popen(
-            ["python3", "-c", code, str(theirs.fileno()), *wrapper, str(BIN / "kbs-fetch")], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=[theirs.fileno()], env={})
+            [*wrapper, BIN / "kbs-fetch"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            close_fds=False, preexec_fn=lambda: os.dup2(theirs.fileno(), 3), env={})
         theirs.close()
         os.set_blocking(self.process.stderr.fileno(), False)
         ours.sendall(frame(CONFIG_FETCH, u8(production) + data(str(cache)) + items(endpoints) + items(documents)))
@@ -193,7 +193,6 @@ class Courier:
         return self.log.decode()
 
     def said(self, pattern):
-        import re
         return re.search(pattern, self.text())
 
     def wait_log(self, pattern):

@@ -2,7 +2,9 @@
 import hashlib
 import json
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from courier import DONE, FAILED, Courier, document, endpoint
@@ -57,8 +59,8 @@ def test_a_judge_has_it_looked_at_again_but_not_for_ever():
 
 
 def test_the_last_good_one_is_kept():
-    bad = [ok(b"sorry", status=500), ok(b"", status=200), ok(b"<html>sorry</html>", content_type="text/html"),
-           ok(b"", status=404), ok(b"", status=302, Location="http://127.0.0.1:1/"), ok(b"x" * ((1 << 20) + 1))]
+    bad = [ok(b"sorry", status=302, Location="http://127.0.0.1:1/"), ok(b"", status=200),
+           ok(b"<html>sorry</html>", content_type="text/html"), ok(b"x" * ((1 << 20) + 1))]
     with Server({"/jwks": in_turn(ok(JWKS), *bad, ok(b'{"keys":[9]}'))}) as server, \
             Courier([], [document("jwks/a", server.url + "/jwks", refresh_s=1)]) as courier:
         judge = courier.judge()
@@ -67,7 +69,7 @@ def test_the_last_good_one_is_kept():
             content, fetched_s = judge.cached("jwks/a")
             assert (content, fetched_s) == (JWKS, first_s)
         wait_for(judge, "jwks/a", b'{"keys":[9]}')
-        for why in ("status 500", "the answer is empty", "no JSON object", "status 404", "status 302", "too large"):
+        for why in ("status 302", "the answer is empty", "no JSON object", "too large"):
             assert courier.said(why), why
 
 
@@ -227,18 +229,25 @@ def test_an_old_answer_is_asked_for_again_and_better_than_none(tmp_path):
             assert courier.said("status 503")
 
 
-def test_the_oldest_answer_makes_room(tmp_path):
+@pytest.fixture
+def quick_folder(tmp_path):
+    """For very many files: in memory, if there is such a place."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+def test_the_oldest_answer_makes_room(quick_folder):
     for i in range(4096):
-        file = tmp_path / name_of(f"http://x/{i}")
+        file = quick_folder / name_of(f"http://x/{i}")
         file.write_bytes(b"x")
         os.utime(file, (0, 1000 + (i + 7) % 4096))
     with Server({"/a": ok(b"a"), "/b": ok(b"b")}) as server, \
-            Courier([endpoint("kds", server.url, keep_days=1)], cache=tmp_path) as courier:
+            Courier([endpoint("kds", server.url, keep_days=1)], cache=quick_folder) as courier:
         front = courier.front()
         for path in ("/a", "/b", "/a"):
             assert front.fetch("kds", path).outcome == DONE
-        assert len(list(tmp_path.iterdir())) == 4096
-        assert not (tmp_path / name_of("http://x/4089")).exists() and not (tmp_path / name_of("http://x/4090")).exists()
+        assert len(list(quick_folder.iterdir())) == 4096
+        assert not any((quick_folder / name_of(f"http://x/{i}")).exists() for i in (4089, 4090))
 
 
 def test_what_is_in_the_place_of_a_kept_answer_is_not_followed(tmp_path):

@@ -61,7 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     default:
         break;
     }
-    (void)used;
+    if (used > LISTS) {
+        abort();
+    }
     if (kbs_wire_encode(&first, type, 7, 9, &msg, &err) != 0) {
         if (first.len != 0) {
             abort();

@@ -888,6 +888,9 @@ static void test_bad_fetch(void **state)
         {ENDPOINT(AS "header_files = [\"nowhere\"]"), "header_files: No such file", false},
         {ENDPOINT(AS "header_files = [\"env:KEY\"]"), "an environment is inherited", false},
         {ENDPOINT(AS "keep_days = 1"), "needs fetch.cache", false},
+        {FETCH "cache = \"store\"\n[[fetch.endpoint]]\nname = \"a\"\nurl = \"unix:/x\"\n"
+               "keep_days = 1\n",
+         "not with a unix socket", false},
         {ENDPOINT(AS "timeout_ms = 15001"), "timeout_ms must be 1 to 15000", false},
         {ENDPOINT(AS "parallel = 33"), "parallel must be 1 to 32", false},
         {DOCUMENT(JWKS "[[fetch.document]]\n" JWKS), "\"jwks/a\" is there twice", false},
