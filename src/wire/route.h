@@ -56,9 +56,9 @@ enum kbs_route {
     KBS_ROUTE_ATTESTATION_POLICY_SET = 71, /* POST /kbs/v0/attestation-policy */
     KBS_ROUTE_REFERENCE_VALUE_SET = 72,    /* POST /kbs/v0/reference-value */
     KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
-    KBS_ROUTE_ADMIN_SIGN_LIST = 96,    /* GET /kbs/v0/admin/sign-key */
-    KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,  /* POST /kbs/v0/admin/sign-key/rotate */
-    KBS_ROUTE_ADMIN_SIGN_DESTROY = 98, /* DELETE /kbs/v0/admin/sign-key */
+    KBS_ROUTE_ADMIN_SIGN_LIST = 96,        /* GET /kbs/v0/admin/sign-key */
+    KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,      /* POST /kbs/v0/admin/sign-key/rotate */
+    KBS_ROUTE_ADMIN_SIGN_DESTROY = 98,     /* DELETE /kbs/v0/admin/sign-key */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */
