@@ -60,14 +60,14 @@ enum kbs_route {
     KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
     /* admin listener, questions */
     KBS_ROUTE_ADMIN_RELEASE_DRY_RUN = 80, /* POST /kbs/v0/admin/release/dry-run; changes nothing */
-    KBS_ROUTE_ADMIN_SIGN_LIST = 96,    /* GET /kbs/v0/admin/sign-key */
-    KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,  /* POST /kbs/v0/admin/sign-key/rotate */
-    KBS_ROUTE_ADMIN_SIGN_DESTROY = 98, /* DELETE /kbs/v0/admin/sign-key */
+    KBS_ROUTE_ADMIN_SIGN_LIST = 96,       /* GET /kbs/v0/admin/sign-key */
+    KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,     /* POST /kbs/v0/admin/sign-key/rotate */
+    KBS_ROUTE_ADMIN_SIGN_DESTROY = 98,    /* DELETE /kbs/v0/admin/sign-key */
     /* admin listener, policies and their approval */
-    KBS_ROUTE_ADMIN_POLICY_LIST = 102,        /* GET /kbs/v0/admin/policies */
-    KBS_ROUTE_ADMIN_POLICY_SHOW = 103,        /* GET /kbs/v0/admin/policies/{name...} */
-    KBS_ROUTE_ADMIN_POLICY_SET = 104,         /* POST /kbs/v0/admin/policies/{name...} */
-    KBS_ROUTE_ADMIN_APPROVAL_LIST = 105,      /* GET /kbs/v0/admin/approvals */
+    KBS_ROUTE_ADMIN_POLICY_LIST = 102,       /* GET /kbs/v0/admin/policies */
+    KBS_ROUTE_ADMIN_POLICY_SHOW = 103,       /* GET /kbs/v0/admin/policies/{name...} */
+    KBS_ROUTE_ADMIN_POLICY_SET = 104,        /* POST /kbs/v0/admin/policies/{name...} */
+    KBS_ROUTE_ADMIN_APPROVAL_LIST = 105,     /* GET /kbs/v0/admin/approvals */
     KBS_ROUTE_ADMIN_APPROVAL_SHOW = 106,     /* GET /kbs/v0/admin/approvals/{id} */
     KBS_ROUTE_ADMIN_APPROVAL_GIVE = 107,     /* POST /kbs/v0/admin/approvals/{id} */
     KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW = 108, /* DELETE /kbs/v0/admin/approvals/{id} */

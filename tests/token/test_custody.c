@@ -1398,9 +1398,8 @@ static void test_worn(void **state)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct token_dir d;
-    struct kbs_worker w = {.duty = KBS_DUTY_RELEASE,
-                           .deeds = KBS_DEEDS,
-                           .worn_objects = WORN_OBJECTS};
+    struct kbs_worker w = {
+        .duty = KBS_DUTY_RELEASE, .deeds = KBS_DEEDS, .worn_objects = WORN_OBJECTS};
     bool leaks = strcmp(kind->name, "softhsm") == 0;
     int control[2];
 
