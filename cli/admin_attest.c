@@ -5,8 +5,6 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #include "attest/snp/folder.h"
 #include "base/clock.h"
@@ -33,28 +31,6 @@ struct explain_options {
     bool no_crl;
     bool any_host_data;
 };
-
-/* Seconds since 1970, or a time in UTC as RFC 3339 writes it. */
-static int read_time(const char *text, int64_t *ret, struct kbs_error *err)
-{
-    struct tm tm = {.tm_isdst = 0};
-    char *end = NULL;
-
-    if (text == NULL) {
-        *ret = kbs_clock_unix_s();
-        return 0;
-    }
-    *ret = strtoll(text, &end, 10);
-    if (*text != '\0' && *end == '\0') {
-        return 0;
-    }
-    end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    if (end == NULL || *end != '\0') {
-        return kbs_fail(err, KBS_INPUT, "--time is neither seconds nor like 2026-01-31T12:00:00Z");
-    }
-    *ret = timegm(&tm);
-    return 0;
-}
 
 /* "milan,genoa,turin" as bits. */
 static int read_products(const char *text, unsigned int *ret, struct kbs_error *err)
@@ -143,7 +119,9 @@ static int read_asked(const struct explain_options *x, struct asked *to, struct 
     to->providers[0] = x->provider;
     to->policy.providers = to->providers;
     to->policy.provider_count = x->provider != NULL ? 1 : 0;
-    if (read_time(x->time, &to->expected.now_s, err) != 0 ||
+    to->expected.now_s = kbs_clock_unix_s();
+    if ((x->time != NULL &&
+         kbs_admin_time_read(x->time, "--time", &to->expected.now_s, err) != 0) ||
         (x->products != NULL && read_products(x->products, &to->policy.products, err) != 0) ||
         (x->init_data != NULL && read_init_data(x->init_data, to, err) != 0) ||
         (x->report_data != NULL && read_report_data(x->report_data, to, err) != 0)) {

@@ -7,7 +7,7 @@
  */
 #include <stdlib.h>
 
-#include "base/terms.h"
+#include "catalog/document.h"
 #include "cli/admin.h"
 #include "cli/output.h"
 
@@ -17,13 +17,11 @@ static int next_target(const char *target, const json_t *items, const char *name
 {
     const json_t *last = json_array_get(items, json_array_size(items) - 1);
     struct kbs_span text;
-    struct kbs_span path;
-    uint32_t version;
 
     if (kbs_json_get_string(last, name, &text, err) != 0) {
         return -1;
     }
-    if (!kbs_key_path_valid(text) && !kbs_kid_split(text, &path, &version)) {
+    if (!kbs_document_name_valid(text)) { /* of which paths and kids are a kind */
         return kbs_fail(err, KBS_INPUT, "answer: an item's \"%s\" is no name", name);
     }
     kbs_buf_clear(out);

@@ -1,5 +1,5 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest` and
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest explain` and
  * `initdata` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
@@ -42,6 +42,7 @@ static const struct {
     {"store", "accept", kbs_admin_cmd_store_accept},
     {"audit", "verify", kbs_admin_cmd_audit_verify},
     {"attest", "explain", kbs_admin_cmd_attest_explain},
+    {"attest", "reference", kbs_admin_cmd_attest_reference},
     {"initdata", "make", kbs_admin_cmd_initdata_make},
     {"initdata", "digest", kbs_admin_cmd_initdata_digest},
 };
@@ -72,6 +73,7 @@ int main(int argc, char **argv)
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"
                  "  attest explain         verify evidence, offline, and say what was checked\n"
+                 "  attest reference       what attested guests are compared with\n"
                  "  initdata make|digest   what guests are configured with, and its digest\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
         .common = common,

@@ -172,6 +172,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_channel_msg_deinit(&api->token_answer);
         kbs_channel_msg_deinit(&api->policy_answer);
         kbs_channel_msg_deinit(&api->ledger.answer);
+        kbs_references_deinit(&api->references);
         kbs_buf_deinit(&api->answer.body);
         kbs_buf_deinit(&api->resource_policy);
         kbs_api_ledger_owe(api, NULL);

@@ -4,7 +4,7 @@
  *
  * The problem: one nonce must attest once although judges run side by side; an attested session
  * must never be without its record; and a token that cannot be signed must not use the nonce up.
- * The approach, in this order: session alive and challenged, message, nonce, evidence, record sent,
+ * The approach, in this order: session alive and challenged, message, nonce, evidence, its appraisal, record sent,
  * token signed, record acknowledged, and last the one conditional UPDATE that makes the session
  * attested. Whoever loses it has a token that was never answered and gets a second record that says
  * so.
@@ -18,7 +18,6 @@
  */
 #include "api/context.h"
 
-#include "attest/ear.h"
 #include "attest/rcar.h"
 #include "base/encoding.h"
 #include "base/log.h"
@@ -173,7 +172,8 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
         kbs_record_str(r, "reason", reason);
     } else {
         kbs_record_str(r, "binding", kbs_binding_name(a->session.binding));
-        kbs_record_str(r, "status", a->parts[0].result.status);
+        kbs_record_str(r, "status", kbs_trust_status(&a->parts[0].result.trust));
+        kbs_record_str(r, "policy", a->parts[0].policy);
     }
     kbs_record_text(r, "peer", call->req->peer);
 }
@@ -249,10 +249,9 @@ static int attest_sign(struct kbs_call *call, struct attest *a, struct kbs_error
     return rc == 0 ? 0 : attest_refused(call, a, "failed", NULL, err);
 }
 
-static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+static struct kbs_ear attest_ear(const struct kbs_call *call, const struct attest *a)
 {
-    struct kbs_session *s = &a->session;
-    const struct kbs_ear ear = {
+    return (struct kbs_ear){
         .issuer = kbs_span_str(call->api->issuer),
         .sid = kbs_span_str(a->sid),
         .iat = call->now_s,
@@ -261,6 +260,25 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
         .parts = a->parts,
         .part_count = a->part_count,
     };
+}
+
+/* What the evidence is worth, piece by piece. */
+static int attest_appraise(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    const struct kbs_ear ear = attest_ear(call, a);
+
+    for (size_t i = 0; i < a->part_count; i++) {
+        if (kbs_appraise(call, &ear, i, &a->parts[i], err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    struct kbs_session *s = &a->session;
+    const struct kbs_ear ear = attest_ear(call, a);
     KBS_AUTO_JSON claims = NULL;
 
     s->attested_s = ear.iat;
@@ -327,8 +345,8 @@ static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_err
 
 static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_error *err)
 {
-    if (attest_verify(call, a, err) != 0) {
-        return err->category == KBS_UNAUTHENTICATED
+    if (attest_verify(call, a, err) != 0 || attest_appraise(call, a, err) != 0) {
+        return err->category == KBS_UNAUTHENTICATED || err->category == KBS_UNSUPPORTED
                    ? attest_refused(call, a, "refused", &call->api->refused, err)
                    : -1;
     }

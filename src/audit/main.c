@@ -73,6 +73,7 @@ static const struct kind {
     {"resource-policy-set", ADMIN, false},
     {"attestation-policy-set", ADMIN, false},
     {"reference-value-set", ADMIN, false},
+    {"reference-value-delete", ADMIN, false},
     {"wrapping-key-generate", ADMIN, false},
     {"wrapping-key-rewrap", ADMIN, false},
     {"wrapping-key-destroy", ADMIN, false},

@@ -64,6 +64,31 @@ int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
     return rc;
 }
 
+int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind,
+                            struct kbs_span after_name, unsigned int limit,
+                            kbs_store_document_each *each, void *ctx, struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_DOCUMENT_LIST;
+    struct kbs_document document;
+    int rc = 0;
+
+    name_bind(s, q, kind, after_name);
+    kbs_sql_bind_int(s, q, 3, limit);
+    while ((rc = kbs_sql_step(s, q, "list documents", err)) == KBS_SQL_ROW) {
+        if (!kbs_sql_document_read(s, q, &document)) {
+            rc = kbs_fail(err, KBS_INTERNAL, "store: malformed document row");
+            break;
+        }
+        rc = each(ctx, &document, kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_TEXT),
+                  kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_REQUEST), err);
+        if (rc != 0) {
+            break;
+        }
+    }
+    kbs_sql_reset(s, q);
+    return rc;
+}
+
 /* Two numbers that a statement gives in its one row. */
 static int two_numbers(struct kbs_store *s, enum kbs_sql q, const char *what, int64_t *ret_a,
                        int64_t *ret_b, struct kbs_error *err)

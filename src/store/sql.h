@@ -43,6 +43,7 @@ enum kbs_sql {
     KBS_SQL_DOCUMENT_OLDEST,
     KBS_SQL_DOCUMENT_SPACE,
     KBS_SQL_DOCUMENT_ALL,
+    KBS_SQL_DOCUMENT_LIST,
     KBS_SQL_EPOCH_GET,
     KBS_SQL_READ_BEGIN,
     /* on the connection that does */
@@ -149,6 +150,7 @@ KBS_MUST_CHECK int kbs_sql_count_each(struct kbs_store *s, enum kbs_sql which,
 
 /* The same for a statement over the columns of a document. */
 bool kbs_sql_document_read(struct kbs_store *s, enum kbs_sql which, struct kbs_document *ret);
+#define KBS_SQL_DOCUMENT_REQUEST 5
 #define KBS_SQL_DOCUMENT_TEXT 7
 
 /* A document's part in a mutation, inside its transaction. */

@@ -66,7 +66,7 @@ static void sample_evidence(void **state)
         verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), 0);
     assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
     assert_string_equal(r.status, "contraindicated");
-    assert_int_equal(r.hardware, 97);
+    assert_int_equal(r.trust.claim[KBS_TRUST_HARDWARE], 97);
     assert_string_equal(json_string_value(json_object_get(r.claims, "svn")), "1");
     assert_int_equal(json_object_size(r.claims), 1);
     kbs_evidence_result_deinit(&r);
@@ -276,7 +276,7 @@ static void configured_verifier(void **state)
     assert_int_equal(r.binding, KBS_BINDING_FULL);
     assert_string_equal(r.class, "cpu");
     assert_string_equal(r.status, "warning");
-    assert_int_equal(r.hardware, 2);
+    assert_int_equal(r.trust.claim[KBS_TRUST_HARDWARE], 2);
     assert_non_null(json_object_get(r.claims, "init_data"));
     assert_null(verdict.claims);
     assert_int_equal(told.digest_len, 0);

@@ -1,6 +1,6 @@
 /*
  * kbs-policy: Rego policies as a pure function. A judge loads a policy and asks it about an input;
- * the answer is allow, deny, or error with a place in the text.
+ * the answer is allow or deny, of an attestation policy its trust claims, or error with a place in the text.
  *
  * A policy is parsed once and kept by its digest. Parsing and deciding are done by a worker
  * (worker.h) that may die of either. Only what a worker has parsed is parsed here as well, for the
@@ -58,7 +58,7 @@ static int policy_eval(struct role *r, struct kbs_wire_verdict *ret, struct kbs_
     if (kbs_channel_msg_decode(&r->msg, KBS_WIRE_POLICY_EVAL, &question, err) != 0) {
         return -1;
     }
-    if (!kbs_policies_use(&r->policies, question.digest)) {
+    if (!kbs_policies_use(&r->policies, question.digest, question.query)) {
         *ret = (struct kbs_wire_verdict){.outcome = KBS_REGO_UNKNOWN};
         return 0;
     }
@@ -146,7 +146,8 @@ static int warm_up(struct kbs_error *err)
     static const char input[] = "{\"a\":\"a\"}";
     struct kbs_rego_why why = {0};
     uint8_t digest[KBS_SHA256_BYTES];
-    struct kbs_rego *rego = kbs_rego_load((const uint8_t *)policy, strlen(policy), &why);
+    struct kbs_rego *rego =
+        kbs_rego_load((const uint8_t *)policy, strlen(policy), KBS_REGO_QUERY_ALLOW, &why);
     bool allows = rego != NULL && kbs_rego_allow(rego, (const uint8_t *)input, strlen(input),
                                                  (const uint8_t *)"{}", 2, &why) == 1;
 

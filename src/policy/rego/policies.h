@@ -1,4 +1,4 @@
-/* The policies that are loaded, by digest; and the answers to a judge's questions about them. */
+/* The policies that are loaded, by digest and query; and the answers to a judge's questions about them. */
 #ifndef KBS_POLICY_REGO_POLICIES_H
 #define KBS_POLICY_REGO_POLICIES_H
 
@@ -10,6 +10,7 @@ struct kbs_policies {
     struct {
         struct kbs_rego *rego; /* NULL: a free place */
         uint8_t digest[KBS_SHA256_BYTES];
+        uint8_t query; /* enum kbs_rego_query */
         uint64_t used; /* when, in questions */
     } v[KBS_LIMIT_POLICIES_LOADED];
     uint64_t questions;
@@ -19,12 +20,13 @@ struct kbs_policies {
 struct kbs_told {
     struct kbs_wire_verdict verdict;
     struct kbs_rego_why why;
+    uint8_t result[KBS_LIMIT_POLICY_RESULT_BYTES];
 };
 
 void kbs_policies_deinit(struct kbs_policies *p);
 
 /* Whether it is loaded; as a question about it, it makes the others older. */
-bool kbs_policies_use(struct kbs_policies *p, struct kbs_span digest);
+bool kbs_policies_use(struct kbs_policies *p, struct kbs_span digest, uint8_t query);
 
 /*
  * POLICY_LOAD: parses, and keeps the policy in the place of the one that was not used for longest.
