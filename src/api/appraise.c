@@ -15,8 +15,6 @@
 
 #include "attest/appraise.h"
 
-#define BUILT_IN "default" /* ear.appraisal-policy-id without a policy of the operator's */
-
 struct appraisal {
     struct kbs_document policy;
     struct kbs_buf text;  /* of the policy */
@@ -87,7 +85,7 @@ static int appraise(struct kbs_call *call, const json_t *input, struct appraisal
     if (rc != 0) {
         return rc > 0 ? policy_ask(call->api, input, known, a, part, err) : -1;
     }
-    (void)snprintf(part->policy, sizeof(part->policy), "%s", BUILT_IN);
+    (void)snprintf(part->policy, sizeof(part->policy), "%s", KBS_EAR_POLICY_DEFAULT);
     (void)kbs_appraise_builtin(part->tee, input, known->values, &part->result.trust, NULL, NULL);
     return 0;
 }

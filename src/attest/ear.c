@@ -81,11 +81,12 @@ static void submod_name(const struct kbs_ear *ear, size_t i, char *out, size_t s
 /* The appraisal of part i. Returns owned, or NULL when memory runs out. */
 static json_t *submod(const struct kbs_ear_part *part, json_t *evidence)
 {
+    const char *policy = part->policy[0] != '\0' ? part->policy : KBS_EAR_POLICY_DEFAULT;
     const struct kbs_trust_vector *trust = &part->result.trust;
 
     return json_pack("{s:s, s:o, s:s, s:O}", "ear.status", kbs_trust_status(trust),
                      "ear.trustworthiness-vector", kbs_trust_json(trust), "ear.appraisal-policy-id",
-                     part->policy, EVIDENCE, evidence);
+                     policy, EVIDENCE, evidence);
 }
 
 /*
@@ -125,9 +126,6 @@ static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, stru
     KBS_AUTO_JSON evidence = NULL;
     char name[SUBMOD_NAME_BYTES];
 
-    if (ear->parts[i].policy[0] == '\0') {
-        return kbs_fail(err, KBS_INTERNAL, "claims of evidence that was not appraised");
-    }
     if (kbs_ear_evidence(ear, i, &evidence, err) != 0) {
         return -1;
     }

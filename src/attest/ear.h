@@ -8,6 +8,7 @@
 
 #include "attest/rcar.h"
 
+#define KBS_EAR_POLICY_DEFAULT "default" /* no policy of the operator's */
 #define KBS_EAR_POLICY_BYTES (KBS_LIMIT_DOCUMENT_NAME_BYTES + 16)
 
 /* A submodule: one piece of evidence that was verified. */
@@ -15,7 +16,7 @@ struct kbs_ear_part {
     enum kbs_tee tee;
     struct kbs_evidence_result result; /* owned by the caller */
     struct kbs_digest report_digest;
-    char policy[KBS_EAR_POLICY_BYTES]; /* what appraised it, printable ASCII; never empty */
+    char policy[KBS_EAR_POLICY_BYTES]; /* what appraised it, printable ASCII; empty: the default */
 };
 
 #define KBS_EAR_PARTS_MAX (1 + KBS_LIMIT_DEVICES)

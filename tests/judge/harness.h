@@ -45,6 +45,15 @@ enum ledger_mood {
     LEDGER_FULL  /* likewise from then on, or at once: acknowledges nothing as durable */
 };
 
+/* What kbs-policy makes of an attestation policy. */
+enum policy_mood {
+    POLICY_ABSENT,  /* there is none */
+    POLICY_RESULT,  /* policy_result */
+    POLICY_ERROR,   /* "what it read" at 3:4 */
+    POLICY_REFUSES, /* the same, when it is loaded */
+    POLICY_HANGS_UP
+};
+
 struct judge {
     char dir[64];
     char store_path[128];
@@ -54,6 +63,13 @@ struct judge {
     int front;
     int token;
     int ledger;
+    int policy; /* as the next two: kbs-policy */
+    enum policy_mood policy_mood;
+    const char *policy_result;
+    unsigned int policy_loads;
+    char policy_text[4096]; /* of the last policy, input and data */
+    char policy_input[16384];
+    char policy_data[16384];
     enum kbs_duty duty;
     bool allow_sample;
     bool production;

@@ -65,7 +65,7 @@ static void sample_evidence(void **state)
     assert_int_equal(
         verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), 0);
     assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
-    assert_string_equal(r.status, "contraindicated");
+    assert_string_equal(kbs_trust_status(&r.trust), "contraindicated");
     assert_int_equal(r.trust.claim[KBS_TRUST_HARDWARE], 97);
     assert_string_equal(json_string_value(json_object_get(r.claims, "svn")), "1");
     assert_int_equal(json_object_size(r.claims), 1);
@@ -275,7 +275,7 @@ static void configured_verifier(void **state)
                      0);
     assert_int_equal(r.binding, KBS_BINDING_FULL);
     assert_string_equal(r.class, "cpu");
-    assert_string_equal(r.status, "warning");
+    assert_string_equal(kbs_trust_status(&r.trust), "warning");
     assert_int_equal(r.trust.claim[KBS_TRUST_HARDWARE], 2);
     assert_non_null(json_object_get(r.claims, "init_data"));
     assert_null(verdict.claims);
@@ -331,7 +331,7 @@ static void init_data_in_claims(void **state)
                                     .report_digest = digest,
                                     .result = {.binding = KBS_BINDING_FULL,
                                                .class = "cpu",
-                                               .status = "warning",
+                                               .verified = true,
                                                .claims = json_pack("{s:s}", "init_data", "c0ffee"),
                                                .init_data = states[i]}};
         const struct kbs_ear ear = {.issuer = KBS_SPAN_LIT(ISSUER),

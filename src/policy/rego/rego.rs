@@ -213,7 +213,7 @@ pub unsafe extern "C" fn kbs_rego_allow(
 /// The result as JSON, if it is an object.
 fn object(value: Value) -> Result<String, String> {
     match value {
-        Value::Object(_) => value.to_json_str().map_err(|e| e.to_string()),
+        Value::Object(_) => Ok(value.to_string()),
         Value::Undefined => Err("the result is undefined".to_string()),
         _ => Err("the result is not an object".to_string()),
     }
