@@ -38,13 +38,14 @@ static int rego_load(struct kbs_api *api, enum kbs_rego_query query, struct kbs_
     return rego_ask(api, KBS_WIRE_POLICY_LOAD, &question, ret, err);
 }
 
-static int rego_available(const struct kbs_api *api, struct kbs_error *err)
+static int rego_available(const struct kbs_api *api, enum kbs_rego_query query,
+                          struct kbs_error *err)
 {
     return api->policy_fd >= 0
                ? 0
-               : kbs_fail(
-                     err, KBS_UNSUPPORTED,
-                     "a policy in Rego is set, and this service has no kbs-policy to evaluate it");
+               : kbs_fail(err, KBS_UNSUPPORTED,
+                          "%s policy is set, and this service has no kbs-policy to evaluate Rego",
+                          query == KBS_REGO_QUERY_ALLOW ? "a resource" : "an attestation");
 }
 
 int kbs_rego_check(struct kbs_api *api, enum kbs_rego_query query, struct kbs_span policy,
@@ -54,7 +55,7 @@ int kbs_rego_check(struct kbs_api *api, enum kbs_rego_query query, struct kbs_sp
     uint8_t digest[KBS_SHA256_BYTES];
 
     kbs_sha256(policy, digest);
-    if (rego_available(api, err) != 0 ||
+    if (rego_available(api, query, err) != 0 ||
         rego_load(api, query, kbs_span(digest, sizeof(digest)), policy, &verdict, err) != 0) {
         return -1;
     }
@@ -79,7 +80,7 @@ static void log_error(const struct kbs_wire_verdict *verdict)
 static int rego_eval(struct kbs_api *api, const struct kbs_wire_policy_eval *question,
                      struct kbs_span policy, struct kbs_wire_verdict *ret, struct kbs_error *err)
 {
-    if (rego_available(api, err) != 0 ||
+    if (rego_available(api, (enum kbs_rego_query)question->query, err) != 0 ||
         rego_ask(api, KBS_WIRE_POLICY_EVAL, question, ret, err) != 0) {
         return -1;
     }
