@@ -5,189 +5,27 @@
  * part, a GENERATE for each of the service's keys and a DESCRIBE. There is no ledger yet, so
  * kbs-token --init-token leaves no deeds.
  *
- * PINs travel as descriptors of the files just written; this process never reads them back. What
- * kbs-token logs is caught in memory and shown only when it fails, so that a success is quiet. The
- * child gets the default signal mask: a Ctrl-C at the terminal ends it, its channel closes, and
- * `init` cleans up.
+ * PINs travel as descriptors of the files just written; this process never reads them back. A Ctrl-C at the
+ * terminal ends the child (worker.c), its channel closes, and `init` cleans up.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/io.h"
-#include "base/process.h"
 #include "base/random.h"
 #include "base/terms.h"
 #include "channel/channel.h"
 #include "cli/init.h"
-#include "cli/output.h"
+#include "cli/worker.h"
 #include "jose/write/jose.h"
 
 #define PROGRAM "kbs-token"
 #define OPTION "--init-token"
-#define LOG_MAX_BYTES 16384
-#define EXIT_MS 5000
-
-struct worker {
-    pid_t pid; /* 0: none */
-    int control;
-    int judge;
-    int log;
-};
-
-/* kbs-token beside this program. */
-static int find_program(char out[PATH_MAX + 16], struct kbs_error *err)
-{
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-    if (n <= 0) {
-        return kbs_fail_errno(err, KBS_INTERNAL, "cannot find where this program is");
-    }
-    self[n] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash != NULL) {
-        *slash = '\0';
-    }
-    (void)snprintf(out, PATH_MAX + 16, "%s/" PROGRAM, self);
-    if (access(out, X_OK) != 0) {
-        return kbs_fail_errno(err, KBS_MISSING, PROGRAM " is not beside this program");
-    }
-    return 0;
-}
-
-/* Standard descriptors and the control channel, nothing else (the rest is close-on-exec). */
-static int spawn_with(const char *program, int control, int log, pid_t *ret)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attr;
-    sigset_t none;
-    sigset_t pipe;
-    char *argv[] = {(char *)(uintptr_t)PROGRAM, (char *)(uintptr_t)OPTION, NULL};
-
-    if (posix_spawn_file_actions_init(&actions) != 0) {
-        return ENOMEM;
-    }
-    if (posix_spawnattr_init(&attr) != 0) {
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return ENOMEM;
-    }
-    (void)sigemptyset(&none);
-    (void)sigemptyset(&pipe);
-    (void)sigaddset(&pipe, SIGPIPE);
-    int r = posix_spawnattr_setsigmask(&attr, &none);
-    r = r != 0 ? r : posix_spawnattr_setsigdefault(&attr, &pipe);
-    r = r != 0 ? r
-               : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    r = r != 0 ? r
-               : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    r = r != 0
-            ? r
-            : posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, log, STDERR_FILENO);
-    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, control, KBS_FD_CONTROL);
-    r = r != 0 ? r : posix_spawn(ret, program, &actions, &attr, argv, environ);
-    (void)posix_spawnattr_destroy(&attr);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    return r;
-}
-
-static int start(struct worker *w, int *ret_judge_end, struct kbs_error *err)
-{
-    char program[PATH_MAX + 16];
-    int control[2] = {-1, -1};
-    int judge[2] = {-1, -1};
-    int r;
-
-    if (find_program(program, err) != 0 || kbs_channel_pair(control, err) != 0) {
-        return -1;
-    }
-    w->control = control[0];
-    if (kbs_channel_pair(judge, err) != 0) {
-        goto fail;
-    }
-    w->judge = judge[0];
-    w->log = memfd_create("kbs-token-log", MFD_CLOEXEC);
-    if (w->log < 0) {
-        (void)kbs_fail_errno(err, KBS_INTERNAL, "memfd_create");
-        goto fail;
-    }
-    r = spawn_with(program, control[1], w->log, &w->pid);
-    if (r != 0) {
-        w->pid = 0;
-        (void)kbs_fail_native(err, KBS_INTERNAL, KBS_ORIGIN_ERRNO, r, "cannot start " PROGRAM);
-        goto fail;
-    }
-    kbs_io_close(&control[1]);
-    *ret_judge_end = judge[1];
-    return 0;
-fail:
-    kbs_io_close(&control[1]);
-    kbs_io_close(&judge[1]);
-    return -1;
-}
-
-/* What it logged, line by line, in the open. */
-static void show_log(int log)
-{
-    char text[LOG_MAX_BYTES + 1];
-    ssize_t n = pread(log, text, LOG_MAX_BYTES, 0);
-    char *save = NULL;
-
-    text[n > 0 ? n : 0] = '\0';
-    for (char *line = strtok_r(text, "\n", &save); line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
-        kbs_cli_say("%s", line);
-    }
-}
-
-/* Lets it go in peace if all went well (it drains and exits), by force if not. */
-static void stop(struct worker *w, bool failed)
-{
-    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
-    struct kbs_error ignored = KBS_ERROR_NONE;
-    uint64_t deadline = kbs_deadline_in_ms(EXIT_MS);
-    int r = -1;
-
-    if (w->pid != 0) {
-        if (!failed) {
-            r = kbs_channel_send(w->control, KBS_WIRE_DRAIN, 0, NULL, -1, deadline, &ignored);
-        }
-        kbs_io_close(&w->judge);
-        while (r == 0) {
-            r = kbs_channel_recv(w->control, &m, deadline, &ignored);
-        }
-        if (r != KBS_CHANNEL_EOF) {
-            (void)kill(w->pid, SIGKILL);
-        }
-        while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-        if (failed) {
-            show_log(w->log);
-        }
-    }
-    kbs_channel_msg_deinit(&m);
-    kbs_io_close(&w->judge);
-    kbs_io_close(&w->control);
-    kbs_io_close(&w->log);
-}
-
-static int attach(const struct worker *w, enum kbs_attach what, uint32_t index, int fd,
-                  uint64_t deadline, struct kbs_error *err)
-{
-    const struct kbs_wire_attach msg = {.what = (uint8_t)what, .index = index};
-
-    return kbs_channel_send(w->control, KBS_WIRE_ATTACH, 0, &msg, fd, deadline, err);
-}
 
 /* The PIN files, read once by kbs-token. */
-static int attach_pin(const struct worker *w, const struct kbs_init *in, const char *name,
+static int attach_pin(const struct kbs_cli_worker *w, const struct kbs_init *in, const char *name,
                       uint32_t index, uint64_t deadline, struct kbs_error *err)
 {
     char path[KBS_INIT_PATH_BYTES];
@@ -197,12 +35,12 @@ static int attach_pin(const struct worker *w, const struct kbs_init *in, const c
     if (fd < 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "cannot open the file %s", name);
     }
-    int r = attach(w, KBS_ATTACH_PIN, index, fd, deadline, err);
+    int r = kbs_cli_worker_attach(w, KBS_ATTACH_PIN, index, fd, deadline, err);
     kbs_io_close(&fd);
     return r;
 }
 
-static int send_config(const struct worker *w, const struct kbs_init *in, uint64_t deadline,
+static int send_config(const struct kbs_cli_worker *w, const struct kbs_init *in, uint64_t deadline,
                        struct kbs_error *err)
 {
     struct kbs_buf init_args = KBS_BUF(8192);
@@ -241,11 +79,11 @@ static int send_config(const struct worker *w, const struct kbs_init *in, uint64
     return r;
 }
 
-static int configure(const struct worker *w, const struct kbs_init *in, int judge_end,
+static int configure(const struct kbs_cli_worker *w, const struct kbs_init *in, int judge_end,
                      uint64_t deadline, struct kbs_error *err)
 {
     if (send_config(w, in, deadline, err) != 0 ||
-        attach(w, KBS_ATTACH_JUDGE, 0, judge_end, deadline, err) != 0 ||
+        kbs_cli_worker_attach(w, KBS_ATTACH_JUDGE, 0, judge_end, deadline, err) != 0 ||
         attach_pin(w, in, "pin", 0, deadline, err) != 0) {
         return -1;
     }
@@ -270,7 +108,7 @@ static int check_login(const struct kbs_channel_msg *m, struct kbs_error *err)
 }
 
 /* Until READY. One worker, so every login is granted at once. */
-static int await_ready(const struct worker *w, uint64_t deadline, struct kbs_error *err)
+static int await_ready(const struct kbs_cli_worker *w, uint64_t deadline, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     bool ready = false;
@@ -300,8 +138,8 @@ static int await_ready(const struct worker *w, uint64_t deadline, struct kbs_err
 }
 
 /* A key of the service. ret: the public half of an EC pair; NULL for secret keys. */
-static int generate(const struct worker *w, enum kbs_purpose purpose, struct kbs_ec_public *ret,
-                    uint64_t deadline, struct kbs_error *err)
+static int generate(const struct kbs_cli_worker *w, enum kbs_purpose purpose,
+                    struct kbs_ec_public *ret, uint64_t deadline, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_wire_result result;
@@ -339,7 +177,7 @@ static void take_text(struct kbs_buf *from, char *out, size_t size)
     kbs_buf_deinit(from);
 }
 
-static int describe(const struct worker *w, struct kbs_init *in, uint64_t deadline,
+static int describe(const struct kbs_cli_worker *w, struct kbs_init *in, uint64_t deadline,
                     struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
@@ -369,7 +207,7 @@ static int describe(const struct worker *w, struct kbs_init *in, uint64_t deadli
     return r;
 }
 
-static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_error *err)
+static int make_keys(const struct kbs_cli_worker *w, struct kbs_init *in, struct kbs_error *err)
 {
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
     struct kbs_ec_public sign_key;
@@ -394,9 +232,9 @@ static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_err
 int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err)
 {
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
-    struct worker w = {.control = -1, .judge = -1, .log = -1};
+    struct kbs_cli_worker w = KBS_CLI_WORKER_NULL;
     int judge_end = -1;
-    int r = start(&w, &judge_end, err);
+    int r = kbs_cli_worker_start(&w, PROGRAM, OPTION, &judge_end, err);
 
     if (r == 0) {
         r = configure(&w, in, judge_end, deadline, err);
@@ -408,7 +246,7 @@ int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err)
     if (r == 0) {
         r = make_keys(&w, in, err);
     }
-    stop(&w, r != 0);
+    kbs_cli_worker_stop(&w, r != 0);
     if (r != 0 && err->category != KBS_MISSING) {
         err->category = KBS_TOKEN_DOWN;
     }
