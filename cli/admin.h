@@ -5,6 +5,7 @@
 
 #include <limits.h>
 
+#include "attest/verdict.h"
 #include "base/ec.h"
 #include "cli/args.h"
 #include "cli/http.h"
@@ -191,5 +192,19 @@ KBS_MUST_CHECK int kbs_admin_time_read(const char *text, const char *option, int
  */
 KBS_MUST_CHECK int kbs_admin_reference_file(const char *path, const char *form, const char *as,
                                             json_t **ret, struct kbs_error *err);
+
+/* Evidence that was verified, and what it is to be held against; `as` as for kbs_admin_reference_file(). */
+struct kbs_admin_appraisal {
+    const struct kbs_verdict *verdict;
+    const char *reference; /* file; NULL: no reference values */
+    const char *as;
+    const char *policy; /* file in Rego; NULL: the built-in appraisal */
+};
+/*
+ * Appraises, and shows comparisons and trust vector; as JSON into *ret, owned, unless it is NULL. KBS_UNPROCESSABLE
+ * with line and column if the policy gives no vector.
+ */
+KBS_MUST_CHECK int kbs_admin_appraise(const struct kbs_admin_appraisal *a, json_t **ret,
+                                      struct kbs_error *err);
 
 #endif

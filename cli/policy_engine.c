@@ -38,9 +38,8 @@ static int ask(struct kbs_cli_policy *p, enum kbs_wire_type type, const void *qu
 static int load(struct kbs_cli_policy *p, struct kbs_error *err)
 {
     uint8_t digest[KBS_SHA256_BYTES];
-    const struct kbs_wire_policy_load question = {.digest = kbs_span(digest, sizeof(digest)),
-                                                  .text = p->text,
-                                                  .query = (uint8_t)p->query};
+    const struct kbs_wire_policy_load question = {
+        .digest = kbs_span(digest, sizeof(digest)), .text = p->text, .query = (uint8_t)p->query};
     struct kbs_wire_verdict verdict;
 
     kbs_sha256(p->text, digest);

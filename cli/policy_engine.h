@@ -10,7 +10,7 @@
 struct kbs_cli_policy {
     struct kbs_cli_worker worker;
     struct kbs_channel_msg answer;
-    struct kbs_span text; /* borrowed */
+    struct kbs_span text;      /* borrowed */
     enum kbs_rego_query query; /* what it is asked for; set before it is opened, ALLOW else */
 };
 #define KBS_CLI_POLICY_NULL \
