@@ -20,7 +20,7 @@
     "the CoCo attestation service is not built in: evidence is verified by this service itself, " \
     "[attest.snp] says how; remove it"
 #define REMOTE "a remote attestation service is not available in this version; remove it"
-#define REGO "attestation policies in Rego are not evaluated in this version; remove it"
+#define REGO "attestation policies are set over the API (POST attestation-policy); remove it"
 #define VALUES                                                                           \
     "values are kept in [store], sealed: put them there with kbs-admin secret set, and " \
     "remove it"
