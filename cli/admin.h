@@ -187,13 +187,16 @@ KBS_MUST_CHECK int kbs_admin_time_read(const char *text, const char *option, int
                                        struct kbs_error *err);
 
 /*
- * Reference values of a file: `form` as kbs_reference_form_from_name() knows it (NULL: any), `as` NULL or the name of
- * all digests. Warns of what is left out. Returns owned.
+ * Reference values of a file: `form` as kbs_reference_form_from_name() knows it (NULL: any), `as`
+ * NULL or the name of all digests. Warns of what is left out. Returns owned.
  */
 KBS_MUST_CHECK int kbs_admin_reference_file(const char *path, const char *form, const char *as,
                                             json_t **ret, struct kbs_error *err);
 
-/* Evidence that was verified, and what it is to be held against; `as` as for kbs_admin_reference_file(). */
+/*
+ * Evidence that was verified, and what it is to be held against; `as` as for
+ * kbs_admin_reference_file().
+ */
 struct kbs_admin_appraisal {
     const struct kbs_verdict *verdict;
     const char *reference; /* file; NULL: no reference values */
@@ -201,8 +204,8 @@ struct kbs_admin_appraisal {
     const char *policy; /* file in Rego; NULL: the built-in appraisal */
 };
 /*
- * Appraises, and shows comparisons and trust vector; as JSON into *ret, owned, unless it is NULL. KBS_UNPROCESSABLE
- * with line and column if the policy gives no vector.
+ * Appraises, and shows comparisons and trust vector; as JSON into *ret, owned, unless it is NULL.
+ * KBS_UNPROCESSABLE with line and column if the policy gives no vector.
  */
 KBS_MUST_CHECK int kbs_admin_appraise(const struct kbs_admin_appraisal *a, json_t **ret,
                                       struct kbs_error *err);

@@ -1,7 +1,8 @@
 /*
- * What `attest explain` says of evidence that was verified: which reference value matched which claim, and the trust
- * vector that comes of it, by the built-in appraisal or by an attestation policy. It is the judge's code, and the
- * policy is evaluated by kbs-policy, so what is shown is what a service with those would say.
+ * What `attest explain` says of evidence that was verified: which reference value matched which
+ * claim, and the trust vector that comes of it, by the built-in appraisal or by an attestation
+ * policy. It is the judge's code, and the policy is evaluated by kbs-policy, so what is shown is
+ * what a service with those would say.
  */
 #include <stdio.h>
 

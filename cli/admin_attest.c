@@ -268,10 +268,10 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
     };
     const struct kbs_args args = {
         .synopsis = "kbs-admin attest explain EVIDENCE [--certs FOLDER] [options]",
-        .about =
-            "Verify SEV-SNP evidence, offline, and print every check with its outcome and\n"
-            "why; with reference values or a policy, also what it is worth. EVIDENCE is CoCo's or COCONUT-SVSM's JSON, or a report of 1184 bytes.\n"
-            "Exit status 1 if a check fails.",
+        .about = "Verify SEV-SNP evidence, offline, and print every check with its outcome and\n"
+                 "why; then what it is worth, by reference values or by a policy. EVIDENCE is\n"
+                 "CoCo's or COCONUT-SVSM's JSON, or a report of 1184 bytes. Exit status 1 if a\n"
+                 "check fails.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .positionals_min = 1,

@@ -1,7 +1,7 @@
 /*
- * kbs-admin attest reference: what attested guests are compared with. Values are set by name, or imported from what
- * vendors and Trustee's clients hand out; whatever the form, what is sent is the same: names, values and a time, in a
- * signed request (docs/protocol/reference-values.md).
+ * kbs-admin attest reference: what attested guests are compared with. Values are set by name, or
+ * imported from what vendors and Trustee's clients hand out; whatever the form, what is sent is the
+ * same: names, values and a time, in a signed request (docs/protocol/reference-values.md).
  */
 #include <stdio.h>
 #include <string.h>
@@ -117,7 +117,10 @@ static int expires_of(const struct reference_options *x, int64_t *ret, struct kb
     return x->expires == NULL ? 0 : kbs_admin_time_read(x->expires, "--expires", ret, err);
 }
 
-/* An integer, true or false as such, any other text as text. Returns owned, NULL if it is not UTF-8. */
+/*
+ * An integer, true or false as such, any other text as text. Returns owned, NULL if it is not
+ * UTF-8.
+ */
 static json_t *value_of(const char *typed, bool text)
 {
     json_t *parsed = text ? NULL : json_loads(typed, JSON_DECODE_ANY, NULL);

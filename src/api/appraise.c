@@ -1,13 +1,15 @@
 /*
  * What verified evidence is worth.
  *
- * The problem: that is the operator's to say, by reference values and by a policy in Rego, and a guest that was told
- * of no trust must not get more by a policy that breaks. The approach: if there is an attestation policy for the class
- * of the evidence, its vector is the one that counts, and one that gives none fails the attestation; without a policy
- * the reference values are compared by the built-in table (attest/appraise.c).
+ * The problem: that is the operator's to say, by reference values and by a policy in Rego, and a
+ * guest that was told of no trust must not get more by a policy that breaks. The approach: if there
+ * is an attestation policy for the class of the evidence, its vector is the one that counts, and
+ * one that gives none fails the attestation; without a policy the reference values are compared by
+ * the built-in table (attest/appraise.c).
  *
- * The policy is chosen as CoCo's attestation service chooses it: `default_<class>`; one of the plain name `default`
- * serves all classes that have none of their own. ear.appraisal-policy-id names policy and version.
+ * The policy is chosen as CoCo's attestation service chooses it: `default_<class>`; one of the
+ * plain name `default` serves all classes that have none of their own. ear.appraisal-policy-id
+ * names policy and version.
  */
 #include "api/context.h"
 

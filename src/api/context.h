@@ -226,8 +226,8 @@ KBS_MUST_CHECK int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy,
                                    struct kbs_error *err);
 
 /*
- * The same of an attestation policy (data.policy.trust_claims or .result): the vector it gives. KBS_DENIED with the
- * reason if it gives none; the rest as above.
+ * The same of an attestation policy (data.policy.trust_claims or .result): the vector it gives.
+ * KBS_DENIED with the reason if it gives none; the rest as above.
  */
 KBS_MUST_CHECK int kbs_rego_trust(struct kbs_api *api, struct kbs_span policy,
                                   struct kbs_span input, struct kbs_span data,
@@ -236,22 +236,24 @@ KBS_MUST_CHECK int kbs_rego_trust(struct kbs_api *api, struct kbs_span policy,
 /* ---- references.c ---- */
 
 /*
- * The reference values that count now: set, not taken back, not expired, their rows verified. *ret borrows api until
- * the next call. KBS_BUSY if the store is not the ledger's.
+ * The reference values that count now: set, not taken back, not expired, their rows verified. *ret
+ * borrows api until the next call. KBS_BUSY if the store is not the ledger's.
  */
 KBS_MUST_CHECK int kbs_references_get(struct kbs_api *api, int64_t now_s,
                                       const struct kbs_references **ret, struct kbs_error *err);
 void kbs_references_deinit(struct kbs_references *r);
-/* The two members of a reference value's text. Returns the value owned. KBS_INTERNAL if it is none. */
+/*
+ * The two members of a reference value's text. Returns the value owned. KBS_INTERNAL if it is none.
+ */
 KBS_MUST_CHECK int kbs_reference_text(struct kbs_span text, int64_t *ret_expires_s,
                                       json_t **ret_value, struct kbs_error *err);
 
 /* ---- appraise.c ---- */
 
 /*
- * Appraises part i of what was verified: by the attestation policy of its class, else by the reference values; the
- * part's trust vector and policy are changed. KBS_UNAUTHENTICATED with the reason if there is a policy and it gives no
- * vector, KBS_UNSUPPORTED if it cannot be asked here.
+ * Appraises part i of what was verified: by the attestation policy of its class, else by the
+ * reference values; the part's trust vector and policy are changed. KBS_UNAUTHENTICATED with the
+ * reason if there is a policy and it gives no vector, KBS_UNSUPPORTED if it cannot be asked here.
  */
 KBS_MUST_CHECK int kbs_appraise(struct kbs_call *call, const struct kbs_ear *ear, size_t i,
                                 struct kbs_ear_part *part, struct kbs_error *err);

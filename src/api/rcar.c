@@ -4,14 +4,14 @@
  *
  * The problem: one nonce must attest once although judges run side by side; an attested session
  * must never be without its record; and a token that cannot be signed must not use the nonce up.
- * The approach, in this order: session alive and challenged, message, nonce, evidence, its appraisal, record sent,
- * token signed, record acknowledged, and last the one conditional UPDATE that makes the session
- * attested. Whoever loses it has a token that was never answered and gets a second record that says
- * so.
+ * The approach, in this order: session alive and challenged, message, nonce, evidence, its
+ * appraisal, record sent, token signed, record acknowledged, and last the one conditional UPDATE
+ * that makes the session attested. Whoever loses it has a token that was never answered and gets a
+ * second record that says so.
  *
  * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does
- * not get that far is only counted in the log. Anyone can cause both.
- * What each check of such evidence came to goes to the log, as often.
+ * not get that far is only counted in the log. Anyone can cause both. What each check of such
+ * evidence came to goes to the log, as often.
  *
  * A guest may bring evidence of devices. Each is verified like the TEE's own, and one that fails
  * fails them all: a token says of everything in it that it was verified.

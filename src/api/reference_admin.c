@@ -239,7 +239,10 @@ int kbs_api_reference_value_show(struct kbs_call *call, struct kbs_error *err)
     return rc;
 }
 
-/* REFERENCE of docs/protocol/reference-values.md, without its closing brace. Names need no escaping. */
+/*
+ * REFERENCE of docs/protocol/reference-values.md, without its closing brace. Names need no
+ * escaping.
+ */
 static int reference_put(struct kbs_buf *out, const struct reference *r, struct kbs_error *err)
 {
     kbs_buf_printf(out,

@@ -1,9 +1,9 @@
 /*
  * The reference values that count.
  *
- * The problem: every attestation needs all of them, and they stand in signed rows, some of them expired. The approach:
- * they are read and verified once for an epoch of the store, in which nothing can have changed, and kept until the
- * next epoch or until the first of them expires.
+ * The problem: every attestation needs all of them, and they stand in signed rows, some of them
+ * expired. The approach: they are read and verified once for an epoch of the store, in which
+ * nothing can have changed, and kept until the next epoch or until the first of them expires.
  */
 #include "api/context.h"
 

@@ -1,17 +1,19 @@
 /*
  * The built-in appraisal.
  *
- * The problem: a verifier establishes that evidence is genuine, not that what was measured is what the operator
- * wanted to run. The approach: a table of the names that Trustee's default policies ask for, each with the claim that
- * it is compared with; so a set of reference values means the same here and there, policy or no policy.
+ * The problem: a verifier establishes that evidence is genuine, not that what was measured is what
+ * the operator wanted to run. The approach: a table of the names that Trustee's default policies
+ * ask for, each with the claim that it is compared with; so a set of reference values means the
+ * same here and there, policy or no policy.
  *
- * A claim is approved (executables 3, hardware 2, configuration 2) only if every name of it has a reference value and
- * all of them match. If some are not set, the verifier's own finding stays. One that contradicts counts whatever the
- * others say: executables 33, hardware 97, configuration 32. Trustee's policies let a configuration that differs from
- * its reference values pass as 3; here an operator who sets one means it.
+ * A claim is approved (executables 3, hardware 2, configuration 2) only if every name of it has a
+ * reference value and all of them match. If some are not set, the verifier's own finding stays. One
+ * that contradicts counts whatever the others say: executables 33, hardware 97, configuration 32.
+ * Trustee's policies let a configuration that differs from its reference values pass as 3; here an
+ * operator who sets one means it.
  *
- * The sample evidence says nothing of its configuration, so that claim stays as its verifier has it, and the built-in
- * appraisal of it is never better than a warning.
+ * The sample evidence says nothing of its configuration, so that claim stays as its verifier has
+ * it, and the built-in appraisal of it is never better than a warning.
  */
 #include "attest/appraise.h"
 
@@ -91,7 +93,9 @@ static json_t *group_of(json_t *evidence, const char *name)
     return group;
 }
 
-/* Trustee moved its claims of SNP below "evidence", in groups; policies of both shapes are about. */
+/*
+ * Trustee moved its claims of SNP below "evidence", in groups; policies of both shapes are about.
+ */
 static bool snp_extend(json_t *claims)
 {
     json_t *evidence = json_object();
@@ -111,8 +115,9 @@ static bool snp_extend(json_t *claims)
 }
 
 /*
- * What Trustee's verifier says of every sample, whatever it is: constants, for its policies and reference values to
- * work with. They are not in the token, which has only what was in the evidence.
+ * What Trustee's verifier says of every sample, whatever it is: constants, for its policies and
+ * reference values to work with. They are not in the token, which has only what was in the
+ * evidence.
  */
 static bool sample_extend(json_t *claims)
 {

@@ -32,8 +32,9 @@ struct kbs_ear {
 };
 
 /*
- * annotated-evidence of one part: the TEE's claims under its name, report_data, init_data if it is the digest of what
- * was sent, and runtime_data_claims. `i`: which of ear->parts. Returns owned; shares the result's claims.
+ * annotated-evidence of one part: the TEE's claims under its name, report_data, init_data if it is
+ * the digest of what was sent, and runtime_data_claims. `i`: which of ear->parts. Returns owned;
+ * shares the result's claims.
  */
 KBS_MUST_CHECK int kbs_ear_evidence(const struct kbs_ear *ear, size_t i, json_t **ret,
                                     struct kbs_error *err);

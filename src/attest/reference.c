@@ -1,13 +1,13 @@
 /*
  * The readers of reference values.
  *
- * A CoMID names what it measures by environment and key, so its values get names of those parts, as Trustee's
- * extractor makes them: vendor/model/key/digests. Digests become lower-case hex, because that is how claims show
- * measurements. What a CoMID says beyond digests and raw values is counted and left out, so that whoever imports it is
- * told.
+ * A CoMID names what it measures by environment and key, so its values get names of those parts, as
+ * Trustee's extractor makes them: vendor/model/key/digests. Digests become lower-case hex, because
+ * that is how claims show measurements. What a CoMID says beyond digests and raw values is counted
+ * and left out, so that whoever imports it is told.
  *
- * Rejected: CoRIM in CBOR (its signature and profiles would have to be understood to be worth anything) and SWID tags
- * (XML). Both have tools that print the JSON form.
+ * Rejected: CoRIM in CBOR (its signature and profiles would have to be understood to be worth
+ * anything) and SWID tags (XML). Both have tools that print the JSON form.
  */
 #include "attest/reference.h"
 

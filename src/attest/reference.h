@@ -1,7 +1,7 @@
 /*
- * Reference values as they arrive: the messages of Trustee's clients, lists of digests, CoMIDs in JSON. Each becomes an
- * object, name to value, which is how they are set and kept. Texts in, JSON out: no store, no HTTP.
- * Forms: docs/protocol/reference-values.md.
+ * Reference values as they arrive: the messages of Trustee's clients, lists of digests, CoMIDs in
+ * JSON. Each becomes an object, name to value, which is how they are set and kept. Texts in, JSON
+ * out: no store, no HTTP. Forms: docs/protocol/reference-values.md.
  */
 #ifndef KBS_ATTEST_REFERENCE_H
 #define KBS_ATTEST_REFERENCE_H
@@ -13,7 +13,7 @@
 enum kbs_reference_form {
     KBS_REFERENCE_ANY = 0, /* found out: JSON by its members, else digests */
     KBS_REFERENCE_LIST,    /* a digest in hex a line */
-    KBS_REFERENCE_COMID, /* Veraison's JSON of a CoMID, the part of a CoRIM that has reference values */
+    KBS_REFERENCE_COMID,   /* a CoMID, a CoRIM's part with the values, in Veraison's JSON */
     KBS_REFERENCE_MESSAGE, /* {"version","type","payload"} */
     KBS_REFERENCE_VALUES   /* an object, name to value: a message's payload */
 };
@@ -27,8 +27,9 @@ struct kbs_reference_import {
 };
 
 /*
- * The payload of a message: of type "sample", the one that is read, an object of at least one value. `version` may be
- * missing, else it is "0.1.0". KBS_UNSUPPORTED for other types, KBS_INPUT. Returns owned.
+ * The payload of a message: of type "sample", the one that is read, an object of at least one
+ * value. `version` may be missing, else it is "0.1.0". KBS_UNSUPPORTED for other types, KBS_INPUT.
+ * Returns owned.
  */
 KBS_MUST_CHECK int kbs_reference_message(const json_t *message, json_t **ret,
                                          struct kbs_error *err);

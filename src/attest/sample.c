@@ -6,8 +6,9 @@
  * Anyone can write it, so it proves nothing but that the sender knows what it sent; it exists for
  * tests and demonstrations. The result says so: hardware 97 ("not recognised as genuine"),
  * executables 33 and configuration 36 (the values Trustee's default policy gives to what it cannot
- * match), hence contraindicated, until an appraisal (appraise.c) says otherwise. Trustee's verifier also makes up a
- * launch digest, a platform version and "debug": false; we do not claim what was not in the evidence.
+ * match), hence contraindicated, until an appraisal (appraise.c) says otherwise. Trustee's verifier
+ * also makes up a launch digest, a platform version and "debug": false; we do not claim what was
+ * not in the evidence.
  *
  * report_data must be the digest exactly, unpadded, in its one canonical spelling. The check is the
  * same one the real kinds make, so binding level `evidence` is true of it: it is the evidence that

@@ -1,6 +1,7 @@
 /*
- * The one table of claims and tiers. Whatever makes a vector (a verifier, reference values, a policy), its status is
- * computed here and nowhere else, so that it cannot be better than the worst of its claims.
+ * The one table of claims and tiers. Whatever makes a vector (a verifier, reference values, a
+ * policy), its status is computed here and nowhere else, so that it cannot be better than the worst
+ * of its claims.
  */
 #include "attest/trust.h"
 

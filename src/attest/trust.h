@@ -1,6 +1,6 @@
 /*
- * Trustworthiness vectors (draft-ietf-rats-ar4si, as EAR carries them): eight claims of one byte, each in a tier, and
- * the status that follows from them.
+ * Trustworthiness vectors (draft-ietf-rats-ar4si, as EAR carries them): eight claims of one byte,
+ * each in a tier, and the status that follows from them.
  */
 #ifndef KBS_ATTEST_TRUST_H
 #define KBS_ATTEST_TRUST_H
@@ -29,8 +29,8 @@ struct kbs_trust_vector {
 const char *kbs_trust_claim_name(enum kbs_trust_claim claim);
 
 /*
- * The tier of one value: "affirming", "warning", "contraindicated", or "none" for 0. What says that the verifier
- * failed (1, -1) is a warning: nothing was established. Static.
+ * The tier of one value: "affirming", "warning", "contraindicated", or "none" for 0. What says that
+ * the verifier failed (1, -1) is a warning: nothing was established. Static.
  */
 const char *kbs_trust_tier(int value);
 
@@ -41,8 +41,8 @@ const char *kbs_trust_status(const struct kbs_trust_vector *v);
 json_t *kbs_trust_json(const struct kbs_trust_vector *v);
 
 /*
- * Reads what a policy says: names as above, or with '_' for '-', and integers. KBS_INPUT for another name, a name
- * twice, a value that is no such integer, and if no claim is made.
+ * Reads what a policy says: names as above, or with '_' for '-', and integers. KBS_INPUT for
+ * another name, a name twice, a value that is no such integer, and if no claim is made.
  */
 KBS_MUST_CHECK int kbs_trust_read(const json_t *claims, struct kbs_trust_vector *ret,
                                   struct kbs_error *err);

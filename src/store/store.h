@@ -214,8 +214,9 @@ typedef int kbs_store_document_each(void *ctx, const struct kbs_document *docume
                                     struct kbs_span text, struct kbs_span request,
                                     struct kbs_error *err);
 /*
- * Calls `each` for the newest version of at most `limit` documents of a kind, by name, after that one (empty: from the
- * first on); all as they were at one moment. Those that were taken back are among them, with an empty text.
+ * Calls `each` for the newest version of at most `limit` documents of a kind, by name, after that
+ * one (empty: from the first on); all as they were at one moment. Those that were taken back are
+ * among them, with an empty text.
  */
 KBS_MUST_CHECK int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind,
                                            struct kbs_span after_name, unsigned int limit,

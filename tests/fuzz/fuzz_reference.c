@@ -1,6 +1,7 @@
 /*
- * Files of reference values, in any form, with and without a name for digests. The property: what is taken is an object
- * of at least one value, none of them null, and its JSON reads back as the same values.
+ * Files of reference values, in any form, with and without a name for digests. The property: what
+ * is taken is an object of at least one value, none of them null, and its JSON reads back as the
+ * same values.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * What evidence is worth: reference values and attestation policies, as a guest's handshake meets them, and as
- * administrators set them. kbs-policy is the test's (harness.h).
+ * What evidence is worth: reference values and attestation policies, as a guest's handshake meets
+ * them, and as administrators set them. kbs-policy is the test's (harness.h).
  */
 #include "signed.h"
 

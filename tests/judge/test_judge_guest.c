@@ -1090,7 +1090,10 @@ static void test_row_of_another_epoch(void **state)
     guest_free(&g);
 }
 
-/* The store says how much trust evidence gets, too: from one that is not the ledger's nobody attests. */
+/*
+ * The store says how much trust evidence gets, too: from one that is not the ledger's nobody
+ * attests.
+ */
 static void expect_no_attestation(struct judge *j, struct guest *g, const char *text)
 {
     char evidence[4096];

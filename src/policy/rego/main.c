@@ -1,14 +1,15 @@
 /*
  * kbs-policy: Rego policies as a pure function. A judge loads a policy and asks it about an input;
- * the answer is allow or deny, of an attestation policy its trust claims, or error with a place in the text.
+ * the answer is allow or deny, of an attestation policy its trust claims, or error with a place in
+ * the text.
  *
  * A policy is parsed once and kept by its digest. Parsing and deciding are done by a worker
  * (worker.h) that may die of either. Only what a worker has parsed is parsed here as well, for the
- * workers to come; so nothing that an administrator can upload ends this process. Whatever goes wrong
- * in a worker is an error, which a judge takes for deny.
+ * workers to come; so nothing that an administrator can upload ends this process. Whatever goes
+ * wrong in a worker is an error, which a judge takes for deny.
  *
- * Everything arrives from one judge, which may be compromised: what it can have from here is a wrong
- * answer to itself.
+ * Everything arrives from one judge, which may be compromised: what it can have from here is a
+ * wrong answer to itself.
  */
 #include <poll.h>
 #include <unistd.h>

@@ -1,4 +1,7 @@
-/* The policies that are loaded, by digest and query; and the answers to a judge's questions about them. */
+/*
+ * The policies that are loaded, by digest and query; and the answers to a judge's questions about
+ * them.
+ */
 #ifndef KBS_POLICY_REGO_POLICIES_H
 #define KBS_POLICY_REGO_POLICIES_H
 
