@@ -144,7 +144,7 @@ static int appraise(const struct kbs_admin_appraisal *a, struct lines *l,
     } else if (kbs_admin_reference_file(a->reference, NULL, a->as, &references, err) != 0) {
         return -1;
     }
-    (void)kbs_appraise_builtin(KBS_TEE_SNP, input, references, vector, add_line, l);
+    kbs_appraise_builtin(KBS_TEE_SNP, input, references, vector, add_line, l);
     return a->policy != NULL ? by_policy(a->policy, input, references, vector, err) : 0;
 }
 

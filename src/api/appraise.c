@@ -88,7 +88,7 @@ static int appraise(struct kbs_call *call, const json_t *input, struct appraisal
         return rc > 0 ? policy_ask(call->api, input, known, a, part, err) : -1;
     }
     (void)snprintf(part->policy, sizeof(part->policy), "%s", KBS_EAR_POLICY_DEFAULT);
-    (void)kbs_appraise_builtin(part->tee, input, known->values, &part->result.trust, NULL, NULL);
+    kbs_appraise_builtin(part->tee, input, known->values, &part->result.trust, NULL, NULL);
     return 0;
 }
 

@@ -208,12 +208,11 @@ static int decide(const struct outcome *o, const struct tally *t, int verifier)
     return t->of[KBS_MATCH_YES] > 0 && t->of[KBS_MATCH_UNKNOWN] == 0 ? o->approved : verifier;
 }
 
-bool kbs_appraise_builtin(enum kbs_tee tee, const json_t *input, const json_t *references,
+void kbs_appraise_builtin(enum kbs_tee tee, const json_t *input, const json_t *references,
                           struct kbs_trust_vector *vector, kbs_appraise_each *each, void *ctx)
 {
     const json_t *claims = json_object_get(input, kbs_tee_name(tee));
     struct tally tallies[KBS_TRUST_COUNT] = {{{0}}};
-    bool any = false;
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (rows[i].tee != tee) {
@@ -221,7 +220,6 @@ bool kbs_appraise_builtin(enum kbs_tee tee, const json_t *input, const json_t *r
         }
         struct kbs_comparison c = compare(&rows[i], claims, references);
 
-        any = true;
         tallies[c.claim].of[c.match]++;
         if (each != NULL) {
             each(ctx, &c);
@@ -232,5 +230,4 @@ bool kbs_appraise_builtin(enum kbs_tee tee, const json_t *input, const json_t *r
 
         vector->claim[o->claim] = decide(o, &tallies[o->claim], vector->claim[o->claim]);
     }
-    return any;
 }

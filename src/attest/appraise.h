@@ -39,9 +39,9 @@ json_t *kbs_appraise_input(enum kbs_tee tee, const json_t *evidence);
  * vector, which is the verifier's, claim by claim: what every reference value of a claim confirms
  * becomes approved, what one contradicts is lowered, and what none is there for stays. A list as
  * reference value matches if it has the measured value. `each`, which may be NULL, is called for
- * every comparison of that TEE. False if there are none for that kind.
+ * every comparison of that TEE.
  */
-bool kbs_appraise_builtin(enum kbs_tee tee, const json_t *input, const json_t *references,
+void kbs_appraise_builtin(enum kbs_tee tee, const json_t *input, const json_t *references,
                           struct kbs_trust_vector *vector, kbs_appraise_each *each, void *ctx);
 
 #endif

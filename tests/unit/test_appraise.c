@@ -171,7 +171,7 @@ static void test_builtin(void **state)
                                                [KBS_TRUST_CONFIGURATION] = snp ? 3 : 36}};
         unsigned int counts[3] = {0, 0, 0};
 
-        bool any = kbs_appraise_builtin(b->tee, input, references, &v, count_each, counts);
+        kbs_appraise_builtin(b->tee, input, references, &v, count_each, counts);
         if (v.claim[KBS_TRUST_EXECUTABLES] != b->executables ||
             v.claim[KBS_TRUST_HARDWARE] != b->hardware ||
             v.claim[KBS_TRUST_CONFIGURATION] != b->configuration ||
@@ -180,7 +180,6 @@ static void test_builtin(void **state)
                      v.claim[KBS_TRUST_EXECUTABLES], v.claim[KBS_TRUST_HARDWARE],
                      v.claim[KBS_TRUST_CONFIGURATION]);
         }
-        assert_int_equal(any, b->tee != KBS_TEE_SAMPLEDEVICE);
         assert_int_equal(counts[0] + counts[1] + counts[2], snp                        ? 11
                                                             : b->tee == KBS_TEE_SAMPLE ? 4
                                                                                        : 0);
