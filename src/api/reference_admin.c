@@ -98,7 +98,7 @@ static int space_check(struct kbs_api *api, const struct values *v, struct kbs_e
 {
     struct space s = {.adds = v};
 
-    if (kbs_store_document_list(api->store, KBS_DOCUMENT_REFERENCE_VALUE, KBS_SPAN_EMPTY,
+    if (kbs_store_document_page(api->store, KBS_DOCUMENT_REFERENCE_VALUE, KBS_SPAN_EMPTY,
                                 KBS_LIMIT_DOCUMENTS, space_each, &s, err) != 0) {
         return -1;
     }
@@ -324,7 +324,7 @@ int kbs_api_admin_reference_list(struct kbs_call *call, struct kbs_error *err)
         return -1;
     }
     kbs_buf_put_str(l.page.out, "{\"values\":[");
-    if (kbs_store_document_list(call->api->store, KBS_DOCUMENT_REFERENCE_VALUE, after,
+    if (kbs_store_document_page(call->api->store, KBS_DOCUMENT_REFERENCE_VALUE, after,
                                 KBS_LIMIT_DOCUMENTS, listing_each, &l, err) != 0) {
         return -1;
     }

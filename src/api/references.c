@@ -71,7 +71,7 @@ static int references_read(struct kbs_api *api, int64_t now_s, struct kbs_error 
     to->until_s = INT64_MAX;
     to->epoch = api->standing.store.epoch;
     to->data = KBS_BUF(KBS_LIMIT_REFERENCES_BYTES + 64);
-    if (kbs_store_document_list(api->store, KBS_DOCUMENT_REFERENCE_VALUE, KBS_SPAN_EMPTY,
+    if (kbs_store_document_page(api->store, KBS_DOCUMENT_REFERENCE_VALUE, KBS_SPAN_EMPTY,
                                 KBS_LIMIT_DOCUMENTS, reading_each, &r, err) != 0) {
         return -1;
     }

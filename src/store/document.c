@@ -64,11 +64,11 @@ int kbs_store_document_newest(struct kbs_store *s, enum kbs_document_kind kind,
     return rc;
 }
 
-int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind,
+int kbs_store_document_page(struct kbs_store *s, enum kbs_document_kind kind,
                             struct kbs_span after_name, unsigned int limit,
-                            kbs_store_document_each *each, void *ctx, struct kbs_error *err)
+                            kbs_store_document_page_each *each, void *ctx, struct kbs_error *err)
 {
-    const enum kbs_sql q = KBS_SQL_DOCUMENT_LIST;
+    const enum kbs_sql q = KBS_SQL_DOCUMENT_PAGE;
     struct kbs_document document;
     int rc = 0;
 

@@ -43,7 +43,7 @@ enum kbs_sql {
     KBS_SQL_DOCUMENT_OLDEST,
     KBS_SQL_DOCUMENT_SPACE,
     KBS_SQL_DOCUMENT_ALL,
-    KBS_SQL_DOCUMENT_LIST,
+    KBS_SQL_DOCUMENT_PAGE,
     KBS_SQL_EPOCH_GET,
     KBS_SQL_READ_BEGIN,
     /* on the connection that does */

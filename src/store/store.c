@@ -118,7 +118,7 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_DOCUMENT_SPACE] = "SELECT count(*), sum(length(CAST(text AS BLOB))) FROM document",
     [KBS_SQL_DOCUMENT_ALL] =
         "SELECT " DOCUMENT_COLUMNS " FROM document ORDER BY epoch, kind, name, version",
-    [KBS_SQL_DOCUMENT_LIST] =
+    [KBS_SQL_DOCUMENT_PAGE] =
         "SELECT " DOCUMENT_COLUMNS " FROM document WHERE kind = ?1 AND name > ?2 AND NOT EXISTS"
         " (SELECT 1 FROM document AS newer WHERE newer.kind = document.kind"
         " AND newer.name = document.name AND newer.version > document.version)"

@@ -210,17 +210,17 @@ KBS_MUST_CHECK int kbs_store_document_newest(struct kbs_store *s, enum kbs_docum
                                              struct kbs_span name, struct kbs_document *ret,
                                              struct kbs_buf *text, struct kbs_error *err);
 /* The texts are borrowed until the call returns; -1 with *err ends the list. */
-typedef int kbs_store_document_each(void *ctx, const struct kbs_document *document,
-                                    struct kbs_span text, struct kbs_span request,
-                                    struct kbs_error *err);
+typedef int kbs_store_document_page_each(void *ctx, const struct kbs_document *document,
+                                         struct kbs_span text, struct kbs_span request,
+                                         struct kbs_error *err);
 /*
  * Calls `each` for the newest version of at most `limit` documents of a kind, by name, after that
  * one (empty: from the first on); all as they were at one moment. Those that were taken back are
  * among them, with an empty text.
  */
-KBS_MUST_CHECK int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind,
+KBS_MUST_CHECK int kbs_store_document_page(struct kbs_store *s, enum kbs_document_kind kind,
                                            struct kbs_span after_name, unsigned int limit,
-                                           kbs_store_document_each *each, void *ctx,
+                                           kbs_store_document_page_each *each, void *ctx,
                                            struct kbs_error *err);
 /* How many versions of it there are, and the oldest of them (0 if there are none). */
 KBS_MUST_CHECK int kbs_store_document_versions(struct kbs_store *s, enum kbs_document_kind kind,
