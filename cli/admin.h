@@ -5,6 +5,7 @@
 
 #include <limits.h>
 
+#include "attest/verdict.h"
 #include "base/ec.h"
 #include "cli/args.h"
 #include "cli/http.h"
@@ -76,6 +77,7 @@ int kbs_admin_cmd_approvals_withdraw(struct kbs_admin_options *o, int argc, char
 int kbs_admin_cmd_store_accept(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_audit_verify(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_attest_reference(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_initdata_digest(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_nek_public(struct kbs_admin_options *o, int argc, char **argv);
@@ -210,5 +212,32 @@ void kbs_admin_explained_print(const json_t *explained);
 KBS_MUST_CHECK int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *err);
 /* "2026-01-31T12:00:00Z" (21 bytes); empty if out of range or too long for `size`. */
 void kbs_admin_time(int64_t unix_s, char *out, size_t size);
+/* The reverse, or seconds since 1970. KBS_INPUT, naming the option. */
+KBS_MUST_CHECK int kbs_admin_time_read(const char *text, const char *option, int64_t *ret,
+                                       struct kbs_error *err);
+
+/*
+ * Reference values of a file: `form` as kbs_reference_form_from_name() knows it (NULL: any), `as`
+ * NULL or the name of all digests. Warns of what is left out. Returns owned.
+ */
+KBS_MUST_CHECK int kbs_admin_reference_file(const char *path, const char *form, const char *as,
+                                            json_t **ret, struct kbs_error *err);
+
+/*
+ * Evidence that was verified, and what it is to be held against; `as` as for
+ * kbs_admin_reference_file().
+ */
+struct kbs_admin_appraisal {
+    const struct kbs_verdict *verdict;
+    const char *reference; /* file; NULL: no reference values */
+    const char *as;
+    const char *policy; /* file in Rego; NULL: the built-in appraisal */
+};
+/*
+ * Appraises, and shows comparisons and trust vector; as JSON into *ret, owned, unless it is NULL.
+ * KBS_UNPROCESSABLE with line and column if the policy gives no vector.
+ */
+KBS_MUST_CHECK int kbs_admin_appraise(const struct kbs_admin_appraisal *a, json_t **ret,
+                                      struct kbs_error *err);
 
 #endif

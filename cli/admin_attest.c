@@ -5,8 +5,6 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #include "attest/report_data.h"
 #include "attest/snp/folder.h"
@@ -30,33 +28,14 @@ struct explain_options {
     const char *init_data;
     const char *test_root;
     const char *tee;
+    const char *reference;
+    const char *as;
+    const char *policy;
     uint32_t vmpl;
     uint32_t version_min;
     bool no_crl;
     bool any_host_data;
 };
-
-/* Seconds since 1970, or a time in UTC as RFC 3339 writes it. */
-static int read_time(const char *text, int64_t *ret, struct kbs_error *err)
-{
-    struct tm tm = {.tm_isdst = 0};
-    char *end = NULL;
-
-    if (text == NULL) {
-        *ret = kbs_clock_unix_s();
-        return 0;
-    }
-    *ret = strtoll(text, &end, 10);
-    if (*text != '\0' && *end == '\0') {
-        return 0;
-    }
-    end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    if (end == NULL || *end != '\0') {
-        return kbs_fail(err, KBS_INPUT, "--time is neither seconds nor like 2026-01-31T12:00:00Z");
-    }
-    *ret = timegm(&tm);
-    return 0;
-}
 
 /* "milan,genoa,turin" as bits. */
 static int read_products(const char *text, unsigned int *ret, struct kbs_error *err)
@@ -145,7 +124,9 @@ static int read_asked(const struct explain_options *x, struct asked *to, struct 
     to->providers[0] = x->provider;
     to->policy.providers = to->providers;
     to->policy.provider_count = x->provider != NULL ? 1 : 0;
-    if (read_time(x->time, &to->expected.now_s, err) != 0 ||
+    to->expected.now_s = kbs_clock_unix_s();
+    if ((x->time != NULL &&
+         kbs_admin_time_read(x->time, "--time", &to->expected.now_s, err) != 0) ||
         (x->products != NULL && read_products(x->products, &to->policy.products, err) != 0) ||
         (x->init_data != NULL && read_init_data(x->init_data, to, err) != 0) ||
         (x->report_data != NULL && read_report_data(x->report_data, to, err) != 0)) {
@@ -182,12 +163,30 @@ static int read_evidence(const struct explain_options *x, struct kbs_snp_evidenc
     return r;
 }
 
-static int show(const struct kbs_verdict *v, bool json, struct kbs_error *err)
+static int show_json(const struct kbs_verdict *v, const struct kbs_admin_appraisal *a,
+                     struct kbs_error *err)
 {
-    if (json) {
-        return kbs_cli_json(kbs_verdict_json(v), err);
+    json_t *appraised = NULL;
+    json_t *shown = NULL;
+
+    if (kbs_verdict_failed(v) != NULL) {
+        appraised = json_null(); /* it is refused, whatever its values are */
+    } else if (kbs_admin_appraise(a, &appraised, err) != 0) {
+        return -1;
     }
+    shown = kbs_verdict_json(v);
+    if (json_object_set_new(shown, "appraisal", appraised) != 0) {
+        json_decref(shown);
+        shown = NULL;
+    }
+    return kbs_cli_json(shown, err);
+}
+
+static int show(const struct kbs_verdict *v, const struct kbs_admin_appraisal *a,
+                struct kbs_error *err)
+{
     struct kbs_span cells[3 * KBS_VERDICT_CHECKS];
+
     for (size_t i = 0; i < v->count; i++) {
         cells[3 * i] = kbs_span_str(kbs_outcome_name(v->checks[i].outcome));
         cells[3 * i + 1] = kbs_span_str(v->checks[i].kind->name);
@@ -195,6 +194,12 @@ static int show(const struct kbs_verdict *v, bool json, struct kbs_error *err)
     }
     kbs_cli_table(cells, v->count, 3);
     (void)putchar('\n');
+    if (kbs_verdict_failed(v) != NULL) {
+        kbs_cli_field("appraisal", "none: evidence that fails a check is refused");
+    } else if ((a->reference != NULL || a->policy != NULL) &&
+               kbs_admin_appraise(a, NULL, err) != 0) {
+        return -1;
+    }
     kbs_cli_field("init-data", "%s", kbs_init_data_name(v->init_data));
     kbs_cli_field("binding", "%s", kbs_binding_name(kbs_verdict_binding(v)));
     return kbs_cli_field_json("claims", v->claims, err);
@@ -222,7 +227,10 @@ static int explain(const struct kbs_admin_options *o, const struct explain_optio
                            &asked.expected, &v, err);
     }
     if (r == 0) {
-        r = show(&v, o->json, err);
+        const struct kbs_admin_appraisal a = {
+            .verdict = &v, .reference = x->reference, .as = x->as, .policy = x->policy};
+
+        r = o->json ? show_json(&v, &a, err) : show(&v, &a, err);
     }
     if (r == 0 && kbs_verdict_failed(&v) != NULL) {
         r = 1;
@@ -305,13 +313,18 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
          "take HOST_DATA that no init-data explains", 0, 0},
         {"test-root", KBS_ARG_TEXT, &x.test_root, "HEX",
          "SHA-256 of a test PKI's root key, instead of AMD's", 0, 0},
+        {"reference", KBS_ARG_TEXT, &x.reference, "FILE",
+         "reference values to compare with, as attest reference import reads them", 0, 0},
+        {"as", KBS_ARG_TEXT, &x.as, "NAME", "the name of the digests in that file", 0, 0},
+        {"policy", KBS_ARG_TEXT, &x.policy, "FILE", "attestation policy in Rego to ask", 0, 0},
     };
     const struct kbs_args args = {
         .synopsis = "kbs-admin attest explain EVIDENCE [--certs FOLDER] [options]",
         .about = "Verify SEV-SNP evidence, offline, and print every check with its outcome and\n"
-                 "why. EVIDENCE is CoCo's or COCONUT-SVSM's JSON, or a report of 1184 bytes.\n"
-                 "With --tee, find the report data in evidence of another kind, and compare it.\n"
-                 "Exit status 1 if a check fails.",
+                 "why; then what it is worth, by reference values or by a policy. EVIDENCE is\n"
+                 "CoCo's or COCONUT-SVSM's JSON, or a report of 1184 bytes. With --tee, find the\n"
+                 "report data in evidence of another kind, and compare it. Exit status 1 if a\n"
+                 "check fails.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .positionals_min = 1,

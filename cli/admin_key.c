@@ -5,6 +5,7 @@
  * A dry run goes as far as it can without changing anything: it reads the policy, signs a read, and
  * finds out whether the path is taken.
  */
+#include <stdlib.h>
 #include <time.h>
 
 #include "base/terms.h"
@@ -197,6 +198,24 @@ void kbs_admin_time(int64_t unix_s, char *out, size_t size)
     if (gmtime_r(&t, &tm) != NULL && strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0) {
         out[0] = '\0';
     }
+}
+
+int kbs_admin_time_read(const char *text, const char *option, int64_t *ret, struct kbs_error *err)
+{
+    struct tm tm = {.tm_isdst = 0};
+    char *end = NULL;
+
+    *ret = strtoll(text, &end, 10);
+    if (*text != '\0' && *end == '\0') {
+        return 0;
+    }
+    end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    if (end == NULL || *end != '\0') {
+        return kbs_fail(err, KBS_INPUT, "%s is neither seconds nor like 2026-01-31T12:00:00Z",
+                        option);
+    }
+    *ret = timegm(&tm);
+    return 0;
 }
 
 static int print_policy(const json_t *key, struct kbs_error *err)

@@ -1,5 +1,5 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`, `initdata`, `nek new`, `wrap` and
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest explain`, `initdata`, `nek new`, `wrap` and
  * `inspect`, `policy test` and `explain` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
@@ -45,6 +45,7 @@ static const struct {
     {"store", "accept", kbs_admin_cmd_store_accept},
     {"audit", "verify", kbs_admin_cmd_audit_verify},
     {"attest", "explain", kbs_admin_cmd_attest_explain},
+    {"attest", "reference", kbs_admin_cmd_attest_reference},
     {"initdata", "make", kbs_admin_cmd_initdata_make},
     {"initdata", "digest", kbs_admin_cmd_initdata_digest},
     {"nek", "public", kbs_admin_cmd_nek_public},
@@ -94,6 +95,7 @@ int main(int argc, char **argv)
                  "  store accept           use a store that was put back from a backup\n"
                  "  audit verify           check a ledger, offline\n"
                  "  attest explain         verify evidence, offline, and say what was checked\n"
+                 "  attest reference       what attested guests are compared with\n"
                  "  initdata make|digest   what guests are configured with, and its digest\n"
                  "  nek public|new|wrap|inspect\n"
                  "                         keys that guests keep wrapped to the token\n"

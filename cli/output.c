@@ -97,7 +97,7 @@ void kbs_cli_field_kcv(const char *label, const uint8_t kcv[4])
 /* Escaped to ASCII, so that nothing in it reaches the terminal raw. */
 static int put_json(const json_t *value, struct kbs_error *err)
 {
-    if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0) {
+    if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_ENSURE_ASCII) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "cannot write the result");
     }
     (void)putchar('\n');

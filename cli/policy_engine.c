@@ -38,8 +38,8 @@ static int ask(struct kbs_cli_policy *p, enum kbs_wire_type type, const void *qu
 static int load(struct kbs_cli_policy *p, struct kbs_error *err)
 {
     uint8_t digest[KBS_SHA256_BYTES];
-    const struct kbs_wire_policy_load question = {.digest = kbs_span(digest, sizeof(digest)),
-                                                  .text = p->text};
+    const struct kbs_wire_policy_load question = {
+        .digest = kbs_span(digest, sizeof(digest)), .text = p->text, .query = (uint8_t)p->query};
     struct kbs_wire_verdict verdict;
 
     kbs_sha256(p->text, digest);
@@ -71,8 +71,10 @@ int kbs_cli_policy_ask(struct kbs_cli_policy *p, struct kbs_span input, struct k
                        struct kbs_wire_verdict *ret, struct kbs_error *err)
 {
     uint8_t digest[KBS_SHA256_BYTES];
-    const struct kbs_wire_policy_eval question = {
-        .digest = kbs_span(digest, sizeof(digest)), .input = input, .data = data};
+    const struct kbs_wire_policy_eval question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .input = input,
+                                                  .data = data,
+                                                  .query = (uint8_t)p->query};
 
     kbs_sha256(p->text, digest);
     return ask(p, KBS_WIRE_POLICY_EVAL, &question, ret, err);

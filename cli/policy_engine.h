@@ -3,13 +3,15 @@
 #define KBS_CLI_POLICY_ENGINE_H
 
 #include "base/span.h"
+#include "base/terms.h"
 #include "channel/channel.h"
 #include "cli/worker.h"
 
 struct kbs_cli_policy {
     struct kbs_cli_worker worker;
     struct kbs_channel_msg answer;
-    struct kbs_span text; /* borrowed */
+    struct kbs_span text;      /* borrowed */
+    enum kbs_rego_query query; /* what it is asked for; set before it is opened, ALLOW else */
 };
 #define KBS_CLI_POLICY_NULL \
     ((struct kbs_cli_policy){.worker = KBS_CLI_WORKER_NULL, .answer = KBS_CHANNEL_MSG})

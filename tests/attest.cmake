@@ -2,6 +2,8 @@ kbs_test(unit_rcar SOURCES unit/test_rcar.c LINKS kbs_attest LABELS unit)
 kbs_test(unit_ear SOURCES unit/test_ear.c LINKS kbs_attest LABELS unit)
 target_compile_definitions(unit_ear PRIVATE KBS_VECTORS_DIR="${KBS_VECTORS_DIR}")
 
+kbs_test(unit_appraise SOURCES unit/test_appraise.c LINKS kbs_attest LABELS unit)
+
 kbs_fuzzer(fuzz_rcar SOURCES fuzz/fuzz_rcar.c LINKS kbs_attest CORPUS fuzz/corpus/rcar)
 
 # A PKI of AMD's shape; never installed.
@@ -24,6 +26,7 @@ kbs_fuzzer(fuzz_initdata SOURCES fuzz/fuzz_initdata.c LINKS kbs_attest_verdict C
 kbs_fuzzer(fuzz_quote SOURCES fuzz/fuzz_quote.c LINKS kbs_attest CORPUS fuzz/corpus/quote)
 kbs_fuzzer(fuzz_cca SOURCES fuzz/fuzz_cca.c LINKS kbs_cose_read CORPUS fuzz/corpus/cca)
 kbs_fuzzer(fuzz_report_data SOURCES fuzz/fuzz_report_data.c LINKS kbs_attest CORPUS fuzz/corpus/report_data)
+kbs_fuzzer(fuzz_reference SOURCES fuzz/fuzz_reference.c LINKS kbs_attest CORPUS fuzz/corpus/reference)
 
 # Evidence for suites that start real programs.
 add_executable(snp_make attest/snp_make.c)

@@ -205,6 +205,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_buf_deinit(&api->fetch.want);
         kbs_fetch_attach(&api->fetch, -1);
         kbs_channel_msg_deinit(&api->ledger.answer);
+        kbs_references_deinit(&api->references);
         kbs_buf_deinit(&api->answer.body);
         kbs_buf_deinit(&api->resource_policy);
         kbs_buf_deinit(&api->delegate.texts);

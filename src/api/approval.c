@@ -461,13 +461,14 @@ static int ask_text(struct ask *a, const struct kbs_call *call, struct kbs_error
 }
 
 /* Counts the rows there are, and finds the oldest that waits no longer. */
-static void room_each(void *ctx, const struct kbs_document *row, struct kbs_span text,
-                      struct kbs_span request)
+static int room_each(void *ctx, const struct kbs_document *row, struct kbs_span text,
+                      struct kbs_span request, struct kbs_error *err)
 {
     struct ask *a = ctx;
     struct kbs_approval there = KBS_APPROVAL_NULL;
 
     (void)request;
+    (void)err;
     a->count++;
     if (a->found.category == KBS_OK &&
         kbs_row_check_document(a->m.api, row, text, &a->found) == 0 &&
@@ -478,6 +479,7 @@ static void room_each(void *ctx, const struct kbs_document *row, struct kbs_span
         a->drops = true;
     }
     kbs_approval_deinit(&there);
+    return 0;
 }
 
 static int ask_room(struct ask *a, struct kbs_error *err)

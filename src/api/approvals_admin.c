@@ -66,14 +66,15 @@ struct list {
     struct kbs_error err;
 };
 
-static void list_each(void *ctx, const struct kbs_document *row, struct kbs_span text,
-                      struct kbs_span request)
+static int list_each(void *ctx, const struct kbs_document *row, struct kbs_span text,
+                      struct kbs_span request, struct kbs_error *err)
 {
     struct list *l = ctx;
     struct kbs_buf *out = &l->call->answer->body;
     struct kbs_approval a = KBS_APPROVAL_NULL;
 
     (void)request;
+    (void)err;
     if (l->err.category == KBS_OK &&
         kbs_row_check_document(l->call->api, row, text, &l->err) == 0 &&
         kbs_approval_read(row, text, l->call->now_s, &a, &l->err) == 0) {
@@ -84,6 +85,7 @@ static void list_each(void *ctx, const struct kbs_document *row, struct kbs_span
         }
     }
     kbs_approval_deinit(&a);
+    return 0;
 }
 
 int kbs_api_admin_approval_list(struct kbs_call *call, struct kbs_error *err)

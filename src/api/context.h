@@ -3,6 +3,7 @@
 #define KBS_API_CONTEXT_H
 
 #include "api/api.h"
+#include "attest/ear.h"
 #include "attest/issuer/issuer.h"
 #include "base/arena.h"
 #include "channel/channel.h"
@@ -81,6 +82,15 @@ struct kbs_sampler {
 struct kbs_parsed {
     struct kbs_buf text;
     json_t *root; /* NULL: empty */
+};
+
+/* The reference values that count, as they were read at one epoch of the store (references.c). */
+struct kbs_references {
+    bool read;
+    uint64_t epoch;
+    int64_t until_s;     /* one of them expires then */
+    json_t *values;      /* owned: an object, name to value */
+    struct kbs_buf data; /* {"reference":{...}}, what attestation policies have as data */
 };
 
 /* What is known of the store's standing against the ledger (epoch.c). */
@@ -166,6 +176,7 @@ struct kbs_api {
     uint8_t rows_verified[KBS_API_ROWS_VERIFIED][KBS_SHA256_BYTES]; /* row.c */
     struct kbs_parsed claims[KBS_API_PARSED];                       /* by session */
     struct kbs_parsed policies[KBS_API_PARSED];                     /* by key */
+    struct kbs_references references;
     struct kbs_record *owed; /* a release that could not be recorded; owned (ledger.c) */
     uint64_t head_signed;    /* number of the newest `head` record */
     uint64_t head_due_ns;
@@ -243,8 +254,6 @@ kbs_handler kbs_api_resource_delete;
 kbs_handler kbs_api_resource_policy_list; /* documents_admin.c */
 kbs_handler kbs_api_resource_policy_set;
 kbs_handler kbs_api_attestation_policy_set;
-kbs_handler kbs_api_reference_value_set;
-kbs_handler kbs_api_reference_value_show;
 kbs_handler kbs_api_admin_policy_list; /* policies_admin.c */
 kbs_handler kbs_api_admin_policy_show;
 kbs_handler kbs_api_admin_policy_set;
@@ -260,6 +269,12 @@ kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_release_dry_run; /* admin_release.c */
 kbs_handler kbs_api_admin_store_show;      /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
+kbs_handler kbs_api_reference_value_set; /* reference_admin.c */
+kbs_handler kbs_api_reference_value_show;
+kbs_handler kbs_api_admin_reference_list;
+kbs_handler kbs_api_admin_reference_set;
+kbs_handler kbs_api_admin_reference_show;
+kbs_handler kbs_api_admin_reference_delete;
 
 /* ---- fetch.c ---- */
 
@@ -319,11 +334,11 @@ KBS_MUST_CHECK int kbs_delegated_challenge(struct kbs_call *call, enum kbs_tee t
 /* ---- rego.c ---- */
 
 /*
- * Is there a kbs-policy, and does it take this text? KBS_UNSUPPORTED if there is none,
- * KBS_UNPROCESSABLE with line and column if the text is no policy.
+ * Is there a kbs-policy, and does it take this text as a policy for that query? KBS_UNSUPPORTED if
+ * there is none, KBS_UNPROCESSABLE with line and column if the text is no policy.
  */
-KBS_MUST_CHECK int kbs_rego_check(struct kbs_api *api, struct kbs_span policy,
-                                  struct kbs_error *err);
+KBS_MUST_CHECK int kbs_rego_check(struct kbs_api *api, enum kbs_rego_query query,
+                                  struct kbs_span policy, struct kbs_error *err);
 
 /*
  * Asks a Rego policy (data.policy.allow) about `input` and `data`, JSON objects. 0 if it allows;
@@ -333,6 +348,39 @@ KBS_MUST_CHECK int kbs_rego_check(struct kbs_api *api, struct kbs_span policy,
 KBS_MUST_CHECK int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy,
                                    struct kbs_span input, struct kbs_span data,
                                    struct kbs_error *err);
+
+/*
+ * The same of an attestation policy (data.policy.trust_claims or .result): the vector it gives.
+ * KBS_DENIED with the reason if it gives none; the rest as above.
+ */
+KBS_MUST_CHECK int kbs_rego_trust(struct kbs_api *api, struct kbs_span policy,
+                                  struct kbs_span input, struct kbs_span data,
+                                  struct kbs_trust_vector *ret, struct kbs_error *err);
+
+/* ---- references.c ---- */
+
+/*
+ * The reference values that count now: set, not taken back, not expired, their rows verified. *ret
+ * borrows api until the next call. KBS_BUSY if the store is not the ledger's.
+ */
+KBS_MUST_CHECK int kbs_references_get(struct kbs_api *api, int64_t now_s,
+                                      const struct kbs_references **ret, struct kbs_error *err);
+void kbs_references_deinit(struct kbs_references *r);
+/*
+ * The two members of a reference value's text. Returns the value owned. KBS_INTERNAL if it is none.
+ */
+KBS_MUST_CHECK int kbs_reference_text(struct kbs_span text, int64_t *ret_expires_s,
+                                      json_t **ret_value, struct kbs_error *err);
+
+/* ---- appraise.c ---- */
+
+/*
+ * Appraises part i of what was verified: by the attestation policy of its class, else by the
+ * reference values; the part's trust vector and policy are changed. KBS_UNAUTHENTICATED with the
+ * reason if there is a policy and it gives no vector, KBS_UNSUPPORTED if it cannot be asked here.
+ */
+KBS_MUST_CHECK int kbs_appraise(struct kbs_call *call, const struct kbs_ear *ear, size_t i,
+                                struct kbs_ear_part *part, struct kbs_error *err);
 
 /* ---- token.c ---- */
 

@@ -121,6 +121,14 @@ static const struct route {
      kbs_api_admin_approval_give},
     {KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW, KBS_DUTY_ADMIN, "DELETE", "admin-approval-withdraw",
      kbs_api_admin_approval_withdraw},
+    {KBS_ROUTE_ADMIN_REFERENCE_LIST, KBS_DUTY_ADMIN, "GET", "admin-reference-list",
+     kbs_api_admin_reference_list},
+    {KBS_ROUTE_ADMIN_REFERENCE_SET, KBS_DUTY_ADMIN, "POST", "admin-reference-set",
+     kbs_api_admin_reference_set},
+    {KBS_ROUTE_ADMIN_REFERENCE_SHOW, KBS_DUTY_ADMIN, "GET", "admin-reference-show",
+     kbs_api_admin_reference_show},
+    {KBS_ROUTE_ADMIN_REFERENCE_DELETE, KBS_DUTY_ADMIN, "DELETE", "admin-reference-delete",
+     kbs_api_admin_reference_delete},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

@@ -107,17 +107,19 @@ struct list {
 };
 
 /* Rows that do not verify end the list: it would be a part that looks like all of it. */
-static void list_each(void *ctx, const struct kbs_document *document, struct kbs_span text,
-                      struct kbs_span request)
+static int list_each(void *ctx, const struct kbs_document *document, struct kbs_span text,
+                      struct kbs_span request, struct kbs_error *err)
 {
     struct list *l = ctx;
 
+    (void)err;
     if (l->err.category == KBS_OK &&
         kbs_row_check_document(l->call->api, document, text, &l->err) == 0 &&
         kbs_page_next(&l->page)) {
         policy_put(l->page.out, document, text, request);
         kbs_buf_put_u8(l->page.out, '}');
     }
+    return 0;
 }
 
 static int list_kind(struct list *l, enum kbs_document_kind kind, struct kbs_span after,

@@ -4,14 +4,14 @@
  *
  * The problem: one nonce must attest once although judges run side by side; an attested session
  * must never be without its record; and a token that cannot be signed must not use the nonce up.
- * The approach, in this order: session alive and challenged, message, nonce, evidence, record sent,
- * token signed, record acknowledged, and last the one conditional UPDATE that makes the session
- * attested. Whoever loses it has a token that was never answered and gets a second record that says
- * so.
+ * The approach, in this order: session alive and challenged, message, nonce, evidence, its
+ * appraisal, record sent, token signed, record acknowledged, and last the one conditional UPDATE
+ * that makes the session attested. Whoever loses it has a token that was never answered and gets a
+ * second record that says so.
  *
  * Evidence that parses and does not hold is recorded as refused, as sampler.c lets it; what does
- * not get that far is only counted in the log. Anyone can cause both.
- * What each check of such evidence came to goes to the log, as often.
+ * not get that far is only counted in the log. Anyone can cause both. What each check of such
+ * evidence came to goes to the log, as often.
  *
  * Evidence of some kinds is handed to an attestation service (delegated.c), in the place of a verifier
  * here or beside one; then both must agree. Such a run may end before it is through, to come again with the
@@ -24,7 +24,6 @@
 #include "api/endorse.h"
 #include "api/svsm.h"
 
-#include "attest/ear.h"
 #include "attest/rcar.h"
 #include "base/encoding.h"
 #include "base/log.h"
@@ -220,6 +219,7 @@ static void attest_record(struct kbs_call *call, const struct attest *a, struct 
     } else {
         kbs_record_str(r, "binding", kbs_binding_name(a->session.binding));
         kbs_record_str(r, "status", a->status);
+        kbs_record_str(r, "policy", a->part_count > 0 ? a->parts[0].policy : "");
     }
     kbs_record_text(r, "peer", call->req->peer);
 }
@@ -295,10 +295,9 @@ static int attest_sign(struct kbs_call *call, struct attest *a, struct kbs_error
     return rc == 0 ? 0 : attest_refused(call, a, "failed", NULL, err);
 }
 
-static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+static struct kbs_ear attest_ear(const struct kbs_call *call, const struct attest *a)
 {
-    struct kbs_session *s = &a->session;
-    const struct kbs_ear ear = {
+    return (struct kbs_ear){
         .issuer = kbs_span_str(call->api->issuer),
         .sid = kbs_span_str(a->sid),
         .iat = call->now_s,
@@ -308,6 +307,25 @@ static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_err
         .part_count = a->part_count,
         .submods = a->vouched.submods,
     };
+}
+
+/* What the evidence is worth, piece by piece. */
+static int attest_appraise(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    const struct kbs_ear ear = attest_ear(call, a);
+
+    for (size_t i = 0; i < a->part_count; i++) {
+        if (kbs_appraise(call, &ear, i, &a->parts[i], err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int attest_claims(struct kbs_call *call, struct attest *a, struct kbs_error *err)
+{
+    struct kbs_session *s = &a->session;
+    const struct kbs_ear ear = attest_ear(call, a);
     KBS_AUTO_JSON claims = NULL;
 
     s->attested_s = ear.iat;
@@ -406,16 +424,14 @@ static int attest_verify(struct kbs_call *call, struct attest *a, struct kbs_err
     if (natively(call->api, a->session.tee) && attest_natively(call, a, err) != 0) {
         return -1;
     }
-    if (kbs_delegated(call->api, a->session.tee) && attest_elsewhere(call, a, err) != 0) {
-        return -1;
-    }
-    return attest_claims(call, a, err);
+    return kbs_delegated(call->api, a->session.tee) ? attest_elsewhere(call, a, err) : 0;
 }
 
 static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_error *err)
 {
-    if (attest_verify(call, a, err) != 0) {
-        return err->category == KBS_UNAUTHENTICATED
+    if (attest_verify(call, a, err) != 0 || attest_appraise(call, a, err) != 0 ||
+        attest_claims(call, a, err) != 0) {
+        return err->category == KBS_UNAUTHENTICATED || err->category == KBS_UNSUPPORTED
                    ? attest_refused(call, a, "refused", &call->api->refused, err)
                    : -1;
     }

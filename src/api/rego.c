@@ -29,31 +29,34 @@ static int rego_ask(struct kbs_api *api, enum kbs_wire_type type, const void *qu
     return 0;
 }
 
-static int rego_load(struct kbs_api *api, struct kbs_span digest, struct kbs_span policy,
-                     struct kbs_wire_verdict *ret, struct kbs_error *err)
+static int rego_load(struct kbs_api *api, enum kbs_rego_query query, struct kbs_span digest,
+                     struct kbs_span policy, struct kbs_wire_verdict *ret, struct kbs_error *err)
 {
-    const struct kbs_wire_policy_load question = {.digest = digest, .text = policy};
+    const struct kbs_wire_policy_load question = {
+        .digest = digest, .text = policy, .query = (uint8_t)query};
 
     return rego_ask(api, KBS_WIRE_POLICY_LOAD, &question, ret, err);
 }
 
-static int rego_available(const struct kbs_api *api, struct kbs_error *err)
+static int rego_available(const struct kbs_api *api, enum kbs_rego_query query,
+                          struct kbs_error *err)
 {
     return api->policy_fd >= 0
                ? 0
-               : kbs_fail(
-                     err, KBS_UNSUPPORTED,
-                     "a resource policy is set, and this service has no kbs-policy to evaluate Rego");
+               : kbs_fail(err, KBS_UNSUPPORTED,
+                          "%s policy is set, and this service has no kbs-policy to evaluate Rego",
+                          query == KBS_REGO_QUERY_ALLOW ? "a resource" : "an attestation");
 }
 
-int kbs_rego_check(struct kbs_api *api, struct kbs_span policy, struct kbs_error *err)
+int kbs_rego_check(struct kbs_api *api, enum kbs_rego_query query, struct kbs_span policy,
+                   struct kbs_error *err)
 {
     struct kbs_wire_verdict verdict;
     uint8_t digest[KBS_SHA256_BYTES];
 
     kbs_sha256(policy, digest);
-    if (rego_available(api, err) != 0 ||
-        rego_load(api, kbs_span(digest, sizeof(digest)), policy, &verdict, err) != 0) {
+    if (rego_available(api, query, err) != 0 ||
+        rego_load(api, query, kbs_span(digest, sizeof(digest)), policy, &verdict, err) != 0) {
         return -1;
     }
     if (verdict.outcome != KBS_REGO_LOADED) {
@@ -65,16 +68,37 @@ int kbs_rego_check(struct kbs_api *api, struct kbs_span policy, struct kbs_error
 }
 
 /* A policy that cannot be evaluated may quote what it reads: that is for the log. */
-static int rego_denies(const struct kbs_wire_verdict *verdict, struct kbs_error *err)
+static void log_error(const struct kbs_wire_verdict *verdict)
 {
     char text[2 * KBS_LIMIT_ERROR_DETAIL_BYTES];
 
+    kbs_log(KBS_LOG_WARN, "policy-error", "line=%u column=%u why=%s", (unsigned int)verdict->line,
+            (unsigned int)verdict->column, kbs_log_text(verdict->detail, text, sizeof(text)));
+}
+
+/* Asks, and says what the policy is if it is not known, or no longer. */
+static int rego_eval(struct kbs_api *api, const struct kbs_wire_policy_eval *question,
+                     struct kbs_span policy, struct kbs_wire_verdict *ret, struct kbs_error *err)
+{
+    if (rego_available(api, (enum kbs_rego_query)question->query, err) != 0 ||
+        rego_ask(api, KBS_WIRE_POLICY_EVAL, question, ret, err) != 0) {
+        return -1;
+    }
+    if (ret->outcome == KBS_REGO_UNKNOWN && rego_load(api, (enum kbs_rego_query)question->query,
+                                                      question->digest, policy, ret, err) != 0) {
+        return -1;
+    }
+    return ret->outcome == KBS_REGO_LOADED ? rego_ask(api, KBS_WIRE_POLICY_EVAL, question, ret, err)
+                                           : 0;
+}
+
+static int rego_denies(const struct kbs_wire_verdict *verdict, struct kbs_error *err)
+{
     if (verdict->outcome == KBS_REGO_DENY) {
         return kbs_fail(err, KBS_DENIED, "the resource policy denies: %.*s",
                         (int)verdict->detail.len, (const char *)verdict->detail.p);
     }
-    kbs_log(KBS_LOG_WARN, "policy-error", "line=%u column=%u why=%s", (unsigned int)verdict->line,
-            (unsigned int)verdict->column, kbs_log_text(verdict->detail, text, sizeof(text)));
+    log_error(verdict);
     return kbs_fail(err, KBS_DENIED, "the resource policy cannot be evaluated (line %u, column %u)",
                     (unsigned int)verdict->line, (unsigned int)verdict->column);
 }
@@ -82,22 +106,44 @@ static int rego_denies(const struct kbs_wire_verdict *verdict, struct kbs_error 
 int kbs_rego_decide(struct kbs_api *api, struct kbs_span policy, struct kbs_span input,
                     struct kbs_span data, struct kbs_error *err)
 {
-    uint8_t bytes[KBS_SHA256_BYTES];
-    struct kbs_span digest = kbs_span(bytes, sizeof(bytes));
-    const struct kbs_wire_policy_eval question = {.digest = digest, .input = input, .data = data};
+    uint8_t digest[KBS_SHA256_BYTES];
+    const struct kbs_wire_policy_eval question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .input = input,
+                                                  .data = data,
+                                                  .query = KBS_REGO_QUERY_ALLOW};
     struct kbs_wire_verdict verdict;
 
-    kbs_sha256(policy, bytes);
-    if (rego_available(api, err) != 0 ||
-        rego_ask(api, KBS_WIRE_POLICY_EVAL, &question, &verdict, err) != 0) {
-        return -1;
-    }
-    if (verdict.outcome == KBS_REGO_UNKNOWN && rego_load(api, digest, policy, &verdict, err) != 0) {
-        return -1;
-    }
-    if (verdict.outcome == KBS_REGO_LOADED &&
-        rego_ask(api, KBS_WIRE_POLICY_EVAL, &question, &verdict, err) != 0) {
+    kbs_sha256(policy, digest);
+    if (rego_eval(api, &question, policy, &verdict, err) != 0) {
         return -1;
     }
     return verdict.outcome == KBS_REGO_ALLOW ? 0 : rego_denies(&verdict, err);
+}
+
+int kbs_rego_trust(struct kbs_api *api, struct kbs_span policy, struct kbs_span input,
+                   struct kbs_span data, struct kbs_trust_vector *ret, struct kbs_error *err)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    const struct kbs_wire_policy_eval question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .input = input,
+                                                  .data = data,
+                                                  .query = KBS_REGO_QUERY_TRUST};
+    KBS_AUTO_JSON claims = NULL;
+    struct kbs_wire_verdict verdict;
+
+    kbs_sha256(policy, digest);
+    if (rego_eval(api, &question, policy, &verdict, err) != 0) {
+        return -1;
+    }
+    if (verdict.outcome != KBS_REGO_RESULT) {
+        log_error(&verdict);
+        return kbs_fail(err, KBS_DENIED, "it cannot be evaluated (line %u, column %u)",
+                        (unsigned int)verdict.line, (unsigned int)verdict.column);
+    }
+    if (kbs_json_parse_object(verdict.result, "its result", &claims, err) != 0 ||
+        kbs_trust_read(claims, ret, err) != 0) {
+        err->category = KBS_DENIED;
+        return -1;
+    }
+    return 0;
 }

@@ -26,7 +26,6 @@
 #define EAR_PROFILE "tag:github.com,2024:confidential-containers/Trustee"
 #define EAR_DEVELOPER "kbs-hsm"
 #define EAR_BUILD "kbs-judge " KBS_VERSION
-#define EAR_POLICY_ID "default"
 #define EVIDENCE "ear.veraison.annotated-evidence"
 #define INIT_DATA "init_data"
 #define SID_MAX_BYTES 64
@@ -72,44 +71,6 @@ static int runtime_data_object(const struct kbs_rcar_attestation *a,
     return r;
 }
 
-static json_t *trust_vector(const struct kbs_evidence_result *r)
-{
-    const struct {
-        const char *name;
-        int value;
-    } entries[] = {
-        {"configuration", r->configuration},
-        {"executables", r->executables},
-        {"hardware", r->hardware},
-    };
-    json_t *v = json_object();
-
-    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
-        if (entries[i].value != 0 &&
-            json_object_set_new(v, entries[i].name, json_integer(entries[i].value)) != 0) {
-            json_decref(v);
-            return NULL;
-        }
-    }
-    return v;
-}
-
-/* The appraisal of one submodule. Returns owned, or NULL when memory runs out. */
-static json_t *submod(const struct kbs_ear_part *part, json_t *runtime_data)
-{
-    const struct kbs_evidence_result *r = &part->result;
-    KBS_AUTO_JSON evidence = json_pack(
-        "{s:O, s:o, s:O}", kbs_tee_name(part->tee), r->claims, "report_data",
-        report_data_string(part->tee, &part->report_digest), "runtime_data_claims", runtime_data);
-    if (evidence == NULL ||
-        (r->init_data == KBS_INIT_DATA_MATCHED &&
-         json_object_set(evidence, INIT_DATA, json_object_get(r->claims, INIT_DATA)) != 0)) {
-        return NULL;
-    }
-    return json_pack("{s:s, s:o, s:s, s:O}", "ear.status", r->status, "ear.trustworthiness-vector",
-                     trust_vector(r), "ear.appraisal-policy-id", EAR_POLICY_ID, EVIDENCE, evidence);
-}
-
 /* The name of part i: its class, and how many of that class are before it. */
 static void submod_name(const struct kbs_ear *ear, size_t i, char *out, size_t size)
 {
@@ -122,29 +83,60 @@ static void submod_name(const struct kbs_ear *ear, size_t i, char *out, size_t s
     (void)snprintf(out, size, "%s%u", class, index);
 }
 
+/* The appraisal of part i. Returns owned, or NULL when memory runs out. */
+static json_t *submod(const struct kbs_ear_part *part, json_t *evidence)
+{
+    const char *policy = part->policy[0] != '\0' ? part->policy : KBS_EAR_POLICY_DEFAULT;
+    const struct kbs_trust_vector *trust = &part->result.trust;
+
+    return json_pack("{s:s, s:o, s:s, s:O}", "ear.status", kbs_trust_status(trust),
+                     "ear.trustworthiness-vector", kbs_trust_json(trust), "ear.appraisal-policy-id",
+                     policy, EVIDENCE, evidence);
+}
+
 /*
- * Adds part i. Only the first one's runtime data is over the others' evidence, which is not repeated
- * here: what was found in it stands in their own parts, and a token has to fit into a header.
+ * Only the first one's runtime data is over the others' evidence, which is not repeated here: what
+ * was found in it stands in their own parts, and a token has to fit into a header.
  */
-static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, struct kbs_error *err)
+int kbs_ear_evidence(const struct kbs_ear *ear, size_t i, json_t **ret, struct kbs_error *err)
 {
     const struct kbs_ear_part *part = &ear->parts[i];
+    const struct kbs_evidence_result *r = &part->result;
     const struct kbs_span *additional = i == 0 && ear->attestation->device_count == 0
                                             ? kbs_rcar_additional(ear->attestation)
                                             : NULL;
     KBS_AUTO_JSON runtime_data = NULL;
-    char name[SUBMOD_NAME_BYTES];
 
-    if (part->tee == KBS_TEE_NONE || part->result.class == NULL ||
-        !json_is_object(part->result.claims) || part->result.status == NULL ||
-        part->report_digest.len == 0) {
+    if (part->tee == KBS_TEE_NONE || r->class == NULL || !json_is_object(r->claims) ||
+        !r->verified || part->report_digest.len == 0) {
         return kbs_fail(err, KBS_INTERNAL, "claims without verified evidence");
     }
     if (runtime_data_object(ear->attestation, additional, &runtime_data, err) != 0) {
         return -1;
     }
+    *ret = json_pack("{s:O, s:o, s:O}", kbs_tee_name(part->tee), r->claims, "report_data",
+                     report_data_string(part->tee, &part->report_digest), "runtime_data_claims",
+                     runtime_data);
+    if (*ret == NULL ||
+        (r->init_data == KBS_INIT_DATA_MATCHED &&
+         json_object_set(*ret, INIT_DATA, json_object_get(r->claims, INIT_DATA)) != 0)) {
+        json_decref(*ret);
+        *ret = NULL;
+        return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
+    }
+    return 0;
+}
+
+static int submod_add(const struct kbs_ear *ear, size_t i, json_t *submods, struct kbs_error *err)
+{
+    KBS_AUTO_JSON evidence = NULL;
+    char name[SUBMOD_NAME_BYTES];
+
+    if (kbs_ear_evidence(ear, i, &evidence, err) != 0) {
+        return -1;
+    }
     submod_name(ear, i, name, sizeof(name));
-    if (json_object_set_new(submods, name, submod(part, runtime_data)) != 0) {
+    if (json_object_set_new(submods, name, submod(&ear->parts[i], evidence)) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the claims set cannot be built");
     }
     return 0;

@@ -8,11 +8,15 @@
 
 #include "attest/rcar.h"
 
+#define KBS_EAR_POLICY_DEFAULT "default" /* no policy of the operator's */
+#define KBS_EAR_POLICY_BYTES (KBS_LIMIT_DOCUMENT_NAME_BYTES + 16)
+
 /* A submodule: one piece of evidence that was verified. */
 struct kbs_ear_part {
     enum kbs_tee tee;
     struct kbs_evidence_result result; /* owned by the caller */
     struct kbs_digest report_digest;
+    char policy[KBS_EAR_POLICY_BYTES]; /* what appraised it, printable ASCII; empty: the default */
 };
 
 #define KBS_EAR_PARTS_MAX (1 + KBS_LIMIT_DEVICES)
@@ -34,6 +38,14 @@ struct kbs_ear {
 
 /* In a submodule of ours: what somebody else says of the same evidence, KBS_EAR_AUTHORITY included. */
 #define KBS_EAR_DELEGATED "ear.kbs-hsm.delegated"
+
+/*
+ * annotated-evidence of one part: the TEE's claims under its name, report_data, init_data if it is
+ * the digest of what was sent, and runtime_data_claims. `i`: which of ear->parts. Returns owned;
+ * shares the result's claims.
+ */
+KBS_MUST_CHECK int kbs_ear_evidence(const struct kbs_ear *ear, size_t i, json_t **ret,
+                                    struct kbs_error *err);
 
 /*
  * Builds the claims set: eat_profile, iat, exp, iss, sid, ear.verifier-id, and in submods one

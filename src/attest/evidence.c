@@ -72,10 +72,10 @@ static int appraise(enum kbs_tee tee, const json_t *evidence, const struct kbs_d
     }
     const struct kbs_trust trust = kbs_verdict_trust(v);
     ret->binding = kbs_verdict_binding(v);
-    ret->status = trust.status;
-    ret->hardware = trust.hardware;
-    ret->executables = trust.executables;
-    ret->configuration = trust.configuration;
+    ret->verified = true;
+    ret->trust.claim[KBS_TRUST_HARDWARE] = trust.hardware;
+    ret->trust.claim[KBS_TRUST_EXECUTABLES] = trust.executables;
+    ret->trust.claim[KBS_TRUST_CONFIGURATION] = trust.configuration;
     ret->init_data = v->init_data;
     ret->claims = v->claims;
     v->claims = NULL;
@@ -122,8 +122,8 @@ int kbs_evidence_verify(enum kbs_tee tee, enum kbs_evidence_place place, const j
     ret->class = kinds[tee].class;
     r = kinds[tee].configured ? appraise(tee, evidence, report_data, context, ret, err)
                               : kinds[tee].verify(evidence, report_data, ret, err);
-    if (r == 0 && (ret->binding < KBS_BINDING_EVIDENCE || !json_is_object(ret->claims) ||
-                   ret->status == NULL)) {
+    if (r == 0 &&
+        (ret->binding < KBS_BINDING_EVIDENCE || !json_is_object(ret->claims) || !ret->verified)) {
         r = kbs_fail(err, KBS_INTERNAL, "the %s verifier gave no result", kbs_tee_name(tee));
     }
     if (r != 0) {

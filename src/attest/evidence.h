@@ -6,6 +6,7 @@
 #ifndef KBS_ATTEST_EVIDENCE_H
 #define KBS_ATTEST_EVIDENCE_H
 
+#include "attest/trust.h"
 #include "attest/verdict.h"
 #include "base/digest.h"
 #include "base/error.h"
@@ -23,11 +24,9 @@ struct kbs_evidence_result {
         binding;       /* what the verifier established, at least KBS_BINDING_EVIDENCE on success */
     const char *class; /* static: "cpu", "gpu"; its submodule is named so */
     json_t *claims;    /* owned: the TEE's claims, as `input` shows them under the TEE's name */
-    const char *status; /* "affirming", "warning", "contraindicated", "none" (EAR, AR4SI) */
-    int hardware;       /* AR4SI trust claims, -128..127 */
-    int executables;
-    int configuration;
-    enum kbs_init_data init_data; /* of the TEE; ABSENT for kinds that have no field for it */
+    bool verified;     /* the verifier says so: what else is here counts */
+    struct kbs_trust_vector trust; /* what the verifier found; then what the appraisal made of it */
+    enum kbs_init_data init_data;  /* of the TEE; ABSENT for kinds that have no field for it */
 };
 void kbs_evidence_result_deinit(struct kbs_evidence_result *r);
 

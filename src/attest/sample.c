@@ -6,8 +6,9 @@
  * Anyone can write it, so it proves nothing but that the sender knows what it sent; it exists for
  * tests and demonstrations. The result says so: hardware 97 ("not recognised as genuine"),
  * executables 33 and configuration 36 (the values Trustee's default policy gives to what it cannot
- * match), hence contraindicated. Trustee's verifier also makes up a launch digest, a platform
- * version and "debug": false; we do not claim what was not in the evidence.
+ * match), hence contraindicated, until an appraisal (appraise.c) says otherwise. Trustee's verifier
+ * also makes up a launch digest, a platform version and "debug": false; we do not claim what was
+ * not in the evidence.
  *
  * report_data must be the digest exactly, unpadded, in its one canonical spelling. The check is the
  * same one the real kinds make, so binding level `evidence` is true of it: it is the evidence that
@@ -60,9 +61,9 @@ int kbs_evidence_sample_verify(const json_t *evidence, const struct kbs_digest *
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
     ret->binding = KBS_BINDING_EVIDENCE;
-    ret->status = "contraindicated";
-    ret->hardware = 97;
-    ret->executables = 33;
-    ret->configuration = 36;
+    ret->verified = true;
+    ret->trust.claim[KBS_TRUST_HARDWARE] = 97;
+    ret->trust.claim[KBS_TRUST_EXECUTABLES] = 33;
+    ret->trust.claim[KBS_TRUST_CONFIGURATION] = 36;
     return 0;
 }

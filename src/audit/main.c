@@ -76,6 +76,7 @@ static const struct kind {
     {"approval-request", ADMIN, false},
     {"approval-give", ADMIN, false},
     {"approval-withdraw", ADMIN, false},
+    {"reference-value-delete", ADMIN, false},
     {"wrapping-key-generate", ADMIN, false},
     {"wrapping-key-rewrap", ADMIN, false},
     {"wrapping-key-destroy", ADMIN, false},

@@ -122,9 +122,10 @@
 #define KBS_LIMIT_POLICY_BYTES 65536
 #define KBS_LIMIT_POLICY_DEPTH 8
 #define KBS_LIMIT_POLICY_EVAL_BYTES \
-    (KBS_LIMIT_JWT_BYTES + 65536u)   /* claims, and data beside them */
-#define KBS_LIMIT_POLICY_EVAL_MS 500 /* parsing or evaluating a Rego policy */
-#define KBS_LIMIT_POLICY_MIB 512     /* address space of kbs-policy */
+    (KBS_LIMIT_REFERENCES_BYTES + 2 * KBS_LIMIT_JWT_BYTES) /* claims, and data beside them */
+#define KBS_LIMIT_POLICY_RESULT_BYTES 1024 /* of a policy that says more than yes or no */
+#define KBS_LIMIT_POLICY_EVAL_MS 500       /* parsing or evaluating a Rego policy */
+#define KBS_LIMIT_POLICY_MIB 512           /* address space of kbs-policy */
 #define KBS_LIMIT_POLICIES_LOADED 16
 #define KBS_LIMIT_ADMIN_KEYS 64
 #define KBS_LIMIT_ADMIN_PROVIDERS 16
@@ -146,7 +147,8 @@
     (KBS_LIMIT_APPROVERS * KBS_LIMIT_HTTP_HEAD_BYTES) /* signatures that allow one change */
 #define KBS_APPROVAL_S 86400                          /* how long it waits */
 #define KBS_LIMIT_REFERENCE_VALUES 64                 /* that are set in one request */
-#define KBS_REFERENCE_VALUE_S 31536000                /* how long a reference value counts */
+#define KBS_LIMIT_REFERENCES_BYTES (1u << 20) /* all reference values at a time, as one JSON text */
+#define KBS_REFERENCE_VALUE_S 31536000 /* how long a reference value counts, unless it says so */
 #define KBS_LIMIT_RESOURCE_LIST_ITEMS 10000           /* in an answer that is not paged */
 #define KBS_LIMIT_ADMIN_NONCE_S 60
 #define KBS_LIMIT_ADMIN_SIGNATURE_S 120

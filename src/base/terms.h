@@ -117,7 +117,16 @@ enum kbs_rego_verdict {
     KBS_REGO_ERROR = 3,   /* does not parse, cannot be evaluated, or went over a bound */
     KBS_REGO_UNKNOWN = 4, /* a digest whose policy is not loaded (any more) */
     KBS_REGO_LOADED = 5,
+    KBS_REGO_RESULT = 6, /* an object, as the query asked for */
     KBS_REGO_COUNT
+};
+
+/* What a policy is asked for. */
+enum kbs_rego_query {
+    KBS_REGO_QUERY_ALLOW = 0, /* data.policy.allow, a boolean: of resource policies */
+    KBS_REGO_QUERY_TRUST =
+        1, /* data.policy.trust_claims or .result, an object: of attestation policies */
+    KBS_REGO_QUERY_COUNT
 };
 
 /* What an APPEND is to a mutation of the store; epochs are counted by kbs-audit. */

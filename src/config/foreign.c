@@ -26,7 +26,7 @@
     "a key does not stand in this file, which others may read: write the line \"x-api-key: " \
     "KEY\" into a file of its own, and its name into header_files of the [[fetch.endpoint]]"
 #define GONE "is of no service that can be asked; remove it"
-#define REGO "attestation policies in Rego are not evaluated in this version; remove it"
+#define REGO "attestation policies are set over the API (POST attestation-policy); remove it"
 #define VALUES                                                                           \
     "values are kept in [store], sealed: put them there with kbs-admin secret set, and " \
     "remove it"

@@ -90,8 +90,11 @@ static int each_row(struct kbs_store *s, enum kbs_sql q, kbs_store_document_each
             rc = kbs_fail(err, KBS_INTERNAL, "store: malformed document row");
             break;
         }
-        each(ctx, &document, kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_TEXT),
-             kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_REQUEST));
+        rc = each(ctx, &document, kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_TEXT),
+                  kbs_sql_column_bytes(s, q, KBS_SQL_DOCUMENT_REQUEST), err);
+        if (rc != 0) {
+            break;
+        }
     }
     kbs_sql_reset(s, q);
     return rc;

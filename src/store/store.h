@@ -224,14 +224,19 @@ KBS_MUST_CHECK int kbs_store_document_version(struct kbs_store *s, enum kbs_docu
                                               struct kbs_span name, uint32_t version,
                                               struct kbs_document *ret, struct kbs_buf *text,
                                               struct kbs_error *err);
-/* Both texts are borrowed until the call returns. */
-typedef void kbs_store_document_each(void *ctx, const struct kbs_document *document,
-                                     struct kbs_span text, struct kbs_span request);
+/* The texts are borrowed until the call returns; -1 with *err ends the list. */
+typedef int kbs_store_document_each(void *ctx, const struct kbs_document *document,
+                                    struct kbs_span text, struct kbs_span request,
+                                    struct kbs_error *err);
 /* Calls `each` for every version of one that is kept, the newest first. */
 KBS_MUST_CHECK int kbs_store_document_history(struct kbs_store *s, enum kbs_document_kind kind,
                                               struct kbs_span name, kbs_store_document_each *each,
                                               void *ctx, struct kbs_error *err);
-/* For the newest version of each of a kind, taken back or not: at most `limit`, by name, after that one. */
+/*
+ * Calls `each` for the newest version of at most `limit` documents of a kind, by name, after that
+ * one (empty: from the first on); all as they were at one moment. Those that were taken back are
+ * among them, with an empty text.
+ */
 KBS_MUST_CHECK int kbs_store_document_list(struct kbs_store *s, enum kbs_document_kind kind,
                                            struct kbs_span after, unsigned int limit,
                                            kbs_store_document_each *each, void *ctx,

@@ -304,14 +304,18 @@ struct kbs_wire_list {
     F(m, U8, locality) F(m, BYTES, serial) F(m, U8, format) F(m, BYTES, body)
 
 /*
- * kbs-judge -> kbs-policy. digest: SHA-256 of text, a Rego policy. Answered by VERDICT: LOADED, or ERROR with
- * its place
+ * kbs-judge -> kbs-policy. digest: SHA-256 of text, a Rego policy; query: enum kbs_rego_query, what it is asked for.
+ * Answered by VERDICT: LOADED, or ERROR with its place
  */
-#define KBS_WIRE_POLICY_LOAD_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, text)
-/* kbs-judge -> kbs-policy. input, data: JSON objects. Answered by VERDICT, but never LOADED */
-#define KBS_WIRE_POLICY_EVAL_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, input) F(m, BYTES, data)
-/* kbs-policy -> kbs-judge. outcome: enum kbs_rego_verdict; detail: why, for a person; line, column: 0 if not known */
-#define KBS_WIRE_VERDICT_FIELDS(F, m) F(m, U8, outcome) F(m, BYTES, detail) F(m, U32, line) F(m, U32, column)
+#define KBS_WIRE_POLICY_LOAD_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, text) F(m, U8, query)
+/* kbs-judge -> kbs-policy. input, data: JSON objects; query: as it was loaded. Answered by VERDICT, but never LOADED */
+#define KBS_WIRE_POLICY_EVAL_FIELDS(F, m) F(m, BYTES, digest) F(m, BYTES, input) F(m, BYTES, data) F(m, U8, query)
+/*
+ * kbs-policy -> kbs-judge. outcome: enum kbs_rego_verdict; detail: why, for a person; line, column: 0 if not known;
+ * result: with RESULT alone, a JSON object
+ */
+#define KBS_WIRE_VERDICT_FIELDS(F, m) \
+    F(m, U8, outcome) F(m, BYTES, detail) F(m, U32, line) F(m, U32, column) F(m, BYTES, result)
 
 /* M(NUMBER, UPPER, lower, body cap in bytes): messages with fields. */
 #define KBS_WIRE_MESSAGES(M) \
@@ -360,7 +364,7 @@ struct kbs_wire_list {
     M(96, PROVISION, provision, 8192) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
-    M(82, VERDICT, verdict, 1024)
+    M(82, VERDICT, verdict, 1024 + KBS_LIMIT_POLICY_RESULT_BYTES)
 
 /* E(NUMBER, UPPER): messages without fields. */
 #define KBS_WIRE_EMPTY_MESSAGES(E) \

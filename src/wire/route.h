@@ -47,6 +47,10 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_SECRET_SET = 59,       /* POST /kbs/v0/admin/secrets/{repo}/{type}/{tag} */
     KBS_ROUTE_ADMIN_SECRET_DELETE = 60,    /* DELETE /kbs/v0/admin/secrets/{repo}/{type}/{tag} */
     KBS_ROUTE_ADMIN_SECRET_POLICY = 61, /* POST /kbs/v0/admin/secrets/{repo}/{type}/{tag}/policy */
+    KBS_ROUTE_ADMIN_REFERENCE_LIST = 112,   /* GET /kbs/v0/admin/reference-values */
+    KBS_ROUTE_ADMIN_REFERENCE_SET = 113,    /* POST /kbs/v0/admin/reference-values */
+    KBS_ROUTE_ADMIN_REFERENCE_SHOW = 114,   /* GET /kbs/v0/admin/reference-values/{id...} */
+    KBS_ROUTE_ADMIN_REFERENCE_DELETE = 115, /* DELETE /kbs/v0/admin/reference-values/{id...} */
     /* admin listener, the names and bodies that Trustee's clients know */
     KBS_ROUTE_RESOURCE_LIST = 64,          /* GET /kbs/v0/resource */
     KBS_ROUTE_RESOURCE_SET = 65,           /* POST /kbs/v0/resource/{repo}/{type}/{tag} */

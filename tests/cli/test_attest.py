@@ -78,6 +78,38 @@ def test_explain_init_data(folder, tmp_path):
     assert (failed, verdict["init_data"]) == (["host-data"], "mismatched"), done
 
 
+def test_explain_what_it_is_worth(folder, tmp_path):
+    """Reference values line by line, and the vector of the built-in appraisal; none of evidence that is refused."""
+    (tmp_path / "digests").write_text("4d" * 48 + "\n")
+    done, verdict, _ = explain(folder, "--reference", tmp_path / "digests", "--as", "snp_launch_measurement")
+    assert verdict["appraisal"]["status"] == "affirming" and done.returncode == 0
+    assert verdict["appraisal"]["vector"] == {"executables": 3, "hardware": 2, "configuration": 3}
+    outcomes = {line["reference"]: line["outcome"] for line in verdict["appraisal"]["references"]}
+    assert outcomes["snp_launch_measurement"] == "match" and outcomes["snp_microcode"] == "not set"
+    (tmp_path / "values").write_text('{"snp_microcode": [255]}')
+    shown = run("kbs-admin", "attest", "explain", folder / "evidence.json", "--certs", folder, "--test-root",
+                (folder / "roots").read_text(), "--reference", tmp_path / "values").stdout.decode()
+    assert "NO MATCH  hardware       snp_microcode           217" in shown and "97, contraindicated" in shown
+    _, verdict, failed = explain(folder, "--vmpl", "1", "--reference", tmp_path / "values")
+    assert failed and verdict["appraisal"] is None
+    for options in (["--reference", tmp_path / "digests"], ["--reference", tmp_path / "none"], ["--policy", tmp_path / "none"]):
+        assert explain(folder, *options)[0].returncode not in (0, 1) or not explain(folder, *options)[1]
+
+
+@pytest.mark.skipif(not (pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "bin/kbs-policy").exists(), reason="no kbs-policy")
+def test_explain_by_policy(folder, tmp_path):
+    policy = tmp_path / "policy.rego"
+    policy.write_text('package policy\nimport rego.v1\ndefault x := 33\n'
+                      'x := 3 if input.snp.evidence.measurement in query_reference_value("snp_launch_measurement")\n'
+                      'trust_claims := {"executables": x}\n')
+    (tmp_path / "values").write_text(json.dumps({"snp_launch_measurement": ["4d" * 48]}))
+    assert explain(folder, "--policy", policy)[1]["appraisal"]["vector"] == {"executables": 33}
+    done, verdict, _ = explain(folder, "--policy", policy, "--reference", tmp_path / "values")
+    assert verdict["appraisal"]["vector"] == {"executables": 3} and verdict["appraisal"]["status"] == "affirming"
+    policy.write_text("package policy\n\ntrust_claims := {\n")
+    assert b"line 4" in explain(folder, "--policy", policy)[0].stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"attestation_report":{}}', b"\x02" * 1183, b"\x02" * 1185])
 def test_explain_what_is_no_evidence(tmp_path, content):
     (tmp_path / "e").write_bytes(content)

@@ -80,9 +80,11 @@ def init_data(world):
 @row("kbs-client", "config set-attestation-policy")
 def attestation_policy(world):
     commands = Commands(world)
-    file = commands.file("policy.rego", b"package policy\n\ntrust_claims := {}\n")
-    commands.config("set-attestation-policy", "--policy-file", file)
-    commands.config("set-attestation-policy", "--policy-file", file, "--id", "default_gpu", "--type", "rego")
+    file = commands.file("policy.rego", b'package policy\n\ntrust_claims := {"executables": 33}\n')
+    empty = commands.file("empty.rego", b"")
+    for options in ([], ["--id", "default_gpu", "--type", "rego"]):
+        commands.config("set-attestation-policy", "--policy-file", file, *options)
+        commands.config("set-attestation-policy", "--policy-file", empty, *options)  # takes it back
 
 
 @row("kbs-client", "config set-resource-policy, from a file and by each switch")

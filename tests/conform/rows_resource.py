@@ -14,7 +14,7 @@ from jwcrypto import jwe, jwk
 from aproxy import ForwardedSvsm, LegacySvsm, Proxy
 from guest import Attester, KbsError, NotFound, SampleTee, Unauthorized, error_information, resource_target
 from kbs_client import AFFIRMING, ALLOW_ALL, DENY_ALL
-from rows_handshake import KEYS, PATH, RESOURCE, attested, post, refused
+from rows_handshake import KEYS, PATH, RESOURCE, attested, claims_of, post, refused
 from table import row
 from teekey import MEMBERS, b64u, compact, header_as_clients_print_it, unb64u
 from world import BIN, run
@@ -112,9 +112,49 @@ def rego_is_parsed(world):
         assert answer.status == 200
 
 
+ATTESTATION = """package policy
+import rego.v1
+default executables := 33
+executables := 3 if input.sample.launch_digest in query_reference_value("conform_digest")
+trust_claims := {"executables": executables, "hardware": 2, "configuration": 2, "file-system": 0}
+"""
+
+
 @row("1.1 Endpoints", "POST attestation-policy: 200")
 def endpoint_attestation_policy(world):
-    assert world.client().set_attestation_policy("package policy\n\ntrust_claims := {}\n").status == 200
+    client = world.client()
+    try:
+        assert client.set_attestation_policy('package policy\n\ntrust_claims := {"executables": 33}\n').status == 200
+    finally:
+        client.set_attestation_policy("")  # takes it back
+
+
+@row("3.3 Attestation policy", "its trust claims, by reference values, are the token's; the worst of them is the status")
+def attestation_policy_decides(world):
+    if not REGO:
+        return
+    client = world.client()
+    try:
+        client.set_attestation_policy(ATTESTATION)
+        for digest, status in (("other", "warning"), ("abcde", "affirming")):
+            client.set_sample_reference_value("conform_digest", [digest])
+            cpu = claims_of(attested(world).token)["submods"]["cpu0"]
+            assert cpu["ear.status"] == status
+            assert cpu["ear.trustworthiness-vector"]["executables"] == (3 if status == "affirming" else 33)
+    finally:
+        client.set_attestation_policy("")
+
+
+@row("3.3 Attestation policy", "text that is no policy: refused when it is set, with its place", differs="rego")
+def attestation_policy_is_parsed(world):
+    answer = world.client().send("POST", "/kbs/v0/attestation-policy", json.dumps(
+        {"policy_id": "default_cpu", "policy": b64u(b"package policy\n\ntrust_claims := {\n")}).encode(), "application/json")
+    if REGO:
+        refused(answer, 422)
+        assert b"line 4" in answer.body
+    else:
+        assert answer.status == 200
+        world.client().set_attestation_policy("")
 
 
 @row("1.1 Endpoints", "POST and GET reference-value: what was set comes back; ids with slashes")

@@ -725,6 +725,66 @@ static void ledger_serve(struct judge *j)
     kbs_channel_msg_deinit(&m);
 }
 
+/* ---- kbs-policy's part ---- */
+
+static void policy_load(struct judge *j, const struct kbs_channel_msg *m,
+                        struct kbs_wire_verdict *ret)
+{
+    struct kbs_wire_policy_load load;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_channel_msg_decode(m, KBS_WIRE_POLICY_LOAD, &load, &err), 0);
+    assert_int_equal(load.query, KBS_REGO_QUERY_TRUST);
+    assert_true(kbs_span_to_cstr(load.text, j->policy_text, sizeof(j->policy_text)));
+    j->policy_loads++;
+    ret->outcome = j->policy_mood == POLICY_REFUSES ? KBS_REGO_ERROR : KBS_REGO_LOADED;
+}
+
+/* A policy that was not loaded last is not known. */
+static void policy_eval(struct judge *j, const struct kbs_channel_msg *m,
+                        struct kbs_wire_verdict *ret)
+{
+    struct kbs_wire_policy_eval eval;
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint8_t digest[KBS_SHA256_BYTES];
+
+    assert_int_equal(kbs_channel_msg_decode(m, KBS_WIRE_POLICY_EVAL, &eval, &err), 0);
+    assert_int_equal(eval.query, KBS_REGO_QUERY_TRUST);
+    kbs_sha256(kbs_span_str(j->policy_text), digest);
+    if (!kbs_span_equal(eval.digest, kbs_span(digest, sizeof(digest)))) {
+        ret->outcome = KBS_REGO_UNKNOWN;
+        return;
+    }
+    assert_true(kbs_span_to_cstr(eval.input, j->policy_input, sizeof(j->policy_input)));
+    assert_true(kbs_span_to_cstr(eval.data, j->policy_data, sizeof(j->policy_data)));
+    ret->outcome = j->policy_mood == POLICY_RESULT ? KBS_REGO_RESULT : KBS_REGO_ERROR;
+    ret->result = kbs_span_str(j->policy_mood == POLICY_RESULT ? j->policy_result : "");
+}
+
+static void policy_serve(struct judge *j)
+{
+    struct kbs_wire_verdict verdict = {
+        .detail = KBS_SPAN_LIT("what it read"), .line = 3, .column = 4};
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    int rc = kbs_channel_recv(j->policy, &m, kbs_deadline_in_ms(WAIT_MS), &err);
+
+    if (rc == KBS_CHANNEL_EOF || j->policy_mood == POLICY_HANGS_UP) {
+        kbs_io_close(&j->policy);
+    } else {
+        assert_int_equal(rc, 0);
+        if (m.frame.type == KBS_WIRE_POLICY_LOAD) {
+            policy_load(j, &m, &verdict);
+        } else {
+            policy_eval(j, &m, &verdict);
+        }
+        assert_int_equal(kbs_channel_send(j->policy, KBS_WIRE_VERDICT, m.frame.id, &verdict, -1,
+                                          kbs_deadline_in_ms(WAIT_MS), &err),
+                         0);
+    }
+    kbs_channel_msg_deinit(&m);
+}
+
 /* Serves token and ledger until `fd` has something to read. */
 void judge_serve(struct judge *j, int quiet_ms)
 {
@@ -744,14 +804,17 @@ static void serve_until(struct judge *j, int fd)
     for (;;) {
         struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
                                {.fd = j->ledger, .events = POLLIN},
-                               {.fd = j->token, .events = POLLIN}};
+                               {.fd = j->token, .events = POLLIN},
+                               {.fd = j->policy, .events = POLLIN}};
 
-        assert_true(poll(fds, 3, WAIT_MS) > 0);
+        assert_true(poll(fds, 4, WAIT_MS) > 0);
         if (fds[1].revents !=
             0) { /* before the token, so that the order of events is the judge's */
             ledger_serve(j);
         } else if (fds[2].revents != 0) {
             token_serve(j);
+        } else if (fds[3].revents != 0) {
+            policy_serve(j);
         } else if (fds[0].revents != 0) {
             return;
         }
@@ -981,6 +1044,9 @@ static void judge_spawn(struct judge *j)
     if (j->has_fetch) {
         attach_peer(j, KBS_ATTACH_FETCH, &j->fetch);
     }
+    if (j->policy_mood != POLICY_ABSENT) {
+        attach_peer(j, KBS_ATTACH_POLICY, &j->policy);
+    }
     control_send(j, KBS_WIRE_GO, NULL, -1);
 }
 
@@ -1027,7 +1093,7 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample, bool produ
     struct kbs_error err = KBS_ERROR_NONE;
 
     assert_non_null(j);
-    j->control = j->front = j->token = j->ledger = -1;
+    j->control = j->front = j->token = j->ledger = j->policy = -1;
     j->engine = POLICY_PROCESS_NULL;
     j->duty = duty;
     j->seal_version = 1;
@@ -1091,6 +1157,7 @@ int judge_teardown(void **state)
     kbs_io_close(&j->front);
     kbs_io_close(&j->token);
     kbs_io_close(&j->ledger);
+    kbs_io_close(&j->policy);
     kbs_channel_msg_deinit(&j->order_msg);
     kbs_channel_msg_deinit(&j->other_msg);
     EVP_PKEY_free(j->sign);

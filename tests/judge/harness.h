@@ -54,6 +54,15 @@ struct judge_sign {
     uint64_t from_s;
 };
 
+/* What kbs-policy makes of an attestation policy. */
+enum policy_mood {
+    POLICY_ABSENT,  /* there is none */
+    POLICY_RESULT,  /* policy_result */
+    POLICY_ERROR,   /* "what it read" at 3:4 */
+    POLICY_REFUSES, /* the same, when it is loaded */
+    POLICY_HANGS_UP
+};
+
 struct judge {
     char dir[64];
     char store_path[128];
@@ -65,6 +74,13 @@ struct judge {
     int ledger;
     struct policy_process engine; /* a real kbs-policy, from the next start on */
     bool with_engine;
+    int policy; /* as the next two: kbs-policy */
+    enum policy_mood policy_mood;
+    const char *policy_result;
+    unsigned int policy_loads;
+    char policy_text[4096]; /* of the last policy, input and data */
+    char policy_input[16384];
+    char policy_data[16384];
     enum kbs_duty duty;
     bool allow_sample;
     bool production;

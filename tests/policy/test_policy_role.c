@@ -62,14 +62,20 @@ static struct kbs_wire_verdict ask(struct role *r, enum kbs_wire_type type, cons
     return verdict;
 }
 
-static struct kbs_wire_verdict load(struct role *r, struct kbs_span policy)
+static struct kbs_wire_verdict load_for(struct role *r, enum kbs_rego_query query,
+                                        struct kbs_span policy)
 {
     uint8_t digest[KBS_SHA256_BYTES];
-    const struct kbs_wire_policy_load question = {.digest = kbs_span(digest, sizeof(digest)),
-                                                  .text = policy};
+    const struct kbs_wire_policy_load question = {
+        .digest = kbs_span(digest, sizeof(digest)), .text = policy, .query = (uint8_t)query};
 
     kbs_sha256(policy, digest);
     return ask(r, KBS_WIRE_POLICY_LOAD, &question);
+}
+
+static struct kbs_wire_verdict load(struct role *r, struct kbs_span policy)
+{
+    return load_for(r, KBS_REGO_QUERY_ALLOW, policy);
 }
 
 static struct kbs_wire_verdict eval(struct role *r, struct kbs_span policy, const char *input)
@@ -90,7 +96,8 @@ static bool says(const struct kbs_wire_verdict *v, const char *text)
 
 static void print_verdict(const char *name, const struct kbs_wire_verdict *v)
 {
-    static const char *const names[] = {"none", "allow", "deny", "error", "unknown", "loaded"};
+    static const char *const names[] = {"none",    "allow",  "deny",  "error",
+                                        "unknown", "loaded", "result"};
 
     print_message("  %-28s %-7s %u:%u %.*s\n", name, names[v->outcome], (unsigned int)v->line,
                   (unsigned int)v->column, (int)v->detail.len, (const char *)v->detail.p);
@@ -175,6 +182,102 @@ static void test_refusals(void **state)
         v = eval(*state, kbs_span_str(f->policy), "{}");
         assert_int_equal(v.outcome, KBS_REGO_UNKNOWN);
     }
+}
+
+/* ---- attestation policies ---- */
+
+#define TRUST_DATA "{\"reference\":{\"digest\":[\"a\",\"b\"],\"least\":3}}"
+
+static const struct trust {
+    const char *name;
+    const char *policy;
+    const char *input;
+    enum kbs_rego_verdict outcome;
+    const char *says; /* result, or a part of the detail */
+} trusts[] = {
+    {"constant", "package policy\ntrust_claims := {\"executables\": 33}\n", "{}", KBS_REGO_RESULT,
+     "{\"executables\":33}"},
+    {"the other name", "package policy\nresult := {\"hardware\": 2}\n", "{}", KBS_REGO_RESULT,
+     "{\"hardware\":2}"},
+    {"both names",
+     "package policy\nresult := {\"hardware\": 2}\ntrust_claims := {\"hardware\": 97}\n", "{}",
+     KBS_REGO_RESULT, "{\"hardware\":97}"},
+    {"in a list",
+     "package policy\nimport rego.v1\ndefault x := 33\n"
+     "x := 3 if input.a in query_reference_value(\"digest\")\ntrust_claims := {\"executables\": x}\n",
+     "{\"a\":\"b\"}", KBS_REGO_RESULT, "{\"executables\":3}"},
+    {"not in the list",
+     "package policy\nimport rego.v1\ndefault x := 33\n"
+     "x := 3 if input.a in query_reference_value(\"digest\")\ntrust_claims := {\"executables\": x}\n",
+     "{\"a\":\"c\"}", KBS_REGO_RESULT, "{\"executables\":33}"},
+    {"no such reference",
+     "package policy\nimport rego.v1\ndefault x := 33\n"
+     "x := 3 if input.a in query_reference_value(\"other\")\n"
+     "trust_claims := {\"executables\": x, \"null\": query_reference_value(\"other\")}\n",
+     "{\"a\":\"b\"}", KBS_REGO_RESULT, "{\"executables\":33,\"null\":null}"},
+    {"the reference as data",
+     "package policy\ntrust_claims := {\"hardware\": data.reference.least}\n", "{}",
+     KBS_REGO_RESULT, "{\"hardware\":3}"},
+    {"undefined", "package policy\ntrust_claims := {\"a\": 1} if input.b\n", "{}", KBS_REGO_ERROR,
+     "undefined"},
+    {"not an object", "package policy\ntrust_claims := 3\n", "{}", KBS_REGO_ERROR, "not an object"},
+    {"too long", "package policy\ntrust_claims := {\"a\": numbers.range(1, 1000)}\n", "{}",
+     KBS_REGO_ERROR, "too long"},
+    {"no rule", "package policy\nallow := true\n", "{}", KBS_REGO_ERROR,
+     "there is no rule trust_claims"},
+    {"two values", "package policy\nx := 1\nx := 2 if input.a\ntrust_claims := {\"a\": x}\n",
+     "{\"a\":1}", KBS_REGO_ERROR, ""},
+    {"loop",
+     "package policy\nx := count([1 | some a in numbers.range(1, 100000)\n"
+     "  some b in numbers.range(1, 100000)\n  a * b < 0])\ntrust_claims := {\"a\": x}\n",
+     "{}", KBS_REGO_ERROR, "too much time"},
+};
+
+static struct kbs_wire_verdict eval_trust(struct role *r, const char *policy, const char *input)
+{
+    uint8_t digest[KBS_SHA256_BYTES];
+    const struct kbs_wire_policy_eval question = {.digest = kbs_span(digest, sizeof(digest)),
+                                                  .input = kbs_span_str(input),
+                                                  .data = KBS_SPAN_LIT(TRUST_DATA),
+                                                  .query = KBS_REGO_QUERY_TRUST};
+
+    kbs_sha256(kbs_span_str(policy), digest);
+    return ask(r, KBS_WIRE_POLICY_EVAL, &question);
+}
+
+static void test_trust(void **state)
+{
+    for (size_t i = 0; i < sizeof(trusts) / sizeof(trusts[0]); i++) {
+        const struct trust *t = &trusts[i];
+        struct kbs_wire_verdict v = load_for(*state, KBS_REGO_QUERY_TRUST, kbs_span_str(t->policy));
+
+        if (v.outcome == KBS_REGO_LOADED) {
+            v = eval_trust(*state, t->policy, t->input);
+        }
+        print_verdict(t->name, &v);
+        assert_int_equal(v.outcome, t->outcome);
+        if (t->outcome == KBS_REGO_RESULT) {
+            assert_true(kbs_span_equal_str(v.result, t->says));
+        } else {
+            assert_true(says(&v, t->says));
+            assert_int_equal(v.result.len, 0);
+        }
+    }
+}
+
+/* One text may be both kinds; each is loaded for itself, and only the right one is asked. */
+static void test_two_queries(void **state)
+{
+    static const char policy[] =
+        "package policy\nallow := true\ntrust_claims := {\"hardware\": 2}\n";
+    struct kbs_wire_verdict v = load(*state, kbs_span_str(policy));
+
+    assert_int_equal(v.outcome, KBS_REGO_LOADED);
+    assert_int_equal(eval_trust(*state, policy, "{}").outcome, KBS_REGO_UNKNOWN);
+    v = load_for(*state, KBS_REGO_QUERY_TRUST, kbs_span_str(policy));
+    assert_int_equal(v.outcome, KBS_REGO_LOADED);
+    assert_int_equal(eval_trust(*state, policy, "{}").outcome, KBS_REGO_RESULT);
+    assert_int_equal(eval(*state, kbs_span_str(policy), "{}").outcome, KBS_REGO_ALLOW);
 }
 
 /* ---- bounds ---- */
@@ -317,6 +420,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_decisions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_trust, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_two_queries, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_hogs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_large_policies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_places, set_up, tear_down),

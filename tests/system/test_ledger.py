@@ -44,8 +44,12 @@ def texts(findings):
 
 
 def release(service, path=KEY):
-    guest = Guest(service.guest_url, service.ca).handshake()
-    answer = guest.get_key(path)
+    """The last answer that there was: a store that is not the ledger's attests nobody either."""
+    guest = Guest(service.guest_url, service.ca)
+    assert guest.auth().status == 200
+    answer = guest.attest()
+    if answer.status == 200:
+        answer = guest.get_key(path)
     guest.close()
     return answer
 

@@ -197,7 +197,7 @@ def test_a_policy_that_does_not_end_moves_nobody(soft):
 
 def test_documents(soft):
     admin = Resources(soft)
-    policy = {"type": "rego", "policy_id": "default_cpu", "policy": b64u("package policy # \u00e9\n".encode())}
+    policy = {"type": "rego", "policy_id": "default_cpu", "policy": b64u('package policy # \u00e9\ntrust_claims := {"executables": 33}\n'.encode())}
     expect_empty(admin.request("POST", "/kbs/v0/attestation-policy", policy))
     payload = {"launch_digest": ["aGVsbG8="], "svn/of/it": 7}
     message = {"version": "0.1.0", "type": "sample", "payload": base64.b64encode(json.dumps(payload).encode()).decode()}

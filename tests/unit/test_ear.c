@@ -65,8 +65,8 @@ static void sample_evidence(void **state)
     assert_int_equal(
         verify(KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &digest, &r, &err), 0);
     assert_int_equal(r.binding, KBS_BINDING_EVIDENCE);
-    assert_string_equal(r.status, "contraindicated");
-    assert_int_equal(r.hardware, 97);
+    assert_string_equal(kbs_trust_status(&r.trust), "contraindicated");
+    assert_int_equal(r.trust.claim[KBS_TRUST_HARDWARE], 97);
     assert_string_equal(json_string_value(json_object_get(r.claims, "svn")), "1");
     assert_int_equal(json_object_size(r.claims), 1);
     kbs_evidence_result_deinit(&r);
@@ -275,8 +275,8 @@ static void configured_verifier(void **state)
                      0);
     assert_int_equal(r.binding, KBS_BINDING_FULL);
     assert_string_equal(r.class, "cpu");
-    assert_string_equal(r.status, "warning");
-    assert_int_equal(r.hardware, 2);
+    assert_string_equal(kbs_trust_status(&r.trust), "warning");
+    assert_int_equal(r.trust.claim[KBS_TRUST_HARDWARE], 2);
     assert_non_null(json_object_get(r.claims, "init_data"));
     assert_null(verdict.claims);
     assert_int_equal(told.digest_len, 0);
@@ -331,7 +331,7 @@ static void init_data_in_claims(void **state)
                                     .report_digest = digest,
                                     .result = {.binding = KBS_BINDING_FULL,
                                                .class = "cpu",
-                                               .status = "warning",
+                                               .verified = true,
                                                .claims = json_pack("{s:s}", "init_data", "c0ffee"),
                                                .init_data = states[i]}};
         const struct kbs_ear ear = {.issuer = KBS_SPAN_LIT(ISSUER),
@@ -569,7 +569,8 @@ static void ear_of_evidence_verified_twice(void **state)
                                     .part_count = 1,
                                     .submods = submods};
 
-        part.result.status = i < COUNT(rows) ? "contraindicated" : "affirming";
+        part.result.trust = (struct kbs_trust_vector){
+            .claim = {[KBS_TRUST_HARDWARE] = i < COUNT(rows) ? 97 : 2}};
         assert_int_equal(kbs_ear_build(&ear, &claims, &err), 0);
         const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
         assert_true(

@@ -1014,12 +1014,14 @@ static void test_documents(void **state)
     kbs_buf_deinit(&text);
 }
 
-static void document_name(void *ctx, const struct kbs_document *document, struct kbs_span text,
-                          struct kbs_span request)
+static int document_name(void *ctx, const struct kbs_document *document, struct kbs_span text,
+                          struct kbs_span request, struct kbs_error *err)
 {
+    (void)err;
     assert_true(kbs_span_equal_str(request, "JWS"));
     kbs_buf_printf(ctx, "%s/%u=%.*s ", document->name, (unsigned int)document->version,
                    (int)text.len, (const char *)text.p);
+    return 0;
 }
 
 /* The newest of each, in the order of names; all versions of one; an approval has room of its own. */

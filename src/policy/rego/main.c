@@ -1,14 +1,15 @@
 /*
  * kbs-policy: Rego policies as a pure function. A judge loads a policy and asks it about an input;
- * the answer is allow, deny, or error with a place in the text.
+ * the answer is allow or deny, of an attestation policy its trust claims, or error with a place in
+ * the text.
  *
  * A policy is parsed once and kept by its digest. Parsing and deciding are done by a worker
  * (worker.h) that may die of either, and that answers the judge itself. Only what a worker has parsed is
  * parsed here as well, for the workers to come; so nothing that an administrator can upload ends this
  * process. Whatever goes wrong in a worker is an error, which a judge takes for deny.
  *
- * Everything arrives from one judge, which may be compromised: what it can have from here is a wrong
- * answer to itself.
+ * Everything arrives from one judge, which may be compromised: what it can have from here is a
+ * wrong answer to itself.
  */
 #include <poll.h>
 #include <unistd.h>
@@ -96,7 +97,8 @@ static int warm_up(struct kbs_error *err)
     static const char input[] = "{\"a\":\"a\"}";
     struct kbs_rego_why why = {0};
     uint8_t digest[KBS_SHA256_BYTES];
-    struct kbs_rego *rego = kbs_rego_load((const uint8_t *)policy, strlen(policy), &why);
+    struct kbs_rego *rego =
+        kbs_rego_load((const uint8_t *)policy, strlen(policy), KBS_REGO_QUERY_ALLOW, &why);
     bool allows = rego != NULL && kbs_rego_allow(rego, (const uint8_t *)input, strlen(input),
                                                  (const uint8_t *)"{}", 2, &why) == 1;
 

@@ -1,4 +1,7 @@
-/* The policies that are loaded, by digest; and the answers to a judge's questions about them. */
+/*
+ * The policies that are loaded, by digest and query; and the answers to a judge's questions about
+ * them.
+ */
 #ifndef KBS_POLICY_REGO_POLICIES_H
 #define KBS_POLICY_REGO_POLICIES_H
 
@@ -10,6 +13,7 @@ struct kbs_policies {
     struct {
         struct kbs_rego *rego; /* NULL: a free place */
         uint8_t digest[KBS_SHA256_BYTES];
+        uint8_t query; /* enum kbs_rego_query */
         uint64_t used; /* when, in questions */
     } v[KBS_LIMIT_POLICIES_LOADED];
     uint64_t questions;
@@ -19,6 +23,7 @@ struct kbs_policies {
 struct kbs_told {
     struct kbs_wire_verdict verdict;
     struct kbs_rego_why why;
+    uint8_t result[KBS_LIMIT_POLICY_RESULT_BYTES];
 };
 
 void kbs_policies_deinit(struct kbs_policies *p);

@@ -1,9 +1,10 @@
-//! The Rego engine (regorus) behind four C functions, `engine.h`. Pure: no file, no clock of ours, no state but a
+//! The Rego engine (regorus) behind a few C functions, `engine.h`. Pure: no file, no clock of ours, no state but a
 //! policy that was parsed. Bounds on time and memory are the worker's (worker.c), because the engine's own do not hold for
 //! parsing, recursion and built-in functions.
 
 use regorus::{Engine, Value};
 use std::os::raw::c_int;
+use std::sync::{Arc, Mutex};
 
 /// `struct kbs_rego_why`: text for a person, cut to fit; where in the policy, or zeros.
 #[repr(C)]
@@ -16,6 +17,9 @@ pub struct Why {
 
 pub struct Rego {
     engine: Engine,
+    rule: String,
+    /// What query_reference_value() looks into: set before each evaluation, which is the only one at its time.
+    references: Arc<Mutex<Value>>,
 }
 
 const ERROR: c_int = -1;
@@ -62,31 +66,72 @@ unsafe fn text<'a>(p: *const u8, len: usize) -> Result<&'a str, std::str::Utf8Er
     std::str::from_utf8(std::slice::from_raw_parts(p, len))
 }
 
-fn load(policy: &str) -> Result<Engine, String> {
+/// The rules that a query takes, the first that there is.
+fn rules(query: u8) -> &'static [&'static str] {
+    match query {
+        0 => &["allow"],
+        _ => &["trust_claims", "result"],
+    }
+}
+
+/// The value of that name, or null: an attestation policy asks `x in query_reference_value("name")`.
+fn add_references(engine: &mut Engine) -> Result<Arc<Mutex<Value>>, String> {
+    let references = Arc::new(Mutex::new(Value::new_object()));
+    let of_engine = references.clone();
+    engine
+        .add_extension(
+            "query_reference_value".to_string(),
+            1,
+            Box::new(move |args: Vec<Value>| {
+                let all = of_engine.lock().unwrap_or_else(|broken| broken.into_inner());
+                Ok(match &all[&args[0]] {
+                    Value::Undefined => Value::Null,
+                    value => value.clone(),
+                })
+            }),
+        )
+        .map_err(|e| e.to_string())?;
+    Ok(references)
+}
+
+/// Also finds what is found only when rules are put in order, such as a variable nobody binds.
+fn compiles(engine: &Engine, rule: &str) -> Result<bool, String> {
+    match engine.clone().compile_with_entrypoint(&rule.into()) {
+        Ok(_) => Ok(true),
+        Err(e) => {
+            let e = e.to_string();
+            if e.contains("not a valid rule path") {
+                Ok(false)
+            } else {
+                Err(e)
+            }
+        }
+    }
+}
+
+fn load(policy: &str, query: u8) -> Result<Rego, String> {
     let mut engine = Engine::new();
+    let references = add_references(&mut engine)?;
     let package = engine
         .add_policy(NAME.to_string(), policy.to_string())
         .map_err(|e| e.to_string())?;
     if package != "data.policy" {
         return Err(format!("the package is {package}, not policy"));
     }
-    // Also what is found only when rules are put in order, such as a variable nobody binds.
     engine.set_input(Value::new_object());
-    engine.clone().compile_with_entrypoint(&"data.policy.allow".into()).map_err(|e| {
-        let e = e.to_string();
-        if e.contains("not a valid rule path") {
-            "there is no rule allow".to_string()
-        } else {
-            e
+    for name in rules(query) {
+        let rule = format!("data.policy.{name}");
+        if compiles(&engine, &rule)? {
+            return Ok(Rego { engine, rule, references });
         }
-    })?;
-    Ok(engine)
+    }
+    Err(format!("there is no rule {}", rules(query)[0]))
 }
 
 /// # Safety
 /// `p` points to `len` bytes, `why` to one structure.
 #[no_mangle]
-pub unsafe extern "C" fn kbs_rego_load(p: *const u8, len: usize, why: *mut Why) -> *mut Rego {
+pub unsafe extern "C" fn kbs_rego_load(p: *const u8, len: usize, query: u8, why: *mut Why) -> *mut Rego {
     let why = &mut *why;
     let policy = match text(p, len) {
         Ok(t) => t,
@@ -95,8 +140,8 @@ pub unsafe extern "C" fn kbs_rego_load(p: *const u8, len: usize, why: *mut Why) 
             return std::ptr::null_mut();
         }
     };
-    match load(policy) {
-        Ok(engine) => Box::into_raw(Box::new(Rego { engine })),
+    match load(policy, query) {
+        Ok(rego) => Box::into_raw(Box::new(rego)),
         Err(e) => {
             why.take(&e);
             std::ptr::null_mut()
@@ -113,13 +158,19 @@ pub unsafe extern "C" fn kbs_rego_free(rego: *mut Rego) {
     }
 }
 
-fn allow(engine: &mut Engine, input: &str, data: &str) -> Result<Value, String> {
+fn evaluate(rego: &Rego, input: &str, data: &str) -> Result<Value, String> {
     let run = |engine: &mut Engine| {
+        let data = Value::from_json_str(data)?;
+        let references = match &data["reference"] {
+            Value::Undefined => Value::new_object(),
+            value => value.clone(),
+        };
+        *rego.references.lock().unwrap_or_else(|broken| broken.into_inner()) = references;
         engine.set_input_json(input)?;
-        engine.add_data_json(data)?;
-        engine.eval_rule("data.policy.allow".to_string())
+        engine.add_data(data)?;
+        engine.eval_rule(rego.rule.clone())
     };
-    run(engine).map_err(|e| e.to_string())
+    run(&mut rego.engine.clone()).map_err(|e| e.to_string())
 }
 
 /// # Safety
@@ -138,7 +189,7 @@ pub unsafe extern "C" fn kbs_rego_allow(
         why.tell("input or data is not UTF-8");
         return ERROR;
     };
-    match allow(&mut (*rego).engine.clone(), input, data) {
+    match evaluate(&*rego, input, data) {
         Ok(Value::Bool(true)) => ALLOW,
         Ok(Value::Bool(false)) => {
             why.tell("allow is false");
@@ -151,6 +202,51 @@ pub unsafe extern "C" fn kbs_rego_allow(
         Ok(_) => {
             why.tell("allow is not a boolean");
             DENY
+        }
+        Err(e) => {
+            why.take(&e);
+            ERROR
+        }
+    }
+}
+
+/// The result as JSON, if it is an object.
+fn object(value: Value) -> Result<String, String> {
+    match value {
+        Value::Object(_) => Ok(value.to_string()),
+        Value::Undefined => Err("the result is undefined".to_string()),
+        _ => Err("the result is not an object".to_string()),
+    }
+}
+
+/// # Safety
+/// As kbs_rego_allow(); `out` has room for `size` bytes, `ret_len` points to one number.
+#[no_mangle]
+pub unsafe extern "C" fn kbs_rego_trust(
+    rego: *const Rego,
+    input: *const u8,
+    input_len: usize,
+    data: *const u8,
+    data_len: usize,
+    out: *mut u8,
+    size: usize,
+    ret_len: *mut usize,
+    why: *mut Why,
+) -> c_int {
+    let why = &mut *why;
+    let (Ok(input), Ok(data)) = (text(input, input_len), text(data, data_len)) else {
+        why.tell("input or data is not UTF-8");
+        return ERROR;
+    };
+    match evaluate(&*rego, input, data).and_then(object) {
+        Ok(json) if json.len() <= size => {
+            std::ptr::copy_nonoverlapping(json.as_ptr(), out, json.len());
+            *ret_len = json.len();
+            ALLOW
+        }
+        Ok(_) => {
+            why.tell("the result is too long");
+            ERROR
         }
         Err(e) => {
             why.take(&e);
