@@ -34,7 +34,8 @@
 #define SHARED                                                                            \
     "a shared database is not available in this version: everything is kept in [store]; " \
     "remove it"
-#define OWN_TOKENS "whose tokens are believed is said by [[issuer]]: keys, anchor, key_path; remove it"
+#define OWN_TOKENS \
+    "whose tokens are believed is said by [[issuer]]: keys, anchor, key_path; remove it"
 #define SIGNER                                                         \
     "tokens are signed with a key in the PKCS#11 token, published at " \
     "/.well-known/jwks.json; remove it"

@@ -1087,7 +1087,7 @@ static void test_migrate_documents(void **state)
     assert_int_equal(document_add(f->store, &one, "one", &err), 0);
     assert_int_equal(document_add(f->store, &two, "two", &err), 0);
     f->store = kbs_store_close(f->store);
-    tamper(f->path, "UPDATE meta SET value = 4 WHERE name = 'schema'");
+    tamper(f->path, "DROP INDEX session_tee_key; UPDATE meta SET value = 4 WHERE name = 'schema'");
     assert_int_equal(kbs_store_migrate(f->path, &err), 0);
     assert_int_equal(kbs_store_open(f->path, &f->store, &err), 0);
     assert_int_equal(kbs_store_epoch_get(f->store, &epoch, &err), 0);

@@ -60,6 +60,7 @@ static json_t *root_of(const struct case_of *c)
     struct kbs_session session = {
         .tee = c->tee,
         .binding = c->binding,
+        .passport = c->binding == KBS_BINDING_TOKEN ? "them" : NULL,
         .created_s = 910,
         .attested_s = 940,
         .tee_key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = {.curve = KBS_CURVE_P256}}};
