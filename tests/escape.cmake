@@ -20,6 +20,9 @@ kbs_escape_executable(kbs-token-hostile
 kbs_escape_executable(kbs-audit-hostile
     SOURCES ${kbs_src}/audit/main.c ${kbs_hostile}
     LINKS kbs_ledger kbs_role kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
+kbs_escape_executable(kbs-fetch-hostile
+    SOURCES ${kbs_src}/fetch/main.c ${kbs_hostile}
+    LINKS kbs_courier kbs_role kbs_confine kbs_channel -Wl,--wrap=kbs_confine)
 if(KBS_REGO)
     kbs_escape_executable(kbs-policy-hostile
         SOURCES ${kbs_src}/policy/rego/main.c ${kbs_hostile}

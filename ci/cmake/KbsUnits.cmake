@@ -11,10 +11,16 @@ function(kbs_unit template unit)
     install(FILES "${KBS_UNITS_DIR}/${unit}" DESTINATION "${KBS_UNITS_INSTALL_DIR}")
 endfunction()
 
-# kbs_role_units(kbs-front DOES gateway NOTE "one line" [FILES "BindPaths=..."])
+# kbs_role_units(kbs-front DOES gateway NOTE "one line" FILES "BindPaths=..." [NETWORK "RestrictAddressFamilies=..."] [TASKS n])
 function(kbs_role_units role)
-    cmake_parse_arguments(PARSE_ARGV 1 KBS_ROLE "" "DOES;NOTE;FILES" "")
+    cmake_parse_arguments(PARSE_ARGV 1 KBS_ROLE "" "DOES;NOTE;FILES;NETWORK;TASKS" "")
     set(KBS_ROLE ${role})
+    if(NOT KBS_ROLE_NETWORK)
+        set(KBS_ROLE_NETWORK "PrivateNetwork=yes\nIPAddressDeny=any\nRestrictAddressFamilies=none")
+    endif()
+    if(NOT KBS_ROLE_TASKS)
+        set(KBS_ROLE_TASKS 16)
+    endif()
     kbs_unit(kbs-role.socket.in ${role}.socket)
     kbs_unit(kbs-role@.service.in ${role}@.service)
 endfunction()
@@ -37,6 +43,13 @@ if(KBS_REGO)
         NOTE "Policies are parsed and evaluated in one more process, which may die of them."
         FILES "# No file at all.")
 endif()
+# Its threads resolve names, one each.
+kbs_role_units(kbs-fetch DOES "courier"
+    NOTE "The one role with a network. Say whom it may reach, if you know: IPAddressDeny=any and IPAddressAllow= in a drop-in."
+    FILES "BindPaths=-/var/lib/kbs-hsm/fetch
+BindReadOnlyPaths=-/etc/resolv.conf -/etc/hosts -/etc/host.conf -/etc/gai.conf -/etc/ssl/certs/ca-certificates.crt"
+    NETWORK "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"
+    TASKS 600)
 install(FILES docs/systemd/kbs-hsm.sysusers DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/sysusers.d" RENAME kbs-hsm.conf)
 install(FILES docs/systemd/kbs-hsm.tmpfiles DESTINATION "${CMAKE_INSTALL_PREFIX}/lib/tmpfiles.d" RENAME kbs-hsm.conf)
 install(FILES docs/systemd/kbs-token-hardware.conf DESTINATION "${CMAKE_INSTALL_DOCDIR}/examples")

@@ -282,6 +282,7 @@ class CocoGrpc(Service):
         assert list(request.policy_ids) == ["default"]
         if self.lie == "hang":
             self.hang()
+            context.abort(self.grpc.StatusCode.UNAVAILABLE, "shutting down")
         if self.lie == "refuse":
             context.abort(self.grpc.StatusCode.ABORTED, "verifier evaluate failed")
         if self.lie == "trouble":

@@ -14,7 +14,7 @@ from service import BIN, Service
 MAKE = pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "tests/bin/snp_make"
 BLIND = pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "tests/bin/kbs-judge-blind"
 KEY = "default/delegated/disk"
-FETCH_MS = 1500
+FETCH_MS = 5000
 
 
 def policy(level):

@@ -754,6 +754,11 @@ static void attach_peer(struct judge *j, enum kbs_attach what, int *ret_ours)
     *ret_ours = pair[0];
 }
 
+void judge_attach_fetch(struct judge *j)
+{
+    attach_peer(j, KBS_ATTACH_FETCH, &j->fetch);
+}
+
 static struct kbs_wire_list list_of(const char *const *items, size_t max, bool pairs,
                                     struct kbs_buf *buf)
 {
@@ -788,6 +793,7 @@ static struct kbs_wire_list issuers_of(const struct judge *j, struct kbs_buf *bu
 static void send_config(struct judge *j)
 {
     struct kbs_buf issuers_buf = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
+    struct kbs_buf tees_buf = KBS_BUF(4096);
     struct kbs_buf keys_buf = KBS_BUF(4096);
     struct kbs_buf providers_buf = KBS_BUF(65536);
     struct kbs_buf acls_buf = KBS_BUF(65536);
@@ -828,8 +834,17 @@ static void send_config(struct judge *j)
         config.snp_products = list_of(products, JUDGE_LIST, false, &products_buf);
     }
     config.issuers = issuers_of(j, &issuers_buf);
+    if (j->delegate != KBS_DELEGATE_BUILTIN) {
+        static const char *const tees[JUDGE_LIST] = {"sample", "se"};
+
+        config.delegate = (uint8_t)j->delegate;
+        config.delegate_endpoint = KBS_SPAN_LIT("as");
+        config.delegate_issuer = KBS_SPAN_LIT("as");
+        config.delegate_tees = list_of(tees, JUDGE_LIST, false, &tees_buf);
+    }
     control_send(j, KBS_WIRE_CONFIG_JUDGE, &config, -1);
     kbs_buf_deinit(&issuers_buf);
+    kbs_buf_deinit(&tees_buf);
     kbs_buf_deinit(&products_buf);
     kbs_buf_deinit(&keys_buf);
     kbs_buf_deinit(&providers_buf);
@@ -854,6 +869,9 @@ static void judge_spawn(struct judge *j)
     attach_peer(j, KBS_ATTACH_FRONT, &j->front);
     attach_peer(j, KBS_ATTACH_TOKEN, &j->token);
     attach_peer(j, KBS_ATTACH_AUDIT, &j->ledger);
+    if (j->has_fetch) {
+        attach_peer(j, KBS_ATTACH_FETCH, &j->fetch);
+    }
     control_send(j, KBS_WIRE_GO, NULL, -1);
 }
 
@@ -976,6 +994,20 @@ int judge_teardown(void **state)
 
 /* ---- the front's part ---- */
 
+static void reply_fetch(const struct kbs_channel_msg *m, struct reply *ret)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_fetch f;
+
+    assert_int_equal(kbs_channel_msg_decode(m, KBS_WIRE_FETCH, &f, &err), 0);
+    ret->fetch = true;
+    assert_int_equal(f.method, KBS_FETCH_POST);
+    assert_int_equal(f.max, KBS_LIMIT_FETCH_BYTES);
+    assert_true(kbs_span_to_cstr(f.endpoint, ret->endpoint, sizeof(ret->endpoint)));
+    assert_true(kbs_span_to_cstr(f.suffix, ret->suffix, sizeof(ret->suffix)));
+    assert_true(kbs_span_to_cstr(f.body, ret->body, sizeof(ret->body)));
+}
+
 static void reply_read(struct judge *j, struct reply *ret)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
@@ -984,7 +1016,10 @@ static void reply_read(struct judge *j, struct reply *ret)
     int rc = kbs_channel_recv(j->front, &m, kbs_deadline_in_ms(WAIT_MS), &err);
 
     memset(ret, 0, sizeof(*ret));
-    if (rc != KBS_CHANNEL_EOF) {
+    if (rc != KBS_CHANNEL_EOF && m.frame.type == KBS_WIRE_FETCH) {
+        assert_int_equal(m.frame.id, 77);
+        reply_fetch(&m, ret);
+    } else if (rc != KBS_CHANNEL_EOF) {
         assert_int_equal(rc, 0);
         assert_int_equal(m.frame.id, 77);
         assert_int_equal(kbs_channel_msg_decode(&m, KBS_WIRE_RESPONSE, &r, &err), 0);
@@ -1003,6 +1038,8 @@ void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_buf params = KBS_BUF(4096);
     struct kbs_buf query = KBS_BUF(4096);
+    struct kbs_buf items = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
+    struct kbs_wire_list_builder fetched = {.buf = &items};
     enum kbs_listener listener =
         j->duty == KBS_DUTY_ADMIN ? KBS_LISTENER_ADMIN : KBS_LISTENER_GUEST;
     struct kbs_wire_request r = {
@@ -1021,12 +1058,17 @@ void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
         .body = kbs_span_str(ask->body),
     };
 
+    for (size_t i = 0; i < ask->fetched_count; i++) {
+        kbs_wire_list_add(&fetched, ask->fetched[i]);
+    }
+    r.fetched = kbs_wire_list_done(&fetched);
     assert_int_equal(
         kbs_channel_send(j->front, KBS_WIRE_REQUEST, 77, &r, -1,
                          kbs_deadline_in_ms(j->request_ms != 0 ? j->request_ms : WAIT_MS), &err),
         0);
     kbs_buf_deinit(&params);
     kbs_buf_deinit(&query);
+    kbs_buf_deinit(&items);
     serve_until(j, j->front);
     reply_read(j, ret);
 }

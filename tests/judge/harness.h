@@ -65,6 +65,9 @@ struct judge {
     const char *snp_product;     /* its one product; NULL: the default */
     const struct kbs_wire_config_issuer *issuers; /* borrowed; NULL: none */
     size_t issuer_count;
+    enum kbs_delegate delegate; /* handed sample evidence, by endpoint "as" and issuer "as" */
+    bool has_fetch;             /* there is a kbs-fetch */
+    int fetch;                  /* its end of the channel */
     enum kbs_admin_mode admin_mode;
     const char *providers[JUDGE_LIST]; /* issuer, audience, keys in turn; borrowed */
     const char *acls[JUDGE_LIST];      /* role, allowed_endpoints in turn; borrowed */
@@ -119,6 +122,8 @@ struct ask {
     const char *content_type;
     const char *signature;
     const char *body;
+    const struct kbs_span *fetched; /* bodies of FETCHED */
+    size_t fetched_count;
 };
 
 struct reply {
@@ -128,6 +133,10 @@ struct reply {
     uint64_t cookie_expires_s;
     uint32_t retry_after_s;
     char body[131072];
+    /* FETCH in the place of an answer: status is 0, body is its body */
+    bool fetch;
+    char endpoint[64];
+    char suffix[64];
 };
 
 /* cmocka fixtures: a migrated store and a running judge. */
@@ -141,6 +150,8 @@ int judge_teardown(void **state);
 void judge_start(struct judge *j);
 /* Starts it and expects it to give up with that status before READY. */
 void judge_start_fails(struct judge *j, int status);
+/* Gives the running judge a channel to another kbs-fetch. */
+void judge_attach_fetch(struct judge *j);
 /* Ends it and starts another one, as when its lane is recycled. */
 void judge_restart(struct judge *j);
 /* Waits for it to end; returns its exit status. */

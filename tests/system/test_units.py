@@ -15,7 +15,7 @@ from service import BIN, ROLES, run, wait_until
 
 UNITS = pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "systemd"
 # What we have and must not lose; what was asked for is 1.1 for the front and 0.2 for the token worker.
-EXPOSURE = {"kbsd.service": 1.1, **{f"{role}@.service": 0.1 for role in ROLES}}
+EXPOSURE = {"kbsd.service": 1.1, **{f"{role}@.service": 0.1 for role in ROLES}, "kbs-fetch@.service": 1.0}
 
 
 @pytest.mark.parametrize("unit", EXPOSURE)
@@ -30,7 +30,7 @@ def test_exposure(unit):
 
 def test_systemd_understands_every_line(tmp_path):
     """But for the programs, which are not installed here."""
-    units = [*EXPOSURE, *(f"{role}.socket" for role in ROLES)]
+    units = [*EXPOSURE, *(f"{role}.socket" for role in (*ROLES, "kbs-fetch"))]
     for unit in units:
         (tmp_path / unit).write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", (UNITS / unit).read_text()))
     done = run("systemd-analyze", "verify", "--man=no", *(tmp_path / unit for unit in units), check=False)
@@ -38,8 +38,9 @@ def test_systemd_understands_every_line(tmp_path):
 
 
 def test_each_role_gets_its_own_files_and_no_other():
-    binds = {role: re.findall(r"(?m)^BindPaths=(.*)$", (UNITS / f"{role}@.service").read_text()) for role in ROLES}
+    binds = {role: re.findall(r"(?m)^BindPaths=(.*)$", (UNITS / f"{role}@.service").read_text()) for role in (*ROLES, "kbs-fetch")}
     assert binds == {"kbs-front": [], "kbs-judge": ["/var/lib/kbs-hsm/store"], "kbs-token": ["/var/lib/kbs-hsm/token"],
+                     "kbs-fetch": ["-/var/lib/kbs-hsm/fetch"],
                      **{role: [] for role in ROLES if role in ("kbs-audit", "kbs-policy")}}
 
 

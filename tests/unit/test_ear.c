@@ -459,6 +459,131 @@ static void ear_numbers_its_parts(void **state)
     kbs_rcar_attestation_deinit(&a);
 }
 
+#define DOCUMENT "version = \"0.1.0\"\nalgorithm = \"sha256\"\n"
+
+/* What a service vouched for; init_data: hex of its field, or NULL. Returns owned. */
+static json_t *vouched(const char *name, const char *status, const char *init_data)
+{
+    json_t *evidence =
+        json_pack("{s:{s:s}, s:s, s:{s:s, s:s}}", "snp", "measurement", "00", "report_data", "00",
+                  "runtime_data_claims", "nonce", NONCE, "additional-evidence", "long");
+
+    if (init_data != NULL) {
+        assert_int_equal(json_object_set_new(evidence, "init_data", json_string(init_data)), 0);
+        assert_int_equal(json_object_set_new(evidence, "init_data_claims", json_object()), 0);
+    }
+    return json_pack("{s:{s:s, s:s, s:{s:i}, s:o}}", name, "ear.status", status, KBS_EAR_AUTHORITY,
+                     "them", "ear.trustworthiness-vector", "executables", 3,
+                     "ear.veraison.annotated-evidence", evidence);
+}
+
+/* The init-data's digest as a field of 32 bytes has it, in hex. */
+static void document_field(char out[2 * 32 + 1])
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_digest digest;
+    enum kbs_hash hash;
+
+    assert_int_equal(kbs_init_data_digest(KBS_SPAN_LIT(DOCUMENT), &hash, &digest, &err), 0);
+    kbs_hex_cstr(kbs_digest_span(&digest), out, 65);
+}
+
+/* Claims of what was only verified elsewhere; `document` came with the handshake. Owned, NULL if refused. */
+static json_t *claims_elsewhere(const json_t *submods, struct kbs_span document)
+{
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+    struct kbs_error err = KBS_ERROR_NONE;
+    json_t *claims = NULL;
+
+    attested(&a, &digest);
+    a.init_data = document;
+    const struct kbs_ear ear = {.issuer = KBS_SPAN_LIT(ISSUER),
+                                .sid = KBS_SPAN_LIT(SID),
+                                .attestation = &a,
+                                .submods = submods};
+    if (kbs_ear_build(&ear, &claims, &err) != 0) {
+        assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+    }
+    kbs_rcar_attestation_deinit(&a);
+    return claims;
+}
+
+static void ear_of_evidence_verified_elsewhere(void **state)
+{
+    char field[65];
+    KBS_AUTO_JSON plain = vouched("cpu0", "affirming", NULL);
+    KBS_AUTO_JSON gpu = vouched("gpu0", "affirming", NULL);
+    KBS_AUTO_JSON claims = claims_elsewhere(plain, KBS_SPAN_EMPTY);
+
+    (void)state;
+    document_field(field);
+    assert_true(kbs_span_equal_str(kbs_ear_status(claims), "affirming"));
+    assert_string_equal(text_at(claims, "cpu0", "runtime_data_claims", "additional-evidence"),
+                        "long");
+    assert_null(claims_elsewhere(gpu, KBS_SPAN_EMPTY)); /* nothing of the TEE itself */
+    const struct {
+        const char *field;
+        struct kbs_span document;
+        bool accepted;
+        bool matched;
+    } rows[] = {
+        {field, KBS_SPAN_LIT(DOCUMENT), true, true},
+        {field, KBS_SPAN_EMPTY, true, false}, /* nobody sent what would explain it */
+        {"00", KBS_SPAN_LIT(DOCUMENT), false, false},
+        {"", KBS_SPAN_LIT(DOCUMENT), false, false},
+        {"no hex", KBS_SPAN_LIT(DOCUMENT), false, false},
+        {NULL, KBS_SPAN_LIT(DOCUMENT), true, false}, /* a kind without such a field */
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        KBS_AUTO_JSON submods = vouched("cpu0", "affirming", rows[i].field);
+        KBS_AUTO_JSON c = claims_elsewhere(submods, rows[i].document);
+
+        assert_int_equal(c != NULL, rows[i].accepted);
+        assert_int_equal(c != NULL && kbs_ear_init_data_matched(c), rows[i].matched);
+    }
+}
+
+static void ear_of_evidence_verified_twice(void **state)
+{
+    static const struct {
+        const char *theirs;
+        const char *both;
+    } rows[] = {{"affirming", "contraindicated"}, {"contraindicated", "contraindicated"}};
+    struct kbs_rcar_attestation a;
+    struct kbs_digest digest;
+    struct kbs_ear_part part;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    (void)state;
+    attested(&a, &digest);
+    part_of(&a, KBS_TEE_SAMPLE, KBS_EVIDENCE_PRIMARY, a.primary_evidence, &a.additional, &part);
+    for (size_t i = 0; i < COUNT(rows) + 1; i++) {
+        const char *theirs = i < COUNT(rows) ? rows[i].theirs : "warning";
+        KBS_AUTO_JSON submods = vouched("cpu0", theirs, NULL);
+        KBS_AUTO_JSON claims = NULL;
+        const struct kbs_ear ear = {.issuer = KBS_SPAN_LIT(ISSUER),
+                                    .sid = KBS_SPAN_LIT(SID),
+                                    .attestation = &a,
+                                    .parts = &part,
+                                    .part_count = 1,
+                                    .submods = submods};
+
+        part.result.status = i < COUNT(rows) ? "contraindicated" : "affirming";
+        assert_int_equal(kbs_ear_build(&ear, &claims, &err), 0);
+        const json_t *cpu = json_object_get(json_object_get(claims, "submods"), "cpu0");
+        assert_true(
+            kbs_span_equal_str(kbs_ear_status(claims), i < COUNT(rows) ? rows[i].both : "warning"));
+        assert_null(json_object_get(cpu, KBS_EAR_AUTHORITY)); /* the claims are ours */
+        cpu = json_object_get(cpu, KBS_EAR_DELEGATED);
+        assert_string_equal(json_string_value(json_object_get(cpu, "ear.status")), theirs);
+        assert_string_equal(json_string_value(json_object_get(cpu, KBS_EAR_AUTHORITY)), "them");
+        assert_string_equal(text_at(claims, "cpu0", "sample", "svn"), "1");
+    }
+    kbs_evidence_result_deinit(&part.result);
+    kbs_rcar_attestation_deinit(&a);
+}
+
 static void ear_claims(void **state)
 {
     KBS_AUTO_JSON claims = claims_of(KBS_SPAN_LIT(ISSUER), KBS_SPAN_LIT(SID));
@@ -656,6 +781,8 @@ int main(void)
         cmocka_unit_test(ear_of_a_device),
         cmocka_unit_test(ear_of_0_2_0),
         cmocka_unit_test(ear_numbers_its_parts),
+        cmocka_unit_test(ear_of_evidence_verified_elsewhere),
+        cmocka_unit_test(ear_of_evidence_verified_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
