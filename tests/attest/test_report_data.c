@@ -348,6 +348,7 @@ static void azure_shapes(void **state)
     struct kbs_digest extra = {.len = 64};
     struct kbs_buf m = KBS_BUF(1u << 16);
     struct kbs_span b;
+    json_t *older;
     json_t *v;
 
     (void)state;
@@ -370,7 +371,9 @@ static void azure_shapes(void **state)
     json_object_set_new(v, "version", json_integer(1));
     assert_int_equal(check(KBS_TEE_AZ_TDX_VTPM, v, &extra), KBS_INPUT);
     v = az_new(b);
-    json_object_update_missing(v, az_snp_old(b));
+    older = az_snp_old(b);
+    json_object_update_missing(v, older);
+    json_decref(older);
     assert_int_equal(check(KBS_TEE_AZ_SNP_VTPM, v, &extra), KBS_INPUT);
     kbs_buf_deinit(&m);
 }
