@@ -34,10 +34,10 @@ enum kbs_refused {
     KBS_REFUSED_COUNT
 };
 
-#define KBS_METRICS_ROUTES 64 /* one more than rows of the route table */
+#define KBS_METRICS_ROUTES 128 /* one more than rows of the route table */
 #define KBS_METRICS_STATUSES 20
 #define KBS_METRICS_BUCKETS 12
-#define KBS_METRICS_TEXT_BYTES 262144 /* every route with every status, and the rest */
+#define KBS_METRICS_TEXT_BYTES 524288 /* every route with every status, and the rest */
 
 struct kbs_metrics_histogram {
     uint64_t at_most[KBS_METRICS_BUCKETS]; /* observations up to a bound and over the one before */
