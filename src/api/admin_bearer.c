@@ -21,15 +21,20 @@
 #include <stdlib.h>
 
 #include "base/encoding.h"
+#include "base/log.h"
 #include "jose/read/jwt.h"
 #include "policy/acl.h"
 
 #define NO_ISSUER "Cannot verify token with any of the issuers"
 #define NAME_PREFIX "bearer:"
+#define DOCUMENT "document:"
 
 struct provider {
     char issuer[KBS_LIMIT_ADMIN_PROVIDER_BYTES + 1];   /* empty: not asked */
     char audience[KBS_LIMIT_ADMIN_PROVIDER_BYTES + 1]; /* the same */
+    char document[KBS_LIMIT_FETCH_NAME_BYTES +
+                  1];                 /* the keys are that one's; empty: they are `keys` */
+    uint8_t loaded[KBS_SHA256_BYTES]; /* of the text that `keys` are of, if so */
     struct kbs_jwt_keys keys;
 };
 
@@ -73,6 +78,15 @@ static int provider_take(struct kbs_bearer *b, struct kbs_wire_iter *it, struct 
         !kbs_span_to_cstr(audience, p->audience, sizeof(p->audience))) {
         return kbs_fail(err, KBS_INPUT, "identity provider %zu: issuer or audience over %d bytes",
                         b->provider_count + 1, KBS_LIMIT_ADMIN_PROVIDER_BYTES);
+    }
+    if (kbs_span_starts_with(keys, DOCUMENT)) {
+        b->provider_count++;
+        return kbs_span_to_cstr(kbs_span_skip(keys, strlen(DOCUMENT)), p->document,
+                                sizeof(p->document))
+                   ? 0
+                   : kbs_fail(err, KBS_INPUT,
+                              "identity provider %zu: the document's name is too long",
+                              b->provider_count);
     }
     if (keys.len > KBS_LIMIT_ADMIN_JWKS_BYTES || kbs_jwt_keys_load(keys, &p->keys, &why) != 0) {
         return kbs_fail(err, KBS_INPUT, "identity provider %zu: %s", b->provider_count + 1,
@@ -176,13 +190,64 @@ static bool key_is_ours(const struct kbs_api *api, const struct kbs_jws_key *key
 }
 
 /*
+ * The keys of a provider that publishes them, as kbs-fetch has them now. What cannot be had or read
+ * leaves those that there are: they were good once, and a set that is not renewed for a day counts no more.
+ */
+static void provider_renew(const struct kbs_call *call, struct provider *p, bool look_again)
+{
+    struct kbs_error why = KBS_ERROR_NONE;
+    struct kbs_span text = KBS_SPAN_EMPTY;
+    struct kbs_jwt_keys keys;
+    uint8_t digest[KBS_SHA256_BYTES];
+    int64_t fetched_s = 0;
+
+    if (kbs_fetch_cached(call->api, p->document, look_again, &text, &fetched_s, &why) != 0) {
+        return;
+    }
+    if (call->now_s - fetched_s > KBS_LIMIT_ADMIN_JWKS_STALE_S) {
+        kbs_jwt_keys_deinit(&p->keys);
+        memset(p->loaded, 0, sizeof(p->loaded));
+        return;
+    }
+    kbs_sha256(text, digest);
+    if (memcmp(digest, p->loaded, sizeof(digest)) == 0 || text.len > KBS_LIMIT_ADMIN_JWKS_BYTES) {
+        return;
+    }
+    if (kbs_jwt_keys_load(text, &keys, &why) != 0) {
+        kbs_log(KBS_LOG_WARN, "document-refused", "document=%s reason=\"%s\"", p->document,
+                why.detail);
+        return;
+    }
+    kbs_jwt_keys_deinit(&p->keys);
+    p->keys = keys;
+    memcpy(p->loaded, digest, sizeof(digest));
+}
+
+/* The provider's key that the token names; of a published set, also one that is new in it. */
+static const struct kbs_jws_key *provider_key(const struct kbs_call *call, struct provider *p,
+                                              const struct kbs_jose_jws *jws)
+{
+    const struct kbs_jws_key *key;
+
+    if (p->document[0] == '\0') {
+        return kbs_jwt_keys_find(&p->keys, jws);
+    }
+    provider_renew(call, p, false);
+    key = kbs_jwt_keys_find(&p->keys, jws);
+    if (key == NULL) {
+        provider_renew(call, p, true);
+    }
+    return key;
+}
+
+/*
  * 0 with the claims if that provider vouches for them. -1, and `why` filled in only if it is its
  * token, but not one for us and now.
  */
-static int provider_vouches(const struct kbs_call *call, const struct provider *p,
+static int provider_vouches(const struct kbs_call *call, struct provider *p,
                             const struct kbs_jose_jws *jws, json_t **ret, struct kbs_error *why)
 {
-    const struct kbs_jws_key *key = kbs_jwt_keys_find(&p->keys, jws);
+    const struct kbs_jws_key *key = provider_key(call, p, jws);
     const struct kbs_jwt_expect expect = {.issuer = kbs_span_str(p->issuer),
                                           .audience = kbs_span_str(p->audience),
                                           .now_s = call->now_s,
@@ -206,7 +271,7 @@ static int provider_vouches(const struct kbs_call *call, const struct provider *
 
 static int token_open(const struct kbs_call *call, json_t **ret, struct kbs_error *err)
 {
-    const struct kbs_bearer *b = call->api->bearer;
+    struct kbs_bearer *b = call->api->bearer;
     struct kbs_jose_jws jws = KBS_JOSE_JWS_NULL;
     struct kbs_error why = KBS_ERROR_NONE;
     struct kbs_error malformed = KBS_ERROR_NONE;

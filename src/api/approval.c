@@ -37,6 +37,7 @@ static const struct {
     {"resource-policy-set", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"attestation-policy-set", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"reference-value-set", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
+    {"reference-value-delete", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"key-policy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"secret-policy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"key-state", KBS_ROUTE_ADMIN_KEY_DESTROY, KBS_WIRE_APPROVALS_DESTROY},
@@ -44,6 +45,7 @@ static const struct {
     {"secret-delete", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"wrapping-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"seal-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
+    {"sign-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
 };
 
 static const char *const state_names[] = {[KBS_APPROVAL_PENDING] = "pending",

@@ -102,6 +102,7 @@
 #define KBS_LIMIT_FETCH_ROUNDS 12                 /* fetches of one request */
 #define KBS_LIMIT_FETCH_WAITING 256               /* requests that wait for one, of a front */
 #define KBS_LIMIT_FETCH_WAITING_BYTES (32u << 20) /* and what they hold */
+#define KBS_LIMIT_FETCH_NAME_BYTES 63             /* of an endpoint or document */
 #define KBS_LIMIT_FETCH_ENDPOINTS 16
 #define KBS_LIMIT_FETCH_DOCUMENTS 32
 #define KBS_LIMIT_FETCH_MS 15000 /* the longest that an endpoint may be given */
@@ -135,6 +136,7 @@
 #define KBS_LIMIT_ADMIN_ROLE_BYTES 64
 #define KBS_LIMIT_ADMIN_ACL_BYTES 512
 #define KBS_LIMIT_ADMIN_JWKS_BYTES 65536
+#define KBS_LIMIT_ADMIN_JWKS_STALE_S 86400 /* a published set that could not be renewed so long */
 #define KBS_LIMIT_DOCUMENT_BYTES KBS_LIMIT_POLICY_BYTES /* a Rego policy; the reference values */
 #define KBS_LIMIT_DOCUMENT_NAME_BYTES 255
 #define KBS_LIMIT_DOCUMENT_VERSIONS 8        /* of one document that are kept */
@@ -149,7 +151,7 @@
 #define KBS_LIMIT_REFERENCE_VALUES 64                 /* that are set in one request */
 #define KBS_LIMIT_REFERENCES_BYTES (1u << 20) /* all reference values at a time, as one JSON text */
 #define KBS_REFERENCE_VALUE_S 31536000 /* how long a reference value counts, unless it says so */
-#define KBS_LIMIT_RESOURCE_LIST_ITEMS 10000           /* in an answer that is not paged */
+#define KBS_LIMIT_RESOURCE_LIST_ITEMS 10000 /* in an answer that is not paged */
 #define KBS_LIMIT_ADMIN_NONCE_S 60
 #define KBS_LIMIT_ADMIN_SIGNATURE_S 120
 #define KBS_LIMIT_KEY_LIST_ITEMS 1000 /* keys or secrets in one answer */

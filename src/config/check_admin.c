@@ -90,6 +90,24 @@ static void check_mode(struct kbs_config_loader *l)
     }
 }
 
+/* A provider whose keys are a document: the name stands where the keys of others do. */
+static void take_document(struct kbs_config_loader *l, const struct kbs_config_seen *seen,
+                          const char *uri, bool jwks, struct kbs_config_provider *to)
+{
+    const struct kbs_config_fetch *fetch = &l->config->fetch;
+    const char *name = uri + strlen(KBS_CONFIG_DOCUMENT);
+    bool there = false;
+    for (size_t i = 0; i < fetch->n_documents; i++) {
+        there = there || strcmp(fetch->documents[i].name, name) == 0;
+    }
+    if (!jwks) {
+        kbs_config_fail(l, seen->at, "public_key_uri: a document is named by jwk_set_uri");
+    } else if (!there) {
+        kbs_config_fail(l, seen->at, "jwk_set_uri: there is no [[fetch.document]] \"%s\"", name);
+    }
+    to->keys = kbs_span_str(uri);
+}
+
 /* A PEM public key or a JWK Set into one provider's `keys`. */
 static void read_keys(struct kbs_config_loader *l, const struct kbs_config_seen *seen,
                       const char *path, bool jwks, struct kbs_config_provider *to)
@@ -97,6 +115,10 @@ static void read_keys(struct kbs_config_loader *l, const struct kbs_config_seen 
     struct kbs_buf text =
         KBS_BUF(jwks ? KBS_LIMIT_ADMIN_JWKS_BYTES : KBS_CONFIG_ADMIN_KEY_BYTES * 4);
     const char *name = jwks ? "jwk_set_uri" : "public_key_uri";
+    if (strncmp(path, KBS_CONFIG_DOCUMENT, strlen(KBS_CONFIG_DOCUMENT)) == 0) {
+        take_document(l, seen, path, jwks, to);
+        return;
+    }
     int rc = jwks ? kbs_config_read_file(l, seen->at, name, path, &text)
                   : kbs_config_read_pem(l, seen->at, name, path, "PUBLIC KEY", &text);
     const char *wrong = rc == 0 && jwks ? kbs_doc_check_jwks((const char *)text.p, text.len) : NULL;

@@ -121,8 +121,12 @@ static const char *resolve(const struct kbs_config_loader *l, enum kbs_config_ki
     }
     if (kind == KBS_CONFIG_URI_PATH &&
         (kbs_span_starts_with(s, "https://") || kbs_span_starts_with(s, "http://"))) {
-        return "keys are not fetched over the network in this version: put them into a file, and "
-               "name that";
+        return "put the URL into a [[fetch.document]], and name that as jwk_set_uri = "
+               "\"document:NAME\"; or name a file";
+    }
+    if (kind == KBS_CONFIG_URI_PATH && kbs_span_starts_with(s, KBS_CONFIG_DOCUMENT)) {
+        kbs_buf_put_span(out, s);
+        return NULL;
     }
     if (kind == KBS_CONFIG_URI_PATH && kbs_span_starts_with(s, "file://")) {
         s = kbs_span_skip(s, strlen("file://"));

@@ -27,9 +27,10 @@
 
 /* [[admin.authentication.bearer_jwt.identity_providers]] */
 struct kbs_config_provider {
-    const char *issuer;         /* "" for any */
-    const char *audience;       /* the same */
-    struct kbs_span keys;       /* PEM public key or JWKS, as found in its file at load */
+    const char *issuer;   /* "" for any */
+    const char *audience; /* the same */
+    struct kbs_span
+        keys; /* PEM public key or JWKS, as found in its file at load; or "document:NAME" */
     const char *public_key_uri; /* private: `keys` is read from one of these */
     const char *jwk_set_uri;    /* private */
 };

@@ -215,6 +215,9 @@ struct kbs_config_seen {
 };
 
 /* What is being built, and where each key stood. */
+/* A key set that kbs-fetch keeps fresh, by the name of its [[fetch.document]]. */
+#define KBS_CONFIG_DOCUMENT "document:"
+
 struct kbs_config_loader {
     struct kbs_config *config;
     struct kbs_config_report *report;

@@ -44,7 +44,7 @@ struct kbs_wire_list {
  * that may wait for their evidence at a time; resource_bytes: of a resource's value; resource_policy:
  * release policy (JSON) of resources that come without one, empty for none. Only with duty admin:
  * admin_keys: PEM public keys (P-256) of enrolled administrators; admin_mode: enum kbs_admin_mode;
- * identity_providers: issuer, audience (either may be empty) and keys (PEM or JWKS) in turn; acls: role
+ * identity_providers: issuer, audience (either may be empty) and keys (PEM, JWKS or "document:NAME") in turn; acls: role
  * and pattern in turn; approvals: how many administrators a change of one of approvals_for
  * (KBS_WIRE_APPROVALS_*) needs. Only with duty release: snp_*: [attest.snp] of the configuration; snp: 1 if it is
  * there; snp_files: the folder's files, name below it ("genoa/ark.pem") and content in turn; snp_products:
@@ -419,9 +419,10 @@ enum kbs_attach {
     KBS_ATTACH_CLIENT_TOKEN = 13,  /* audit: of a token worker: deeds and nothing else */
     KBS_ATTACH_POLICY = 15,        /* judge: channel to its kbs-policy; there may be none */
     KBS_ATTACH_FETCH = 16,         /* front, judge: channel to kbs-fetch; there may be none */
-    KBS_ATTACH_CLIENT_KEY = 17,    /* fetch: PEM key of endpoint `index`'s client certificate, read once */
-    KBS_ATTACH_HEADERS = 18,       /* fetch: header lines for endpoint `index`, read once */
-    KBS_ATTACH_LEASH = 14          /* any role that is a unit: what ends it (confine/leash.h) */
+    KBS_ATTACH_CLIENT_KEY =
+        17, /* fetch: PEM key of endpoint `index`'s client certificate, read once */
+    KBS_ATTACH_HEADERS = 18, /* fetch: header lines for endpoint `index`, read once */
+    KBS_ATTACH_LEASH = 14    /* any role that is a unit: what ends it (confine/leash.h) */
 };
 
 /*

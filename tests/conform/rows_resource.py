@@ -145,6 +145,19 @@ def attestation_policy_decides(world):
         client.set_attestation_policy("")
 
 
+@row("3.3 Attestation policy", "a policy that gives no vector refuses the evidence", differs="appraisal")
+def attestation_policy_without_a_vector(world):
+    if not REGO:
+        return
+    client = world.client()
+    try:
+        client.set_attestation_policy("package policy\n\ntrust_claims := \"none\"\n")
+        guest = world.attester()
+        refused(post(guest, "attest", guest.attestation(guest.auth())), 401)
+    finally:
+        client.set_attestation_policy("")
+
+
 @row("3.3 Attestation policy", "text that is no policy: refused when it is set, with its place", differs="rego")
 def attestation_policy_is_parsed(world):
     answer = world.client().send("POST", "/kbs/v0/attestation-policy", json.dumps(

@@ -484,6 +484,8 @@ static void *order_slot(struct judge *j, enum kbs_wire_type type)
     switch (type) {
     case KBS_WIRE_RELEASE:
         return &j->release;
+    case KBS_WIRE_REWRAP:
+        return &j->nek_rewrap;
     case KBS_WIRE_GENERATE:
         return &j->generate;
     case KBS_WIRE_IMPORT:
@@ -524,6 +526,11 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
                       : j->release.floor == KBS_LOCALITY_TOKEN ? KBS_LOCALITY_TOKEN
                                                                : KBS_LOCALITY_TRANSPORT;
         r->format = j->release.formats.p[0];
+        r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+    } else if (type == KBS_WIRE_REWRAP) {
+        r->rung = KBS_SPAN_LIT("transport");
+        r->locality = KBS_LOCALITY_TRANSPORT;
+        r->format = j->nek_rewrap.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
     } else if (type == KBS_WIRE_OPEN_SECRET) {
         r->rung = KBS_SPAN_LIT("worker");

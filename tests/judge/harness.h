@@ -122,6 +122,7 @@ struct judge {
     struct kbs_channel_msg order_msg; /* the last order, which the structs below borrow */
     struct kbs_channel_msg other_msg; /* any other message of the judge to its token */
     struct kbs_wire_release release;
+    struct kbs_wire_rewrap nek_rewrap;
     struct kbs_wire_generate generate;
     struct kbs_wire_import import_order;
     struct kbs_wire_adopt adopt;

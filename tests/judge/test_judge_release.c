@@ -26,10 +26,17 @@
 enum road {
     ROAD_RESOURCE,
     ROAD_KEY,
+    ROAD_REWRAP,
     ROAD_COUNT
 };
 
-static const char *const road_names[ROAD_COUNT] = {"resource", "key"};
+static const char *const road_names[ROAD_COUNT] = {"resource", "key", "rewrap"};
+
+/* A NEK that is bound to nobody, wrapped to the key of that tag. */
+#define BLOB                                                                                \
+    "{\"recipient\":{\"header\":{\"alg\":\"A256KW\",\"kid\":\"a/b/%s/v1\","                 \
+    "\"apu\":\"a2JzLW5lay12MQ\",\"apv\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}," \
+    "\"encrypted_key\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}}"
 
 /* What a road is set up with so that a cell must be denied, and how. */
 struct cell {
@@ -40,9 +47,10 @@ struct cell {
     const char *reason; /* in the record */
 };
 
+/* One by ROAD_RESOURCE and one by ROAD_KEY, which is that of every road to a key. */
 static const struct defect {
     const char *name;
-    struct cell cells[ROAD_COUNT];
+    struct cell cells[2];
 } defects[] = {
     {"no policy",
      {[ROAD_RESOURCE] = {.status = 403, .reason = "policy: none, so nothing is released"},
@@ -92,21 +100,39 @@ struct matrix {
     struct judge *j;
     struct guest guest;
     struct kbs_buf table;
+    char target[64]; /* of the request that is being asked, as the next */
+    char body[512];
     uint32_t document; /* version of the resource policy */
     bool engine;
 };
 
-/* A request for the row of that number. */
-static struct ask ask_for(struct matrix *m, enum road road, const char *tag, char target[64])
+static const struct cell *cell_of(const struct defect *d, enum road road)
 {
-    bool resource = road == ROAD_RESOURCE;
+    return &d->cells[road == ROAD_RESOURCE ? ROAD_RESOURCE : ROAD_KEY];
+}
 
-    (void)snprintf(target, 64, "/kbs/v0/%s/a/b/%s", resource ? "resource" : "key", tag);
-    return (struct ask){.route = resource ? KBS_ROUTE_RESOURCE : KBS_ROUTE_KEY_RELEASE,
-                        .method = resource ? "GET" : "POST",
-                        .target = target,
-                        .params = {"a", "b", tag},
-                        .cookie = m->guest.cookie};
+/* A request for the row of that tag. */
+static struct ask ask_for(struct matrix *m, enum road road, const char *tag)
+{
+    static const enum kbs_route routes[] = {KBS_ROUTE_RESOURCE, KBS_ROUTE_KEY_RELEASE,
+                                            KBS_ROUTE_KEY_REWRAP};
+    struct ask ask = {.route = routes[road],
+                      .method = road == ROAD_RESOURCE ? "GET" : "POST",
+                      .target = m->target,
+                      .cookie = m->guest.cookie};
+
+    if (road == ROAD_REWRAP) {
+        (void)snprintf(m->target, sizeof(m->target), "/kbs/v0/key/rewrap");
+        (void)snprintf(m->body, sizeof(m->body), BLOB, tag);
+        ask.body = m->body;
+        ask.content_type = "application/json";
+        return ask;
+    }
+    (void)snprintf(m->target, sizeof(m->target), "/kbs/v0/%s/a/b/%s", road_names[road], tag);
+    ask.params[0] = "a";
+    ask.params[1] = "b";
+    ask.params[2] = tag;
+    return ask;
 }
 
 static void put(struct matrix *m, enum road road, const char *tag, const struct cell *cell)
@@ -119,7 +145,9 @@ static void put(struct matrix *m, enum road road, const char *tag, const struct 
         judge_add_document(m->j, KBS_DOCUMENT_RESOURCE_POLICY, "resource-policy", ++m->document,
                            cell->rego != NULL ? cell->rego : "");
     } else {
-        judge_add_key(m->j, path, 1, cell->policy);
+        struct kbs_key key = judge_new_key(path, 1, 0);
+        key.card.purpose = road == ROAD_REWRAP ? KBS_PURPOSE_NEK : KBS_PURPOSE_RELEASE;
+        judge_put_key(m->j, &key, cell->policy);
     }
     if (cell->tamper != NULL) {
         judge_tamper(m->j, cell->tamper);
@@ -139,14 +167,13 @@ static void reason_of(const struct judge *j, char *out, size_t size)
 
 static void check_cell(struct matrix *m, const struct defect *d, enum road road, const char *tag)
 {
-    const struct cell *cell = &d->cells[road];
+    const struct cell *cell = cell_of(d, road);
     struct reply *r = calloc(1, sizeof(*r));
-    char target[64];
     char reason[256];
 
     assert_non_null(r);
     put(m, road, tag, cell);
-    struct ask ask = ask_for(m, road, tag, target);
+    struct ask ask = ask_for(m, road, tag);
     unsigned int orders = m->j->orders;
     ledger_forget(m->j);
     judge_ask(m->j, &ask, r);
@@ -179,10 +206,9 @@ static void keep_table(const struct kbs_buf *table)
 static void check_allowed(struct matrix *m, enum road road, const char *tag)
 {
     const struct cell good = {.policy = ALLOW, .rego = m->engine ? REGO("allow := true") : NULL};
-    char target[64];
 
     put(m, road, tag, &good);
-    struct ask ask = ask_for(m, road, tag, target);
+    struct ask ask = ask_for(m, road, tag);
     judge_expect(m->j, &ask, 200, NULL);
 }
 
@@ -199,7 +225,7 @@ static void test_matrix(void **state)
                    "status and reason in the ledger");
     for (size_t i = 0; i < COUNT(defects); i++) {
         for (int road = 0; road < ROAD_COUNT; road++) {
-            const struct cell *cell = &defects[i].cells[road];
+            const struct cell *cell = cell_of(&defects[i], (enum road)road);
 
             (void)snprintf(tag, sizeof(tag), "%zu-%s", i, road_names[road]);
             if (cell->rego != NULL && !m.engine) {
@@ -256,12 +282,11 @@ static void test_told(void **state)
     struct matrix m = {.j = *state};
     uint8_t digest[KBS_SHA256_BYTES];
     char hex[80] = " policy=";
-    char target[64];
 
     guest_auth(m.j, &m.guest);
     guest_attest(m.j, &m.guest);
     judge_add_key(m.j, "a/b/told", 1, policy);
-    struct ask ask = ask_for(&m, ROAD_KEY, "told", target);
+    struct ask ask = ask_for(&m, ROAD_KEY, "told");
     judge_expect(m.j, &ask, 200, NULL);
     kbs_sha256(kbs_span_str(policy), digest);
     kbs_hex_cstr(kbs_span(digest, sizeof(digest)), hex + strlen(hex), sizeof(hex) - strlen(hex));
@@ -279,7 +304,6 @@ static void test_told_rego(void **state)
         "  data.kbs.path == \"/kbs/v0/resource/a/b/told\"\n  data.kbs.native.chain == false\n"
         "  data.plugin == \"resource\"\n  data[\"resource-path\"] == [\"a\", \"b\", \"told\"]\n}");
     struct matrix m = {.j = *state};
-    char target[64];
 
     if (!policy_process_built()) {
         skip();
@@ -292,7 +316,7 @@ static void test_told_rego(void **state)
         &(struct cell){.rego = rego,
                        .policy = POLICY(TOLD "," IS("kbs.key.purpose", "\"seal\"") "," IS(
                            "kbs.locality", "\"worker\"") "," IS("kbs.plugin", "\"resource\""))});
-    struct ask ask = ask_for(&m, ROAD_RESOURCE, "told", target);
+    struct ask ask = ask_for(&m, ROAD_RESOURCE, "told");
     judge_expect(m.j, &ask, 200, NULL);
     guest_free(&m.guest);
 }
@@ -319,14 +343,13 @@ static void test_locality(void **state)
     };
     struct matrix m = {.j = *state};
     char path[64];
-    char target[64];
 
     guest_auth(m.j, &m.guest);
     guest_attest(m.j, &m.guest);
     for (size_t i = 0; i < COUNT(rows); i++) {
         (void)snprintf(path, sizeof(path), "a/b/%s", rows[i].tag);
         judge_add_key(m.j, path, 1, rows[i].policy);
-        struct ask ask = ask_for(&m, ROAD_KEY, rows[i].tag, target);
+        struct ask ask = ask_for(&m, ROAD_KEY, rows[i].tag);
         m.j->release.floor = 0;
         judge_expect(m.j, &ask, rows[i].floor != 0 ? 200 : 403, rows[i].reason);
         assert_int_equal(m.j->release.floor, rows[i].floor);
@@ -338,13 +361,12 @@ static void test_locality(void **state)
 static void test_card_binds_policy(void **state)
 {
     struct matrix m = {.j = *state};
-    char target[64];
 
     guest_auth(m.j, &m.guest);
     guest_attest(m.j, &m.guest);
     judge_add_key(m.j, "a/b/bound", 1, POLICY(IS("kbs.tee", "\"snp\"")));
     judge_sign_policy(m.j, "a/b/bound", 1, ALLOW);
-    struct ask ask = ask_for(&m, ROAD_KEY, "bound", target);
+    struct ask ask = ask_for(&m, ROAD_KEY, "bound");
     judge_expect(m.j, &ask, 500, NULL);
     ledger_expect(m.j, "the card of a/b/bound/v1 is of another policy");
     assert_int_equal(m.j->orders, 0);

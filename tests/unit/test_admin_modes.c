@@ -4,11 +4,14 @@
  */
 #include "tests/jose/maker.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/context.h"
+#include "base/clock.h"
+#include "base/io.h"
 #include "jose/read/jwt.h"
 #include "wire/route.h"
 
@@ -411,6 +414,113 @@ static void configurations_that_are_refused(void **state)
     kbs_buf_deinit(&pem);
 }
 
+/* ---- keys that a provider publishes ---- */
+
+/* In the place of kbs-fetch, for as long as its channel is open. */
+struct publisher {
+    int fd;
+    pthread_t thread;
+    struct kbs_buf set; /* what it has; empty: nothing yet */
+    int64_t fetched_s;
+    unsigned int look_agains;
+};
+
+static void *publish(void *arg)
+{
+    struct publisher *p = arg;
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_cached_want want;
+
+    while (kbs_channel_recv(p->fd, &m, kbs_deadline_in_ms(20000), &err) == 0 &&
+           kbs_channel_msg_decode(&m, KBS_WIRE_CACHED_WANT, &want, &err) == 0 &&
+           kbs_span_equal_str(want.name, "idp-keys")) {
+        const struct kbs_wire_cached cached = {.there = p->set.len != 0,
+                                               .fetched_s = (uint64_t)p->fetched_s,
+                                               .content = kbs_buf_span(&p->set)};
+        p->look_agains += want.look_again;
+        if (kbs_channel_send(p->fd, KBS_WIRE_CACHED, m.frame.id, &cached, -1,
+                             kbs_deadline_in_ms(20000), &err) != 0) {
+            break;
+        }
+    }
+    kbs_channel_msg_deinit(&m);
+    return NULL;
+}
+
+static void publisher_start(struct fixture *f, struct publisher *p)
+{
+    static const char *const providers[] = {"idp", "kbs", "document:idp-keys"};
+    static const char *const acls[] = {"admin", "^/kbs/v0/.*$"};
+    struct kbs_buf providers_buf = KBS_BUF(1024);
+    struct kbs_buf acls_buf = KBS_BUF(1024);
+    const struct kbs_wire_list provider_list = list_of(&providers_buf, providers, COUNT(providers));
+    const struct kbs_wire_list acl_list = list_of(&acls_buf, acls, COUNT(acls));
+    int fds[2];
+
+    f->api->bearer = kbs_bearer_free(f->api->bearer);
+    assert_int_equal(kbs_bearer_new(&provider_list, &acl_list, &f->api->bearer, &f->err), 0);
+    assert_int_equal(kbs_channel_pair(fds, &f->err), 0);
+    f->api->fetch.fd = -1;
+    kbs_fetch_attach(&f->api->fetch, fds[0]);
+    p->fd = fds[1];
+    assert_int_equal(pthread_create(&p->thread, NULL, publish, p), 0);
+    kbs_buf_deinit(&providers_buf);
+    kbs_buf_deinit(&acls_buf);
+}
+
+static void publisher_stop(struct fixture *f, struct publisher *p)
+{
+    kbs_fetch_attach(&f->api->fetch, -1);
+    assert_int_equal(pthread_join(p->thread, NULL), 0);
+    kbs_io_close(&p->fd);
+    kbs_channel_msg_deinit(&f->api->fetch.answer);
+    kbs_buf_deinit(&p->set);
+}
+
+static void set_of(struct publisher *p, const struct maker *m, const char *kid)
+{
+    kbs_buf_clear(&p->set);
+    kbs_buf_put_str(&p->set, "{\"keys\":[");
+    maker_jwk(m, "ES256", kid, NULL, &p->set);
+    kbs_buf_put_str(&p->set, "]}");
+}
+
+/* The publisher waits for its turn whenever this changes what it has. */
+static void keys_that_are_published(void **state)
+{
+    static const char *const claims =
+        "{\"iss\":\"idp\",\"aud\":[\"kbs\"],\"role\":\"admin\",\"sub\":\"ann\"," EXP "}";
+    struct fixture *f = *state;
+    struct publisher p = {.set = KBS_BUF(4096), .fetched_s = NOW - 60};
+
+    publisher_start(f, &p);
+    token(f, &f->es, "{\"alg\":\"ES256\",\"kid\":\"k1\"}", claims);
+    refused(f, KBS_UNAUTHENTICATED, NO_ISSUER); /* not fetched yet; and it was asked to look */
+    assert_int_equal(p.look_agains, 1);
+
+    set_of(&p, &f->es, "k1");
+    assert_int_equal(ask(f, KBS_ADMIN_BEARER, KBS_ROUTE_RESOURCE_SET), 0);
+    assert_int_equal(p.look_agains, 1);
+
+    kbs_buf_clear(&p.set); /* what is no set leaves the keys that there are */
+    kbs_buf_put_str(&p.set, "<html>");
+    assert_int_equal(ask(f, KBS_ADMIN_BEARER, KBS_ROUTE_RESOURCE_SET), 0);
+
+    set_of(&p, &f->token, "k2"); /* the provider has rotated: its old key counts no more */
+    refused(f, KBS_UNAUTHENTICATED, NO_ISSUER);
+    assert_int_equal(p.look_agains, 2);
+    token(f, &f->token, "{\"alg\":\"ES256\",\"kid\":\"k2\"}", claims);
+    f->api->token.sign_count = 0; /* it is not the service's own here */
+    assert_int_equal(ask(f, KBS_ADMIN_BEARER, KBS_ROUTE_RESOURCE_SET), 0);
+
+    p.fetched_s = NOW - KBS_LIMIT_ADMIN_JWKS_STALE_S - 1;
+    refused(f, KBS_UNAUTHENTICATED, NO_ISSUER);
+    p.fetched_s = NOW;
+    assert_int_equal(ask(f, KBS_ADMIN_BEARER, KBS_ROUTE_RESOURCE_SET), 0);
+    publisher_stop(f, &p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +532,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(anybody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_signature_decides, set_up, tear_down),
         cmocka_unit_test_setup_teardown(configurations_that_are_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(keys_that_are_published, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -465,7 +465,7 @@ static const struct bad bads[] = {
      ":15:22: authorization_mode: \"AuthenticatedAuthorization\" needs acls"},
     {13, ADMIN "identity_providers = [{ issuer = \"x\" }]", ":17:23: identity_providers: neither"},
     {13, ADMIN "identity_providers = [{ jwk_set_uri = \"https://x/\" }]",
-     ":17:39: admin.authentication.bearer_jwt.identity_providers[].jwk_set_uri: keys are not"},
+     ":17:39: admin.authentication.bearer_jwt.identity_providers[].jwk_set_uri: put the URL"},
     {13, ADMIN "identity_providers = [{ jwk_set_uri = \"file://x\" }]",
      ":17:39: admin.authentication.bearer_jwt.identity_providers[].jwk_set_uri: a file: URI"},
     {13, ADMIN "identity_providers = [{ jwk_set_uri = \"list.json\" }]",
