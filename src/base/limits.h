@@ -167,6 +167,7 @@
 
 /* what guest lanes keep */
 #define KBS_LIMIT_KEEPS_QUOTA 100000 /* guests that have something kept under one key */
+#define KBS_LIMIT_PROVISION_BLOB_BYTES 2048
 #define KBS_LIMIT_REGISTER_DIGEST_BYTES 64
 
 /* audit */

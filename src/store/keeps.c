@@ -54,6 +54,19 @@ int kbs_store_provision_get(struct kbs_store *s, const struct kbs_store_owner *o
     return rc;
 }
 
+int kbs_store_provision_count(struct kbs_store *s, const struct kbs_store_owner *owner,
+                              uint64_t *ret, struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_PROVISION_COUNT;
+    int rc = 0;
+
+    kbs_sql_bind_blob(s, q, 1, kbs_span(owner->key_id, sizeof(owner->key_id)));
+    rc = kbs_sql_step(s, q, "count what was provisioned", err);
+    *ret = rc == KBS_SQL_ROW ? (uint64_t)kbs_sql_column_int(s, q, 0) : 0;
+    kbs_sql_reset(s, q);
+    return rc == KBS_SQL_ROW ? 0 : -1;
+}
+
 /* What a conditional insert came to. */
 static int added(struct kbs_store *s, int rc, const char *what, struct kbs_error *err)
 {

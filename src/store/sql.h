@@ -49,6 +49,7 @@ enum kbs_sql {
     KBS_SQL_DOCUMENT_ALL,
     KBS_SQL_EPOCH_GET,
     KBS_SQL_PROVISION_GET,
+    KBS_SQL_PROVISION_COUNT,
     KBS_SQL_REGISTER_GET,
     KBS_SQL_READ_BEGIN,
     /* on the connection that does */

@@ -162,6 +162,7 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         " DO UPDATE SET sequence = excluded.sequence WHERE excluded.sequence > admin.sequence",
     [KBS_SQL_PROVISION_GET] = "SELECT version, created_s, session, blob, mark FROM provision"
                               " WHERE key_id = ?1 AND identity = ?2",
+    [KBS_SQL_PROVISION_COUNT] = "SELECT count(*) FROM provision WHERE key_id = ?1",
     [KBS_SQL_PROVISION_ADD] =
         "INSERT INTO provision (key_id, identity, version, created_s, session, blob, mark)"
         " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7"

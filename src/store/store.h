@@ -265,6 +265,10 @@ struct kbs_store_provision {
 KBS_MUST_CHECK int kbs_store_provision_get(struct kbs_store *s, const struct kbs_store_owner *owner,
                                            struct kbs_store_provision *ret, struct kbs_buf *blob,
                                            struct kbs_error *err);
+/* How many guests of owner->key_id have one. */
+KBS_MUST_CHECK int kbs_store_provision_count(struct kbs_store *s,
+                                             const struct kbs_store_owner *owner,
+                                             uint64_t *ret, struct kbs_error *err);
 /* Durably. KBS_CONFLICT if the guest has one, KBS_LIMITED if `quota` guests of the key have. */
 KBS_MUST_CHECK int kbs_store_provision_add(struct kbs_store *s, const struct kbs_store_owner *owner,
                                            const struct kbs_store_provision *row,
