@@ -163,7 +163,7 @@ static int check(struct kbs_call *call, const struct reg *r, struct kbs_error *e
     if (kbs_token_order(call, KBS_WIRE_REGISTER_CHECK, &order, &result, err) == 0) {
         return 0;
     }
-    return err->category == KBS_DENIED ? ended(call, r, NULL, "register-denied", err) : -1;
+    return kbs_decision_to_record(err) ? ended(call, r, NULL, "register-denied", err) : -1;
 }
 
 int kbs_api_register_get(struct kbs_call *call, struct kbs_error *err)
