@@ -516,8 +516,8 @@ static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
         on_order(r, line, text_of(record, "order"), release_op(record), text_of(record, "kid"));
     } else if (strcmp(kind, "register") == 0) {
         on_order(r, line, text_of(record, "order"), "register-set", text_of(record, "name"));
-    } else if (strcmp(kind, "release-failed") == 0 ||
-               strcmp(kind, "register-failed") == 0 || strcmp(kind, "order-failed") == 0) {
+    } else if (strcmp(kind, "release-failed") == 0 || strcmp(kind, "register-failed") == 0 ||
+               strcmp(kind, "order-failed") == 0) {
         on_end(r, line, text_of(record, "order"), kind);
     } else if (strcmp(kind, "deed") == 0) {
         on_deed(r, line, record);

@@ -209,8 +209,8 @@ static int show_json(const struct kbs_guest_ask *ask, const struct kbs_guest_ope
 
     kbs_hex_cstr(kbs_span(key->kcv, sizeof(key->kcv)), kcv, sizeof(kcv));
     kbs_hex_cstr(kbs_span(key->kcv_cmac, sizeof(key->kcv_cmac)), cmac, sizeof(cmac));
-    return kbs_cli_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:s*, s:s*}", "path", ask->path, "kid",
-                                  key->kid, "version", (json_int_t)key->version, "format",
+    return kbs_cli_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:s*, s:s*}", "path", ask->path,
+                                  "kid", key->kid, "version", (json_int_t)key->version, "format",
                                   kbs_format_name(ask->format), "bytes",
                                   (json_int_t)kbs_secret_len(key->key), "kcv", kcv, "kcv_cmac",
                                   key->has_cmac ? cmac : NULL, "provisioned", provisioned),

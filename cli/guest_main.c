@@ -23,7 +23,8 @@ static const struct {
 int main(int argc, char **argv)
 {
     const struct kbs_args args = {
-        .synopsis = "kbs-guest attest | get-key | get-resource | rewrap | provision | register | open [options]",
+        .synopsis =
+            "kbs-guest attest | get-key | get-resource | rewrap | provision | register | open [options]",
         .about = "A guest of the key broker service with sample evidence.\n\n"
                  "  attest          attest and print the token\n"
                  "  get-key         attest, ask for a key and open the answer\n"

@@ -70,8 +70,7 @@ static int answer_read(struct provision *g, struct kbs_span text, struct kbs_err
     struct kbs_span cose = KBS_SPAN_EMPTY;
 
     if (kbs_json_parse_object(text, "answer", &root, err) != 0 ||
-        kbs_json_get_object(root, "nek", &nek, err) != 0 ||
-        kbs_json_dump(nek, &g->nek, err) != 0) {
+        kbs_json_get_object(root, "nek", &nek, err) != 0 || kbs_json_dump(nek, &g->nek, err) != 0) {
         return -1;
     }
     g->created = json_is_true(json_object_get(root, "created"));
@@ -152,8 +151,9 @@ int kbs_guest_cmd_provision(int argc, char **argv)
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest provision PATH --url URL [options]",
-        .about = "Attest, and have a key made for this guest, wrapped to the key of purpose nek at\n"
-                 "PATH; or, if that was done before, have the same one again. The key is not printed.",
+        .about =
+            "Attest, and have a key made for this guest, wrapped to the key of purpose nek at\n"
+            "PATH; or, if that was done before, have the same one again. The key is not printed.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = server,

@@ -151,8 +151,9 @@ int kbs_guest_cmd_register(int argc, char **argv)
     const struct kbs_args args = {
         .synopsis = "kbs-guest register get PATH | set PATH --expected N --value N [--digest HEX]"
                     " --url URL [options]",
-        .about = "Attest, and read or raise this guest's value in the register of the key at PATH. It\n"
-                 "only grows.",
+        .about =
+            "Attest, and read or raise this guest's value in the register of the key at PATH. It\n"
+            "only grows.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .common = server,
@@ -170,7 +171,8 @@ int kbs_guest_cmd_register(int argc, char **argv)
     g.path = words[1];
     g.set = strcmp(words[0], "set") == 0;
     if ((!g.set && strcmp(words[0], "get") != 0) || !kbs_key_path_valid(kbs_span_str(g.path))) {
-        return kbs_args_usage(&args, "register get PATH or register set PATH; PATH is repo/type/tag");
+        return kbs_args_usage(&args,
+                              "register get PATH or register set PATH; PATH is repo/type/tag");
     }
     int status = g.set ? body_put(&args, &g, &body) : KBS_CLI_OK;
     if (status == KBS_CLI_OK) {

@@ -42,10 +42,8 @@ static void text_put(const struct kbs_wire_reprovision *m, const struct kbs_tee_
                      const struct kbs_nek_blob *blob, const struct kbs_nek_binding *binding,
                      struct kbs_buf *out)
 {
-    const struct kbs_nek_to to = {.key = public_key,
-                                  .kind = (enum kbs_nek_kind)m->kind,
-                                  .kid = m->kid,
-                                  .binding = binding};
+    const struct kbs_nek_to to = {
+        .key = public_key, .kind = (enum kbs_nek_kind)m->kind, .kid = m->kid, .binding = binding};
 
     if (m->kind == KBS_NEK_AES_KW) {
         kbs_nek_aes_blob_put(out, m->kid, binding, m->wrapped);

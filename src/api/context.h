@@ -155,12 +155,12 @@ struct kbs_api {
     struct kbs_admin *admins;
     size_t admin_count;
     enum kbs_admin_mode admin_mode;
-    uint32_t approvals;         /* administrators that a change of approvals_for needs */
-    uint8_t approvals_for;      /* KBS_WIRE_APPROVALS_* */
-    struct kbs_bearer *bearer;  /* owned; NULL but in mode BEARER */
-    struct kbs_admin caller;    /* of the request at hand, where nobody enrolled signed it */
-    struct kbs_sampler denied;  /* admin-denied */
-    struct kbs_sampler refused; /* attest-refused */
+    uint32_t approvals;              /* administrators that a change of approvals_for needs */
+    uint8_t approvals_for;           /* KBS_WIRE_APPROVALS_* */
+    struct kbs_bearer *bearer;       /* owned; NULL but in mode BEARER */
+    struct kbs_admin caller;         /* of the request at hand, where nobody enrolled signed it */
+    struct kbs_sampler denied;       /* admin-denied */
+    struct kbs_sampler refused;      /* attest-refused */
     struct kbs_sampler endorsements; /* that were fetched (endorse.c) */
     uint64_t renewed_ns;             /* when documents were last looked at; 0: never */
     struct kbs_standing standing;
@@ -750,9 +750,10 @@ struct kbs_decision {
     struct kbs_document governs;    /* the document it is */
     enum kbs_locality floor;        /* that the order has to have */
     struct kbs_keeps_terms terms;   /* with `keeps`: the policy's */
-    struct kbs_nek_binding binding; /* of this guest, by the fields that the blob or the terms name */
-    const char *by;                 /* "row", "resource-policy" or "release-policy"; static */
-    json_t *explained;              /* owned; NULL if the key's own policy was not asked */
+    struct kbs_nek_binding
+        binding;       /* of this guest, by the fields that the blob or the terms name */
+    const char *by;    /* "row", "resource-policy" or "release-policy"; static */
+    json_t *explained; /* owned; NULL if the key's own policy was not asked */
 };
 #define KBS_DECISION(a)                                                         \
     ((struct kbs_decision){.api = (a),                                          \

@@ -32,7 +32,7 @@ struct release {
     char sid[33];
     char tee_key[KBS_API_THUMBPRINT_BYTES];
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
-    bool ordered;                   /* the `release` record has been sent */
+    bool ordered; /* the `release` record has been sent */
 };
 
 /* What a request to the key road says, before it is looked at what there is. */

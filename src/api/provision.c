@@ -60,9 +60,9 @@ static int new_look(struct kbs_call *call, const struct kbs_provision *p,
     if (kbs_store_provision_count(call->api->store, owner, &count, err) != 0) {
         return -1;
     }
-    return count < d->terms.quota ? 0
-                                  : kbs_fail(err, KBS_DENIED,
-                                             "the policy's quota of guests is used up");
+    return count < d->terms.quota
+               ? 0
+               : kbs_fail(err, KBS_DENIED, "the policy's quota of guests is used up");
 }
 
 int kbs_provision_look(struct kbs_call *call, struct kbs_provision *p, const struct kbs_decision *d,

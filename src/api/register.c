@@ -223,8 +223,8 @@ static int step_get(struct kbs_call *call, struct step *s, struct kbs_error *err
 
     if (kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &body, err) != 0 ||
-        kbs_json_only(body, members, err) != 0 ||
-        number_get(body, "value", &s->value, err) != 0 || digest_get(body, s, err) != 0) {
+        kbs_json_only(body, members, err) != 0 || number_get(body, "value", &s->value, err) != 0 ||
+        digest_get(body, s, err) != 0) {
         return -1;
     }
     expected = json_object_get(body, "expected");
@@ -284,8 +284,9 @@ static int step_keep(struct kbs_call *call, const struct reg *r,
                      const struct kbs_store_register *next, struct kbs_error *err)
 {
     struct kbs_store *store = call->api->store;
-    int rc = r->there ? kbs_store_register_step(store, &r->owner, &r->now, next, err)
-                      : kbs_store_register_add(store, &r->owner, next, r->decision.terms.quota, err);
+    int rc = r->there
+                 ? kbs_store_register_step(store, &r->owner, &r->now, next, err)
+                 : kbs_store_register_add(store, &r->owner, next, r->decision.terms.quota, err);
 
     if (rc != 0 && err->category == KBS_LIMITED) {
         return kbs_fail(err, KBS_DENIED, "the policy's quota of guests is used up");

@@ -7,8 +7,8 @@
 
 #include "jose/read/json.h"
 
-static const char *const names[KBS_KEEPS_COUNT] = {[KBS_KEEPS_PROVISION] = "provision",
-                                                   [KBS_KEEPS_REGISTER] = "register"};
+static const char *const names[KBS_KEEPS_COUNT] = {
+    [KBS_KEEPS_PROVISION] = "provision", [KBS_KEEPS_REGISTER] = "register"};
 
 const char *kbs_keeps_name(enum kbs_keeps what)
 {
@@ -32,8 +32,9 @@ static int identity_get(const json_t *list, uint8_t *ret, struct kbs_error *err)
         bits |= (uint8_t)(1u << field);
     }
     *ret = bits;
-    return bits != 0 ? 0
-                     : kbs_fail(err, KBS_INPUT, "\"identity\" is not an array of at least one field");
+    return bits != 0
+               ? 0
+               : kbs_fail(err, KBS_INPUT, "\"identity\" is not an array of at least one field");
 }
 
 static int terms_get(const json_t *terms, enum kbs_keeps what, struct kbs_keeps_terms *ret,

@@ -175,8 +175,9 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         " SELECT ?1, ?2, ?3, ?4, ?5, ?6"
         " WHERE EXISTS (SELECT 1 FROM register WHERE key_id = ?1 AND identity = ?2)"
         " OR (SELECT count(*) FROM register WHERE key_id = ?1) < ?7",
-    [KBS_SQL_REGISTER_STEP] = "UPDATE register SET value = ?3, digest = ?4, mark = ?5, changed_s = ?6"
-                              " WHERE key_id = ?1 AND identity = ?2 AND mark = ?7 AND value < ?3",
+    [KBS_SQL_REGISTER_STEP] =
+        "UPDATE register SET value = ?3, digest = ?4, mark = ?5, changed_s = ?6"
+        " WHERE key_id = ?1 AND identity = ?2 AND mark = ?7 AND value < ?3",
 };
 
 static bool sql_is_durable(enum kbs_sql which)

@@ -267,8 +267,8 @@ KBS_MUST_CHECK int kbs_store_provision_get(struct kbs_store *s, const struct kbs
                                            struct kbs_error *err);
 /* How many guests of owner->key_id have one. */
 KBS_MUST_CHECK int kbs_store_provision_count(struct kbs_store *s,
-                                             const struct kbs_store_owner *owner,
-                                             uint64_t *ret, struct kbs_error *err);
+                                             const struct kbs_store_owner *owner, uint64_t *ret,
+                                             struct kbs_error *err);
 /* Durably. KBS_CONFLICT if the guest has one, KBS_LIMITED if `quota` guests of the key have. */
 KBS_MUST_CHECK int kbs_store_provision_add(struct kbs_store *s, const struct kbs_store_owner *owner,
                                            const struct kbs_store_provision *row,

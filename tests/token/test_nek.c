@@ -335,8 +335,8 @@ static void test_roads(void **state)
 /* ---- PROVISION ---- */
 
 /* The blob in a provision's answer, its mark before it, and the answer to the TEE behind it. */
-static struct kbs_span provisioned(const struct kbs_wire_result *r, uint8_t ret_mark[KBS_MARK_BYTES],
-                                   struct kbs_span *ret_tee)
+static struct kbs_span provisioned(const struct kbs_wire_result *r,
+                                   uint8_t ret_mark[KBS_MARK_BYTES], struct kbs_span *ret_tee)
 {
     struct kbs_reader in = kbs_reader(r->body);
     struct kbs_span mark = kbs_read_bytes(&in, KBS_MARK_BYTES);
