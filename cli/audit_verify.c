@@ -154,7 +154,9 @@ static bool deed_is_done(const json_t *entry)
 /* A release has no outcome of its own: order and deed are all there is. */
 static bool is_release(const json_t *entry)
 {
-    return is(entry, "op", "release") || is(entry, "op", "open-secret");
+    return is(entry, "op", "release") || is(entry, "op", "open-secret") ||
+           is(entry, "op", "rewrap-nek") || is(entry, "op", "provision") ||
+           is(entry, "op", "reprovision") || is(entry, "op", "register-set");
 }
 
 /* What came together: does it agree? */
@@ -491,6 +493,18 @@ static void on_counts(struct reader *r, uint64_t line, const json_t *record, con
     }
 }
 
+/* What the token was told to do for a release, as its deed calls it. */
+static const char *release_op(const json_t *record)
+{
+    if (is(record, "provision", "now")) {
+        return "provision";
+    }
+    return is(record, "provision", "before") ? "reprovision"
+           : is(record, "class", "sealed")   ? "open-secret"
+           : *text_of(record, "nek") != '\0' ? "rewrap-nek"
+                                             : "release";
+}
+
 static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
                       const json_t *record)
 {
@@ -500,9 +514,11 @@ static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
     check_epoch(r, so_far, record);
     if (strcmp(kind, "release") == 0) {
         r->out->releases++;
-        on_order(r, line, text_of(record, "order"),
-                 is(record, "class", "sealed") ? "open-secret" : "release", text_of(record, "kid"));
-    } else if (strcmp(kind, "release-failed") == 0 || strcmp(kind, "order-failed") == 0) {
+        on_order(r, line, text_of(record, "order"), release_op(record), text_of(record, "kid"));
+    } else if (strcmp(kind, "register") == 0) {
+        on_order(r, line, text_of(record, "order"), "register-set", text_of(record, "name"));
+    } else if (strcmp(kind, "release-failed") == 0 || strcmp(kind, "register-failed") == 0 ||
+               strcmp(kind, "order-failed") == 0) {
         on_end(r, line, text_of(record, "order"), kind);
     } else if (strcmp(kind, "deed") == 0) {
         on_deed(r, line, record);

@@ -11,6 +11,8 @@ int kbs_guest_cmd_get_key(int argc, char **argv);
 int kbs_guest_cmd_get_resource(int argc, char **argv);
 int kbs_guest_cmd_open(int argc, char **argv);
 int kbs_guest_cmd_rewrap(int argc, char **argv);
+int kbs_guest_cmd_provision(int argc, char **argv);
+int kbs_guest_cmd_register(int argc, char **argv);
 
 /* Options of the subcommands that talk to a server. Zero-initialise. */
 struct kbs_guest_options {
@@ -65,6 +67,7 @@ struct kbs_guest_ask_options {
     const char *nonce; /* hex */
     const char *salt;  /* hex */
     const char *out;
+    uint32_t out_fd; /* a descriptor that the key is written to; 0: none */
 };
 /*
  * Into *ask (digest untouched; nonce only when given). KBS_CLI_OK or KBS_CLI_USAGE after a message.
@@ -80,13 +83,24 @@ KBS_MUST_CHECK int kbs_guest_check_type(const struct kbs_guest_ask *ask,
 /* Appends nonce and salt as members of a request's body. */
 void kbs_guest_freshness_put(struct kbs_buf *out, const struct kbs_guest_ask *ask);
 
-/* Shows an opened key (never its bytes, except into `out`). Returns the exit status. */
+/*
+ * Shows an opened key (never its bytes, except into o->out and o->out_fd). provisioned: "now", "before", or NULL. Returns
+ * the exit status.
+ */
 KBS_MUST_CHECK int kbs_guest_show(const struct kbs_guest_ask *ask,
-                                  const struct kbs_guest_opened *key, const char *out, bool json);
+                                  const struct kbs_guest_opened *key,
+                                  const struct kbs_guest_ask_options *o, const char *provisioned,
+                                  bool json);
+/*
+ * A descriptor for a key: a pipe, a socket or a file that is in memory only, and from here on not inherited. KBS_INPUT for
+ * anything else.
+ */
+KBS_MUST_CHECK int kbs_guest_out_fd_check(uint32_t fd, struct kbs_error *err);
 
 /* `open`: reads the answer from a file, opens and shows it. Returns the exit status. */
 KBS_MUST_CHECK int kbs_guest_open_file(struct kbs_guest_ask *ask,
                                        const struct kbs_guest_key *tee_key, const char *handshake,
-                                       const char *answer, const char *out, bool json);
+                                       const char *answer, const struct kbs_guest_ask_options *o,
+                                       bool json);
 
 #endif

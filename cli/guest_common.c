@@ -3,9 +3,15 @@
  * shown. The key itself leaves the process only by --out, into a new file of the owner's or a pipe,
  * never to a terminal.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/encoding.h"
+#include "base/io.h"
 #include "cli/files.h"
 #include "cli/guest.h"
 #include "cli/output.h"
@@ -138,6 +144,11 @@ int kbs_guest_ask_from(const struct kbs_args *args, const char *path,
     ask->version = o->version;
     ask->format = o->cose ? KBS_FORMAT_COSE : KBS_FORMAT_JOSE;
     ask->empty_context = o->context_none;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    if (o->out_fd != 0 && kbs_guest_out_fd_check(o->out_fd, &err) != 0) {
+        return kbs_args_usage(args, "%s", err.detail);
+    }
     if (o->out != NULL && strcmp(o->out, "-") == 0 && isatty(STDOUT_FILENO) != 0) {
         return kbs_args_usage(args, "a key is not written to a terminal: --out FILE, or a pipe");
     }
@@ -173,35 +184,55 @@ void kbs_guest_freshness_put(struct kbs_buf *out, const struct kbs_guest_ask *as
     kbs_buf_put_u8(out, '"');
 }
 
+int kbs_guest_out_fd_check(uint32_t fd, struct kbs_error *err)
+{
+    struct stat st;
+    bool good = fd <= INT_MAX && fstat((int)fd, &st) == 0 &&
+                (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) ||
+                 (S_ISREG(st.st_mode) && st.st_nlink == 0 && fcntl((int)fd, F_GET_SEALS) >= 0));
+
+    if (!good) {
+        return kbs_fail(err, KBS_INPUT,
+                        "--out-fd %u is no pipe, socket or memfd: a key is not written there",
+                        (unsigned int)fd);
+    }
+    return fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0
+               ? 0
+               : kbs_fail_errno(err, KBS_INTERNAL, "the descriptor cannot be used");
+}
+
 static int show_json(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
-                     struct kbs_error *err)
+                     const char *provisioned, struct kbs_error *err)
 {
     char kcv[2 * KBS_KCV_BYTES + 1];
     char cmac[2 * KBS_KCV_BYTES + 1];
 
     kbs_hex_cstr(kbs_span(key->kcv, sizeof(key->kcv)), kcv, sizeof(kcv));
     kbs_hex_cstr(kbs_span(key->kcv_cmac, sizeof(key->kcv_cmac)), cmac, sizeof(cmac));
-    return kbs_cli_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:s*}", "path", ask->path, "kid",
-                                  key->kid, "version", (json_int_t)key->version, "format",
+    return kbs_cli_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:s*, s:s*}", "path", ask->path,
+                                  "kid", key->kid, "version", (json_int_t)key->version, "format",
                                   kbs_format_name(ask->format), "bytes",
                                   (json_int_t)kbs_secret_len(key->key), "kcv", kcv, "kcv_cmac",
-                                  key->has_cmac ? cmac : NULL),
+                                  key->has_cmac ? cmac : NULL, "provisioned", provisioned),
                         err);
 }
 
 int kbs_guest_show(const struct kbs_guest_ask *ask, const struct kbs_guest_opened *key,
-                   const char *out, bool json)
+                   const struct kbs_guest_ask_options *o, const char *provisioned, bool json)
 {
     struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_span bytes = kbs_secret_span(key->key);
 
-    if (out != NULL && kbs_cli_write_new(out, kbs_secret_span(key->key), &err) != 0) {
+    if ((o->out != NULL && kbs_cli_write_new(o->out, bytes, &err) != 0) ||
+        (o->out_fd != 0 &&
+         kbs_io_write_all((int)o->out_fd, bytes.p, bytes.len, KBS_DEADLINE_NONE, &err) != 0)) {
         return kbs_cli_fail(&err);
     }
-    if (out != NULL && strcmp(out, "-") == 0) {
+    if (o->out != NULL && strcmp(o->out, "-") == 0) {
         return KBS_CLI_OK; /* standard output is the key and nothing else */
     }
     if (json) {
-        if (show_json(ask, key, &err) != 0) {
+        if (show_json(ask, key, provisioned, &err) != 0) {
             return kbs_cli_fail(&err);
         }
     } else {
@@ -212,6 +243,9 @@ int kbs_guest_show(const struct kbs_guest_ask *ask, const struct kbs_guest_opene
         kbs_cli_field_kcv("key check value", key->kcv);
         if (key->has_cmac) {
             kbs_cli_field_kcv("by AES-CMAC", key->kcv_cmac);
+        }
+        if (provisioned != NULL) {
+            kbs_cli_field("provisioned", "%s", provisioned);
         }
     }
     return kbs_cli_flush(&err) != 0 ? kbs_cli_fail(&err) : KBS_CLI_OK;

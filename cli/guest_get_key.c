@@ -96,7 +96,7 @@ static int online(const struct kbs_args *args, struct get_key *g)
     if (run(g, &opened, &err) != 0) {
         status = kbs_cli_fail(&err);
     } else {
-        status = kbs_guest_show(&g->ask, &opened, g->typed.out, g->server.json);
+        status = kbs_guest_show(&g->ask, &opened, &g->typed, NULL, g->server.json);
     }
     kbs_guest_opened_deinit(&opened);
     kbs_guest_session_deinit(&g->session);
@@ -121,7 +121,7 @@ static int offline(const struct kbs_args *args, struct get_key *g)
         return kbs_cli_fail(&err);
     }
     int status = kbs_guest_open_file(&g->ask, &g->tee_key, g->handshake_in, g->recipient_in,
-                                     g->typed.out, g->server.json);
+                                     &g->typed, g->server.json);
     kbs_guest_key_deinit(&g->tee_key);
     return status;
 }
@@ -142,6 +142,8 @@ int kbs_guest_cmd_get_key(int argc, char **argv)
         {"salt", KBS_ARG_TEXT, &t->salt, "HEX", "COSE salt, up to 64 bytes (default: none)", 0, 0},
         {"out", KBS_ARG_TEXT, &t->out, "FILE", "write the key there (new file, or - for a pipe)", 0,
          0},
+        {"out-fd", KBS_ARG_NUMBER, &t->out_fd, "N",
+         "write the key to this descriptor: a pipe, socket or memfd", 3, INT32_MAX},
         {"recipient-out", KBS_ARG_TEXT, &g.recipient_out, "FILE", "keep the answer", 0, 0},
         {"handshake-out", KBS_ARG_TEXT, &g.handshake_out, "FILE",
          "keep what the answer is bound to", 0, 0},

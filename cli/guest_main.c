@@ -16,17 +16,22 @@ static const struct {
     {"get-resource", kbs_guest_cmd_get_resource},
     {"open", kbs_guest_cmd_open},
     {"rewrap", kbs_guest_cmd_rewrap},
+    {"provision", kbs_guest_cmd_provision},
+    {"register", kbs_guest_cmd_register},
 };
 
 int main(int argc, char **argv)
 {
     const struct kbs_args args = {
-        .synopsis = "kbs-guest attest | get-key | get-resource | rewrap | open [options]",
+        .synopsis =
+            "kbs-guest attest | get-key | get-resource | rewrap | provision | register | open [options]",
         .about = "A guest of the key broker service with sample evidence.\n\n"
                  "  attest          attest and print the token\n"
                  "  get-key         attest, ask for a key and open the answer\n"
                  "  get-resource    attest, ask for a secret and open the answer\n"
                  "  rewrap          attest, have the guest's own wrapped key wrapped to it\n"
+                 "  provision       attest, have a key of its own made, or given again\n"
+                 "  register        attest, read or raise a value that only grows\n"
                  "  open            open an answer kept in a file\n\n"
                  "kbs-guest COMMAND --help shows a command's options.",
     };

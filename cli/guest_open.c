@@ -11,7 +11,8 @@
 #define ANSWER_MAX_BYTES 16384
 
 int kbs_guest_open_file(struct kbs_guest_ask *ask, const struct kbs_guest_key *tee_key,
-                        const char *handshake, const char *answer, const char *out, bool json)
+                        const char *handshake, const char *answer,
+                        const struct kbs_guest_ask_options *o, bool json)
 {
     struct kbs_guest_ask from_file = *ask;
     struct kbs_buf text = KBS_BUF(ANSWER_MAX_BYTES);
@@ -36,7 +37,7 @@ int kbs_guest_open_file(struct kbs_guest_ask *ask, const struct kbs_guest_key *t
         kbs_guest_open(ask, tee_key, kbs_buf_span(&text), &opened, &err) != 0) {
         status = kbs_cli_fail(&err);
     } else {
-        status = kbs_guest_show(ask, &opened, out, json);
+        status = kbs_guest_show(ask, &opened, o, NULL, json);
     }
     kbs_guest_opened_deinit(&opened);
     kbs_buf_deinit(&text);
@@ -100,7 +101,7 @@ int kbs_guest_cmd_open(int argc, char **argv)
     if (kbs_guest_key_get(tee_key, alg, NULL, &key, &err) != 0) {
         return kbs_cli_fail(&err);
     }
-    status = kbs_guest_open_file(&ask, &key, handshake, file, o.out, json);
+    status = kbs_guest_open_file(&ask, &key, handshake, file, &o, json);
     kbs_guest_key_deinit(&key);
     return status;
 }

@@ -87,7 +87,7 @@ static int online(const struct kbs_args *args, struct rewrap *g)
         }
         status = run(g, &opened, &err) != 0
                      ? kbs_cli_fail(&err)
-                     : kbs_guest_show(&g->ask, &opened, g->typed.out, g->server.json);
+                     : kbs_guest_show(&g->ask, &opened, &g->typed, NULL, g->server.json);
         kbs_guest_opened_deinit(&opened);
         kbs_guest_session_deinit(&g->session);
         (void)kbs_http_client_free(g->http);
@@ -126,6 +126,8 @@ int kbs_guest_cmd_rewrap(int argc, char **argv)
         {"salt", KBS_ARG_TEXT, &t->salt, "HEX", "COSE salt, up to 64 bytes (default: none)", 0, 0},
         {"out", KBS_ARG_TEXT, &t->out, "FILE", "write the key there (new file, or - for a pipe)", 0,
          0},
+        {"out-fd", KBS_ARG_NUMBER, &t->out_fd, "N",
+         "write the key to this descriptor: a pipe, socket or memfd", 3, INT32_MAX},
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest rewrap BLOB --url URL [options]",

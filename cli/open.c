@@ -182,6 +182,9 @@ static int open_answer(const struct kbs_guest_ask *ask, const struct kbs_guest_k
     } else {
         kbs_party_v(kbs_digest_span(&ask->digest), ask->nonce, party_v);
     }
+    if (ask->blob.len != 0) {
+        kbs_nek_provision_v(party_v, ask->blob, party_v);
+    }
     if (!ask->empty_context) {
         u = kbs_span_str(ret->kid);
         v = kbs_span(party_v, sizeof(party_v));

@@ -23,6 +23,7 @@ struct kbs_guest_ask {
     size_t salt_len;          /* 0: none was sent */
     struct kbs_digest digest; /* report-data digest of the handshake */
     struct kbs_span nek;      /* rewrap: the wrapped key that was sent; borrowed */
+    struct kbs_span blob;     /* provision: the NEK's text in the answer; borrowed */
 };
 
 struct kbs_guest_opened {

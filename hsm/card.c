@@ -37,17 +37,14 @@ struct kbs_cards *kbs_cards_free(struct kbs_cards *c)
     return NULL;
 }
 
-/* HMAC-SHA-256 over "kbs-card-v1" || body, in the token. */
-static int card_mac(struct kbs_token *t, struct kbs_span body, uint8_t ret[KBS_SHA256_BYTES],
-                    struct kbs_error *err)
+int kbs_card_key_mac(struct kbs_token *t, struct kbs_span text, uint8_t ret[KBS_SHA256_BYTES],
+                     struct kbs_error *err)
 {
     CK_MECHANISM mech = {CKM_SHA256_HMAC, NULL, 0};
-    uint8_t text[sizeof("kbs-card-v1") - 1 + KBS_CARD_BODY_BYTES] = "kbs-card-v1";
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
     CK_ULONG len = KBS_SHA256_BYTES;
     CK_RV rv;
 
-    memcpy(text + sizeof(text) - KBS_CARD_BODY_BYTES, body.p, KBS_CARD_BODY_BYTES);
     if (kbs_service_find(t, CKO_SECRET_KEY, KBS_PURPOSE_CARD, 1, &key, err) != 0) {
         return err->category == KBS_MISSING
                    ? kbs_fail(err, KBS_UNSUPPORTED, "the token has no card key yet")
@@ -57,7 +54,7 @@ static int card_mac(struct kbs_token *t, struct kbs_span body, uint8_t ret[KBS_S
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_SignInit", __LINE__);
     }
-    rv = t->f->C_Sign(t->session, text, sizeof(text), ret, &len);
+    rv = t->f->C_Sign(t->session, (CK_BYTE_PTR)(uintptr_t)text.p, text.len, ret, &len);
     if (rv != CKR_OK) {
         return kbs_ckr_fail(err, rv, "C_Sign", __LINE__);
     }
@@ -65,6 +62,16 @@ static int card_mac(struct kbs_token *t, struct kbs_span body, uint8_t ret[KBS_S
         return kbs_fail(err, KBS_INTERNAL, "the token's HMAC has %lu bytes", len);
     }
     return 0;
+}
+
+/* Over "kbs-card-v1" || body. */
+static int card_mac(struct kbs_token *t, struct kbs_span body, uint8_t ret[KBS_SHA256_BYTES],
+                    struct kbs_error *err)
+{
+    uint8_t text[sizeof("kbs-card-v1") - 1 + KBS_CARD_BODY_BYTES] = "kbs-card-v1";
+
+    memcpy(text + sizeof(text) - KBS_CARD_BODY_BYTES, body.p, KBS_CARD_BODY_BYTES);
+    return kbs_card_key_mac(t, kbs_span(text, sizeof(text)), ret, err);
 }
 
 int kbs_card_make(struct kbs_token *t, const struct kbs_card *card, uint8_t out[KBS_CARD_BYTES],

@@ -21,6 +21,13 @@ KBS_MUST_CHECK int kbs_card_make(struct kbs_token *t, const struct kbs_card *car
                                  uint8_t out[KBS_CARD_BYTES], struct kbs_error *err);
 
 /*
+ * HMAC-SHA-256 by the card key, in the token. Every use has a label of its own at the beginning of `text`
+ * (hsm/mark.c). KBS_UNSUPPORTED if the token has no card key.
+ */
+KBS_MUST_CHECK int kbs_card_key_mac(struct kbs_token *t, struct kbs_span text,
+                                    uint8_t ret[KBS_SHA256_BYTES], struct kbs_error *err);
+
+/*
  * Reads a card and checks its MAC, nothing else: for orders that change a card. KBS_INPUT if it is
  * no card, KBS_DENIED if this token did not make it, KBS_UNSUPPORTED if the token has no card key.
  */

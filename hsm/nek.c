@@ -16,6 +16,7 @@
 #include "base/random.h"
 #include "hsm/kcv.h"
 #include "hsm/keys.h"
+#include "hsm/mark.h"
 #include "hsm/oaep.h"
 #include "hsm/receive.h"
 #include "hsm/release.h"
@@ -589,6 +590,7 @@ int kbs_nek_provision(struct kbs_token *t, const struct kbs_ladder *ladder, stru
     struct nek_order o = {.floor = KBS_LOCALITY_NONE};
     struct kbs_buf blob = KBS_BUF(KBS_NEK_BLOB_MAX_BYTES);
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+    uint8_t mark[KBS_MARK_BYTES];
     int rc = -1;
 
     ret->locality = KBS_LOCALITY_TOKEN;
@@ -600,6 +602,10 @@ int kbs_nek_provision(struct kbs_token *t, const struct kbs_ladder *ladder, stru
                                        &ret->locality, err);
     }
     if (rc == 0) {
+        rc = kbs_mark_provision(t, m->kid, &o.binding, kbs_buf_span(&blob), mark, err);
+    }
+    if (rc == 0) {
+        kbs_buf_put(&ret->body, mark, sizeof(mark));
         kbs_buf_put_be32(&ret->body, (uint32_t)blob.len);
         kbs_buf_put_span(&ret->body, kbs_buf_span(&blob));
         rc = m->tee_key.len == 0

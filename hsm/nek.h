@@ -32,8 +32,8 @@ KBS_MUST_CHECK int kbs_nek_rewrap(struct kbs_token *t, const struct kbs_ladder *
                                   struct kbs_answer *ret, struct kbs_error *err);
 
 /*
- * PROVISION. A fresh key, wrapped to the key of purpose nek and to the TEE key; nothing of it stays. Errors as of
- * kbs_nek_rewrap().
+ * PROVISION. A fresh key, wrapped to the key of purpose nek and to the TEE key; nothing of it stays. The blob is
+ * marked (hsm/mark.h). Errors as of kbs_nek_rewrap().
  */
 KBS_MUST_CHECK int kbs_nek_provision(struct kbs_token *t, const struct kbs_ladder *ladder,
                                      struct kbs_cards *cards, const struct kbs_wire_provision *m,

@@ -13,6 +13,8 @@
 #include "hsm/keys.h"
 #include "hsm/life.h"
 #include "hsm/nek.h"
+#include "hsm/provision.h"
+#include "hsm/register.h"
 #include "hsm/release.h"
 #include "hsm/secret.h"
 #include "hsm/service.h"
@@ -178,6 +180,38 @@ static int act_provision(struct kbs_worker *w, const union kbs_order *o, struct 
     return kbs_nek_provision(&w->token, &w->ladder, w->cards, &o->provision, ret, err);
 }
 
+static void describe_reprovision(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->reprovision.order;
+    deed->kid = o->reprovision.kid;
+    deed_card(deed, o->reprovision.card, true);
+}
+
+static int act_reprovision(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                           struct kbs_error *err)
+{
+    return kbs_provision_again(&w->token, &w->ladder, w->cards, &o->reprovision, ret, err);
+}
+
+static void describe_register_set(const union kbs_order *o, struct kbs_deed *deed)
+{
+    deed->order = o->register_set.order;
+    deed->kid = o->register_set.name;
+}
+
+static int act_register_set(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                            struct kbs_error *err)
+{
+    return kbs_register_set(&w->token, &o->register_set, ret, err);
+}
+
+static int act_register_check(struct kbs_worker *w, const union kbs_order *o,
+                              struct kbs_answer *ret, struct kbs_error *err)
+{
+    (void)ret;
+    return kbs_register_check(&w->token, &o->register_check, err);
+}
+
 static int act_generate(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                         struct kbs_error *err)
 {
@@ -258,7 +292,7 @@ static int act_caps(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
 
 /*
  * The operation lists. DESCRIBE is on both and answered by a message of its own. No deed: any
- * number of tokens opens nothing, a deed would move the head that is being signed (one that is not
+ * number of tokens opens nothing, a mark that is checked changes nothing, a deed would move the head that is being signed (one that is not
  * the ledger's is found by its reader), capabilities are no secret.
  */
 static const struct kbs_operation operations[] = {
@@ -266,6 +300,9 @@ static const struct kbs_operation operations[] = {
     {KBS_WIRE_OPEN_SECRET, true, "open-secret", describe_open_secret, act_open_secret},
     {KBS_WIRE_REWRAP, true, "rewrap-nek", describe_nek, act_nek},
     {KBS_WIRE_PROVISION, true, "provision", describe_provision, act_provision},
+    {KBS_WIRE_REPROVISION, true, "reprovision", describe_reprovision, act_reprovision},
+    {KBS_WIRE_REGISTER_SET, true, "register-set", describe_register_set, act_register_set},
+    {KBS_WIRE_REGISTER_CHECK, true, NULL, NULL, act_register_check},
     {KBS_WIRE_SIGN_EAR, true, NULL, NULL, act_sign_ear},
     {KBS_WIRE_GENERATE, false, "generate", describe_generate, act_generate},
     {KBS_WIRE_IMPORT, false, "import", describe_import, act_import},

@@ -9,6 +9,7 @@
 #include "channel/channel.h"
 #include "jose/read/json.h"
 #include "nek/blob.h"
+#include "policy/keeps.h"
 
 #define KBS_API_ARENA_BYTES (256u * 1024)
 #define KBS_API_THUMBPRINT_BYTES 44 /* base64url of SHA-256, and a terminator */
@@ -164,12 +165,12 @@ struct kbs_api {
     struct kbs_admin *admins;
     size_t admin_count;
     enum kbs_admin_mode admin_mode;
-    uint32_t approvals;         /* administrators that a change of approvals_for needs */
-    uint8_t approvals_for;      /* KBS_WIRE_APPROVALS_* */
-    struct kbs_bearer *bearer;  /* owned; NULL but in mode BEARER */
-    struct kbs_admin caller;    /* of the request at hand, where nobody enrolled signed it */
-    struct kbs_sampler denied;  /* admin-denied */
-    struct kbs_sampler refused; /* attest-refused */
+    uint32_t approvals;              /* administrators that a change of approvals_for needs */
+    uint8_t approvals_for;           /* KBS_WIRE_APPROVALS_* */
+    struct kbs_bearer *bearer;       /* owned; NULL but in mode BEARER */
+    struct kbs_admin caller;         /* of the request at hand, where nobody enrolled signed it */
+    struct kbs_sampler denied;       /* admin-denied */
+    struct kbs_sampler refused;      /* attest-refused */
     struct kbs_sampler endorsements; /* that were fetched (endorse.c) */
     uint64_t renewed_ns;             /* when documents were last looked at; 0: never */
     struct kbs_standing standing;
@@ -221,6 +222,9 @@ kbs_handler kbs_api_attest;
 kbs_handler kbs_api_key_release; /* key.c */
 kbs_handler kbs_api_key_rewrap;  /* nek.c */
 kbs_handler kbs_api_hsm_key;
+kbs_handler kbs_api_key_provision; /* provision.c */
+kbs_handler kbs_api_register_get;  /* register.c */
+kbs_handler kbs_api_register_set;
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
@@ -783,6 +787,7 @@ struct kbs_decision {
     bool resource;                /* the resource policy has to allow it, if one is set */
     bool explain;                 /* fill in `explained` */
     const struct kbs_nek_in *nek; /* what is in that blob is wanted; NULL: what is in the row */
+    enum kbs_keeps keeps;         /* what is kept under the key is wanted, not the key */
     json_t *supposed; /* borrowed: members of `kbs` in place of the real ones; NULL: none */
     /* the row, kbs_decision_load() fills in */
     struct kbs_key key;
@@ -792,9 +797,11 @@ struct kbs_decision {
     struct kbs_buf resource_policy; /* its text, empty if none was asked */
     struct kbs_document governs;    /* the document it is */
     enum kbs_locality floor;        /* that the order has to have */
-    struct kbs_nek_binding binding; /* NEKs: of this guest, by the fields that the blob names */
-    const char *by;                 /* "row", "resource-policy" or "release-policy"; static */
-    json_t *explained;              /* owned; NULL if the key's own policy was not asked */
+    struct kbs_keeps_terms terms;   /* with `keeps`: the policy's */
+    struct kbs_nek_binding
+        binding;       /* of this guest, by the fields that the blob or the terms name */
+    const char *by;    /* "row", "resource-policy" or "release-policy"; static */
+    json_t *explained; /* owned; NULL if the key's own policy was not asked */
 };
 #define KBS_DECISION(a)                                                         \
     ((struct kbs_decision){.api = (a),                                          \
@@ -811,6 +818,8 @@ KBS_MUST_CHECK int kbs_decision_load(struct kbs_decision *d, struct kbs_span pat
  * kbs_document_get().
  */
 KBS_MUST_CHECK int kbs_decide(struct kbs_decision *d, struct kbs_error *err);
+/* For whom something is kept, after kbs_decide() with `keeps`. */
+void kbs_decision_owner(const struct kbs_decision *d, struct kbs_store_owner *ret);
 /* Whether that failure of it is a denial, of which there has to be a record. */
 bool kbs_decision_to_record(const struct kbs_error *err);
 
@@ -822,6 +831,7 @@ struct kbs_release_want {
     struct kbs_span path;
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
     const struct kbs_nek_in *nek;      /* what is in that blob; NULL: what is in the catalog */
+    struct kbs_provision *provision;   /* a NEK that is made for the guest, or was; NULL: none */
     bool resource;                     /* the resource policy has to allow it, if one is set */
     bool secret;                       /* a secret: format JWE, the newest version; else a key */
     uint32_t version;                  /* 0: the latest */
@@ -838,6 +848,42 @@ struct kbs_release_want {
  */
 KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
                                    struct kbs_error *err);
+
+/* ---- provision.c: the part of a provision in its release (key.c) ---- */
+
+/* A NEK that a guest wants; zero-initialised but for `bytes` and `blob`. */
+struct kbs_provision {
+    uint32_t bytes;   /* of one that is made */
+    uint32_t version; /* of the key, that one was made for before; 0: it is not known yet */
+    bool again;       /* this round failed, and the next one will do better; it is no denial */
+    bool stored;      /* it was made before; these are what is kept of it: */
+    struct kbs_store_provision row;
+    struct kbs_buf blob; /* owned, as the next one */
+    struct kbs_nek_in in;
+};
+/* After the decision: what was provisioned for this guest before, or whether it may be now. */
+KBS_MUST_CHECK int kbs_provision_look(struct kbs_call *call, struct kbs_provision *p,
+                                      const struct kbs_decision *d, struct kbs_error *err);
+/* What the records of it say beside what they always say. */
+void kbs_provision_record(const struct kbs_provision *p, const struct kbs_decision *d,
+                          struct kbs_record *ret);
+/* What an order has that is the release's to say. All borrowed. */
+struct kbs_provision_order {
+    const struct kbs_release_want *want;
+    const struct kbs_decision *decision;
+    struct kbs_span order;
+    struct kbs_span kid;
+    struct kbs_span tee_key;
+};
+/* PROVISION or REPROVISION. */
+KBS_MUST_CHECK int kbs_provision_order(struct kbs_call *call, struct kbs_provision *p,
+                                       const struct kbs_provision_order *o,
+                                       struct kbs_wire_result *ret, struct kbs_error *err);
+/* The token's answer, once its order is durable: kept, if it is new, and put into the call's answer. */
+KBS_MUST_CHECK int kbs_provision_answer(struct kbs_call *call, struct kbs_provision *p,
+                                        const struct kbs_decision *d,
+                                        const struct kbs_wire_result *result,
+                                        struct kbs_error *err);
 
 /* ---- resource.c ---- */
 

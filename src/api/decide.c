@@ -85,12 +85,21 @@ static int load_resource_policy(struct kbs_decision *d, struct kbs_error *err)
     return rc;
 }
 
+/* A register may be kept under a key of any purpose. */
+static enum kbs_purpose purpose_wanted(const struct kbs_decision *d)
+{
+    if (d->keeps == KBS_KEEPS_REGISTER) {
+        return d->key.card.purpose;
+    }
+    return d->nek != NULL || d->keeps == KBS_KEEPS_PROVISION ? KBS_PURPOSE_NEK
+           : d->secret                                       ? KBS_PURPOSE_SEAL
+                                                             : KBS_PURPOSE_RELEASE;
+}
+
 /* What the key or secret says of itself, whatever a policy says. */
 static int row_allows(const struct kbs_decision *d, struct kbs_error *err)
 {
-    enum kbs_purpose wanted = d->nek != NULL ? KBS_PURPOSE_NEK
-                              : d->secret    ? KBS_PURPOSE_SEAL
-                                             : KBS_PURPOSE_RELEASE;
+    enum kbs_purpose wanted = purpose_wanted(d);
     uint8_t digest[KBS_SHA256_BYTES];
 
     if (d->key.state == KBS_KEY_STATE_DESTROYED) {
@@ -182,6 +191,20 @@ static int policy_allows_at(struct kbs_decision *d, const json_t *policy,
     return kbs_policy_decide_loaded(policy, subject, err);
 }
 
+/* What is kept is kept for whom the policy's terms say that the guest is. */
+static int keeps_allows(struct kbs_decision *d, const json_t *policy, const json_t *input,
+                        struct kbs_error *err)
+{
+    if (kbs_keeps_terms(policy, d->keeps, &d->terms, err) != 0) {
+        return -1;
+    }
+    if (d->keeps == KBS_KEEPS_PROVISION && d->key.card.alg == KBS_KEY_ALG_RSA) {
+        return kbs_fail(err, KBS_DENIED,
+                        "what is wrapped to an RSA key is bound to nobody: nothing is provisioned");
+    }
+    return kbs_identity_bind(input, d->how.session->tee, d->terms.identity, &d->binding, err);
+}
+
 /* At the key's floor, or else at the least locality above it that the policy allows. */
 static int policy_allows(struct kbs_decision *d, const json_t *input, json_t *kbs,
                          struct kbs_error *err)
@@ -202,7 +225,13 @@ static int policy_allows(struct kbs_decision *d, const json_t *input, json_t *kb
     if (d->explain) {
         d->explained = kbs_policy_explain(policy, &subject);
     }
-    return rc;
+    return rc == 0 && d->keeps != KBS_KEEPS_NOTHING ? keeps_allows(d, policy, input, err) : rc;
+}
+
+void kbs_decision_owner(const struct kbs_decision *d, struct kbs_store_owner *ret)
+{
+    memcpy(ret->key_id, d->key.id, sizeof(ret->key_id));
+    kbs_nek_binding_put(&d->binding, ret->identity);
 }
 
 static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *err)

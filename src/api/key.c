@@ -32,7 +32,7 @@ struct release {
     char sid[33];
     char tee_key[KBS_API_THUMBPRINT_BYTES];
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
-    bool ordered;                   /* the `release` record has been sent */
+    bool ordered; /* the `release` record has been sent */
 };
 
 /* What a request to the key road says, before it is looked at what there is. */
@@ -121,6 +121,9 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     }
     if (r->want->nek != NULL) {
         release_record_nek(r->want->nek, ret);
+    }
+    if (r->want->provision != NULL) {
+        kbs_provision_record(r->want->provision, &r->decision, ret);
     }
     kbs_record_text(ret, "peer", call->req->peer);
 }
@@ -236,15 +239,28 @@ static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_
     return kbs_token_order(call, KBS_WIRE_REWRAP, &order, ret, err);
 }
 
+static int order_provision(struct kbs_call *call, const struct release *r, struct kbs_span tee_key,
+                           struct kbs_wire_result *ret, struct kbs_error *err)
+{
+    const struct kbs_provision_order order = {.want = r->want,
+                                              .decision = &r->decision,
+                                              .order = kbs_span(r->order, sizeof(r->order)),
+                                              .kid = kbs_span_str(r->kid),
+                                              .tee_key = tee_key};
+
+    return kbs_provision_order(call, r->want->provision, &order, ret, err);
+}
+
 static int release_order(struct kbs_call *call, const struct release *r,
                          struct kbs_wire_result *ret, struct kbs_error *err)
 {
     uint8_t bytes[KBS_TEE_KEY_MAX_BYTES];
     struct kbs_span tee_key = kbs_span(bytes, kbs_tee_key_put(&r->session->tee_key, bytes));
 
-    if ((r->want->nek != NULL ? order_nek(call, r, tee_key, ret, err)
-         : r->want->secret    ? order_secret(call, r, tee_key, ret, err)
-                              : order_key(call, r, tee_key, ret, err)) != 0) {
+    if ((r->want->nek != NULL         ? order_nek(call, r, tee_key, ret, err)
+         : r->want->provision != NULL ? order_provision(call, r, tee_key, ret, err)
+         : r->want->secret            ? order_secret(call, r, tee_key, ret, err)
+                                      : order_key(call, r, tee_key, ret, err)) != 0) {
         return -1;
     }
     return release_check(r, ret, err);
@@ -297,8 +313,14 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
         *err = failed;
         return -1;
     }
+    if (rc == 0 && r->want->provision != NULL) {
+        rc = kbs_provision_answer(call, r->want->provision, &r->decision, &result, err);
+    }
     if (rc != 0) {
         return release_ended(call, r, "release-failed", err);
+    }
+    if (r->want->provision != NULL) {
+        return 0;
     }
     call->answer->content_type = content_types[result.format];
     kbs_buf_put_span(&call->answer->body, result.body);
@@ -315,6 +337,13 @@ static int release_run(struct kbs_call *call, struct release *r, struct kbs_erro
     kbs_jose_tee_thumbprint(&r->session->tee_key, r->tee_key);
     if (kbs_decide(&r->decision, err) != 0) {
         return kbs_decision_to_record(err) ? release_ended(call, r, "release-denied", err) : -1;
+    }
+    if (r->want->provision != NULL) {
+        if (kbs_provision_look(call, r->want->provision, &r->decision, err) != 0) {
+            return r->want->provision->again || err->category >= KBS_BUSY
+                       ? -1
+                       : release_ended(call, r, "release-denied", err);
+        }
     }
     return release_carry_out(call, r, err);
 }
@@ -334,6 +363,7 @@ int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
     r.decision.secret = want->secret;
     r.decision.resource = want->resource;
     r.decision.nek = want->nek;
+    r.decision.keeps = want->provision != NULL ? KBS_KEEPS_PROVISION : KBS_KEEPS_NOTHING;
     int rc = release_run(call, &r, err);
     kbs_decision_deinit(&r.decision);
     return rc;

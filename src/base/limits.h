@@ -169,6 +169,11 @@
 #define KBS_DEFAULT_SIGN_AFTER_S 600   /* longer than relying parties keep a JWK set */
 #define KBS_LIMIT_TOKEN_OBJECTS 200000 /* made by a worker of a token that leaks them: 46 MiB */
 
+/* what guest lanes keep */
+#define KBS_LIMIT_KEEPS_QUOTA 100000 /* guests that have something kept under one key */
+#define KBS_LIMIT_PROVISION_BLOB_BYTES 2048
+#define KBS_LIMIT_REGISTER_DIGEST_BYTES 64
+
 /* audit */
 #define KBS_LIMIT_AUDIT_FIELD_BYTES 1024
 #define KBS_LIMIT_AUDIT_RECORD_BYTES 16384

@@ -13,12 +13,14 @@
 #include "policy/release.h"
 
 #include "base/limits.h"
+#include "policy/keeps.h"
 #include "policy/path.h"
 #include "policy/walk.h"
 
 #define POLICY_VERSION "1.0.0"
 
-static const char *const policy_names[] = {"version", "anyOf", "allOf", NULL};
+static const char *const policy_names[] = {"version",   "anyOf",    "allOf",
+                                           "provision", "register", NULL};
 static const char *const entry_names[] = {"authority", "allOf", "anyOf", NULL};
 static const char *const group_names[] = {"allOf", "anyOf", NULL};
 static const char *const not_names[] = {"not", NULL};
@@ -152,7 +154,7 @@ static int policy_parse(struct kbs_span text, json_t **ret, struct kbs_error *er
     if (!kbs_span_equal_str(version, POLICY_VERSION)) {
         return kbs_fail(err, KBS_INPUT, "policy: \"version\" is not " POLICY_VERSION);
     }
-    if (entries_check(root, err) != 0) {
+    if (entries_check(root, err) != 0 || kbs_keeps_check(root, err) != 0) {
         return -1;
     }
     *ret = json_incref(root);

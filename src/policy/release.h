@@ -2,7 +2,7 @@
  * Release policies: pure decisions with reasons (docs/protocol/release-policy.md). The grammar is
  * Azure Secure Key Release's, and more:
  *
- *     {"version":"1.0.0", "anyOf"|"allOf":[ENTRY...]}
+ *     {"version":"1.0.0", "anyOf"|"allOf":[ENTRY...], "provision"?, "register"?}         (keeps.h)
  *     ENTRY     = {"authority"?: string, "anyOf"|"allOf":[CONDITION...]}
  *     CONDITION = {"claim": PATH, OPERATOR: value}
  *               | {"anyOf"|"allOf":[CONDITION...]}

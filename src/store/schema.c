@@ -261,7 +261,26 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " FROM document;"
     "DROP TABLE document;"
     "ALTER TABLE document_5 RENAME TO document;"
-    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);",
+    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);"
+
+    /* What guest lanes keep for guests (keeps.c). The indexes of UNIQUE are what quotas count in. */
+    "CREATE TABLE provision ("
+    " key_id BLOB NOT NULL CHECK (length(key_id) = 16),"
+    " identity BLOB NOT NULL CHECK (length(identity) = 33),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " created_s INTEGER NOT NULL CHECK (created_s >= 0),"
+    " session BLOB NOT NULL CHECK (length(session) = 16),"
+    " blob TEXT NOT NULL CHECK (length(blob) BETWEEN 1 AND 2048),"
+    " mark BLOB NOT NULL CHECK (length(mark) = 32),"
+    " UNIQUE (key_id, identity)) STRICT;"
+    "CREATE TABLE register ("
+    " key_id BLOB NOT NULL CHECK (length(key_id) = 16),"
+    " identity BLOB NOT NULL CHECK (length(identity) = 33),"
+    " value INTEGER NOT NULL CHECK (value >= 0),"
+    " digest BLOB NOT NULL CHECK (length(digest) <= 64),"
+    " mark BLOB NOT NULL CHECK (length(mark) = 32),"
+    " changed_s INTEGER NOT NULL CHECK (changed_s >= 0),"
+    " UNIQUE (key_id, identity)) STRICT;",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

@@ -160,6 +160,24 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
     [KBS_SQL_ADMIN_ADVANCE] =
         "INSERT INTO admin (thumbprint, sequence) VALUES (?1, ?2) ON CONFLICT (thumbprint)"
         " DO UPDATE SET sequence = excluded.sequence WHERE excluded.sequence > admin.sequence",
+    [KBS_SQL_PROVISION_GET] = "SELECT version, created_s, session, blob, mark FROM provision"
+                              " WHERE key_id = ?1 AND identity = ?2",
+    [KBS_SQL_PROVISION_COUNT] = "SELECT count(*) FROM provision WHERE key_id = ?1",
+    [KBS_SQL_PROVISION_ADD] =
+        "INSERT INTO provision (key_id, identity, version, created_s, session, blob, mark)"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7"
+        " WHERE EXISTS (SELECT 1 FROM provision WHERE key_id = ?1 AND identity = ?2)"
+        " OR (SELECT count(*) FROM provision WHERE key_id = ?1) < ?8",
+    [KBS_SQL_REGISTER_GET] = "SELECT value, digest, mark, changed_s FROM register"
+                             " WHERE key_id = ?1 AND identity = ?2",
+    [KBS_SQL_REGISTER_ADD] =
+        "INSERT INTO register (key_id, identity, value, digest, mark, changed_s)"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?6"
+        " WHERE EXISTS (SELECT 1 FROM register WHERE key_id = ?1 AND identity = ?2)"
+        " OR (SELECT count(*) FROM register WHERE key_id = ?1) < ?7",
+    [KBS_SQL_REGISTER_STEP] =
+        "UPDATE register SET value = ?3, digest = ?4, mark = ?5, changed_s = ?6"
+        " WHERE key_id = ?1 AND identity = ?2 AND mark = ?7 AND value < ?3",
 };
 
 static bool sql_is_durable(enum kbs_sql which)

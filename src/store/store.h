@@ -250,6 +250,58 @@ KBS_MUST_CHECK int kbs_store_document_space(struct kbs_store *s, uint64_t *ret_r
                                             uint64_t *ret_bytes, struct kbs_error *err);
 
 /*
+ * What is kept for guests (docs/protocol/store-rows.md): for whom, under which key. identity: kbs_nek_binding_put() of what
+ * he attested. Marks are kbs-token's (wire/message.h).
+ */
+#define KBS_STORE_MARK_BYTES 32
+struct kbs_store_owner {
+    uint8_t key_id[KBS_KEY_ID_BYTES];
+    uint8_t identity[1 + KBS_SHA256_BYTES];
+};
+
+/* A NEK that was provisioned, but for its blob. */
+struct kbs_store_provision {
+    uint32_t version; /* of the key that it is wrapped to */
+    int64_t created_s;
+    uint8_t session[16]; /* whose first boot it was */
+    uint8_t mark[KBS_STORE_MARK_BYTES];
+};
+/* With the blob's text, appended. KBS_MISSING. */
+KBS_MUST_CHECK int kbs_store_provision_get(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                           struct kbs_store_provision *ret, struct kbs_buf *blob,
+                                           struct kbs_error *err);
+/* How many guests of owner->key_id have one. */
+KBS_MUST_CHECK int kbs_store_provision_count(struct kbs_store *s,
+                                             const struct kbs_store_owner *owner, uint64_t *ret,
+                                             struct kbs_error *err);
+/* Durably. KBS_CONFLICT if the guest has one, KBS_LIMITED if `quota` guests of the key have. */
+KBS_MUST_CHECK int kbs_store_provision_add(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                           const struct kbs_store_provision *row,
+                                           struct kbs_span blob, uint32_t quota,
+                                           struct kbs_error *err);
+
+/* A guest's value in a register. */
+struct kbs_store_register {
+    uint64_t value; /* at most INT64_MAX */
+    uint8_t digest[KBS_LIMIT_REGISTER_DIGEST_BYTES];
+    size_t digest_len;
+    uint8_t mark[KBS_STORE_MARK_BYTES];
+    int64_t changed_s;
+};
+/* KBS_MISSING. */
+KBS_MUST_CHECK int kbs_store_register_get(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                          struct kbs_store_register *ret, struct kbs_error *err);
+/* The first value, durably; errors as of kbs_store_provision_add(). */
+KBS_MUST_CHECK int kbs_store_register_add(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                          const struct kbs_store_register *row, uint32_t quota,
+                                          struct kbs_error *err);
+/* The next one, durably. KBS_CONFLICT if the value is not `from` (by its mark) any more. */
+KBS_MUST_CHECK int kbs_store_register_step(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                           const struct kbs_store_register *from,
+                                           const struct kbs_store_register *to,
+                                           struct kbs_error *err);
+
+/*
  * Raises an administrator's sequence (by thumbprint of the key) to `sequence`; KBS_CONFLICT if it
  * is not larger than the last one seen.
  */

@@ -224,13 +224,32 @@ struct kbs_wire_list {
     F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
 /*
  * List `release`. A new NEK of key_bytes, made in the token and kept nowhere: wrapped to the key of purpose nek for
- * whoever `binding` is of, and to the TEE key (empty: to none). Answer body: u32 length (big endian) and the blob, as
- * kbs_nek_blob_put() prints it (AES: JSON), then the answer to the TEE, whose PartyVInfo is kbs_nek_provision_v() of
- * party_v and that blob. The rest as REWRAP
+ * whoever `binding` is of, and to the TEE key (empty: to none). Answer body: the blob's mark (KBS_MARK_BYTES), u32
+ * length (big endian) and the blob, as kbs_nek_blob_put() prints it (AES: JSON), then the answer to the TEE, whose
+ * PartyVInfo is kbs_nek_provision_v() of party_v and that blob. The rest as REWRAP
  */
 #define KBS_WIRE_PROVISION_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U32, key_bytes) F(m, BYTES, binding) \
     F(m, BYTES, tee_key) F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+/*
+ * List `release`. What PROVISION made, once more to its guest: the parts of that blob, and its mark, without which
+ * it is not opened. Answer body as of PROVISION. The rest as REWRAP
+ */
+#define KBS_WIRE_REPROVISION_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U8, kind) F(m, BYTES, epk) \
+    F(m, BYTES, binding) F(m, BYTES, wrapped) F(m, BYTES, mark) F(m, BYTES, tee_key) F(m, BYTES, formats) \
+    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+/*
+ * List `release`. The next value of a register (docs/protocol/register.md). name: of the register; binding:
+ * kbs_nek_binding_put() of the guest whose it is; old_mark: empty if there is no value yet, and then old_value is 0
+ * and old_digest empty. Answer body: the mark (KBS_MARK_BYTES) of name, binding, value and digest
+ */
+#define KBS_WIRE_REGISTER_SET_FIELDS(F, m) \
+    F(m, BYTES, order) F(m, BYTES, name) F(m, BYTES, binding) F(m, U64, old_value) F(m, BYTES, old_digest) \
+    F(m, BYTES, old_mark) F(m, U64, value) F(m, BYTES, digest)
+/* List `release`. Is this mark of those? No answer body */
+#define KBS_WIRE_REGISTER_CHECK_FIELDS(F, m) \
+    F(m, BYTES, name) F(m, BYTES, binding) F(m, U64, value) F(m, BYTES, digest) F(m, BYTES, mark)
 /* List `release`. claims: the JWT claims set, JSON; the answer body is a compact JWS (RFC 7515) */
 #define KBS_WIRE_SIGN_EAR_FIELDS(F, m) F(m, BYTES, claims)
 /*
@@ -362,6 +381,9 @@ struct kbs_wire_list {
     M(63, SIGN_KEY, sign_key, 256) \
     M(95, REWRAP, rewrap, 8192) \
     M(96, PROVISION, provision, 8192) \
+    M(97, REPROVISION, reprovision, 8192) \
+    M(98, REGISTER_SET, register_set, 2048) \
+    M(99, REGISTER_CHECK, register_check, 2048) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
     M(82, VERDICT, verdict, 1024 + KBS_LIMIT_POLICY_RESULT_BYTES)
@@ -431,6 +453,12 @@ enum kbs_attach {
  * endian), card (KBS_CARD_BYTES), and for a wrapped key its blob.
  */
 #define KBS_MADE_HEAD_BYTES (1 + KBS_KCV_BYTES + 1 + 4)
+
+/*
+ * A mark: HMAC-SHA-256 by the token's card key over a row that a guest lane keeps (docs/protocol/store-rows.md), made
+ * and checked by kbs-token only.
+ */
+#define KBS_MARK_BYTES 32
 
 enum kbs_fetch_method {
     KBS_FETCH_GET = 0,

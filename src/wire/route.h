@@ -17,6 +17,9 @@ enum kbs_route {
     KBS_ROUTE_PKCS11_RESOURCE = 6, /* GET /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
     KBS_ROUTE_KEY_REWRAP = 7,      /* POST /kbs/v0/key/rewrap */
     KBS_ROUTE_HSM_KEY = 8,         /* GET /kbs/v0/hsm/keys/{repo}/{type}/{tag} */
+    KBS_ROUTE_KEY_PROVISION = 9,   /* POST /kbs/v0/key/provision */
+    KBS_ROUTE_REGISTER_GET = 10,   /* GET /kbs/v0/register/{repo}/{type}/{tag} */
+    KBS_ROUTE_REGISTER_SET = 11,   /* POST /kbs/v0/register/{repo}/{type}/{tag} */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */

@@ -478,6 +478,34 @@ static void order_reseal(struct judge *j, uint8_t *out, size_t size, struct kbs_
     kbs_buf_deinit(&body);
 }
 
+/* PROVISION and REPROVISION: mark, blob, and what is for the TEE. */
+static void order_provision(struct judge *j, struct kbs_span kid, struct kbs_span binding,
+                            uint8_t *out, size_t size, struct kbs_wire_result *r)
+{
+    static const uint8_t wrapped[40] = {1};
+    struct kbs_buf body = KBS_BUF(size);
+    struct kbs_buf blob = KBS_BUF(size);
+
+    kbs_jose_recipient_put(
+        &blob, &(struct kbs_jose_recipient){.kid = kid,
+                                            .apu = KBS_SPAN_LIT("kbs-nek-v1"),
+                                            .apv = binding,
+                                            .encrypted_key = kbs_span(wrapped, sizeof(wrapped))});
+    for (size_t i = 0; i < KBS_MARK_BYTES; i++) {
+        kbs_buf_put_u8(&body, JUDGE_MARK);
+    }
+    kbs_buf_put_be32(&body, (uint32_t)blob.len);
+    kbs_buf_put_span(&body, kbs_buf_span(&blob));
+    kbs_buf_put_str(&body, JUDGE_TOKEN_BODY);
+    memcpy(out, body.p, body.len);
+    r->body = kbs_span(out, body.len);
+    r->rung = KBS_SPAN_LIT("transport");
+    r->format = KBS_FORMAT_JOSE;
+    r->locality = j->token_mood == TOKEN_DISOBEYS ? KBS_LOCALITY_WORKER : KBS_LOCALITY_TRANSPORT;
+    kbs_buf_deinit(&blob);
+    kbs_buf_deinit(&body);
+}
+
 /* The orders that have an id, and what each is decoded into. */
 static void *order_slot(struct judge *j, enum kbs_wire_type type)
 {
@@ -504,6 +532,14 @@ static void *order_slot(struct judge *j, enum kbs_wire_type type)
         return &j->reseal;
     case KBS_WIRE_OPEN_SECRET:
         return &j->open_secret;
+    case KBS_WIRE_PROVISION:
+        return &j->provision;
+    case KBS_WIRE_REPROVISION:
+        return &j->reprovision;
+    case KBS_WIRE_REGISTER_SET:
+        return &j->register_set;
+    case KBS_WIRE_REGISTER_CHECK:
+        return &j->register_check;
     default:
         return NULL;
     }
@@ -537,6 +573,13 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
         r->locality = KBS_LOCALITY_WORKER;
         r->format = j->token_mood == TOKEN_DISOBEYS ? KBS_FORMAT_JOSE : KBS_FORMAT_JWE;
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+    } else if (type == KBS_WIRE_PROVISION) {
+        order_provision(j, j->provision.kid, j->provision.binding, out, size, r);
+    } else if (type == KBS_WIRE_REPROVISION) {
+        order_provision(j, j->reprovision.kid, j->reprovision.binding, out, size, r);
+    } else if (type == KBS_WIRE_REGISTER_SET) {
+        memset(out, JUDGE_MARK, KBS_MARK_BYTES);
+        r->body = kbs_span(out, j->token_mood == TOKEN_DISOBEYS ? 1 : KBS_MARK_BYTES);
     } else if (type == KBS_WIRE_SEAL) {
         order_seal(j, out, size, r);
     } else if (type == KBS_WIRE_RESEAL) {

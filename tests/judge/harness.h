@@ -26,6 +26,7 @@
 #define JUDGE_ISSUER "kbs-test"
 #define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
 #define JUDGE_KCV "\x0a\x0b\x0c\x0d"
+#define JUDGE_MARK 0x4d /* each byte of every mark */
 #define JUDGE_LIST 12
 #define JUDGE_SEALED "what the token keeps of a secret"
 
@@ -132,6 +133,10 @@ struct judge {
     struct kbs_wire_seal seal;
     struct kbs_wire_reseal reseal;
     struct kbs_wire_open_secret open_secret;
+    struct kbs_wire_provision provision;
+    struct kbs_wire_reprovision reprovision;
+    struct kbs_wire_register_set register_set;
+    struct kbs_wire_register_check register_check;
     const char *other_key;  /* path */
     uint32_t wrap_version;  /* of the token's newest wrapping key */
     uint32_t seal_version;  /* and seal key; 1 at first */

@@ -1,4 +1,4 @@
-"""Memory proof: after 1,000 releases, no role but kbs-token holds a released key, the PIN or a wrapping key in any
+"""Memory proof: after 1,000 releases, rewraps and first boots, no role but kbs-token holds a released key, the PIN or a wrapping key in any
 mapping, in any of the spellings a careless copy would have. The scan itself is tested: it must find a planted key."""
 import base64
 import os
@@ -12,9 +12,11 @@ import sys
 import pytest
 
 from kbsguest import Guest
+from machine import KEEPS, Machine, make
 from service import BIN, ROLES, wait_until
 
 RELEASES = 1000
+NEKS = 50  # of each road, each the key of a guest of its own
 BUILD = pathlib.Path(os.environ.get("KBS_BUILD_DIR", BIN.parent))
 MEMSCAN = BUILD / "tests" / "bin" / "memscan"
 
@@ -47,6 +49,22 @@ def scan(pid, secrets):
     return {name for kind, name in words if kind == "found"}, next(int(n) for kind, n in words if kind == "scanned")
 
 
+def neks(service):
+    """NEKs that were made, given again and rewrapped, and what they were wrapped by on the way to the guest."""
+    path, found = "default/nek/vm", {}
+    make(service, path, "P-256", {**KEEPS, "provision": {**KEEPS["provision"], "quota": NEKS}})
+    for i in range(NEKS):
+        guest = Machine(service, f"svn {i}")
+        answer = guest.provision(path)
+        blob = answer.json()["nek"]
+        keks, keys = zip(guest.provisioned(answer, path + "/v1"), guest.provisioned(guest.provision(path), path + "/v1"),
+                         guest.rewrapped(blob, path + "/v1"))
+        assert len(set(keys)) == 1
+        found[f"nek-{i}"] = keys[0]
+        found.update({f"nek-{i}-wrapping-key-{j}": kek for j, kek in enumerate(keks)})
+    return found
+
+
 def test_no_role_but_the_token_worker_holds_a_secret(service):
     key = os.urandom(32)
     service.import_key("default/disk/vm1", key)
@@ -62,6 +80,7 @@ def test_no_role_but_the_token_worker_holds_a_secret(service):
             kek, opened = guest.open_jose(answer.json(), "default/disk/vm1/v1")
         assert opened == key
         secrets[f"wrapping-key-{i}"] = kek
+    secrets.update(neks(service))
     roles = [(r["role"], r["pid"]) for r in service.roles()] + [("kbsd", service.state()["pid"])]
     assert {name for name, _ in roles} == {"kbsd", *ROLES}
     for role, pid in roles:

@@ -334,16 +334,19 @@ static void test_roads(void **state)
 
 /* ---- PROVISION ---- */
 
-/* The blob in a provision's answer, and the answer to the TEE behind it. */
-static struct kbs_span provisioned(const struct kbs_wire_result *r, struct kbs_span *ret_tee)
+/* The blob in a provision's answer, its mark before it, and the answer to the TEE behind it. */
+static struct kbs_span provisioned(const struct kbs_wire_result *r,
+                                   uint8_t ret_mark[KBS_MARK_BYTES], struct kbs_span *ret_tee)
 {
     struct kbs_reader in = kbs_reader(r->body);
+    struct kbs_span mark = kbs_read_bytes(&in, KBS_MARK_BYTES);
     struct kbs_span head = kbs_read_bytes(&in, 4);
     size_t len =
         (size_t)head.p[0] << 24 | (size_t)head.p[1] << 16 | (size_t)head.p[2] << 8 | head.p[3];
     struct kbs_span blob = kbs_read_bytes(&in, len);
 
     assert_false(in.failed);
+    memcpy(ret_mark, mark.p, KBS_MARK_BYTES);
     *ret_tee = in.rest;
     return blob;
 }
@@ -396,6 +399,69 @@ static void blob_read(struct blob *b, struct kbs_span text, enum kbs_key_alg alg
     json_decref(json);
 }
 
+/* What REPROVISION says of a blob that was read, beside what it has of `as`. */
+static struct kbs_wire_reprovision reprovision_order(const struct key_ref *k, const struct blob *b,
+                                                     const struct kbs_wire_release *as,
+                                                     const uint8_t mark[KBS_MARK_BYTES])
+{
+    return (struct kbs_wire_reprovision){.order = as->order,
+                                         .kid = as->kid,
+                                         .card = as->card,
+                                         .public_key = kbs_span(k->blob, k->blob_len),
+                                         .kind = (uint8_t)b->kind,
+                                         .epk = kbs_span(b->epk, b->epk_len),
+                                         .binding = kbs_span(b->binding, sizeof(b->binding)),
+                                         .wrapped = kbs_span(b->made.wrapped, b->made.wrapped_len),
+                                         .mark = kbs_span(mark, KBS_MARK_BYTES),
+                                         .tee_key = as->tee_key,
+                                         .formats = as->formats,
+                                         .floor = as->floor,
+                                         .party_v = as->party_v};
+}
+
+static void assert_not_again(struct worker *w, const struct kbs_wire_reprovision *m,
+                             enum kbs_category category)
+{
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_REPROVISION, m);
+
+    assert_category(&r, category);
+    assert_int_equal(r.body.len, 0);
+}
+
+/* The same key comes again, by the mark of its blob; by no other mark, and no other blob by that one. */
+static void provision_again(struct worker *w, const struct key_ref *k, struct blob *b,
+                            const struct kbs_agree_key *tee, struct kbs_wire_release as,
+                            const uint8_t mark[KBS_MARK_BYTES])
+{
+    struct kbs_wire_reprovision m = reprovision_order(k, b, &as, mark);
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_REPROVISION, &m);
+    uint8_t again[KBS_MARK_BYTES];
+    uint8_t v[KBS_SHA256_BYTES];
+    struct kbs_span for_tee = KBS_SPAN_EMPTY;
+    KBS_AUTO_SECRET opened = NULL;
+
+    assert_category(&r, KBS_OK);
+    assert_non_null(strstr(w->last_deed, "op=reprovision outcome="));
+    kbs_nek_provision_v(as.party_v.p, provisioned(&r, again, &for_tee), v);
+    assert_memory_equal(again, mark, KBS_MARK_BYTES);
+    as.party_v = kbs_span(v, sizeof(v));
+    r.body = for_tee;
+    open_released(tee, &as, &r, &opened);
+    assert_true(kbs_span_equal(kbs_secret_span(opened), kbs_span(b->value, sizeof(b->value))));
+
+    again[0] ^= 1;
+    m.mark = kbs_span(again, sizeof(again));
+    assert_not_again(w, &m, KBS_DENIED);
+    m.mark = KBS_SPAN_EMPTY;
+    assert_not_again(w, &m, KBS_DENIED);
+    b->made.wrapped[3] ^= 1; /* as of a blob that somebody else wrapped to the public key */
+    m.mark = kbs_span(mark, KBS_MARK_BYTES);
+    assert_not_again(w, &m, KBS_DENIED);
+    b->made.wrapped[3] ^= 1;
+    m.kind = KBS_NEK_COSE;
+    assert_not_again(w, &m, KBS_INPUT);
+}
+
 /* Made once, it opens again at the next boot, for its guest and no other; the same bytes. */
 static void provision_one(struct worker *w, uint8_t n, enum kbs_key_alg alg, uint32_t bytes)
 {
@@ -404,6 +470,7 @@ static void provision_one(struct worker *w, uint8_t n, enum kbs_key_alg alg, uin
     struct kbs_nek_binding guest = alg == KBS_KEY_ALG_RSA ? nobody : bound_to("guest a");
     struct kbs_nek_binding stranger = bound_to("guest b");
     struct key_ref k = nek_key(w, n, alg, bytes, 0);
+    uint8_t mark[KBS_MARK_BYTES];
     uint8_t v[KBS_SHA256_BYTES];
     struct kbs_span for_tee = KBS_SPAN_EMPTY;
     KBS_AUTO_SECRET opened = NULL;
@@ -420,7 +487,8 @@ static void provision_one(struct worker *w, uint8_t n, enum kbs_key_alg alg, uin
     struct kbs_wire_result r = worker_order(w, KBS_WIRE_PROVISION, &p);
     assert_category(&r, KBS_OK);
     assert_non_null(strstr(w->last_deed, "op=provision outcome="));
-    struct kbs_span text = provisioned(&r, &for_tee);
+    const struct kbs_wire_release asked = as;
+    struct kbs_span text = provisioned(&r, mark, &for_tee);
     blob_read(&b, text, alg);
     kbs_nek_provision_v(as.party_v.p, text, v);
     as.party_v = kbs_span(v, sizeof(v));
@@ -430,11 +498,14 @@ static void provision_one(struct worker *w, uint8_t n, enum kbs_key_alg alg, uin
     memcpy(b.value, kbs_secret_span(opened).p, sizeof(b.value));
     assert_rewraps(w, &k, &b, KBS_CURVE_P256, KBS_FORMAT_JOSE);
     assert_rewraps(w, &k, &b, KBS_CURVE_P521, KBS_FORMAT_COSE);
+    provision_again(w, &k, &b, tee, asked, mark);
     if (alg != KBS_KEY_ALG_RSA) {
         struct kbs_wire_rewrap m = rewrap_order(&k, &b, &as);
+        struct kbs_wire_reprovision another = reprovision_order(&k, &b, &asked, mark);
 
         kbs_nek_binding_put(&stranger, b.binding);
         assert_refused(w, &m, KBS_UNPROCESSABLE);
+        assert_not_again(w, &another, KBS_DENIED);
         kbs_nek_binding_put(&nobody, b.binding);
         assert_refused(w, &m, KBS_UNPROCESSABLE);
     }
@@ -453,6 +524,92 @@ static void test_provision(void **state)
     provision_one(&w, 41, KBS_KEY_ALG_P256, 32);
     provision_one(&w, 42, KBS_KEY_ALG_P521, 66);
     provision_one(&w, 43, KBS_KEY_ALG_RSA, 256);
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
+/* ---- registers ---- */
+
+static struct kbs_wire_result register_set(struct worker *w, struct kbs_wire_register_set m,
+                                           enum kbs_category category, uint8_t mark[KBS_MARK_BYTES])
+{
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_REGISTER_SET, &m);
+
+    assert_category(&r, category);
+    if (category == KBS_OK) {
+        assert_int_equal(r.body.len, KBS_MARK_BYTES);
+        assert_non_null(strstr(w->last_deed, "op=register-set outcome="));
+        memcpy(mark, r.body.p, KBS_MARK_BYTES);
+    } else {
+        assert_int_equal(r.body.len, 0);
+    }
+    return r;
+}
+
+static void register_check(struct worker *w, const struct kbs_wire_register_set *of, uint64_t value,
+                           const uint8_t mark[KBS_MARK_BYTES], enum kbs_category category)
+{
+    const struct kbs_wire_register_check m = {.name = of->name,
+                                              .binding = of->binding,
+                                              .value = value,
+                                              .digest = of->digest,
+                                              .mark = kbs_span(mark, KBS_MARK_BYTES)};
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_REGISTER_CHECK, &m);
+
+    assert_category(&r, category);
+}
+
+/* A value follows one that this token marked, of this guest and this register, and is larger. */
+static void test_register(void **state)
+{
+    struct kbs_nek_binding a = bound_to("guest a");
+    struct kbs_nek_binding z = bound_to("guest z");
+    uint8_t binding[KBS_NEK_BINDING_BYTES];
+    uint8_t another[KBS_NEK_BINDING_BYTES];
+    uint8_t first[KBS_MARK_BYTES];
+    uint8_t second[KBS_MARK_BYTES];
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    kbs_nek_binding_put(&a, binding);
+    kbs_nek_binding_put(&z, another);
+    struct kbs_wire_register_set m = {.order = KBS_SPAN_LIT(ORDER),
+                                      .name = KBS_SPAN_LIT("repo/type/tag"),
+                                      .binding = kbs_span(binding, sizeof(binding)),
+                                      .value = 5,
+                                      .digest = KBS_SPAN_LIT("state five")};
+    (void)register_set(&w, m, KBS_OK, first);
+    register_check(&w, &m, 5, first, KBS_OK);
+    register_check(&w, &m, 6, first, KBS_DENIED);
+
+    m.old_value = 5; /* without its mark */
+    (void)register_set(&w, m, KBS_INPUT, second);
+    m.old_mark = kbs_span(first, sizeof(first));
+    m.old_digest = KBS_SPAN_LIT("state six");
+    m.value = 6;
+    (void)register_set(&w, m, KBS_DENIED, second);
+    m.old_digest = KBS_SPAN_LIT("state five");
+    m.digest = KBS_SPAN_LIT("state six");
+    m.old_value = 4;
+    (void)register_set(&w, m, KBS_DENIED, second);
+    m.old_value = 5;
+    m.name = KBS_SPAN_LIT("repo/type/other");
+    (void)register_set(&w, m, KBS_DENIED, second);
+    m.name = KBS_SPAN_LIT("repo/type/tag");
+    m.binding = kbs_span(another, sizeof(another));
+    (void)register_set(&w, m, KBS_DENIED, second);
+    m.binding = kbs_span(binding, sizeof(binding));
+    m.value = 5;
+    (void)register_set(&w, m, KBS_CONFLICT, second);
+    m.value = 6;
+    (void)register_set(&w, m, KBS_OK, second);
+    register_check(&w, &m, 6, second, KBS_OK);
+    register_check(&w, &m, 6, first, KBS_DENIED);
+    m.name = KBS_SPAN_LIT("not a path");
+    (void)register_set(&w, m, KBS_INPUT, second);
     assert_int_equal(worker_stop(&w), 0);
     dir_remove(&d);
 }
@@ -512,7 +669,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_pair), cmocka_unit_test(test_what_does_not_open),
         cmocka_unit_test(test_roads),      cmocka_unit_test(test_provision),
-        cmocka_unit_test(test_life),
+        cmocka_unit_test(test_register),   cmocka_unit_test(test_life),
     };
 
     if (argc != 2 || !harness_select(argv[1])) {

@@ -6,9 +6,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
+#include "policy/keeps.h"
 #include "policy/release.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -618,6 +620,57 @@ static void explanations_are_bounded(void **state)
     kbs_buf_deinit(&text);
 }
 
+/* What is kept for guests: terms are read as they stand, and anything else in their place is an error. */
+static void keeps(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"[]", "\"provision\": not an object"},
+        {"{\"quota\":1}", "\"identity\" is not an array of at least one field"},
+        {"{\"identity\":[],\"quota\":1}", "\"identity\" is not an array of at least one field"},
+        {"{\"identity\":[\"svn\"],\"quota\":1}", "\"identity\" names each of"},
+        {"{\"identity\":[7],\"quota\":1}", "\"identity\" names each of"},
+        {"{\"identity\":[\"chip-id\",\"chip-id\"],\"quota\":1}", "\"identity\" names each of"},
+        {"{\"identity\":[\"chip-id\"]}", "quota"},
+        {"{\"identity\":[\"chip-id\"],\"quota\":0}", "\"quota\" is not 1 to"},
+        {"{\"identity\":[\"chip-id\"],\"quota\":100001}", "\"quota\" is not 1 to"},
+        {"{\"identity\":[\"chip-id\"],\"quota\":1,\"once\":1}", "\"once\" is not"},
+        {"{\"identity\":[\"chip-id\"],\"quota\":1,\"who\":1}", "is unknown"},
+    };
+    const char *good = "{\"version\":\"1.0.0\",\"anyOf\":[" ALL(
+        IS("n", "7")) "],\"provision\":{\"identity\":[\"chip-id\",\"measurement\"],\"quota\":9,"
+                      "\"once\":true}}";
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_keeps_terms terms;
+    KBS_AUTO_JSON policy = NULL;
+    char text[512];
+
+    (void)state;
+    assert_int_equal(kbs_policy_load(kbs_span_str(good), &policy, &err), 0);
+    assert_int_equal(decide(good, &err), 0); /* they decide nothing about a release */
+    assert_int_equal(kbs_keeps_terms(policy, KBS_KEEPS_PROVISION, &terms, &err), 0);
+    assert_int_equal(terms.identity, 1u << KBS_NEK_CHIP_ID | 1u << KBS_NEK_MEASUREMENT);
+    assert_int_equal(terms.quota, 9);
+    assert_true(terms.once);
+    assert_int_equal(kbs_keeps_terms(policy, KBS_KEEPS_REGISTER, &terms, &err), -1);
+    assert_int_equal(err.category, KBS_DENIED);
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        (void)snprintf(text, sizeof(text),
+                       "{\"version\":\"1.0.0\",\"anyOf\":[" ALL(IS("n", "7")) "],\"provision\":%s}",
+                       wrong[i][0]);
+        assert_int_equal(kbs_policy_check(kbs_span_str(text), &err), -1);
+        assert_int_equal(err.category, KBS_INPUT);
+        if (strstr(err.detail, wrong[i][1]) == NULL) {
+            fail_msg("row %zu: %s", i, err.detail);
+        }
+    }
+    assert_int_equal(
+        kbs_policy_check(KBS_SPAN_LIT("{\"version\":\"1.0.0\",\"anyOf\":[" ALL(
+                             IS("n", "7")) "],\"register\":{\"identity\":[\"chip-id\"],\"quota\":1,"
+                                           "\"once\":true}}"),
+                         &err),
+        -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -633,6 +686,7 @@ int main(void)
         cmocka_unit_test(authorities),
         cmocka_unit_test(silent_authority),
         cmocka_unit_test(explanations),
+        cmocka_unit_test(keeps),
         cmocka_unit_test(explanations_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

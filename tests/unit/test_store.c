@@ -1087,7 +1087,8 @@ static void test_migrate_documents(void **state)
     assert_int_equal(document_add(f->store, &one, "one", &err), 0);
     assert_int_equal(document_add(f->store, &two, "two", &err), 0);
     f->store = kbs_store_close(f->store);
-    tamper(f->path, "DROP INDEX session_tee_key; UPDATE meta SET value = 4 WHERE name = 'schema'");
+    tamper(f->path, "DROP INDEX session_tee_key; DROP TABLE provision; DROP TABLE register;"
+                    "UPDATE meta SET value = 4 WHERE name = 'schema'");
     assert_int_equal(kbs_store_migrate(f->path, &err), 0);
     assert_int_equal(kbs_store_open(f->path, &f->store, &err), 0);
     assert_int_equal(kbs_store_epoch_get(f->store, &epoch, &err), 0);
@@ -1285,6 +1286,86 @@ static void test_migrate_sessions(void **state)
     assert_int_equal(begin_one(f, 1, NOW, &s), KBS_LIMITED);
 }
 
+/* ---- what is kept for guests ---- */
+
+static struct kbs_store_owner owner(uint8_t key, uint8_t guest)
+{
+    struct kbs_store_owner o = {.key_id = {key}, .identity = {4, guest}};
+
+    return o;
+}
+
+/* A guest's first blob stays his; the others have room as long as there is some, key by key. */
+static void test_provision(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_store_provision row = {.version = 3, .created_s = NOW, .session = {7}, .mark = {8}};
+    struct kbs_store_owner a = owner(1, 1);
+    struct kbs_store_owner b = owner(1, 2);
+    struct kbs_store_owner c = owner(1, 3);
+    struct kbs_store_owner elsewhere = owner(2, 3);
+    struct kbs_buf blob = KBS_BUF(64);
+    struct kbs_error err = KBS_ERROR_NONE;
+    uint64_t count = 0;
+
+    assert_int_equal(kbs_store_provision_get(f->store, &a, &row, &blob, &err), -1);
+    assert_int_equal(err.category, KBS_MISSING);
+    assert_int_equal(kbs_store_provision_add(f->store, &a, &row, KBS_SPAN_LIT("blob a"), 2, &err),
+                     0);
+    assert_int_equal(kbs_store_provision_add(f->store, &b, &row, KBS_SPAN_LIT("blob b"), 2, &err),
+                     0);
+    assert_int_equal(kbs_store_provision_add(f->store, &c, &row, KBS_SPAN_LIT("blob c"), 2, &err),
+                     -1);
+    assert_int_equal(err.category, KBS_LIMITED);
+    assert_int_equal(kbs_store_provision_add(f->store, &a, &row, KBS_SPAN_LIT("again"), 2, &err),
+                     -1);
+    assert_int_equal(err.category, KBS_CONFLICT); /* also where there is no room */
+    assert_int_equal(
+        kbs_store_provision_add(f->store, &elsewhere, &row, KBS_SPAN_LIT("other"), 1, &err), 0);
+    assert_int_equal(kbs_store_provision_count(f->store, &c, &count, &err), 0);
+    assert_int_equal(count, 2);
+
+    row = (struct kbs_store_provision){.version = 0};
+    assert_int_equal(kbs_store_provision_get(f->store, &a, &row, &blob, &err), 0);
+    assert_true(kbs_span_equal_str(kbs_buf_span(&blob), "blob a"));
+    assert_int_equal(row.version, 3);
+    assert_int_equal(row.created_s, NOW);
+    assert_int_equal(row.session[0], 7);
+    assert_int_equal(row.mark[0], 8);
+    kbs_buf_deinit(&blob);
+}
+
+/* A value is written over the one that it was made from, and over no other. */
+static void test_register(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_store_owner a = owner(1, 1);
+    struct kbs_store_owner b = owner(1, 2);
+    struct kbs_store_register first = {.value = 5, .digest = "x", .digest_len = 1, .mark = {1}};
+    struct kbs_store_register second = {.value = 6, .mark = {2}};
+    struct kbs_store_register back = {.value = 4, .mark = {3}};
+    struct kbs_store_register got;
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    assert_int_equal(kbs_store_register_get(f->store, &a, &got, &err), -1);
+    assert_int_equal(err.category, KBS_MISSING);
+    assert_int_equal(kbs_store_register_step(f->store, &a, &first, &second, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(kbs_store_register_add(f->store, &a, &first, 1, &err), 0);
+    assert_int_equal(kbs_store_register_add(f->store, &a, &second, 1, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(kbs_store_register_add(f->store, &b, &first, 1, &err), -1);
+    assert_int_equal(err.category, KBS_LIMITED);
+    assert_int_equal(kbs_store_register_step(f->store, &a, &first, &second, &err), 0);
+    assert_int_equal(kbs_store_register_step(f->store, &a, &first, &second, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(kbs_store_register_step(f->store, &a, &second, &back, &err), -1);
+    assert_int_equal(kbs_store_register_get(f->store, &a, &got, &err), 0);
+    assert_int_equal(got.value, 6);
+    assert_int_equal(got.digest_len, 0);
+    assert_int_equal(got.mark[0], 2);
+}
+
 /* ---- administrators ---- */
 
 static void test_admin_sequence(void **state)
@@ -1342,6 +1423,8 @@ int main(void)
         CASE(test_key_conflict),
         CASE(test_key_list),
         CASE(test_malformed_row),
+        CASE(test_provision),
+        CASE(test_register),
         CASE(test_admin_sequence),
         CASE(test_busy_is_bounded),
         CASE(test_states),
