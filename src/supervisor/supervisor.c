@@ -421,9 +421,11 @@ static void checked(struct supervisor *s, struct kbsd_unit *u, struct end end)
     kbsd_reload_drop(&s->reload);
 }
 
-static enum kbsd_cause cause_of(const struct kbsd_unit *u, struct end end)
+/* While the service drains, who has left because it should gives the others of its unit time to. */
+static enum kbsd_cause cause_of(const struct supervisor *s, const struct kbsd_unit *u,
+                                struct end end)
 {
-    if (u->detached && end.status == KBS_EXIT_OK) {
+    if ((u->detached || s->phase != PHASE_RUN) && end.status == KBS_EXIT_OK) {
         return KBSD_CAUSE_RECYCLED;
     }
     return end.status == KBS_EXIT_STUCK ? KBSD_CAUSE_STUCK : KBSD_CAUSE_FAILURE;
@@ -440,7 +442,7 @@ static void fetch_lost(struct supervisor *s)
 static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_child *c,
                        struct end end)
 {
-    enum kbsd_cause cause = cause_of(u, end);
+    enum kbsd_cause cause = cause_of(s, u, end);
     bool expected =
         cause == KBSD_CAUSE_RECYCLED || u->state != KBSD_UNIT_UP || s->phase != PHASE_RUN;
     kbs_log(expected ? KBS_LOG_INFO : KBS_LOG_WARN, "role-died",

@@ -19,6 +19,11 @@
 #define POLICY(conditions) "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[" conditions "]}]}"
 #define IS(claim, value) "{\"claim\":\"" claim "\",\"equals\":" value "}"
 #define ALLOW POLICY(IS("kbs.tee", "\"sample\""))
+#define TERMS "{\"identity\":[\"measurement\"],\"quota\":1}"
+#define KEEPS                                            \
+    "{\"version\":\"1.0.0\",\"anyOf\":[{\"allOf\":[" IS( \
+        "kbs.tee", "\"sample\"") "]}],"                  \
+                                 "\"provision\":" TERMS ",\"register\":" TERMS "}"
 #define REGO(rule) "package policy\nimport rego.v1\n" rule "\n"
 
 /* ---- the matrix: what is wrong times the road ---- */
@@ -27,10 +32,13 @@ enum road {
     ROAD_RESOURCE,
     ROAD_KEY,
     ROAD_REWRAP,
+    ROAD_PROVISION,
+    ROAD_REGISTER,
     ROAD_COUNT
 };
 
-static const char *const road_names[ROAD_COUNT] = {"resource", "key", "rewrap"};
+static const char *const road_names[ROAD_COUNT] = {"resource", "key", "rewrap", "provision",
+                                                   "register"};
 
 /* A NEK that is bound to nobody, wrapped to the key of that tag. */
 #define BLOB                                                                                \
@@ -115,15 +123,17 @@ static const struct cell *cell_of(const struct defect *d, enum road road)
 static struct ask ask_for(struct matrix *m, enum road road, const char *tag)
 {
     static const enum kbs_route routes[] = {KBS_ROUTE_RESOURCE, KBS_ROUTE_KEY_RELEASE,
-                                            KBS_ROUTE_KEY_REWRAP};
+                                            KBS_ROUTE_KEY_REWRAP, KBS_ROUTE_KEY_PROVISION,
+                                            KBS_ROUTE_REGISTER_GET};
     struct ask ask = {.route = routes[road],
-                      .method = road == ROAD_RESOURCE ? "GET" : "POST",
+                      .method = road == ROAD_RESOURCE || road == ROAD_REGISTER ? "GET" : "POST",
                       .target = m->target,
                       .cookie = m->guest.cookie};
 
-    if (road == ROAD_REWRAP) {
-        (void)snprintf(m->target, sizeof(m->target), "/kbs/v0/key/rewrap");
-        (void)snprintf(m->body, sizeof(m->body), BLOB, tag);
+    if (road == ROAD_REWRAP || road == ROAD_PROVISION) {
+        (void)snprintf(m->target, sizeof(m->target), "/kbs/v0/key/%s", road_names[road]);
+        (void)snprintf(m->body, sizeof(m->body),
+                       road == ROAD_REWRAP ? BLOB : "{\"key\":\"a/b/%s\"}", tag);
         ask.body = m->body;
         ask.content_type = "application/json";
         return ask;
@@ -146,7 +156,8 @@ static void put(struct matrix *m, enum road road, const char *tag, const struct 
                            cell->rego != NULL ? cell->rego : "");
     } else {
         struct kbs_key key = judge_new_key(path, 1, 0);
-        key.card.purpose = road == ROAD_REWRAP ? KBS_PURPOSE_NEK : KBS_PURPOSE_RELEASE;
+        key.card.purpose = road == ROAD_KEY ? KBS_PURPOSE_RELEASE : KBS_PURPOSE_NEK;
+        judge_recard(&key);
         judge_put_key(m->j, &key, cell->policy);
     }
     if (cell->tamper != NULL) {
@@ -179,7 +190,7 @@ static void check_cell(struct matrix *m, const struct defect *d, enum road road,
     judge_ask(m->j, &ask, r);
     assert_int_equal(r->status, cell->status);
     assert_int_equal(m->j->orders, orders);
-    ledger_expect(m->j, "release-denied");
+    ledger_expect(m->j, road == ROAD_REGISTER ? "register-denied" : "release-denied");
     ledger_expect(m->j, cell->reason);
     ledger_expect(m->j, " policy=");
     ledger_expect_not(m->j, "release session=");
@@ -205,11 +216,17 @@ static void keep_table(const struct kbs_buf *table)
 /* So that the matrix cannot pass because everything is refused. */
 static void check_allowed(struct matrix *m, enum road road, const char *tag)
 {
-    const struct cell good = {.policy = ALLOW, .rego = m->engine ? REGO("allow := true") : NULL};
+    const struct cell good = {.policy =
+                                  road == ROAD_PROVISION || road == ROAD_REGISTER ? KEEPS : ALLOW,
+                              .rego = m->engine ? REGO("allow := true") : NULL};
 
     put(m, road, tag, &good);
     struct ask ask = ask_for(m, road, tag);
-    judge_expect(m->j, &ask, 200, NULL);
+    if (road == ROAD_REGISTER) {
+        judge_expect(m->j, &ask, 404, "this guest has no value in the register yet");
+    } else {
+        judge_expect(m->j, &ask, 200, NULL);
+    }
 }
 
 static void test_matrix(void **state)
