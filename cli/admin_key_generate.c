@@ -72,7 +72,7 @@ int kbs_admin_cmd_key_generate(struct kbs_admin_options *o, int argc, char **arg
         {"alg", KBS_ARG_TEXT, &k.alg, "ALG",
          "AES (default) or generic; for NEKs also P-256, P-384, P-521, RSA", 0, 0},
         {"bytes", KBS_ARG_NUMBER, &k.bytes, "N",
-         "AES: 16, 24, 32 (default); generic: 16 to 64, steps of 8; RSA: 256, 384, 512",
+         "AES: 16, 24, 32 (default); RSA: 256, 384, 512; generic: 16 to 64",
          KBS_LIMIT_KEY_BYTES_MIN, KBS_LIMIT_RSA_BYTES_MAX},
         {"purpose", KBS_ARG_TEXT, &k.purpose, "PURPOSE",
          "release (default), or nek: what guests' own keys are wrapped to", 0, 0},

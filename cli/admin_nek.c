@@ -194,7 +194,7 @@ static int wrap_cmd(struct kbs_admin_options *o, bool fresh, int argc, char **ar
     const struct kbs_arg own[] = {
         {"to", KBS_ARG_TEXT, &w.to, "FILE", "the public key, as `nek public` writes it", 0, 0},
         {"bind", KBS_ARG_TEXT, &w.bind, "FIELD=HEX,...",
-         "for guests with these: init-data, host-data, measurement, id-block, chip-id", 0, 0},
+         "whom it is for: init-data, host-data, measurement, id-block, chip-id", 0, 0},
         {"cose", KBS_ARG_FLAG, &w.cose, NULL, "a COSE recipient, not a JOSE one", 0, 0},
         {"out", KBS_ARG_TEXT, &w.out, "FILE", "the blob (new file; default: standard output)", 0,
          0},
