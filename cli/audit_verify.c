@@ -307,6 +307,7 @@ static const struct mutation {
     {"resource-policy-set", NULL, NULL},
     {"attestation-policy-set", NULL, NULL},
     {"reference-value-set", NULL, NULL},
+    {"kept-forget", NULL, NULL},
     {"approval-request", NULL, NULL},
     {"approval-give", NULL, NULL},
     {"approval-withdraw", NULL, NULL},

@@ -44,6 +44,7 @@ static const struct {
     {"secret-delete", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"wrapping-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"seal-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
+    {"kept-forget", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
 };
 
 static const char *const state_names[] = {[KBS_APPROVAL_PENDING] = "pending",

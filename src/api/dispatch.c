@@ -124,6 +124,9 @@ static const struct route {
      kbs_api_admin_approval_give},
     {KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW, KBS_DUTY_ADMIN, "DELETE", "admin-approval-withdraw",
      kbs_api_admin_approval_withdraw},
+    {KBS_ROUTE_ADMIN_KEPT_LIST, KBS_DUTY_ADMIN, "GET", "admin-kept-list", kbs_api_admin_kept_list},
+    {KBS_ROUTE_ADMIN_KEPT_FORGET, KBS_DUTY_ADMIN, "DELETE", "admin-kept-forget",
+     kbs_api_admin_kept_forget},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)
