@@ -84,6 +84,8 @@ int kbs_admin_cmd_nek_public(struct kbs_admin_options *o, int argc, char **argv)
 int kbs_admin_cmd_nek_new(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_nek_wrap(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_nek_inspect(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_kept_list(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_kept_forget(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {

@@ -52,6 +52,8 @@ static const struct {
     {"nek", "new", kbs_admin_cmd_nek_new},
     {"nek", "wrap", kbs_admin_cmd_nek_wrap},
     {"nek", "inspect", kbs_admin_cmd_nek_inspect},
+    {"kept", "list", kbs_admin_cmd_kept_list},
+    {"kept", "forget", kbs_admin_cmd_kept_forget},
     {"release", "dry-run", kbs_admin_cmd_release_dry_run},
     {"policy", "set", kbs_admin_cmd_policy_set},
     {"policy", "get", kbs_admin_cmd_policy_get},
@@ -99,6 +101,7 @@ int main(int argc, char **argv)
                  "  initdata make|digest   what guests are configured with, and its digest\n"
                  "  nek public|new|wrap|inspect\n"
                  "                         keys that guests keep wrapped to the token\n"
+                 "  kept list|forget       guests that were provisioned, or have a register\n"
                  "  release dry-run        would this guest get this key\n"
                  "  policy set|get|list|history|rollback|remove\n"
                  "                         the policies of resources and evidence\n"

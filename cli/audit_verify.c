@@ -308,6 +308,7 @@ static const struct mutation {
     {"attestation-policy-set", NULL, NULL},
     {"reference-value-set", NULL, NULL},
     {"reference-value-delete", NULL, NULL},
+    {"kept-forget", NULL, NULL},
     {"approval-request", NULL, NULL},
     {"approval-give", NULL, NULL},
     {"approval-withdraw", NULL, NULL},

@@ -271,7 +271,9 @@ kbs_handler kbs_api_admin_secret_set;
 kbs_handler kbs_api_admin_secret_policy;
 kbs_handler kbs_api_admin_secret_delete;
 kbs_handler kbs_api_admin_release_dry_run; /* admin_release.c */
-kbs_handler kbs_api_admin_store_show;      /* admin_store.c */
+kbs_handler kbs_api_admin_kept_list;       /* admin_kept.c */
+kbs_handler kbs_api_admin_kept_forget;
+kbs_handler kbs_api_admin_store_show; /* admin_store.c */
 kbs_handler kbs_api_admin_store_accept;
 kbs_handler kbs_api_reference_value_set; /* reference_admin.c */
 kbs_handler kbs_api_reference_value_show;

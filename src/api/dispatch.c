@@ -132,6 +132,9 @@ static const struct route {
      kbs_api_admin_reference_show},
     {KBS_ROUTE_ADMIN_REFERENCE_DELETE, KBS_DUTY_ADMIN, "DELETE", "admin-reference-delete",
      kbs_api_admin_reference_delete},
+    {KBS_ROUTE_ADMIN_KEPT_LIST, KBS_DUTY_ADMIN, "GET", "admin-kept-list", kbs_api_admin_kept_list},
+    {KBS_ROUTE_ADMIN_KEPT_FORGET, KBS_DUTY_ADMIN, "DELETE", "admin-kept-forget",
+     kbs_api_admin_kept_forget},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

@@ -76,6 +76,7 @@ static const struct kind {
     {"resource-policy-set", ADMIN, false},
     {"attestation-policy-set", ADMIN, false},
     {"reference-value-set", ADMIN, false},
+    {"kept-forget", ADMIN, false},
     {"approval-request", ADMIN, false},
     {"approval-give", ADMIN, false},
     {"approval-withdraw", ADMIN, false},

@@ -171,3 +171,67 @@ int kbs_store_register_step(struct kbs_store *s, const struct kbs_store_owner *o
                ? 0
                : kbs_fail(err, KBS_CONFLICT, "another request of this guest was first");
 }
+
+/* ---- both ---- */
+
+static bool kept_read(struct kbs_store *s, enum kbs_sql q, struct kbs_store_kept *ret)
+{
+    sqlite3_stmt *row = s->statements[q];
+    int64_t version = kbs_sql_column_int(s, q, 1); /* NULL: 0 */
+    int64_t value = kbs_sql_column_int(s, q, 3);
+
+    ret->version = (uint32_t)version;
+    ret->created_s = kbs_sql_column_int(s, q, 2);
+    ret->has_value = sqlite3_column_type(row, 3) != SQLITE_NULL;
+    ret->value = (uint64_t)value;
+    ret->changed_s = kbs_sql_column_int(s, q, 4);
+    return version >= 0 && version <= UINT32_MAX && value >= 0 &&
+           kbs_sql_column_exact(s, q, 0, ret->owner.identity, sizeof(ret->owner.identity));
+}
+
+int kbs_store_kept_list(struct kbs_store *s, const struct kbs_store_owner *after,
+                        unsigned int limit, kbs_store_kept_each *each, void *ctx,
+                        struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_KEPT_LIST;
+    struct kbs_store_kept kept = {.owner = *after};
+    int rc = 0;
+
+    owner_bind(s, q, after);
+    kbs_sql_bind_int(s, q, 3, limit);
+    for (rc = kbs_sql_step(s, q, "list what is kept", err); rc == KBS_SQL_ROW;
+         rc = kbs_sql_step(s, q, "list what is kept", err)) {
+        if (!kept_read(s, q, &kept)) {
+            rc = kbs_fail(err, KBS_INTERNAL, "store: malformed row of what is kept");
+            break;
+        }
+        each(ctx, &kept);
+    }
+    kbs_sql_reset(s, q);
+    return rc == 0 ? 0 : -1;
+}
+
+int kbs_store_kept_there(struct kbs_store *s, const struct kbs_store_owner *owner, bool *ret,
+                         struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_KEPT_THERE;
+    int rc = 0;
+
+    owner_bind(s, q, owner);
+    rc = kbs_sql_step(s, q, "look what is kept", err);
+    *ret = rc == KBS_SQL_ROW && kbs_sql_column_int(s, q, 0) != 0;
+    kbs_sql_reset(s, q);
+    return rc == KBS_SQL_ROW ? 0 : -1;
+}
+
+/* Not in one transaction: what is left if we die in between is forgotten by who asks again. */
+int kbs_store_kept_forget(struct kbs_store *s, const struct kbs_store_owner *owner,
+                          struct kbs_error *err)
+{
+    owner_bind(s, KBS_SQL_PROVISION_FORGET, owner);
+    if (kbs_sql_run(s, KBS_SQL_PROVISION_FORGET, "forget what was provisioned", err) != 0) {
+        return -1;
+    }
+    owner_bind(s, KBS_SQL_REGISTER_FORGET, owner);
+    return kbs_sql_run(s, KBS_SQL_REGISTER_FORGET, "forget a register", err) != 0 ? -1 : 0;
+}

@@ -175,6 +175,17 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         " SELECT ?1, ?2, ?3, ?4, ?5, ?6"
         " WHERE EXISTS (SELECT 1 FROM register WHERE key_id = ?1 AND identity = ?2)"
         " OR (SELECT count(*) FROM register WHERE key_id = ?1) < ?7",
+    [KBS_SQL_KEPT_LIST] = "SELECT g.identity, p.version, p.created_s, r.value, r.changed_s FROM"
+                          " (SELECT identity FROM provision WHERE key_id = ?1"
+                          "  UNION SELECT identity FROM register WHERE key_id = ?1) AS g"
+                          " LEFT JOIN provision AS p ON p.key_id = ?1 AND p.identity = g.identity"
+                          " LEFT JOIN register AS r ON r.key_id = ?1 AND r.identity = g.identity"
+                          " WHERE g.identity > ?2 ORDER BY g.identity LIMIT ?3",
+    [KBS_SQL_KEPT_THERE] =
+        "SELECT EXISTS (SELECT 1 FROM provision WHERE key_id = ?1 AND identity = ?2)"
+        " OR EXISTS (SELECT 1 FROM register WHERE key_id = ?1 AND identity = ?2)",
+    [KBS_SQL_PROVISION_FORGET] = "DELETE FROM provision WHERE key_id = ?1 AND identity = ?2",
+    [KBS_SQL_REGISTER_FORGET] = "DELETE FROM register WHERE key_id = ?1 AND identity = ?2",
     [KBS_SQL_REGISTER_STEP] =
         "UPDATE register SET value = ?3, digest = ?4, mark = ?5, changed_s = ?6"
         " WHERE key_id = ?1 AND identity = ?2 AND mark = ?7 AND value < ?3",

@@ -301,6 +301,26 @@ KBS_MUST_CHECK int kbs_store_register_step(struct kbs_store *s, const struct kbs
                                            const struct kbs_store_register *to,
                                            struct kbs_error *err);
 
+/* A guest that something is kept for: of each kind only if there is some. */
+struct kbs_store_kept {
+    struct kbs_store_owner owner;
+    uint32_t version; /* of the key that its NEK is wrapped to; 0: none was provisioned */
+    int64_t created_s;
+    bool has_value; /* in the register */
+    uint64_t value;
+    int64_t changed_s;
+};
+typedef void kbs_store_kept_each(void *ctx, const struct kbs_store_kept *kept);
+/* At most `limit` guests of after->key_id, by identity, after that one (zeros: from the first). */
+KBS_MUST_CHECK int kbs_store_kept_list(struct kbs_store *s, const struct kbs_store_owner *after,
+                                       unsigned int limit, kbs_store_kept_each *each, void *ctx,
+                                       struct kbs_error *err);
+/* Whether anything is kept for that guest; and forgetting it, durably. */
+KBS_MUST_CHECK int kbs_store_kept_there(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                        bool *ret, struct kbs_error *err);
+KBS_MUST_CHECK int kbs_store_kept_forget(struct kbs_store *s, const struct kbs_store_owner *owner,
+                                         struct kbs_error *err);
+
 /*
  * Raises an administrator's sequence (by thumbprint of the key) to `sequence`; KBS_CONFLICT if it
  * is not larger than the last one seen.

@@ -70,6 +70,9 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_SIGN_LIST = 96,       /* GET /kbs/v0/admin/sign-key */
     KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,     /* POST /kbs/v0/admin/sign-key/rotate */
     KBS_ROUTE_ADMIN_SIGN_DESTROY = 98,    /* DELETE /kbs/v0/admin/sign-key */
+    /* admin listener, what is kept for guests */
+    KBS_ROUTE_ADMIN_KEPT_LIST = 112,   /* GET /kbs/v0/admin/kept/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_KEPT_FORGET = 113, /* DELETE /kbs/v0/admin/kept/{repo}/{type}/{tag} */
     /* admin listener, policies and their approval */
     KBS_ROUTE_ADMIN_POLICY_LIST = 102,       /* GET /kbs/v0/admin/policies */
     KBS_ROUTE_ADMIN_POLICY_SHOW = 103,       /* GET /kbs/v0/admin/policies/{name...} */

@@ -140,6 +140,31 @@ def test_registers(service):
     verified(service)
 
 
+def test_a_guest_is_forgotten(soft):
+    service = soft
+    path = "default/nek/once"
+    make(service, path, "P-256", {**KEEPS, "provision": {"identity": ["measurement"], "quota": 1, "once": True}})
+    guest = Machine(service, "a")
+    first = guest.provision(path).json()
+    assert guest.register(path, None, 5).status == 200
+    assert guest.provision(path).status == 409 and Machine(service, "b").provision(path).status == 403
+    kept = service.admin_json("kept", "list", path)["kept"]
+    assert [(k["version"], k["value"]) for k in kept] == [(1, 5)]
+    assert kept[0]["identity"] in service.admin("kept", "list", path).stdout
+
+    assert service.admin("kept", "forget", path, "04" * 33, check=False).returncode == 5
+    assert service.admin("kept", "forget", path, "nobody", check=False).returncode == 1
+    service.admin("kept", "forget", path, kept[0]["identity"])
+    assert service.admin_json("kept", "list", path)["kept"] == []
+    again = guest.provision(path).json()
+    assert again["created"] and again["nek"] != first["nek"] and guest.read(path).status == 404
+    guest.rewrapped(first["nek"], path + "/v1")  # who has his blob has his key
+    phases = [(r["phase"], r["epoch"]) for r in service.records("kept-forget")]
+    assert phases == [("intent", phases[0][1]), ("outcome", phases[0][1])]
+    assert {r["identity"] for r in service.records("kept-forget") if "identity" in r} == {kept[0]["identity"]}
+    verified(service)
+
+
 def test_kbs_guest_does_it_all(soft, tmp_path):
     service = soft
     path = "default/nek/k"
