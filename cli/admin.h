@@ -74,10 +74,11 @@ struct kbs_admin_profile {
     char url[512];
     char ca[PATH_MAX];
     char key[PATH_MAX];
-    char import_key[44];     /* pinned RFC 7638 thumbprint */
-    char seal_key[44];       /* the same; empty in a profile of an older service */
-    char row_key[PATH_MAX];  /* pinned PEM, empty in a profile of an older service */
-    char head_key[PATH_MAX]; /* the same */
+    char import_key[44];        /* pinned RFC 7638 thumbprint */
+    char seal_key[44];          /* the same; empty in a profile of an older service */
+    char row_key[PATH_MAX];     /* pinned PEM, empty in a profile of an older service */
+    char head_key[PATH_MAX];    /* the same */
+    char receipt_key[PATH_MAX]; /* the same */
 };
 /* Where it is: --profile, $KBS_ADMIN_PROFILE, admin/profile.json. Returns borrowed. */
 const char *kbs_admin_profile_path(const struct kbs_admin_options *o);

@@ -390,6 +390,7 @@ static int make_keys(const struct worker *w, struct kbs_init *in, struct kbs_err
         generate(w, KBS_PURPOSE_SEAL, &seal_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_HEAD, &in->head_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_SIGN_RECEIPT, &in->receipt_key, deadline, err) != 0 ||
         describe(w, in, deadline, err) != 0) {
         return -1;
     }

@@ -17,6 +17,7 @@ enum kbs_route {
     KBS_ROUTE_PKCS11_RESOURCE = 6, /* GET /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
     KBS_ROUTE_KEY_REWRAP = 7,      /* POST /kbs/v0/key/rewrap */
     KBS_ROUTE_HSM_KEY = 8,         /* GET /kbs/v0/hsm/keys/{repo}/{type}/{tag} */
+    KBS_ROUTE_RECEIPT_JWKS = 24,   /* GET /.well-known/kbs-receipt-jwks.json */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */
@@ -63,6 +64,8 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_SIGN_LIST = 96,    /* GET /kbs/v0/admin/sign-key */
     KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,  /* POST /kbs/v0/admin/sign-key/rotate */
     KBS_ROUTE_ADMIN_SIGN_DESTROY = 98, /* DELETE /kbs/v0/admin/sign-key */
+    KBS_ROUTE_ADMIN_RECEIPT_KEY = 104,      /* GET /kbs/v0/admin/receipt-key */
+    KBS_ROUTE_ADMIN_RECEIPT_KEY_MAKE = 105, /* POST /kbs/v0/admin/receipt-key */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */
