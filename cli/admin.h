@@ -68,6 +68,9 @@ int kbs_admin_cmd_nek_public(struct kbs_admin_options *o, int argc, char **argv)
 int kbs_admin_cmd_nek_new(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_nek_wrap(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_nek_inspect(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_receipt_verify(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_receipt_key_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_receipt_key_make(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {

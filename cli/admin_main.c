@@ -1,5 +1,5 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest`, `initdata` and
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `receipt verify`, `attest`, `initdata` and
  * `policy explain` and `test` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
@@ -51,6 +51,9 @@ static const struct {
     {"nek", "new", kbs_admin_cmd_nek_new},
     {"nek", "wrap", kbs_admin_cmd_nek_wrap},
     {"nek", "inspect", kbs_admin_cmd_nek_inspect},
+    {"receipt", "verify", kbs_admin_cmd_receipt_verify},
+    {"receipt-key", "show", kbs_admin_cmd_receipt_key_show},
+    {"receipt-key", "make", kbs_admin_cmd_receipt_key_make},
     {"policy", "explain", kbs_admin_cmd_policy_release_explain},
     {"policy", "test", kbs_admin_cmd_policy_release_test},
     {"release", "dry-run", kbs_admin_cmd_release_dry_run},
@@ -87,6 +90,8 @@ int main(int argc, char **argv)
                  "  initdata make|digest   what guests are configured with, and its digest\n"
                  "  nek public|new|wrap|inspect\n"
                  "                         keys that guests keep wrapped to the token\n"
+                 "  receipt verify         check a receipt of a release, offline\n"
+                 "  receipt-key show|make  the key that receipts are signed with\n"
                  "  policy explain|test    what a release policy says of claims, offline\n"
                  "  release dry-run        would this guest get this key\n\n"
                  "kbs-admin COMMAND --help shows a command's options.",
