@@ -154,7 +154,8 @@ static bool deed_is_done(const json_t *entry)
 /* A release has no outcome of its own: order and deed are all there is. */
 static bool is_release(const json_t *entry)
 {
-    return is(entry, "op", "release") || is(entry, "op", "open-secret");
+    return is(entry, "op", "release") || is(entry, "op", "open-secret") ||
+           is(entry, "op", "rewrap-nek");
 }
 
 /* What came together: does it agree? */
@@ -488,6 +489,14 @@ static void on_counts(struct reader *r, uint64_t line, const json_t *record, con
     }
 }
 
+/* What the token was asked to do for a release. */
+static const char *release_op(const json_t *record)
+{
+    return is(record, "class", "sealed")            ? "open-secret"
+           : json_object_get(record, "nek") != NULL ? "rewrap-nek"
+                                                    : "release";
+}
+
 static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
                       const json_t *record)
 {
@@ -497,8 +506,7 @@ static void on_record(struct reader *r, const struct kbs_ledger_report *so_far,
     check_epoch(r, so_far, record);
     if (strcmp(kind, "release") == 0) {
         r->out->releases++;
-        on_order(r, line, text_of(record, "order"),
-                 is(record, "class", "sealed") ? "open-secret" : "release", text_of(record, "kid"));
+        on_order(r, line, text_of(record, "order"), release_op(record), text_of(record, "kid"));
     } else if (strcmp(kind, "release-failed") == 0 || strcmp(kind, "order-failed") == 0) {
         on_end(r, line, text_of(record, "order"), kind);
     } else if (strcmp(kind, "deed") == 0) {
