@@ -86,16 +86,20 @@ int kbs_admin_cmd_nek_wrap(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_nek_inspect(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_kept_list(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_kept_forget(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_receipt_verify(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_receipt_key_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_receipt_key_make(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {
     char url[512];
     char ca[PATH_MAX];
     char key[PATH_MAX];
-    char import_key[44];     /* pinned RFC 7638 thumbprint */
-    char seal_key[44];       /* the same; empty in a profile of an older service */
-    char row_key[PATH_MAX];  /* pinned PEM, empty in a profile of an older service */
-    char head_key[PATH_MAX]; /* the same */
+    char import_key[44];        /* pinned RFC 7638 thumbprint */
+    char seal_key[44];          /* the same; empty in a profile of an older service */
+    char row_key[PATH_MAX];     /* pinned PEM, empty in a profile of an older service */
+    char head_key[PATH_MAX];    /* the same */
+    char receipt_key[PATH_MAX]; /* the same */
 };
 /* Where it is: --profile, $KBS_ADMIN_PROFILE, admin/profile.json. Returns borrowed. */
 const char *kbs_admin_profile_path(const struct kbs_admin_options *o);

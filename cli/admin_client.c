@@ -85,8 +85,8 @@ static int profile_file(const char *folder, const json_t *o, const char *name, c
 static int profile_members(const char *folder, const json_t *o, struct kbs_admin_profile *ret,
                            struct kbs_error *err)
 {
-    static const char *const names[] = {"url",      "ca",      "key",      "import_key",
-                                        "seal_key", "row_key", "head_key", NULL};
+    static const char *const names[] = {
+        "url", "ca", "key", "import_key", "seal_key", "row_key", "head_key", "receipt_key", NULL};
     char ca[PATH_MAX];
     char key[PATH_MAX];
 
@@ -100,7 +100,9 @@ static int profile_members(const char *folder, const json_t *o, struct kbs_admin
         kbs_cli_join(folder, ca, ret->ca, sizeof(ret->ca), err) != 0 ||
         kbs_cli_join(folder, key, ret->key, sizeof(ret->key), err) != 0 ||
         profile_file(folder, o, "row_key", ret->row_key, sizeof(ret->row_key), err) != 0 ||
-        profile_file(folder, o, "head_key", ret->head_key, sizeof(ret->head_key), err) != 0) {
+        profile_file(folder, o, "head_key", ret->head_key, sizeof(ret->head_key), err) != 0 ||
+        profile_file(folder, o, "receipt_key", ret->receipt_key, sizeof(ret->receipt_key), err) !=
+            0) {
         return -1;
     }
     return 0;

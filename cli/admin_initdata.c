@@ -2,121 +2,26 @@
  * kbs-admin initdata: makes a document that a guest is launched with, and tells what the TEEs' fields
  * then hold, for reference values and launch tools. Nothing here talks to a service.
  *
+ * `make` also writes the guest's own configuration (guest_config.h), of which the pins are the part that
+ * nobody should have to type.
+ *
  * What goes in comes out: a file that a TOML literal string can hold is written as one, readable, and
  * any other text with escapes. Both read back as the same bytes.
  */
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 
 #include "attest/initdata.h"
 #include "base/encoding.h"
 #include "cli/admin.h"
 #include "cli/files.h"
+#include "cli/guest_config.h"
 #include "cli/output.h"
 #include "cli/status.h"
 
 #define INIT_DATA_MAX_BYTES KBS_LIMIT_HTTP_BODY_BYTES
 #define ENTRIES_MAX 16
-
-/* ---- make ----------------------------------------------------------------------------------- */
-
-/* True if ''' on a line, the text, ''' reads back as the text: no ''' in it or before the end, and
- * no control characters but tab and line feed. */
-static bool is_literal(struct kbs_span text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.p[i];
-
-        if ((c < 0x20 && c != '\t' && c != '\n') ||
-            (c == '\'' && (i + 1 == text.len || text.p[i + 1] == '\''))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* One member of [data]: NAME=FILE. */
-static int put_entry(struct kbs_buf *out, const char *entry, struct kbs_error *err)
-{
-    struct kbs_buf file = KBS_BUF(INIT_DATA_MAX_BYTES);
-    const char *equals = strchr(entry, '=');
-    int r = 0;
-
-    if (equals == NULL || equals == entry) {
-        return kbs_fail(err, KBS_INPUT, "%.100s: not of the form NAME=FILE", entry);
-    }
-    r = kbs_cli_read_file(equals + 1, &file, err);
-    struct kbs_span text = kbs_buf_span(&file);
-    if (r == 0 && (!kbs_utf8_valid(text) || (text.len > 0 && memchr(text.p, 0x7f, text.len)))) {
-        r = kbs_fail(err, KBS_INPUT, "%.100s is not text", equals + 1);
-    }
-    if (r == 0) {
-        kbs_json_string_put(out, kbs_span(entry, (size_t)(equals - entry)));
-        kbs_buf_put_str(out, " = ");
-        if (is_literal(text)) {
-            kbs_buf_put_str(out, "'''\n");
-            kbs_buf_put_span(out, text);
-            kbs_buf_put_str(out, "'''");
-        } else {
-            kbs_json_string_put(out, text);
-        }
-        kbs_buf_put_str(out, "\n");
-    }
-    kbs_buf_deinit(&file);
-    return r;
-}
-
-static int make(const char *algorithm, const char *const *entries, const char *to,
-                struct kbs_error *err)
-{
-    struct kbs_buf out = KBS_BUF(INIT_DATA_MAX_BYTES);
-    enum kbs_hash hash = KBS_HASH_NONE;
-    struct kbs_digest digest;
-    int r = 0;
-
-    kbs_buf_printf(&out, "version = \"0.1.0\"\nalgorithm = \"%s\"\n\n[data]\n", algorithm);
-    for (size_t i = 0; r == 0 && i < ENTRIES_MAX && entries[i] != NULL; i++) {
-        r = put_entry(&out, entries[i], err);
-    }
-    if (r == 0) {
-        r = kbs_buf_check(&out, "init-data", err);
-    }
-    /* Read as the verifier will read it. */
-    if (r == 0) {
-        r = kbs_init_data_digest(kbs_buf_span(&out), &hash, &digest, err);
-    }
-    if (r == 0) {
-        r = kbs_cli_write_new(to, kbs_buf_span(&out), err);
-    }
-    kbs_buf_deinit(&out);
-    return r;
-}
-
-int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **argv)
-{
-    const char *entries[ENTRIES_MAX + 1] = {NULL};
-    const char *algorithm = "sha384";
-    const char *to = "-";
-    const struct kbs_arg own[] = {
-        {"algorithm", KBS_ARG_TEXT, &algorithm, "NAME", "sha256, sha384 (default) or sha512", 0, 0},
-        {"out", KBS_ARG_TEXT, &to, "FILE", "a new file (default: standard output)", 0, 0},
-    };
-    const struct kbs_args args = {
-        .synopsis = "kbs-admin initdata make NAME=FILE... [--algorithm NAME] [--out FILE]",
-        .about = "Make an init-data document (TOML, 0.1.0) of files, such as aa.toml=FILE,\n"
-                 "cdh.toml=FILE and policy.rego=FILE.",
-        .own = own,
-        .own_count = sizeof(own) / sizeof(own[0]),
-        .positionals_min = 1,
-        .positionals_max = ENTRIES_MAX,
-    };
-    struct kbs_error err = KBS_ERROR_NONE;
-
-    int r = kbs_admin_parse(o, &args, argc, argv, entries);
-    if (r != KBS_CLI_GO_ON) {
-        return r;
-    }
-    return kbs_cli_end(make(algorithm, entries, to, &err), &err);
-}
 
 /* ---- digest --------------------------------------------------------------------------------- */
 
@@ -170,18 +75,12 @@ static json_t *lines_of(enum kbs_hash hash, const struct kbs_digest *digest)
     return lines;
 }
 
-static int digest_show(const char *path, bool json, struct kbs_error *err)
+static int digest_print(struct kbs_span text, bool json, struct kbs_error *err)
 {
-    struct kbs_buf text = KBS_BUF(INIT_DATA_MAX_BYTES);
     enum kbs_hash hash = KBS_HASH_NONE;
     struct kbs_digest digest;
-    int r = kbs_cli_read_file(path, &text, err);
 
-    if (r == 0) {
-        r = kbs_init_data_digest(kbs_buf_span(&text), &hash, &digest, err);
-    }
-    kbs_buf_deinit(&text);
-    if (r != 0) {
+    if (kbs_init_data_digest(text, &hash, &digest, err) != 0) {
         return -1;
     }
     json_t *lines = lines_of(hash, &digest);
@@ -196,6 +95,18 @@ static int digest_show(const char *path, bool json, struct kbs_error *err)
     }
     json_decref(lines);
     return 0;
+}
+
+static int digest_show(const char *path, bool json, struct kbs_error *err)
+{
+    struct kbs_buf text = KBS_BUF(INIT_DATA_MAX_BYTES);
+    int r = kbs_cli_read_file(path, &text, err);
+
+    if (r == 0) {
+        r = digest_print(kbs_buf_span(&text), json, err);
+    }
+    kbs_buf_deinit(&text);
+    return r;
 }
 
 int kbs_admin_cmd_initdata_digest(struct kbs_admin_options *o, int argc, char **argv)
@@ -215,4 +126,215 @@ int kbs_admin_cmd_initdata_digest(struct kbs_admin_options *o, int argc, char **
         return r;
     }
     return kbs_cli_end(digest_show(path, o->json, &err), &err);
+}
+
+/* ---- make ----------------------------------------------------------------------------------- */
+
+/* True if ''' on a line, the text, ''' reads back as the text: no ''' in it or before the end, and
+ * no control characters but tab and line feed. */
+static bool is_literal(struct kbs_span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.p[i];
+
+        if ((c < 0x20 && c != '\t' && c != '\n') ||
+            (c == '\'' && (i + 1 == text.len || text.p[i + 1] == '\''))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One member of [data]. */
+static void put_member(struct kbs_buf *out, struct kbs_span name, struct kbs_span text)
+{
+    kbs_json_string_put(out, name);
+    kbs_buf_put_str(out, " = ");
+    if (is_literal(text)) {
+        kbs_buf_put_str(out, "'''\n");
+        kbs_buf_put_span(out, text);
+        kbs_buf_put_str(out, "'''");
+    } else {
+        kbs_json_string_put(out, text);
+    }
+    kbs_buf_put_str(out, "\n");
+}
+
+/* NAME=FILE. */
+static int put_entry(struct kbs_buf *out, const char *entry, struct kbs_error *err)
+{
+    struct kbs_buf file = KBS_BUF(INIT_DATA_MAX_BYTES);
+    const char *equals = strchr(entry, '=');
+    int r = 0;
+
+    if (equals == NULL || equals == entry) {
+        return kbs_fail(err, KBS_INPUT, "%.100s: not of the form NAME=FILE", entry);
+    }
+    r = kbs_cli_read_file(equals + 1, &file, err);
+    struct kbs_span text = kbs_buf_span(&file);
+    if (r == 0 && (!kbs_utf8_valid(text) || (text.len > 0 && memchr(text.p, 0x7f, text.len)))) {
+        r = kbs_fail(err, KBS_INPUT, "%.100s is not text", equals + 1);
+    }
+    if (r == 0) {
+        put_member(out, kbs_span(entry, (size_t)(equals - entry)), text);
+    }
+    kbs_buf_deinit(&file);
+    return r;
+}
+
+/* What is to be made, as typed. */
+struct make {
+    const char *entries[ENTRIES_MAX + 1];
+    const char *algorithm;
+    const char *to;
+    const char *url;
+    const char *tls_pin;
+    const char *tls_cert; /* a file to compute the pin of */
+    const char *receipt_key;
+    bool json;
+};
+
+/* "sha256//" and the base64 of SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469 section 2.4). */
+static int pin_of(const char *file, struct kbs_buf *out, struct kbs_error *err)
+{
+    struct kbs_buf pem = KBS_BUF(INIT_DATA_MAX_BYTES);
+    unsigned char *der = NULL;
+    uint8_t digest[KBS_SHA256_BYTES];
+    X509 *certificate = NULL;
+    int len = -1;
+
+    if (kbs_cli_read_file(file, &pem, err) != 0) {
+        kbs_buf_deinit(&pem);
+        return -1;
+    }
+    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.len);
+    certificate = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    if (certificate != NULL) {
+        len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    }
+    if (len > 0) {
+        kbs_sha256(kbs_span(der, (size_t)len), digest);
+        kbs_buf_put_str(out, "sha256//");
+        kbs_base64_put(out, kbs_span(digest, sizeof(digest)));
+    }
+    OPENSSL_free(der);
+    X509_free(certificate);
+    (void)BIO_free(bio);
+    kbs_buf_deinit(&pem);
+    return len > 0 ? 0 : kbs_fail(err, KBS_INPUT, "%.120s: no certificate in PEM", file);
+}
+
+static int config_of(const struct make *m, struct kbs_guest_config *ret, struct kbs_error *err)
+{
+    struct kbs_buf pin = KBS_BUF(sizeof(ret->tls_pin) - 1);
+    int r = 0;
+
+    *ret = (struct kbs_guest_config){.url = "", .has_receipt_key = m->receipt_key != NULL};
+    if (m->tls_cert != NULL) {
+        r = pin_of(m->tls_cert, &pin, err);
+    } else if (m->tls_pin != NULL) {
+        kbs_buf_put_str(&pin, m->tls_pin);
+    }
+    if (r == 0 &&
+        (pin.failed || !kbs_span_to_cstr(kbs_buf_span(&pin), ret->tls_pin, sizeof(ret->tls_pin)) ||
+         !kbs_span_to_cstr(kbs_span_str(m->url), ret->url, sizeof(ret->url)))) {
+        r = kbs_fail(err, KBS_INPUT, "the URL or the pin is too long");
+    }
+    if (r == 0 && m->receipt_key != NULL) {
+        r = kbs_admin_pinned_key(m->receipt_key, &ret->receipt_key, err);
+    }
+    kbs_buf_deinit(&pin);
+    return r;
+}
+
+static bool wants_config(const struct make *m)
+{
+    return m->url != NULL || m->tls_pin != NULL || m->tls_cert != NULL || m->receipt_key != NULL;
+}
+
+static int put_config(const struct make *m, struct kbs_buf *out, struct kbs_error *err)
+{
+    struct kbs_buf text = KBS_BUF(KBS_GUEST_CONFIG_MAX_BYTES);
+    struct kbs_guest_config config;
+    int r = wants_config(m) ? config_of(m, &config, err) : 0;
+
+    if (r == 0 && wants_config(m)) {
+        r = kbs_guest_config_put(&config, &text, err);
+        put_member(out, KBS_SPAN_LIT(KBS_GUEST_CONFIG_NAME), kbs_buf_span(&text));
+    }
+    kbs_buf_deinit(&text);
+    return r;
+}
+
+static int make(const struct make *m, struct kbs_error *err)
+{
+    struct kbs_buf out = KBS_BUF(INIT_DATA_MAX_BYTES);
+    struct kbs_guest_config again;
+    enum kbs_hash hash = KBS_HASH_NONE;
+    struct kbs_digest digest;
+    int r = 0;
+
+    kbs_buf_printf(&out, "version = \"0.1.0\"\nalgorithm = \"%s\"\n\n[data]\n", m->algorithm);
+    r = put_config(m, &out, err);
+    for (size_t i = 0; r == 0 && i < ENTRIES_MAX && m->entries[i] != NULL; i++) {
+        r = put_entry(&out, m->entries[i], err);
+    }
+    if (r == 0) {
+        r = kbs_buf_check(&out, "init-data", err);
+    }
+    /* Read as the verifier and, if there is something for it, the guest will read it. */
+    if (r == 0) {
+        r = kbs_init_data_digest(kbs_buf_span(&out), &hash, &digest, err);
+    }
+    if (r == 0 && wants_config(m)) {
+        r = kbs_guest_config_read(kbs_buf_span(&out), &again, err);
+    }
+    if (r == 0) {
+        r = kbs_cli_write_new(m->to, kbs_buf_span(&out), err);
+    }
+    if (r == 0 && strcmp(m->to, "-") != 0) {
+        r = digest_print(kbs_buf_span(&out), m->json, err);
+    }
+    kbs_buf_deinit(&out);
+    return r;
+}
+
+int kbs_admin_cmd_initdata_make(struct kbs_admin_options *o, int argc, char **argv)
+{
+    struct make m = {.algorithm = "sha384", .to = "-"};
+    const struct kbs_arg own[] = {
+        {"algorithm", KBS_ARG_TEXT, &m.algorithm, "NAME", "sha256, sha384 (default) or sha512", 0,
+         0},
+        {"out", KBS_ARG_TEXT, &m.to, "FILE", "a new file (default: standard output)", 0, 0},
+        {"kbs-url", KBS_ARG_TEXT, &m.url, "URL", "the guest's service, into " KBS_GUEST_CONFIG_NAME,
+         0, 0},
+        {"tls-pin", KBS_ARG_TEXT, &m.tls_pin, "PIN", "its TLS key: sha256//BASE64", 0, 0},
+        {"tls-cert", KBS_ARG_TEXT, &m.tls_cert, "PEM", "the same, of this certificate", 0, 0},
+        {"receipt-key", KBS_ARG_TEXT, &m.receipt_key, "PEM", "its receipt key", 0, 0},
+    };
+    const struct kbs_args args = {
+        .synopsis = "kbs-admin initdata make [NAME=FILE...] [--kbs-url URL] [--tls-pin PIN]\n"
+                    "    [--receipt-key PEM] [--algorithm NAME] [--out FILE]",
+        .about =
+            "Make an init-data document (TOML, 0.1.0) of files, such as aa.toml=FILE,\n"
+            "cdh.toml=FILE and policy.rego=FILE, and of what kbs-guest is to trust. With --out\n"
+            "its digest is printed, as by `initdata digest`.",
+        .own = own,
+        .own_count = sizeof(own) / sizeof(own[0]),
+        .positionals_min = 0,
+        .positionals_max = ENTRIES_MAX,
+    };
+    struct kbs_error err = KBS_ERROR_NONE;
+
+    int r = kbs_admin_parse(o, &args, argc, argv, m.entries);
+    if (r != KBS_CLI_GO_ON) {
+        return r;
+    }
+    if ((m.entries[0] == NULL && !wants_config(&m)) || (m.tls_pin != NULL && m.tls_cert != NULL)) {
+        return kbs_args_usage(&args, m.tls_pin != NULL && m.tls_cert != NULL
+                                         ? "--tls-pin and --tls-cert exclude each other"
+                                         : "there is nothing to put into it");
+    }
+    m.json = o->json;
+    return kbs_cli_end(make(&m, &err), &err);
 }

@@ -1,5 +1,5 @@
 /*
- * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `attest explain`, `initdata`, `nek new`, `wrap` and
+ * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `receipt verify`, `attest explain`, `initdata`, `nek new`, `wrap` and
  * `inspect`, `policy test` and `explain` goes through the admin API, signed by the administrator's key; `init` makes a service
  * that does not run yet, the others read files.
  */
@@ -54,6 +54,9 @@ static const struct {
     {"nek", "inspect", kbs_admin_cmd_nek_inspect},
     {"kept", "list", kbs_admin_cmd_kept_list},
     {"kept", "forget", kbs_admin_cmd_kept_forget},
+    {"receipt", "verify", kbs_admin_cmd_receipt_verify},
+    {"receipt-key", "show", kbs_admin_cmd_receipt_key_show},
+    {"receipt-key", "make", kbs_admin_cmd_receipt_key_make},
     {"release", "dry-run", kbs_admin_cmd_release_dry_run},
     {"policy", "set", kbs_admin_cmd_policy_set},
     {"policy", "get", kbs_admin_cmd_policy_get},
@@ -102,6 +105,8 @@ int main(int argc, char **argv)
                  "  nek public|new|wrap|inspect\n"
                  "                         keys that guests keep wrapped to the token\n"
                  "  kept list|forget       guests that were provisioned, or have a register\n"
+                 "  receipt verify         check a receipt of a release, offline\n"
+                 "  receipt-key show|make  the key that receipts are signed with\n"
                  "  release dry-run        would this guest get this key\n"
                  "  policy set|get|list|history|rollback|remove\n"
                  "                         the policies of resources and evidence\n"

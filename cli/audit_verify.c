@@ -320,6 +320,7 @@ static const struct mutation {
     {"seal-key-destroy", "destroy", "seal"},
     {"sign-key-generate", "generate", "sign-token"},
     {"sign-key-destroy", "destroy", "sign-token"},
+    {"receipt-key-generate", "generate", "sign-receipt"},
 };
 
 static const struct mutation *mutation_find(const char *kind)

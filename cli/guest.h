@@ -3,7 +3,9 @@
 #define KBS_CLI_GUEST_H
 
 #include "cli/args.h"
+#include "cli/guest_config.h"
 #include "cli/handshake.h"
+#include "receipt/read/receipt.h"
 
 /* argv[0] is the subcommand. Return the exit status. */
 int kbs_guest_cmd_attest(int argc, char **argv);
@@ -13,6 +15,14 @@ int kbs_guest_cmd_open(int argc, char **argv);
 int kbs_guest_cmd_rewrap(int argc, char **argv);
 int kbs_guest_cmd_provision(int argc, char **argv);
 int kbs_guest_cmd_register(int argc, char **argv);
+
+/* Whether a receipt is asked for, and by which key it has to be. */
+struct kbs_guest_receipt {
+    const char *out;      /* file to keep it in, as typed; NULL: none */
+    const char *key_file; /* as typed; NULL: none */
+    bool wanted;          /* kbs_guest_connect() fills in this and the next */
+    struct kbs_ec_public key;
+};
 
 /* Options of the subcommands that talk to a server. Zero-initialise. */
 struct kbs_guest_options {
@@ -27,8 +37,10 @@ struct kbs_guest_options {
     const char *curve;
     const char *protocol;
     bool json;
-    struct kbs_buf init_data_text; /* owned; kbs_guest_connect() reads it */
-    struct kbs_guest_how how;      /* kbs_guest_connect() makes it */
+    struct kbs_guest_receipt receipt;
+    struct kbs_guest_config config; /* kbs_guest_connect() reads it from the init-data */
+    struct kbs_buf init_data_text;  /* owned; kbs_guest_connect() reads it */
+    struct kbs_guest_how how;       /* kbs_guest_connect() makes it */
 };
 #define KBS_GUEST_SERVER_ARGS 11
 /* Fills `list`, whose targets are the members of *o, and sets defaults. */
@@ -82,6 +94,42 @@ KBS_MUST_CHECK int kbs_guest_check_type(const struct kbs_guest_ask *ask,
                                         const struct kbs_http_response *r, struct kbs_error *err);
 /* Appends nonce and salt as members of a request's body. */
 void kbs_guest_freshness_put(struct kbs_buf *out, const struct kbs_guest_ask *ask);
+
+/* ---- guest_receipt.c ---- */
+
+/*
+ * After the init-data was read: which receipt key counts, and whether a receipt is wanted. One in the init-data
+ * always is, and by no other key. KBS_CLI_OK, or an exit status after a message.
+ */
+KBS_MUST_CHECK int kbs_guest_receipt_prepare(const struct kbs_args *args,
+                                             struct kbs_guest_options *o);
+#define KBS_GUEST_RECEIPT_QUERY "receipt=1"
+
+/* What the receipt of an answer has to say. Borrowed. */
+struct kbs_guest_receipt_expect {
+    const char *path;       /* of what was asked for */
+    const char *kid;        /* of what was given; NULL: any version of that path */
+    enum kbs_receipt_op op; /* NONE: whichever gives a resource */
+    const struct kbs_tee_key *tee_key;
+    const uint8_t *nonce; /* NULL: none was sent */
+    const struct kbs_guest_session *session;
+};
+/*
+ * Verifies the answer's receipt, if one is wanted, and keeps it where o says. KBS_UNAUTHENTICATED without one or by
+ * another key, KBS_UNPROCESSABLE if it is of another answer or says something else, KBS_INPUT if it is none.
+ */
+KBS_MUST_CHECK int kbs_guest_receipt_check(const struct kbs_guest_options *o,
+                                           const struct kbs_http_response *response,
+                                           const struct kbs_guest_receipt_expect *expect,
+                                           struct kbs_error *err);
+/* The same of the answer to such a question, once it was opened. */
+KBS_MUST_CHECK int kbs_guest_receipt_of_key(const struct kbs_guest_options *o,
+                                            const struct kbs_http_response *response,
+                                            const struct kbs_guest_ask *ask,
+                                            const struct kbs_guest_opened *opened,
+                                            const struct kbs_tee_key *tee_key,
+                                            const struct kbs_guest_session *session,
+                                            struct kbs_error *err);
 
 /*
  * Shows an opened key (never its bytes, except into o->out and o->out_fd). provisioned: "now", "before", or NULL. Returns

@@ -86,7 +86,30 @@ static int read_how(const struct kbs_args *args, struct kbs_guest_options *o)
         return kbs_cli_fail(&err);
     }
     o->how.init_data = kbs_buf_span(&o->init_data_text);
+    if (o->init_data != NULL && kbs_guest_config_read(o->how.init_data, &o->config, &err) != 0) {
+        return kbs_cli_fail(&err);
+    }
     return KBS_CLI_OK;
+}
+
+/* Whom to talk to: what the init-data names, and nobody else. KBS_CLI_OK or KBS_CLI_USAGE after a message. */
+static int find_server(const struct kbs_args *args, const struct kbs_guest_options *o,
+                       struct kbs_http_server *ret)
+{
+    const char *measured = o->config.url[0] != '\0' ? o->config.url : NULL;
+
+    *ret = (struct kbs_http_server){.url = measured != NULL ? measured : o->url,
+                                    .ca_file = o->ca,
+                                    .unix_socket = o->unix_socket,
+                                    .tls_pin =
+                                        o->config.tls_pin[0] != '\0' ? o->config.tls_pin : NULL};
+    if (measured != NULL && o->url != NULL && strcmp(o->url, measured) != 0) {
+        return kbs_args_usage(args, "--url is not the one in the init-data, %s", measured);
+    }
+    if (ret->url == NULL && ret->unix_socket != NULL) {
+        ret->url = "http://localhost";
+    }
+    return ret->url != NULL ? KBS_CLI_OK : kbs_args_usage(args, "--url or --unix-socket is needed");
 }
 
 int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
@@ -94,15 +117,8 @@ int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
 {
     enum kbs_tee_alg alg;
     struct kbs_error err = KBS_ERROR_NONE;
-    struct kbs_http_server server = {
-        .url = o->url, .ca_file = o->ca, .unix_socket = o->unix_socket};
+    struct kbs_http_server server;
 
-    if (server.url == NULL && server.unix_socket != NULL) {
-        server.url = "http://localhost";
-    }
-    if (server.url == NULL) {
-        return kbs_args_usage(args, "--url or --unix-socket is needed");
-    }
     if (kbs_guest_alg_from(args, o->tee_alg, &alg) != KBS_CLI_OK) {
         return KBS_CLI_USAGE;
     }
@@ -110,6 +126,12 @@ int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
         return kbs_args_usage(args, "--curve is P-256, P-384 or P-521");
     }
     int status = read_how(args, o);
+    if (status == KBS_CLI_OK) {
+        status = find_server(args, o, &server);
+    }
+    if (status == KBS_CLI_OK) {
+        status = kbs_guest_receipt_prepare(args, o);
+    }
     if (status != KBS_CLI_OK) {
         return status;
     }

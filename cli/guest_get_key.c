@@ -35,6 +35,10 @@ static int ask_server(struct get_key *g, struct kbs_http_response *ret, struct k
     if (g->ask.empty_context) {
         kbs_buf_printf(&target, "%scontext=none", g->ask.version != 0 ? "&" : "?");
     }
+    if (g->server.receipt.wanted) {
+        kbs_buf_printf(&target, "%s" KBS_GUEST_RECEIPT_QUERY,
+                       g->ask.version != 0 || g->ask.empty_context ? "&" : "?");
+    }
     kbs_buf_put_u8(&body, '{');
     kbs_guest_freshness_put(&body, &g->ask);
     kbs_buf_put_u8(&body, '}');
@@ -71,7 +75,9 @@ static int run(struct get_key *g, struct kbs_guest_opened *opened, struct kbs_er
         goto out;
     }
     if (kbs_guest_check_type(&g->ask, &response, err) != 0 ||
-        kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0) {
+        kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0 ||
+        kbs_guest_receipt_of_key(&g->server, &response, &g->ask, opened, &g->tee_key.public_key,
+                                 &g->session, err) != 0) {
         goto out;
     }
     r = 0;
@@ -145,6 +151,10 @@ int kbs_guest_cmd_get_key(int argc, char **argv)
         {"out-fd", KBS_ARG_NUMBER, &t->out_fd, "N",
          "write the key to this descriptor: a pipe, socket or memfd", 3, INT32_MAX},
         {"recipient-out", KBS_ARG_TEXT, &g.recipient_out, "FILE", "keep the answer", 0, 0},
+        {"receipt-out", KBS_ARG_TEXT, &g.server.receipt.out, "FILE",
+         "ask for a receipt and keep it", 0, 0},
+        {"receipt-key", KBS_ARG_TEXT, &g.server.receipt.key_file, "PEM",
+         "ask for a receipt, which must be by this key", 0, 0},
         {"handshake-out", KBS_ARG_TEXT, &g.handshake_out, "FILE",
          "keep what the answer is bound to", 0, 0},
         {"recipient-in", KBS_ARG_TEXT, &g.recipient_in, "FILE", "ask nobody: open this answer", 0,

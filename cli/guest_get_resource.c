@@ -34,7 +34,8 @@ static int fetch(const struct get_resource *g, struct kbs_http_client *http,
     struct kbs_http_response response = {.status = 0};
     int r = -1;
 
-    kbs_buf_printf(&target, "/kbs/v0/resource/%s", g->path);
+    kbs_buf_printf(&target, "/kbs/v0/resource/%s%s", g->path,
+                   g->server.receipt.wanted ? "?" KBS_GUEST_RECEIPT_QUERY : "");
     if (kbs_buf_check(&target, "request", err) == 0) {
         const struct kbs_http_request q = {
             .method = "GET", .target = kbs_buf_cstr(&target), .accept = "application/json"};
@@ -50,6 +51,11 @@ static int fetch(const struct get_resource *g, struct kbs_http_client *http,
     if (r == 0 && (check_type(&response, err) != 0 ||
                    kbs_guest_open_jwe(tee_key, kbs_buf_span(&response.body), ret, err) != 0)) {
         r = -1;
+    }
+    if (r == 0) {
+        const struct kbs_guest_receipt_expect expect = {
+            .path = g->path, .tee_key = &tee_key->public_key, .session = &session};
+        r = kbs_guest_receipt_check(&g->server, &response, &expect, err);
     }
     kbs_http_response_deinit(&response);
     kbs_guest_session_deinit(&session);
@@ -102,6 +108,10 @@ int kbs_guest_cmd_get_resource(int argc, char **argv)
         {"out", KBS_ARG_TEXT, &g.out, "FILE", "write the secret there (new file, or - for a pipe)",
          0, 0},
         {"answer-out", KBS_ARG_TEXT, &g.answer_out, "FILE", "keep the answer", 0, 0},
+        {"receipt-out", KBS_ARG_TEXT, &g.server.receipt.out, "FILE",
+         "ask for a receipt and keep it", 0, 0},
+        {"receipt-key", KBS_ARG_TEXT, &g.server.receipt.key_file, "PEM",
+         "ask for a receipt, which must be by this key", 0, 0},
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest get-resource PATH --url URL [options]",

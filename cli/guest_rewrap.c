@@ -5,6 +5,7 @@
  */
 #include "base/encoding.h"
 #include "base/random.h"
+#include "cli/files.h"
 #include "cli/guest.h"
 #include "cli/nek.h"
 #include "cli/output.h"
@@ -21,6 +22,7 @@ struct rewrap {
     struct kbs_buf text; /* the blob */
     struct kbs_nek_in blob;
     char path[KBS_LIMIT_KEY_PATH_BYTES + 1];
+    const char *answer_out;
 };
 
 static void body_put(const struct rewrap *g, struct kbs_buf *out)
@@ -41,14 +43,18 @@ static void body_put(const struct rewrap *g, struct kbs_buf *out)
 static int ask_server(struct rewrap *g, struct kbs_http_response *ret, struct kbs_error *err)
 {
     struct kbs_buf body = KBS_BUF(4 * KBS_NEK_BLOB_MAX_BYTES);
+    struct kbs_buf target = KBS_BUF(128);
     int r = -1;
 
     body_put(g, &body);
-    if (kbs_buf_check(&body, "request", err) == 0) {
+    kbs_buf_printf(&target, "/kbs/v0/key/rewrap%s%s",
+                   g->server.receipt.wanted ? "?" KBS_GUEST_RECEIPT_QUERY : "",
+                   !g->ask.empty_context      ? ""
+                   : g->server.receipt.wanted ? "&context=none"
+                                              : "?context=none");
+    if (kbs_buf_check(&body, "request", err) == 0 && kbs_buf_check(&target, "request", err) == 0) {
         const struct kbs_http_request q = {.method = "POST",
-                                           .target = g->ask.empty_context
-                                                         ? "/kbs/v0/key/rewrap?context=none"
-                                                         : "/kbs/v0/key/rewrap",
+                                           .target = kbs_buf_cstr(&target),
                                            .body = kbs_buf_span(&body),
                                            .content_type = "application/json",
                                            .accept = kbs_guest_accept(&g->ask)};
@@ -58,6 +64,7 @@ static int ask_server(struct rewrap *g, struct kbs_http_response *ret, struct kb
         g->ask.digest = g->session.digest;
     }
     kbs_buf_deinit(&body);
+    kbs_buf_deinit(&target);
     return r;
 }
 
@@ -67,9 +74,17 @@ static int run(struct rewrap *g, struct kbs_guest_opened *opened, struct kbs_err
     int r = -1;
 
     if (ask_server(g, &response, err) == 0 &&
-        kbs_http_expect_ok(&response, g->ask.path, err) == 0 &&
-        kbs_guest_check_type(&g->ask, &response, err) == 0) {
-        r = kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err);
+        kbs_http_expect_ok(&response, g->ask.path, err) == 0) {
+        r = g->answer_out != NULL
+                ? kbs_cli_write_new(g->answer_out, kbs_buf_span(&response.body), err)
+                : 0;
+    }
+    if (r == 0 &&
+        (kbs_guest_check_type(&g->ask, &response, err) != 0 ||
+         kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0 ||
+         kbs_guest_receipt_of_key(&g->server, &response, &g->ask, opened, &g->tee_key.public_key,
+                                  &g->session, err) != 0)) {
+        r = -1;
     }
     kbs_http_response_deinit(&response);
     return r;
@@ -128,6 +143,11 @@ int kbs_guest_cmd_rewrap(int argc, char **argv)
          0},
         {"out-fd", KBS_ARG_NUMBER, &t->out_fd, "N",
          "write the key to this descriptor: a pipe, socket or memfd", 3, INT32_MAX},
+        {"answer-out", KBS_ARG_TEXT, &g.answer_out, "FILE", "keep the answer", 0, 0},
+        {"receipt-out", KBS_ARG_TEXT, &g.server.receipt.out, "FILE",
+         "ask for a receipt and keep it", 0, 0},
+        {"receipt-key", KBS_ARG_TEXT, &g.server.receipt.key_file, "PEM",
+         "ask for a receipt, which must be by this key", 0, 0},
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest rewrap BLOB --url URL [options]",

@@ -3,7 +3,7 @@
  * elsewhere: redirects, proxies from the environment, other protocols, .netrc, compression. All of
  * it is off. The URL is only scheme, host and port; targets are ours and sent byte for byte,
  * because the administrator's signature covers them. With --ca exactly those certificates are
- * trusted.
+ * trusted; with a pin and no CA the pin is what is trusted, whoever has signed the certificate.
  */
 #include "cli/http.h"
 
@@ -24,6 +24,7 @@ struct kbs_http_client {
     char *base; /* scheme://authority, without a slash at the end */
     char *ca_file;
     char *unix_socket;
+    char *tls_pin;
 };
 
 static int url_part(CURLU *u, CURLUPart part, char **ret)
@@ -97,14 +98,16 @@ int kbs_http_client_new(const struct kbs_http_server *server, struct kbs_http_cl
     if (c == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
-    if (check_url(server->url, server->https_only, &c->base, err) != 0) {
+    if (check_url(server->url, server->https_only || server->tls_pin != NULL, &c->base, err) != 0) {
         goto fail;
     }
     c->curl = curl_easy_init();
     c->ca_file = server->ca_file != NULL ? strdup(server->ca_file) : NULL;
     c->unix_socket = server->unix_socket != NULL ? strdup(server->unix_socket) : NULL;
+    c->tls_pin = server->tls_pin != NULL ? strdup(server->tls_pin) : NULL;
     if (c->curl == NULL || (server->ca_file != NULL && c->ca_file == NULL) ||
-        (server->unix_socket != NULL && c->unix_socket == NULL)) {
+        (server->unix_socket != NULL && c->unix_socket == NULL) ||
+        (server->tls_pin != NULL && c->tls_pin == NULL)) {
         (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
         goto fail;
     }
@@ -126,6 +129,7 @@ struct kbs_http_client *kbs_http_client_free(struct kbs_http_client *c)
     free(c->base);
     free(c->ca_file);
     free(c->unix_socket);
+    free(c->tls_pin);
     free(c);
     curl_global_cleanup();
     return NULL;
@@ -199,6 +203,8 @@ static size_t on_header(char *p, size_t size, size_t count, void *user)
         take_retry_after(value, r);
     } else if (strcasecmp(name, "content-type") == 0) {
         (void)kbs_span_to_cstr(value, r->content_type, sizeof(r->content_type));
+    } else if (strcasecmp(name, "kbs-receipt") == 0) {
+        (void)kbs_span_to_cstr(value, r->receipt, sizeof(r->receipt));
     }
     return size * count;
 }
@@ -229,6 +235,26 @@ static bool add_headers(struct curl_slist **list, const struct kbs_http_request 
            (q->signature == NULL || add_header(list, "Kbs-Signature: ", q->signature));
 }
 
+/* Who the server has to be. */
+static bool set_trust(const struct kbs_http_client *c)
+{
+    CURL *h = c->curl;
+    bool by_chain = c->tls_pin == NULL || c->ca_file != NULL;
+    bool ok = true;
+
+    ok = ok && curl_easy_setopt(h, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, by_chain ? 1L : 0L) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, by_chain ? 2L : 0L) == CURLE_OK;
+    if (c->ca_file != NULL) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_CAINFO, c->ca_file) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_CAPATH, NULL) == CURLE_OK;
+    }
+    if (c->tls_pin != NULL) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_PINNEDPUBLICKEY, c->tls_pin) == CURLE_OK;
+    }
+    return ok;
+}
+
 /* Every option must be taken: a build of libcurl that lacks one is not usable here. */
 static bool set_options(struct kbs_http_client *c, const char *url, char *message)
 {
@@ -244,17 +270,11 @@ static bool set_options(struct kbs_http_client *c, const char *url, char *messag
     ok = ok && curl_easy_setopt(h, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK;
-    ok = ok && curl_easy_setopt(h, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3) == CURLE_OK;
-    ok = ok && curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK;
-    ok = ok && curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK;
+    ok = ok && set_trust(c);
     ok = ok && curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, TOTAL_MS) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_USERAGENT, "kbs-hsm/" KBS_VERSION) == CURLE_OK;
-    if (c->ca_file != NULL) {
-        ok = ok && curl_easy_setopt(h, CURLOPT_CAINFO, c->ca_file) == CURLE_OK;
-        ok = ok && curl_easy_setopt(h, CURLOPT_CAPATH, NULL) == CURLE_OK;
-    }
     if (c->unix_socket != NULL) {
         ok = ok && curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->unix_socket) == CURLE_OK;
     }
@@ -288,7 +308,8 @@ static int transport_error(const struct kbs_http_response *r, CURLcode code, con
     if (r->body.failed) {
         return kbs_fail(err, KBS_TOO_LARGE, "the answer is larger than %zu bytes", r->body.max);
     }
-    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_ISSUER_ERROR) {
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_ISSUER_ERROR ||
+        code == CURLE_SSL_PINNEDPUBKEYNOTMATCH) {
         return kbs_fail_native(err, KBS_UNAUTHENTICATED, KBS_ORIGIN_LIB, code, "%.60s: %.120s",
                                base, text);
     }

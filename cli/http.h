@@ -7,6 +7,7 @@
 #define KBS_CLI_HTTP_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 
 struct kbs_http_client;
 
@@ -14,10 +15,14 @@ struct kbs_http_server {
     const char *url;         /* http://host[:port] or https://host[:port]; borrowed */
     const char *ca_file;     /* PEM certificates to trust instead of the system's; NULL for those */
     const char *unix_socket; /* connect there instead; NULL for none */
+    const char *tls_pin;     /* "sha256//<base64>" of the server's public key; NULL for none */
     bool https_only;
 };
 
-/* KBS_INPUT if the URL is of another form. Copies what it needs. Returns owned. */
+/*
+ * KBS_INPUT if the URL is of another form, or there is a pin and it is not https. A pin without a CA file is
+ * all that the server is known by; with one, both must hold. Copies what it needs. Returns owned.
+ */
 KBS_MUST_CHECK int kbs_http_client_new(const struct kbs_http_server *server,
                                        struct kbs_http_client **ret, struct kbs_error *err);
 struct kbs_http_client *kbs_http_client_free(
@@ -40,6 +45,7 @@ struct kbs_http_response {
     char content_type[128];
     char cookie[KBS_HTTP_COOKIE_BYTES + 1]; /* new value of kbs-session-id; empty if none was set */
     uint32_t retry_after_s;                 /* 0 if absent or not a number */
+    char receipt[KBS_LIMIT_RECEIPT_BYTES + 1]; /* Kbs-Receipt; empty if there is none */
     struct kbs_buf body;
 };
 void kbs_http_response_deinit(struct kbs_http_response *r);

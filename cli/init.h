@@ -24,13 +24,14 @@ struct kbs_init {
     uint32_t lanes;
     enum kbs_curve sign_curve; /* of the key that attestation results are signed with */
     bool production;
-    bool handed_out;               /* the token and the store belong to users of their own */
-    char thumbprint[44];           /* of the import key */
-    char seal_thumbprint[44];      /* of the seal key */
-    struct kbs_ec_public row_key;  /* signs the store's rows */
-    struct kbs_ec_public head_key; /* signs heads of the ledger */
-    char token_text[256];          /* "SoftHSM v2 (software), serial 1234" */
-    char rungs[256];               /* "transport", ... */
+    bool handed_out;                  /* the token and the store belong to users of their own */
+    char thumbprint[44];              /* of the import key */
+    char seal_thumbprint[44];         /* of the seal key */
+    struct kbs_ec_public row_key;     /* signs the store's rows */
+    struct kbs_ec_public head_key;    /* signs heads of the ledger */
+    struct kbs_ec_public receipt_key; /* signs receipts */
+    char token_text[256];             /* "SoftHSM v2 (software), serial 1234" */
+    char rungs[256];                  /* "transport", ... */
 };
 
 #define KBS_INIT_PATH_BYTES (PATH_MAX + 64)
@@ -57,7 +58,7 @@ KBS_MUST_CHECK int kbs_init_token_files(struct kbs_init *in, struct kbs_error *e
 KBS_MUST_CHECK int kbs_init_tls(struct kbs_init *in, struct kbs_error *err);
 /* `admin/admin.key.pem` and `admin/admin.pub.pem`. */
 KBS_MUST_CHECK int kbs_init_admin_key(struct kbs_init *in, struct kbs_error *err);
-/* `admin/profile.json`, `admin/row.pub.pem` and `admin/head.pub.pem`; what they pin is known. */
+/* `admin/profile.json` and `admin/{row,head,receipt}.pub.pem`; what they pin is known. */
 KBS_MUST_CHECK int kbs_init_profile(struct kbs_init *in, struct kbs_error *err);
 /* `kbs.toml` */
 KBS_MUST_CHECK int kbs_init_config(struct kbs_init *in, struct kbs_error *err);
@@ -74,7 +75,7 @@ void kbs_init_env_put(const struct kbs_init *in,
 
 /*
  * Runs kbs-token --init-token, as kbsd would, and lets it make the token and the service's keys.
- * Fills thumbprint, row_key, head_key, token_text and rungs. KBS_TOKEN_DOWN when it fails; what it
+ * Fills thumbprint, row_key, head_key, receipt_key, token_text and rungs. KBS_TOKEN_DOWN when it fails; what it
  * logged is then on standard error.
  */
 KBS_MUST_CHECK int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err);

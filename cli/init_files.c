@@ -212,14 +212,16 @@ int kbs_init_profile(struct kbs_init *in, struct kbs_error *err)
 
     if (connect_address(in->admin_listen, address, err) != 0 ||
         write_public(in, "admin/row.pub.pem", &in->row_key, err) != 0 ||
-        write_public(in, "admin/head.pub.pem", &in->head_key, err) != 0) {
+        write_public(in, "admin/head.pub.pem", &in->head_key, err) != 0 ||
+        write_public(in, "admin/receipt.pub.pem", &in->receipt_key, err) != 0) {
         return -1;
     }
     kbs_buf_printf(
         &text,
         "{\n  \"url\": \"https://%s\",\n  \"ca\": \"../tls/cert.pem\",\n"
         "  \"key\": \"admin.key.pem\",\n  \"import_key\": \"%s\",\n"
-        "  \"seal_key\": \"%s\",\n  \"row_key\": \"row.pub.pem\",\n  \"head_key\": \"head.pub.pem\"\n}\n",
+        "  \"seal_key\": \"%s\",\n  \"row_key\": \"row.pub.pem\",\n  \"head_key\": \"head.pub.pem\",\n"
+        "  \"receipt_key\": \"receipt.pub.pem\"\n}\n",
         address, in->thumbprint, in->seal_thumbprint);
     if (kbs_buf_check(&text, "profile.json", err) == 0) {
         r = kbs_init_write(in, "admin/profile.json", kbs_buf_span(&text), 0600, err);

@@ -229,6 +229,7 @@ static int make_keys(const struct kbs_cli_worker *w, struct kbs_init *in, struct
         generate(w, KBS_PURPOSE_SEAL, &seal_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_HEAD, &in->head_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_SIGN_RECEIPT, &in->receipt_key, deadline, err) != 0 ||
         describe(w, in, deadline, err) != 0) {
         return -1;
     }

@@ -6,7 +6,7 @@
 #include "base/terms.h"
 
 /* Sized so that any body fits RESULT's cap with its other fields. */
-#define KBS_ANSWER_BODY_MAX_BYTES (2u * KBS_LIMIT_SECRET_VALUE_BYTES - 4096u)
+#define KBS_ANSWER_BODY_MAX_BYTES (2u * KBS_LIMIT_SECRET_VALUE_BYTES - 8192u)
 
 struct kbs_answer {
     const char *rung;                        /* static, "" where no rung was used */
@@ -14,8 +14,12 @@ struct kbs_answer {
     enum kbs_format format;                  /* of a release */
     char note[KBS_LIMIT_ERROR_DETAIL_BYTES]; /* for a person, beside a success; may be empty */
     struct kbs_buf body;                     /* owned by whoever made the answer */
+    struct kbs_buf receipt;                  /* the same; empty: none was asked for */
 };
 
-#define KBS_ANSWER ((struct kbs_answer){.rung = "", .body = KBS_BUF(KBS_ANSWER_BODY_MAX_BYTES)})
+#define KBS_ANSWER                                                   \
+    ((struct kbs_answer){.rung = "",                                 \
+                         .body = KBS_BUF(KBS_ANSWER_BODY_MAX_BYTES), \
+                         .receipt = KBS_BUF(KBS_LIMIT_RECEIPT_BYTES)})
 
 #endif

@@ -116,6 +116,12 @@ int kbs_deeds_record(struct kbs_deeds *d, const struct kbs_deed *deed,
         deed_text(&list, "wrap_locality", kbs_span_str(kbs_locality_name(outcome->locality)));
         deed_text(&list, "format", kbs_span_str(kbs_format_name(outcome->format)));
     }
+    if (done && outcome->receipt.len != 0) {
+        uint8_t digest[KBS_SHA256_BYTES];
+
+        kbs_sha256(outcome->receipt, digest);
+        deed_hex(&list, "receipt", kbs_span(digest, sizeof(digest)));
+    }
     deed_text(&list, "token_class", kbs_span_str(kbs_token_class_name(outcome->token_class)));
     deed_text(&list, "token_serial", kbs_span_str(outcome->serial));
     d->count = list.count;

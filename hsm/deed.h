@@ -51,6 +51,7 @@ struct kbs_deed_outcome {
     enum kbs_format format;
     enum kbs_token_class token_class;
     const char *serial;
+    struct kbs_span receipt; /* that was made of it; empty: none */
 };
 /*
  * Records the deed. 0 once it is durable. KBS_BUSY if it could not be written (it is kept for

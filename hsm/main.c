@@ -348,13 +348,15 @@ int main(int argc, char **argv)
                                .audit_fd = -1,
                                .pin_fd = -1,
                                .so_pin_fd = -1};
-    struct kbs_worker worker = {.control_fd = KBS_FD_CONTROL,
-                                .judge_fd = -1,
-                                .token = KBS_TOKEN_NULL,
-                                .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW, .version = 1},
-                                .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD, .version = 1},
-                                .deeds = KBS_DEEDS,
-                                .worn_objects = kbs_wear_objects()};
+    struct kbs_worker worker = {
+        .control_fd = KBS_FD_CONTROL,
+        .judge_fd = -1,
+        .token = KBS_TOKEN_NULL,
+        .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW, .version = 1},
+        .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD, .version = 1},
+        .receipt_signer = {.purpose = KBS_PURPOSE_SIGN_RECEIPT, .version = 1},
+        .deeds = KBS_DEEDS,
+        .worn_objects = kbs_wear_objects()};
     int status;
 
     if (kbs_confine_print(KBS_CONFINE_TOKEN, argc, argv)) {

@@ -15,6 +15,7 @@
 #include "hsm/nek.h"
 #include "hsm/provision.h"
 #include "hsm/register.h"
+#include "hsm/receipt.h"
 #include "hsm/release.h"
 #include "hsm/secret.h"
 #include "hsm/service.h"
@@ -146,13 +147,34 @@ static void describe_sign_row(const union kbs_order *o, struct kbs_deed *deed)
 static int act_release(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                        struct kbs_error *err)
 {
-    return kbs_release(&w->token, &w->ladder, w->cards, &o->release, ret, err);
+    const struct kbs_wire_release *m = &o->release;
+    const struct kbs_receipt_about about = {.op = KBS_RECEIPT_RELEASE,
+                                            .asked = m->receipt,
+                                            .kid = m->kid,
+                                            .card = m->card,
+                                            .tee_key = m->tee_key,
+                                            .party_v = m->party_v};
+
+    return kbs_receipt_begin(&w->receipt_signer, &w->token, &about, err) == 0 &&
+                   kbs_release(&w->token, &w->ladder, w->cards, m, ret, err) == 0
+               ? kbs_receipt_end(&w->receipt_signer, &w->token, &about, ret, err)
+               : -1;
 }
 
 static int act_open_secret(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                            struct kbs_error *err)
 {
-    return kbs_secret_open(&w->token, &w->ladder, w->cards, w->rsa1_5, &o->open_secret, ret, err);
+    const struct kbs_wire_open_secret *m = &o->open_secret;
+    const struct kbs_receipt_about about = {.op = KBS_RECEIPT_OPEN_SECRET,
+                                            .asked = m->receipt,
+                                            .kid = m->kid,
+                                            .card = m->card,
+                                            .tee_key = m->tee_key};
+
+    return kbs_receipt_begin(&w->receipt_signer, &w->token, &about, err) == 0 &&
+                   kbs_secret_open(&w->token, &w->ladder, w->cards, w->rsa1_5, m, ret, err) == 0
+               ? kbs_receipt_end(&w->receipt_signer, &w->token, &about, ret, err)
+               : -1;
 }
 
 static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
@@ -164,7 +186,19 @@ static int act_sign_ear(struct kbs_worker *w, const union kbs_order *o, struct k
 static int act_nek(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                    struct kbs_error *err)
 {
-    return kbs_nek_rewrap(&w->token, &w->ladder, w->cards, &o->rewrap, ret, err);
+    const struct kbs_wire_rewrap *m = &o->rewrap;
+    const struct kbs_receipt_about about = {.op = KBS_RECEIPT_REWRAP,
+                                            .asked = m->receipt,
+                                            .kid = m->kid,
+                                            .card = m->card,
+                                            .tee_key = m->tee_key,
+                                            .party_v = m->party_v,
+                                            .wrapped = m->wrapped};
+
+    return kbs_receipt_begin(&w->receipt_signer, &w->token, &about, err) == 0 &&
+                   kbs_nek_rewrap(&w->token, &w->ladder, w->cards, m, ret, err) == 0
+               ? kbs_receipt_end(&w->receipt_signer, &w->token, &about, ret, err)
+               : -1;
 }
 
 static void describe_provision(const union kbs_order *o, struct kbs_deed *deed)
@@ -177,7 +211,18 @@ static void describe_provision(const union kbs_order *o, struct kbs_deed *deed)
 static int act_provision(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                          struct kbs_error *err)
 {
-    return kbs_nek_provision(&w->token, &w->ladder, w->cards, &o->provision, ret, err);
+    const struct kbs_wire_provision *m = &o->provision;
+    const struct kbs_receipt_about about = {.op = KBS_RECEIPT_PROVISION,
+                                            .asked = m->receipt,
+                                            .kid = m->kid,
+                                            .card = m->card,
+                                            .tee_key = m->tee_key,
+                                            .party_v = m->party_v};
+
+    return kbs_receipt_begin(&w->receipt_signer, &w->token, &about, err) == 0 &&
+                   kbs_nek_provision(&w->token, &w->ladder, w->cards, m, ret, err) == 0
+               ? kbs_receipt_end(&w->receipt_signer, &w->token, &about, ret, err)
+               : -1;
 }
 
 static void describe_reprovision(const union kbs_order *o, struct kbs_deed *deed)

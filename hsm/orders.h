@@ -18,6 +18,7 @@ struct kbs_worker {
     struct kbs_sign_keys sign_keys;
     struct kbs_signer row_signer; /* duty admin only, like the next */
     struct kbs_signer head_signer;
+    struct kbs_signer receipt_signer;
     struct kbs_deeds deeds;
     uint32_t proven_import; /* versions whose public half is known to be theirs (serve.c) */
     uint32_t proven_seal;

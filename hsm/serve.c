@@ -38,6 +38,7 @@
 static void serve_answer_clear(struct kbs_answer *a)
 {
     kbs_buf_clear(&a->body);
+    kbs_buf_clear(&a->receipt);
     a->rung = "";
     a->locality = KBS_LOCALITY_NONE;
     a->format = KBS_FORMAT_NONE;
@@ -106,6 +107,7 @@ static int serve_result(struct kbs_worker *w, const struct kbs_frame *frame,
         result.locality = (uint8_t)answer->locality;
         result.format = (uint8_t)answer->format;
         result.body = kbs_buf_span(&answer->body);
+        result.receipt = kbs_buf_span(&answer->receipt);
     } else {
         result.detail = kbs_span_str(failure->detail);
         result.function = kbs_span_str(result.ckr != CKR_OK ? failure->func : "");
@@ -124,7 +126,8 @@ static int serve_deed(struct kbs_worker *w, const struct kbs_deed *deed,
                                              .locality = answer->locality,
                                              .format = answer->format,
                                              .token_class = w->token.quirk->class,
-                                             .serial = w->token.serial};
+                                             .serial = w->token.serial,
+                                             .receipt = kbs_buf_span(&answer->receipt)};
 
     return kbs_deeds_record(&w->deeds, deed, &outcome, err);
 }
@@ -192,6 +195,7 @@ static int serve_order(struct kbs_worker *w, struct kbs_channel_msg *m,
     }
     rc = serve_result(w, &m->frame, &answer, &failure, err);
     kbs_buf_deinit(&answer.body);
+    kbs_buf_deinit(&answer.receipt);
     if (rc == 0 && fatal) {
         return kbs_fail(err, KBS_TOKEN_DOWN, "the token cannot be used any more");
     }
@@ -206,6 +210,7 @@ struct serve_points {
     struct kbs_buf row;
     struct kbs_buf head;
     struct kbs_buf seal;
+    struct kbs_buf receipt;
 };
 
 static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32_t seal_version,
@@ -215,7 +220,8 @@ static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32
 
     if (kbs_service_point(t, KBS_PURPOSE_IMPORT, 1, &p->import, err) != 0 ||
         kbs_service_point(t, KBS_PURPOSE_SIGN_ROW, 1, &p->row, err) != 0 ||
-        kbs_service_point(t, KBS_PURPOSE_SIGN_HEAD, 1, &p->head, err) != 0) {
+        kbs_service_point(t, KBS_PURPOSE_SIGN_HEAD, 1, &p->head, err) != 0 ||
+        kbs_service_point(t, KBS_PURPOSE_SIGN_RECEIPT, 1, &p->receipt, err) != 0) {
         return -1;
     }
     return seal_version == 0 ? 0
@@ -264,6 +270,7 @@ static void serve_points_deinit(struct serve_points *p)
     kbs_buf_deinit(&p->row);
     kbs_buf_deinit(&p->head);
     kbs_buf_deinit(&p->seal);
+    kbs_buf_deinit(&p->receipt);
 }
 
 /* The sign-token keys, as the token has them now. */
@@ -298,6 +305,7 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
         .row = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .head = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .seal = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+        .receipt = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
     };
     struct kbs_buf rungs = KBS_BUF(512);
     struct kbs_buf sign_keys = KBS_BUF(KBS_LIMIT_SIGN_VERSIONS * 256);
@@ -330,6 +338,7 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
         described.row_public = kbs_buf_span(&points.row);
         described.head_public = kbs_buf_span(&points.head);
         described.seal_public = kbs_buf_span(&points.seal);
+        described.receipt_public = kbs_buf_span(&points.receipt);
         rc = kbs_channel_send(w->judge_fd, KBS_WIRE_DESCRIBED, frame->id, &described, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     }

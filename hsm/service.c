@@ -43,6 +43,7 @@ static const struct service_kind service_kinds[] = {
     {KBS_PURPOSE_WRAP_CATALOG, CKK_AES, KBS_USAGE_WRAP | KBS_USAGE_UNWRAP, KBS_LIMIT_KEY_VERSIONS},
     {KBS_PURPOSE_SEAL, CKK_EC, KBS_USAGE_DERIVE, KBS_LIMIT_KEY_VERSIONS},
     {KBS_PURPOSE_REQUEST, CKK_EC, KBS_USAGE_DERIVE, 1},
+    {KBS_PURPOSE_SIGN_RECEIPT, CKK_EC, KBS_USAGE_SIGN, 1},
 };
 
 static const struct service_kind *service_kind(enum kbs_purpose purpose)

@@ -7,8 +7,8 @@
  * private key (their link is only a CKA_ID) would else be published and every token refused by
  * those who verify, or worse, tokens be believed that somebody else has signed.
  *
- * Three keys, three kinds of input, and no two of them can be mistaken for each other: a JWS begins
- * with base64url, rows and heads with a name of their own.
+ * Four keys, and no two kinds of input can be mistaken for each other: a JWS begins with base64url and
+ * says its type, a COSE_Sign1's with an array, rows and heads with a name of their own.
  *
  * Which sign-token keys there are is asked at every DESCRIBE, and before a signature when the answer
  * is KBS_LIMIT_SIGN_LOOK_MS old: a look-up by label is a walk through the whole token on some of them,
@@ -198,6 +198,27 @@ int kbs_sign_ear(struct kbs_sign_keys *keys, struct kbs_token *t, const struct k
         keys->n = 0; /* a handle went stale, or a version is gone: the next one looks again */
         return -1;
     }
+    return 0;
+}
+
+/* ---- receipts ---- */
+
+int kbs_sign_es256(struct kbs_signer *signer, struct kbs_token *t, struct kbs_span input,
+                   uint8_t ret[KBS_ES256_BYTES], struct kbs_error *err)
+{
+    struct kbs_digest digest;
+    uint8_t signature[KBS_ECDSA_MAX_BYTES];
+    size_t len = 0;
+
+    kbs_digest(KBS_HASH_SHA256, &input, 1, &digest);
+    if (sign_digest(t, signer, &digest, signature, &len, err) != 0) {
+        signer->ready = false; /* a handle went stale: the next one looks again */
+        return -1;
+    }
+    if (len != KBS_ES256_BYTES) {
+        return kbs_fail(err, KBS_INTERNAL, "the signing key is not on P-256");
+    }
+    memcpy(ret, signature, KBS_ES256_BYTES);
     return 0;
 }
 

@@ -11,7 +11,7 @@
 #include "wire/message.h"
 
 struct kbs_signer {
-    enum kbs_purpose purpose; /* sign-token, sign-row or sign-head */
+    enum kbs_purpose purpose; /* sign-token, sign-row, sign-head or sign-receipt */
     uint32_t version;         /* 1, but of sign-token */
     bool ready;
     bool foreign; /* the public half is not the private key's */
@@ -51,6 +51,11 @@ KBS_MUST_CHECK int kbs_sign_keys_look(struct kbs_sign_keys *keys, struct kbs_tok
 KBS_MUST_CHECK int kbs_sign_ear(struct kbs_sign_keys *keys, struct kbs_token *t,
                                 const struct kbs_wire_sign_ear *m, struct kbs_answer *ret,
                                 struct kbs_error *err);
+
+/* r || s over SHA-256(input), by a P-256 key that is loaded. */
+KBS_MUST_CHECK int kbs_sign_es256(struct kbs_signer *signer, struct kbs_token *t,
+                                  struct kbs_span input, uint8_t ret[KBS_ES256_BYTES],
+                                  struct kbs_error *err);
 
 /* SHA-256("kbs-row-v1" || content): what SIGN_ROW signs, and its deed names. */
 void kbs_sign_row_digest(struct kbs_span content, uint8_t ret[KBS_SHA256_BYTES]);

@@ -7,7 +7,7 @@ set(token_launcher_opencryptoki "${CMAKE_CURRENT_SOURCE_DIR}/token/with-opencryp
 # A real worker, and token folders: what every program here begins with.
 add_library(kbs_token_harness STATIC token/harness.c)
 kbs_target_defaults(kbs_token_harness)
-target_link_libraries(kbs_token_harness PUBLIC kbs_hsm kbs_jose_read kbs_cose_read kbs_dep_cmocka)
+target_link_libraries(kbs_token_harness PUBLIC kbs_hsm kbs_receipt_read kbs_jose_read kbs_cose_read kbs_dep_cmocka)
 
 # kbs_token_matrix(NAME SOURCE): one program, run on every kind, as NAME-KIND.
 function(kbs_token_matrix name source)
@@ -35,6 +35,7 @@ kbs_token_matrix(token-secret token/test_secret.c)
 kbs_token_matrix(token-ladder token/test_ladder.c)
 kbs_token_matrix(token-custody token/test_custody.c) # the orders of a key's life, in both storages
 kbs_token_matrix(token-nek token/test_nek.c)
+kbs_token_matrix(token-receipt token/test_receipt.c)
 
 # Public vectors, in software and through kbs-token's code on each token; prints a table of what was decided.
 kbs_test(token_vectors

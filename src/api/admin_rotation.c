@@ -27,6 +27,9 @@ uint32_t kbs_rotating_newest(const struct kbs_rotating *k, const struct kbs_api 
 {
     const struct kbs_token_facts *f = &api->token;
 
+    if (k->purpose == KBS_PURPOSE_SIGN_RECEIPT) {
+        return f->has_receipt ? 1 : 0;
+    }
     if (k->purpose == KBS_PURPOSE_SIGN_TOKEN) {
         return f->sign_count > 0 ? f->sign[f->sign_count - 1].version : 0;
     }
@@ -138,6 +141,8 @@ static void made_record(const struct kbs_rotating *k, const struct kbs_api *api,
 
     if (k->purpose == KBS_PURPOSE_SEAL) {
         kbs_record_str(r, "thumbprint", f->seal_kid);
+    } else if (k->purpose == KBS_PURPOSE_SIGN_RECEIPT) {
+        kbs_record_str(r, "thumbprint", f->receipt_kid);
     } else if (k->purpose == KBS_PURPOSE_SIGN_TOKEN) {
         kbs_record_str(r, "thumbprint", f->sign[f->sign_count - 1].kid);
         kbs_record_u64(r, "from", f->sign[f->sign_count - 1].from_s);

@@ -159,6 +159,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
     kbs_fetch_attach(&api->fetch, setup->fetch_fd);
     api->ledger = (struct kbs_api_ledger){.fd = setup->ledger_fd, .answer = KBS_CHANNEL_MSG};
     api->answer.body = KBS_BUF(KBS_LIMIT_HTTP_RESPONSE_BYTES);
+    api->answer.receipt = KBS_BUF(KBS_LIMIT_RECEIPT_BYTES);
     api->head_due_ns = kbs_deadline_in_ms(KBS_LIMIT_AUDIT_HEAD_MS);
     kbs_random(api->nonce_key, sizeof(api->nonce_key));
     if (api_check(api, setup, err) != 0 || api_mode(api, setup, err) != 0 ||
@@ -191,6 +192,7 @@ int kbs_api_new(const struct kbs_api_setup *setup, struct kbs_api **ret, struct 
 void kbs_api_forget(struct kbs_api *api)
 {
     kbs_buf_deinit(&api->answer.body);
+    kbs_buf_deinit(&api->answer.receipt);
     kbs_buf_deinit(&api->token_answer.body);
     kbs_buf_deinit(&api->fetch.want);
     kbs_cleanse(api->answer.cookie, sizeof(api->answer.cookie));
@@ -207,6 +209,7 @@ struct kbs_api *kbs_api_free(struct kbs_api *api)
         kbs_channel_msg_deinit(&api->ledger.answer);
         kbs_references_deinit(&api->references);
         kbs_buf_deinit(&api->answer.body);
+        kbs_buf_deinit(&api->answer.receipt);
         kbs_buf_deinit(&api->resource_policy);
         kbs_buf_deinit(&api->delegate.texts);
         kbs_api_ledger_owe(api, NULL);

@@ -10,6 +10,7 @@
 #include "jose/read/json.h"
 #include "nek/blob.h"
 #include "policy/keeps.h"
+#include "wire/receipt.h"
 
 #define KBS_API_ARENA_BYTES (256u * 1024)
 #define KBS_API_THUMBPRINT_BYTES 44 /* base64url of SHA-256, and a terminator */
@@ -58,6 +59,9 @@ struct kbs_token_facts {
     bool has_seal;
     struct kbs_ec_public seal; /* secrets are sealed to it */
     char seal_kid[KBS_API_THUMBPRINT_BYTES];
+    bool has_receipt;
+    struct kbs_ec_public receipt; /* signs receipts */
+    char receipt_kid[KBS_API_THUMBPRINT_BYTES];
     uint32_t seal_version; /* the newest ones; 0 if there is none */
     uint32_t wrap_version;
 };
@@ -132,6 +136,7 @@ struct kbs_answer {
     char cookie[KBS_LIMIT_COOKIE_BYTES + 1];
     uint64_t cookie_expires_s;
     struct kbs_buf body;
+    struct kbs_buf receipt; /* of what is released in it; empty for none */
 };
 
 struct kbs_api {
@@ -247,6 +252,9 @@ kbs_handler kbs_api_admin_seal_destroy;
 kbs_handler kbs_api_admin_sign_list; /* admin_sign_key.c */
 kbs_handler kbs_api_admin_sign_rotate;
 kbs_handler kbs_api_admin_sign_destroy;
+kbs_handler kbs_api_receipt_jwks; /* receipt.c */
+kbs_handler kbs_api_admin_receipt_key;
+kbs_handler kbs_api_admin_receipt_key_make;
 kbs_handler kbs_api_admin_wrapping_rewrap; /* admin_move.c */
 kbs_handler kbs_api_admin_seal_reseal;
 kbs_handler kbs_api_admin_import_key; /* admin_token.c */
@@ -840,6 +848,7 @@ struct kbs_release_want {
     uint8_t formats[KBS_FORMAT_COUNT]; /* most wanted first */
     size_t format_count;
     bool empty_context;
+    bool receipt; /* there has to be one */
     uint8_t nonce[32];
     struct kbs_span salt;
 };
@@ -886,6 +895,17 @@ KBS_MUST_CHECK int kbs_provision_answer(struct kbs_call *call, struct kbs_provis
                                         const struct kbs_decision *d,
                                         const struct kbs_wire_result *result,
                                         struct kbs_error *err);
+/* ---- receipt.c ---- */
+
+/* `?receipt=1`. */
+KBS_MUST_CHECK int kbs_request_receipt(const struct kbs_wire_request *req, bool *ret,
+                                       struct kbs_error *err);
+/* What an order says for a receipt of that; empty if none is wanted. Borrows `bytes`. */
+struct kbs_span kbs_receipt_ask(const struct kbs_release_want *want,
+                                const struct kbs_decision *decision,
+                                uint8_t bytes[KBS_RECEIPT_WORD_BYTES]);
+/* Whether the token made one if, and only if, it was asked for. */
+bool kbs_receipt_fits(const struct kbs_release_want *want, struct kbs_span receipt);
 
 /* ---- resource.c ---- */
 

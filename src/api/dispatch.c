@@ -135,6 +135,11 @@ static const struct route {
     {KBS_ROUTE_ADMIN_KEPT_LIST, KBS_DUTY_ADMIN, "GET", "admin-kept-list", kbs_api_admin_kept_list},
     {KBS_ROUTE_ADMIN_KEPT_FORGET, KBS_DUTY_ADMIN, "DELETE", "admin-kept-forget",
      kbs_api_admin_kept_forget},
+    {KBS_ROUTE_RECEIPT_JWKS, KBS_DUTY_RELEASE, "GET", "receipt-jwks", kbs_api_receipt_jwks},
+    {KBS_ROUTE_ADMIN_RECEIPT_KEY, KBS_DUTY_ADMIN, "GET", "admin-receipt-key",
+     kbs_api_admin_receipt_key},
+    {KBS_ROUTE_ADMIN_RECEIPT_KEY_MAKE, KBS_DUTY_ADMIN, "POST", "admin-receipt-key-make",
+     kbs_api_admin_receipt_key_make},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)
@@ -192,6 +197,7 @@ static const char *error_variant(const struct kbs_answer *answer, enum kbs_categ
 static void answer_error(struct kbs_answer *answer, const struct kbs_error *err)
 {
     kbs_buf_clear(&answer->body);
+    kbs_buf_clear(&answer->receipt);
     answer->content_type = "application/json";
     answer->cookie[0] = '\0';
     answer->cookie_expires_s = 0;
@@ -252,6 +258,7 @@ enum kbs_exit kbs_api_handle(struct kbs_api *api, const struct kbs_wire_request 
                             .now_s = kbs_clock_unix_s()};
 
     kbs_buf_clear(&answer->body);
+    kbs_buf_clear(&answer->receipt);
     answer->status = 200;
     answer->content_type = "application/json";
     answer->variant = NULL;
@@ -275,6 +282,7 @@ enum kbs_exit kbs_api_handle(struct kbs_api *api, const struct kbs_wire_request 
         .cookie_expires_s = answer->cookie_expires_s,
         .retry_after_s = retry_later(answer->status) ? KBS_LIMIT_RETRY_AFTER_S : 0,
         .body = kbs_buf_span(&answer->body),
+        .receipt = kbs_buf_span(&answer->receipt),
     };
     return api->must_exit;
 }

@@ -9,8 +9,8 @@
  * both party infos are the server's; the order (`release`) is sent to the ledger before the token is
  * asked, the token records what it did before it answers (its `deed`, hsm/deed.c), and both are
  * durable before the answer leaves, in one sync of the disk. What was ordered and came to nothing
- * is recorded too (`release-failed`). The answer body is the token's, unread. Row and policies are
- * asked in decide.c.
+ * is recorded too (`release-failed`). The answer body is the token's, unread, and so is a receipt of
+ * it. Row and policies are asked in decide.c.
  *
  * If the order could not be written and the deed could, the answer is dropped: wrapped to a TEE that
  * never sees it, it is lost, and the guest asks again. A `release-failed` that names the order is
@@ -59,13 +59,14 @@ static int request_body(struct kbs_call *call, struct request *r, struct kbs_err
 
 static int request_parse(struct kbs_call *call, struct request *r, struct kbs_error *err)
 {
-    static const char *const names[] = {"version", "context", NULL};
+    static const char *const names[] = {"version", "context", "receipt", NULL};
     struct kbs_release_want *w = &r->want;
 
     if (kbs_request_path(call, &w->path, err) != 0 ||
         kbs_request_query_only(call->req, names, err) != 0 ||
         kbs_request_version(call->req, &w->version, err) != 0 ||
         kbs_request_context(call->req, &w->empty_context, err) != 0 ||
+        kbs_request_receipt(call->req, &w->receipt, err) != 0 ||
         kbs_request_accept(call->req->accept, w->formats, &w->format_count, err) != 0) {
         return -1;
     }
@@ -166,7 +167,7 @@ static int release_check(const struct release *r, const struct kbs_wire_result *
         asked = asked || r->want->formats[i] == result->format;
     }
     if (!asked || result->locality >= KBS_LOCALITY_COUNT || result->locality < r->decision.floor ||
-        result->body.len == 0) {
+        result->body.len == 0 || !kbs_receipt_fits(r->want, result->receipt)) {
         return kbs_fail(err, KBS_INTERNAL, "the token's answer does not keep to its order");
     }
     return 0;
@@ -177,6 +178,7 @@ static int order_key(struct kbs_call *call, const struct release *r, struct kbs_
 {
     const struct kbs_release_want *w = r->want;
     uint8_t party_v[32];
+    uint8_t said[KBS_RECEIPT_WORD_BYTES];
     const struct kbs_wire_release order = {
         .order = kbs_span(r->order, sizeof(r->order)),
         .kid = kbs_span_str(r->kid),
@@ -188,6 +190,7 @@ static int order_key(struct kbs_call *call, const struct release *r, struct kbs_
         .empty_context = w->empty_context ? 1 : 0,
         .party_v = kbs_span(party_v, sizeof(party_v)),
         .salt = w->salt,
+        .receipt = kbs_receipt_ask(w, &r->decision, said),
     };
 
     kbs_party_v(kbs_digest_span(&r->session->report_digest), w->nonce, party_v);
@@ -197,12 +200,14 @@ static int order_key(struct kbs_call *call, const struct release *r, struct kbs_
 static int order_secret(struct kbs_call *call, const struct release *r, struct kbs_span tee_key,
                         struct kbs_wire_result *ret, struct kbs_error *err)
 {
+    uint8_t said[KBS_RECEIPT_WORD_BYTES];
     const struct kbs_wire_open_secret order = {
         .order = kbs_span(r->order, sizeof(r->order)),
         .kid = kbs_span_str(r->kid),
         .card = kbs_key_card(&r->decision.key),
         .sealed = kbs_buf_span(&r->decision.sealed),
         .tee_key = tee_key,
+        .receipt = kbs_receipt_ask(r->want, &r->decision, said),
     };
 
     return kbs_token_order(call, KBS_WIRE_OPEN_SECRET, &order, ret, err);
@@ -215,6 +220,7 @@ static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_
     uint8_t epk[KBS_TEE_KEY_MAX_BYTES];
     uint8_t binding[KBS_NEK_BINDING_BYTES];
     uint8_t party_v[32];
+    uint8_t said[KBS_RECEIPT_WORD_BYTES];
     const struct kbs_wire_rewrap order = {
         .order = kbs_span(r->order, sizeof(r->order)),
         .kid = kbs_span_str(r->kid),
@@ -231,6 +237,7 @@ static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_
         .empty_context = w->empty_context ? 1 : 0,
         .party_v = kbs_span(party_v, sizeof(party_v)),
         .salt = w->salt,
+        .receipt = kbs_receipt_ask(w, &r->decision, said),
     };
 
     kbs_nek_binding_put(&r->decision.binding, binding);
@@ -324,6 +331,7 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     }
     call->answer->content_type = content_types[result.format];
     kbs_buf_put_span(&call->answer->body, result.body);
+    kbs_buf_put_span(&call->answer->receipt, result.receipt);
     return kbs_buf_check(&call->answer->body, "answer", err);
 }
 

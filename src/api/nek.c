@@ -40,13 +40,14 @@ static int rewrap_cose(struct rewrap *r, struct kbs_span text, struct kbs_error 
 
 static int rewrap_parse(struct kbs_call *call, struct rewrap *r, struct kbs_error *err)
 {
-    static const char *const names[] = {"context", NULL};
+    static const char *const names[] = {"context", "receipt", NULL};
     static const char *const members[] = {"recipient", "cose", "nonce", "salt", NULL};
     const json_t *recipient = NULL;
     struct kbs_span cose = KBS_SPAN_EMPTY;
 
     if (kbs_request_query_only(call->req, names, err) != 0 ||
         kbs_request_context(call->req, &r->want.empty_context, err) != 0 ||
+        kbs_request_receipt(call->req, &r->want.receipt, err) != 0 ||
         kbs_request_accept(call->req->accept, r->want.formats, &r->want.format_count, err) != 0 ||
         kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &r->body, err) != 0 ||

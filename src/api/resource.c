@@ -29,7 +29,7 @@ bool kbs_resource_is_secret(struct kbs_call *call, struct kbs_span path)
 
 int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const no_query[] = {NULL};
+    static const char *const names[] = {"receipt", NULL};
     struct kbs_session session = KBS_SESSION_NULL;
     struct kbs_release_want want = {
         .session = &session,
@@ -40,7 +40,8 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
     int rc = -1;
 
     if (kbs_session_attested(call, &session, err) == 0 &&
-        kbs_request_query_only(call->req, no_query, err) == 0 &&
+        kbs_request_query_only(call->req, names, err) == 0 &&
+        kbs_request_receipt(call->req, &want.receipt, err) == 0 &&
         kbs_request_path(call, &want.path, err) == 0) {
         want.secret = kbs_resource_is_secret(call, want.path);
         rc = kbs_release_key(call, &want, err);

@@ -114,7 +114,8 @@ static int facts_versions(const struct kbs_wire_described *d, struct kbs_token_f
 {
     f->wrap_version = d->wrap_version;
     f->seal_version = d->seal_version;
-    if (facts_sign_keys(&d->sign_keys, f, err) != 0) {
+    if (facts_sign_keys(&d->sign_keys, f, err) != 0 ||
+        facts_key(d->receipt_public, &f->has_receipt, &f->receipt, f->receipt_kid, err) != 0) {
         return -1;
     }
     return facts_key(d->seal_public, &f->has_seal, &f->seal, f->seal_kid, err);

@@ -89,6 +89,7 @@ static const struct kind {
     {"seal-key-destroy", ADMIN, false},
     {"sign-key-generate", ADMIN, false},
     {"sign-key-destroy", ADMIN, false},
+    {"receipt-key-generate", ADMIN, false},
     {"order", ADMIN, false},
     {"order-failed", ADMIN, false},
     {"store-accept", ADMIN, false},

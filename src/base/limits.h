@@ -95,6 +95,7 @@
 #define KBS_LIMIT_DESTROY_RETRY_MS 600000 /* after a destruction that failed */
 #define KBS_LIMIT_KEY_BLOB_BYTES 544      /* a wrapped key or a public one, in the store */
 #define KBS_LIMIT_COSE_MESSAGE_BYTES 4096 /* a release as kbs-guest receives it */
+#define KBS_LIMIT_RECEIPT_BYTES 3072      /* of a release, as text in a header */
 #define KBS_LIMIT_KEY_PEM_BYTES 4096
 /* What kbs-fetch brings. */
 #define KBS_LIMIT_FETCH_BYTES (1u << 20)          /* an answer to a request's fetch */

@@ -20,6 +20,7 @@ enum kbs_purpose {
     KBS_PURPOSE_SEAL = 8,         /* EC pair that secrets are sealed to; versions */
     KBS_PURPOSE_NEK = 9,          /* what guests' NEKs are wrapped to: a pair, or an AES key */
     KBS_PURPOSE_REQUEST = 10,     /* EC pair that requests are encrypted to */
+    KBS_PURPOSE_SIGN_RECEIPT = 11, /* EC pair that signs receipts of releases */
     KBS_PURPOSE_COUNT
 };
 

@@ -189,6 +189,7 @@ static int read_answer(struct kbs_span body, struct kbs_http_response *ret, stru
                                       .cookie = r.cookie,
                                       .cookie_expires_s = r.cookie_expires_s,
                                       .retry_after_s = r.retry_after_s,
+                                      .receipt = r.receipt,
                                       .body = r.body};
     return kbs_http_response_check(ret, err);
 }

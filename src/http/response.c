@@ -4,7 +4,7 @@
  * The problem: a judge that runs an attacker's code chooses status, content type, cookie and body,
  * and must not be able to split a response or plant headers through them. The approach: closed
  * value sets. The status is a number, the content type a short string of a small alphabet without
- * CR or LF, the cookie 32 hex digits, everything else is printed from integers. The judge cannot
+ * CR or LF, the cookie 32 hex digits, the receipt base64url and dots, everything else is printed from integers. The judge cannot
  * name a header.
  *
  * No Secure flag on the cookie: plain listeners (loopback, unix sockets) need it too, and clients
@@ -83,6 +83,20 @@ static bool cookie_valid(struct kbs_span s)
     return s.len == KBS_LIMIT_COOKIE_BYTES;
 }
 
+/* What a receipt says is between kbs-token and whoever verifies it. */
+static bool receipt_valid(struct kbs_span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.p[i];
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!alnum && c != '-' && c != '_' && c != '.') {
+            return false;
+        }
+    }
+    return s.len <= KBS_LIMIT_RECEIPT_BYTES;
+}
+
 int kbs_http_response_check(const struct kbs_http_response *r, struct kbs_error *err)
 {
     if (r->status < 200 || r->status > 599) {
@@ -99,6 +113,9 @@ int kbs_http_response_check(const struct kbs_http_response *r, struct kbs_error 
     }
     if (r->cookie.len != 0 && !cookie_valid(r->cookie)) {
         return kbs_fail(err, KBS_INTERNAL, "the answer's cookie is malformed");
+    }
+    if (!receipt_valid(r->receipt)) {
+        return kbs_fail(err, KBS_INTERNAL, "the answer's receipt is malformed");
     }
     if (r->cookie_expires_s > (uint64_t)YEAR_9999_END_S) {
         return kbs_fail(err, KBS_INTERNAL, "the answer's cookie expires too late");
@@ -150,6 +167,11 @@ int kbs_http_response_write(struct kbs_buf *out, const struct kbs_http_response 
     }
     if (r->cookie.len != 0) {
         put_cookie(out, r);
+    }
+    if (r->receipt.len != 0) {
+        kbs_buf_put_str(out, "Kbs-Receipt: ");
+        kbs_buf_put_span(out, r->receipt);
+        kbs_buf_put_str(out, "\r\n");
     }
     if (r->allow != NULL) {
         kbs_buf_printf(out, "Allow: %s\r\n", r->allow);

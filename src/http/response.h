@@ -7,9 +7,10 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/limits.h"
 
 /* Room for the head of any response. */
-#define KBS_HTTP_RESPONSE_HEAD_BYTES 1024
+#define KBS_HTTP_RESPONSE_HEAD_BYTES (1024 + KBS_LIMIT_RECEIPT_BYTES)
 
 struct kbs_http_response {
     unsigned int status;          /* 200..599 */
@@ -17,6 +18,7 @@ struct kbs_http_response {
     struct kbs_span cookie;       /* new kbs-session-id: 32 lower-case hex digits, or empty */
     uint64_t cookie_expires_s;    /* Unix time, at most year 9999 */
     uint32_t retry_after_s;       /* 0 for none */
+    struct kbs_span receipt;      /* Kbs-Receipt: base64url and dots, or empty */
     const char *allow;    /* static text or NULL: the Allow header (RFC 9110 section 10.2.1) */
     struct kbs_span body; /* at most KBS_LIMIT_HTTP_RESPONSE_BYTES */
 };

@@ -137,10 +137,13 @@ struct kbs_wire_list {
     F(m, U8, route) F(m, U8, listener) F(m, BYTES, peer) F(m, BYTES, method) F(m, BYTES, target) \
     F(m, LIST, params) F(m, LIST, query) F(m, BYTES, cookie) F(m, BYTES, authorization) F(m, BYTES, accept) \
     F(m, BYTES, content_type) F(m, BYTES, signature) F(m, BYTES, body) F(m, LIST, fetched)
-/* kbs-judge -> kbs-front. cookie: new value, empty for none; cookie_expires_s: Unix time */
+/*
+ * kbs-judge -> kbs-front. cookie: new value, empty for none; cookie_expires_s: Unix time; receipt: the Kbs-Receipt
+ * header, empty for none
+ */
 #define KBS_WIRE_RESPONSE_FIELDS(F, m) \
     F(m, U32, status) F(m, BYTES, content_type) F(m, BYTES, cookie) F(m, U64, cookie_expires_s) \
-    F(m, U32, retry_after_s) F(m, BYTES, body)
+    F(m, U32, retry_after_s) F(m, BYTES, body) F(m, BYTES, receipt)
 
 /*
  * kbs-judge -> kbs-front, in the place of RESPONSE: the request is to be sent again, to any lane, with the answer to
@@ -189,7 +192,7 @@ struct kbs_wire_list {
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
     F(m, LIST, sign_keys) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public) \
-    F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version)
+    F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version) F(m, BYTES, receipt_public)
 /*
  * An item of DESCRIBED. curve: enum kbs_curve; point: uncompressed; from_s: Unix time from which it signs, if no
  * newer one does (kbs_sign_version_at())
@@ -201,17 +204,20 @@ struct kbs_wire_list {
  * kbs-token, which takes key id, version and purpose from it; blob: of a wrapped key, empty for a resident
  * one; tee_key: kbs_tee_key_put(), re-validated by kbs-token; formats: enum kbs_format, one byte each, most
  * wanted first; floor: enum kbs_locality, which can only raise the card's; party_v: 32 bytes;
- * empty_context: 1 leaves both party infos out; salt: COSE only
+ * empty_context: 1 leaves both party infos out; salt: COSE only; receipt (so too in the next three): empty, or what
+ * the judge has to say for one (wire/receipt.h)
  */
 #define KBS_WIRE_RELEASE_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, blob) F(m, BYTES, tee_key) \
-    F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+    F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) \
+    F(m, BYTES, receipt)
 /*
  * List `release`. A sealed secret to a TEE: card and sealed (docs/protocol/sealed-secrets.md) as SEAL answered
  * them; the answer body is a flattened JWE to tee_key, its locality `worker`
  */
 #define KBS_WIRE_OPEN_SECRET_FIELDS(F, m) \
-    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed) F(m, BYTES, tee_key)
+    F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed) F(m, BYTES, tee_key) \
+    F(m, BYTES, receipt)
 /*
  * List `release`. A NEK blob (wire/nek.h) opened and wrapped to the TEE key. card: of the key of purpose nek
  * that it is addressed to, kid: that key's; public_key: its public half (kbs_tee_key_put()), empty for an AES
@@ -221,7 +227,7 @@ struct kbs_wire_list {
 #define KBS_WIRE_REWRAP_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U8, kind) F(m, BYTES, epk) \
     F(m, BYTES, blob_salt) F(m, BYTES, binding) F(m, BYTES, wrapped) F(m, BYTES, tee_key) F(m, BYTES, formats) \
-    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) F(m, BYTES, receipt)
 /*
  * List `release`. A new NEK of key_bytes, made in the token and kept nowhere: wrapped to the key of purpose nek for
  * whoever `binding` is of, and to the TEE key (empty: to none). Answer body: the blob's mark (KBS_MARK_BYTES), u32
@@ -230,7 +236,8 @@ struct kbs_wire_list {
  */
 #define KBS_WIRE_PROVISION_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U32, key_bytes) F(m, BYTES, binding) \
-    F(m, BYTES, tee_key) F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+    F(m, BYTES, tee_key) F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) \
+    F(m, BYTES, receipt)
 /*
  * List `release`. What PROVISION made, once more to its guest: the parts of that blob, and its mark, without which
  * it is not opened. Answer body as of PROVISION. The rest as REWRAP
@@ -238,7 +245,8 @@ struct kbs_wire_list {
 #define KBS_WIRE_REPROVISION_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U8, kind) F(m, BYTES, epk) \
     F(m, BYTES, binding) F(m, BYTES, wrapped) F(m, BYTES, mark) F(m, BYTES, tee_key) F(m, BYTES, formats) \
-    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt)
+    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) \
+    F(m, BYTES, receipt)
 /*
  * List `release`. The next value of a register (docs/protocol/register.md). name: of the register; binding:
  * kbs_nek_binding_put() of the guest whose it is; old_mark: empty if there is no value yet, and then old_value is 0
@@ -316,11 +324,11 @@ struct kbs_wire_list {
  * kbs-token -> kbs-judge, the answer to every order. category: enum kbs_category, KBS_OK on
  * success; ckr and function: the PKCS#11 call that failed; detail: text for the requester; rung,
  * locality (enum kbs_locality), format (enum kbs_format): how a release was made; body: the
- * finished answer
+ * finished answer; receipt: of it, finished too, if the order asked for one
  */
 #define KBS_WIRE_RESULT_FIELDS(F, m) \
     F(m, U8, category) F(m, U64, ckr) F(m, BYTES, function) F(m, BYTES, detail) F(m, BYTES, rung) \
-    F(m, U8, locality) F(m, BYTES, serial) F(m, U8, format) F(m, BYTES, body)
+    F(m, U8, locality) F(m, BYTES, serial) F(m, U8, format) F(m, BYTES, body) F(m, BYTES, receipt)
 
 /*
  * kbs-judge -> kbs-policy. digest: SHA-256 of text, a Rego policy; query: enum kbs_rego_query, what it is asked for.

@@ -20,6 +20,7 @@ enum kbs_route {
     KBS_ROUTE_KEY_PROVISION = 9,   /* POST /kbs/v0/key/provision */
     KBS_ROUTE_REGISTER_GET = 10,   /* GET /kbs/v0/register/{repo}/{type}/{tag} */
     KBS_ROUTE_REGISTER_SET = 11,   /* POST /kbs/v0/register/{repo}/{type}/{tag} */
+    KBS_ROUTE_RECEIPT_JWKS = 24,   /* GET /.well-known/kbs-receipt-jwks.json */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */
@@ -70,9 +71,12 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_SIGN_LIST = 96,       /* GET /kbs/v0/admin/sign-key */
     KBS_ROUTE_ADMIN_SIGN_ROTATE = 97,     /* POST /kbs/v0/admin/sign-key/rotate */
     KBS_ROUTE_ADMIN_SIGN_DESTROY = 98,    /* DELETE /kbs/v0/admin/sign-key */
+    /* admin listener, the key of receipts */
+    KBS_ROUTE_ADMIN_RECEIPT_KEY = 100,      /* GET /kbs/v0/admin/receipt-key */
+    KBS_ROUTE_ADMIN_RECEIPT_KEY_MAKE = 101, /* POST /kbs/v0/admin/receipt-key */
     /* admin listener, what is kept for guests */
-    KBS_ROUTE_ADMIN_KEPT_LIST = 112,   /* GET /kbs/v0/admin/kept/{repo}/{type}/{tag} */
-    KBS_ROUTE_ADMIN_KEPT_FORGET = 113, /* DELETE /kbs/v0/admin/kept/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_KEPT_LIST = 116,   /* GET /kbs/v0/admin/kept/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_KEPT_FORGET = 117, /* DELETE /kbs/v0/admin/kept/{repo}/{type}/{tag} */
     /* admin listener, policies and their approval */
     KBS_ROUTE_ADMIN_POLICY_LIST = 102,       /* GET /kbs/v0/admin/policies */
     KBS_ROUTE_ADMIN_POLICY_SHOW = 103,       /* GET /kbs/v0/admin/policies/{name...} */

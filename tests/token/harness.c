@@ -645,8 +645,9 @@ struct kbs_wire_result order_service_key(struct worker *w, enum kbs_purpose purp
 void order_service_keys(struct worker *w)
 {
     static const enum kbs_purpose purposes[] = {
-        KBS_PURPOSE_IMPORT, KBS_PURPOSE_SIGN_TOKEN,   KBS_PURPOSE_SIGN_ROW, KBS_PURPOSE_SIGN_HEAD,
-        KBS_PURPOSE_CARD,   KBS_PURPOSE_WRAP_CATALOG, KBS_PURPOSE_SEAL,     KBS_PURPOSE_REQUEST};
+        KBS_PURPOSE_IMPORT,    KBS_PURPOSE_SIGN_TOKEN, KBS_PURPOSE_SIGN_ROW,
+        KBS_PURPOSE_SIGN_HEAD, KBS_PURPOSE_CARD,       KBS_PURPOSE_WRAP_CATALOG,
+        KBS_PURPOSE_SEAL,      KBS_PURPOSE_REQUEST,    KBS_PURPOSE_SIGN_RECEIPT};
 
     for (size_t i = 0; i < sizeof(purposes) / sizeof(purposes[0]); i++) {
         struct kbs_wire_result r = order_service_key(w, purposes[i]);

@@ -1,6 +1,6 @@
 /*
  * One CBOR data item at a time, strict (RFC 8949 section 4.2.1): definite lengths, shortest heads.
- * Private to this folder: it is the only one that sees libcbor.
+ * For readers of a shape of their own; only this folder sees libcbor.
  */
 #ifndef KBS_COSE_READ_ITEM_H
 #define KBS_COSE_READ_ITEM_H

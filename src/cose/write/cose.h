@@ -1,6 +1,6 @@
 /*
- * COSE, the writing half: the key-release message and its KDF context as bytes (RFC 9052, RFC
- * 9053), definite-length, shortest-form CBOR (RFC 8949 section 4.2.1). Pure functions over spans.
+ * COSE, the writing half: the key-release message and its KDF context as bytes, and signed messages
+ * (RFC 9052, RFC 9053), definite-length, shortest-form CBOR (RFC 8949 section 4.2.1). Pure functions over spans.
  */
 #ifndef KBS_COSE_WRITE_COSE_H
 #define KBS_COSE_WRITE_COSE_H
@@ -37,5 +37,17 @@ struct kbs_cose_recipient {
     struct kbs_span encrypted_key;
 };
 void kbs_cose_recipient_put(struct kbs_buf *out, const struct kbs_cose_recipient *r);
+
+/*
+ * A signed message by ES256 in three steps, because the signature is made between them: its protected
+ * header {1: -7, 4: kid, 16: type} (typ is RFC 9596's), not bstr-wrapped; the bytes that are signed,
+ * Sig_structure of RFC 9052 section 4.4 without external data; 18([protected, {}, payload, signature]).
+ */
+#define KBS_COSE_ES256 (-7)
+void kbs_cose_sign1_protected_put(struct kbs_buf *out, struct kbs_span kid, const char *type);
+void kbs_cose_sign1_input_put(struct kbs_buf *out, struct kbs_span protected_map,
+                              struct kbs_span payload);
+void kbs_cose_sign1_put(struct kbs_buf *out, struct kbs_span protected_map, struct kbs_span payload,
+                        struct kbs_span signature);
 
 #endif
