@@ -25,6 +25,7 @@
 
 #define JUDGE_ISSUER "kbs-test"
 #define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
+#define JUDGE_RECEIPT "what.the-token_signed.unread"
 #define JUDGE_KCV "\x0a\x0b\x0c\x0d"
 #define JUDGE_LIST 12
 #define JUDGE_SEALED "what the token keeps of a secret"
@@ -84,6 +85,8 @@ struct judge {
     EVP_PKEY *import;
     EVP_PKEY *row;
     EVP_PKEY *head;
+    EVP_PKEY *receipt;        /* NULL: the token has none, as at first */
+    const char *receipt_text; /* what the token answers for one; NULL: as it was asked */
     EVP_PKEY *admin; /* an enrolled administrator */
     uint64_t epoch;  /* as the ledger counts them */
     bool epoch_open; /* the newest has no outcome */
@@ -140,6 +143,7 @@ struct reply {
     char cookie[64];
     uint64_t cookie_expires_s;
     uint32_t retry_after_s;
+    char receipt[KBS_LIMIT_RECEIPT_BYTES + 1];
     char body[131072];
 };
 
