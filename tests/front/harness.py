@@ -89,9 +89,9 @@ class Request:
         assert f.at == len(body), "bytes left over"
 
 
-def response_body(status=200, content_type=b"application/json", cookie=b"", expires=0, retry_after=0, body=b"{}"):
+def response_body(status=200, content_type=b"application/json", cookie=b"", expires=0, retry_after=0, body=b"{}", receipt=b""):
     return (struct.pack("<I", status) + packed_bytes(content_type) + packed_bytes(cookie)
-            + struct.pack("<QI", expires, retry_after) + packed_bytes(body))
+            + struct.pack("<QI", expires, retry_after) + packed_bytes(body) + packed_bytes(receipt))
 
 
 class Judge:

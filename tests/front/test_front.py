@@ -528,6 +528,9 @@ BREACHES = {
     "status 1000": lambda r: frame(RESPONSE, r.id, response_body(status=1000)),
     "header injection": lambda r: frame(RESPONSE, r.id, response_body(content_type=b"a/b\r\nX: y")),
     "cookie injection": lambda r: frame(RESPONSE, r.id, response_body(cookie=b"x" * 30 + b"\r\n")),
+    "receipt injection": lambda r: frame(RESPONSE, r.id, response_body(receipt=b"ab.c\r\nX: y")),
+    "receipt of other characters": lambda r: frame(RESPONSE, r.id, response_body(receipt=b"ab=")),
+    "receipt too long": lambda r: frame(RESPONSE, r.id, response_body(receipt=b"x" * 3073)),
     "body too long": lambda r: frame(RESPONSE, r.id, response_body(body=b"x" * ((3 << 20) + 1))),
 }
 

@@ -225,6 +225,7 @@ static void token_describe(struct judge *j, uint64_t id)
     uint8_t import[65];
     uint8_t row[65];
     uint8_t head[65];
+    uint8_t receipt[65];
 
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("cose-hkdf"));
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("transport"));
@@ -240,6 +241,10 @@ static void token_describe(struct judge *j, uint64_t id)
     d.row_public = kbs_span(row, sizeof(row));
     key_point(j->head, head);
     d.head_public = kbs_span(head, sizeof(head));
+    if (j->receipt != NULL) {
+        key_point(j->receipt, receipt);
+        d.receipt_public = kbs_span(receipt, sizeof(receipt));
+    }
     d.wrap_version = j->wrap_version;
     assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1,
                                       kbs_deadline_in_ms(WAIT_MS), &err),
@@ -323,6 +328,12 @@ static void order_generate(struct judge *j, uint8_t *out, size_t size, struct kb
 
     if (m->purpose == KBS_PURPOSE_SIGN_TOKEN) {
         sign_generate(j);
+        return;
+    }
+    if (m->purpose == KBS_PURPOSE_SIGN_RECEIPT) {
+        assert_null(j->receipt);
+        assert_int_equal(m->key_version, 1);
+        j->receipt = key_new("P-256");
         return;
     }
     if (m->purpose != KBS_PURPOSE_RELEASE) {
@@ -545,6 +556,15 @@ static void *order_slot(struct judge *j, enum kbs_wire_type type)
     }
 }
 
+/* Of an order that ends at a TEE. */
+static struct kbs_span receipt_of(const struct judge *j, struct kbs_span asked)
+{
+    if (j->receipt_text != NULL) {
+        return kbs_span_str(j->receipt_text);
+    }
+    return asked.len != 0 ? KBS_SPAN_LIT(JUDGE_RECEIPT) : KBS_SPAN_EMPTY;
+}
+
 static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t *out, size_t size,
                        struct kbs_wire_result *r)
 {
@@ -563,16 +583,19 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
                                                                : KBS_LOCALITY_TRANSPORT;
         r->format = j->release.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+        r->receipt = receipt_of(j, j->release.receipt);
     } else if (type == KBS_WIRE_REWRAP) {
         r->rung = KBS_SPAN_LIT("transport");
         r->locality = KBS_LOCALITY_TRANSPORT;
         r->format = j->nek_rewrap.formats.p[0];
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+        r->receipt = receipt_of(j, j->nek_rewrap.receipt);
     } else if (type == KBS_WIRE_OPEN_SECRET) {
         r->rung = KBS_SPAN_LIT("worker");
         r->locality = KBS_LOCALITY_WORKER;
         r->format = j->token_mood == TOKEN_DISOBEYS ? KBS_FORMAT_JOSE : KBS_FORMAT_JWE;
         r->body = KBS_SPAN_LIT(JUDGE_TOKEN_BODY);
+        r->receipt = receipt_of(j, j->open_secret.receipt);
     } else if (type == KBS_WIRE_PROVISION) {
         order_provision(j, j->provision.kid, j->provision.binding, out, size, r);
     } else if (type == KBS_WIRE_REPROVISION) {
@@ -1220,6 +1243,7 @@ int judge_teardown(void **state)
     EVP_PKEY_free(j->others[1]);
     EVP_PKEY_free(j->row);
     EVP_PKEY_free(j->head);
+    EVP_PKEY_free(j->receipt);
     assert_int_equal(nftw(j->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     free(j);
     return 0;
@@ -1261,6 +1285,7 @@ static void reply_read(struct judge *j, struct reply *ret)
         ret->cookie_expires_s = r.cookie_expires_s;
         assert_true(kbs_span_to_cstr(r.content_type, ret->type, sizeof(ret->type)));
         assert_true(kbs_span_to_cstr(r.cookie, ret->cookie, sizeof(ret->cookie)));
+        assert_true(kbs_span_to_cstr(r.receipt, ret->receipt, sizeof(ret->receipt)));
         assert_true(kbs_span_to_cstr(r.body, ret->body, sizeof(ret->body)));
     }
     kbs_channel_msg_deinit(&m);

@@ -25,6 +25,7 @@
 
 #define JUDGE_ISSUER "kbs-test"
 #define JUDGE_TOKEN_BODY "{\"what-the-token-wrapped\":\"unread\"}"
+#define JUDGE_RECEIPT "what.the-token_signed.unread"
 #define JUDGE_KCV "\x0a\x0b\x0c\x0d"
 #define JUDGE_MARK 0x4d /* each byte of every mark */
 #define JUDGE_LIST 12
@@ -104,6 +105,8 @@ struct judge {
     EVP_PKEY *import;
     EVP_PKEY *row;
     EVP_PKEY *head;
+    EVP_PKEY *receipt;        /* NULL: the token has none, as at first */
+    const char *receipt_text; /* what the token answers for one; NULL: as it was asked */
     EVP_PKEY *admin;       /* an enrolled administrator */
     EVP_PKEY *others[2];   /* and two more; NULL at first */
     uint32_t approvals;    /* 0: one is enough */
@@ -170,6 +173,7 @@ struct reply {
     char cookie[64];
     uint64_t cookie_expires_s;
     uint32_t retry_after_s;
+    char receipt[KBS_LIMIT_RECEIPT_BYTES + 1];
     char body[131072];
     /* FETCH in the place of an answer: status is 0, body is its body */
     bool fetch;

@@ -1065,8 +1065,8 @@ static void test_attributes(void **state)
         assert_attributes(&t, CKO_SECRET_KEY, cka_id, &wanted);
         assert_secret(&t, CKO_SECRET_KEY, cka_id);
     }
-    /* Two keys, the card and the wrapping key, six pairs. */
-    assert_int_equal(count_objects(&t, true), 4 + 2 * 6);
+    /* Two keys, the card and the wrapping key, seven pairs. */
+    assert_int_equal(count_objects(&t, true), 4 + 2 * 7);
     kbs_token_close(&t);
     dir_remove(&d);
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "attest/initdata.h"
+#include "attest/initdata_entry.h"
 #include "base/encoding.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -100,9 +101,85 @@ static void fields(void **state)
     assert_string_equal(kbs_init_data_name(KBS_INIT_DATA_UNEXPLAINED), "unexplained");
 }
 
+/* What every TOML parser finds under "me" in [data], or a refusal. */
+static void entries(void **state)
+{
+#define REFUSED "?"
+#define DATA TOP "[data]\n"
+    static const struct {
+        const char *text;
+        const char *found; /* NULL: nothing is there */
+    } rows[] = {
+        {TOP, NULL},
+        {DATA, NULL},
+        {TOP "\n# [data]\n[data] # here\nme = 'x'", "x"},
+        {DATA "me = \"x\"\n", "x"},
+        {DATA "\"me\" = '''x'''\n", "x"},
+        {DATA "'me'=\t\"\"\"x\"\"\" # so\r\n\r\n", "x"},
+        {DATA "me = '''\n{\n\"a\": 'b'}\n'''\nyou = ''\n", "\n{\n\"a\": 'b'}\n"},
+        {DATA "me = ''\n", ""},
+        {DATA "me = ''''''\n", ""},
+        /* past others' texts, whatever is in them */
+        {DATA "a = '''\nme = 'no'\n[data]\n'''\nme = 'x'\n", "x"},
+        {DATA "a = \"\"\"\nme = 'no' \\\"\"\" \\\\\"\"\"\nme = 'x'\n", "x"},
+        {DATA "a = \"me = 'no' \\\" # \"\nme = 'x'\n", "x"},
+        {DATA "a = 'me # \\'\nme = 'x'\n", "x"},
+        {DATA "a = \"\"\"\nme = 'no'\n\"\"\"\n", NULL},
+        {DATA "# me = 'no'\n", NULL},
+        {DATA "me2 = 'no'\nyou = 'no'\n", NULL},
+        /* what is not read here */
+        {DATA "me = 'x'\nme = 'y'\n", REFUSED},
+        {DATA "me = \"x\\n\"\n", REFUSED},
+        {DATA "\"m\\u0065\" = 'x'\n", REFUSED},
+        {DATA "'''me''' = 'x'\n", REFUSED},
+        {DATA "me.more = 'x'\n", REFUSED},
+        {DATA "me = 1\n", REFUSED},
+        {DATA "me = { a = 'x' }\n", REFUSED},
+        {DATA "you = ['x']\nme = 'x'\n", REFUSED},
+        {DATA "me = 'x' 'y'\n", REFUSED},
+        {DATA "me = 'x\n'\n", REFUSED},
+        {DATA "me = 'x\n", REFUSED},
+        {DATA "me = '''x''''\n", REFUSED},
+        {DATA "me = '''x\n", REFUSED},
+        {DATA "me = \"x\\\"\n", REFUSED},
+        {DATA "me\n", REFUSED},
+        {DATA "= 'x'\n", REFUSED},
+        {DATA "me = 'x'\n[data]\nyou = 'x'\n", REFUSED},
+        {DATA "me = 'x'\n[other]\n", REFUSED},
+        {DATA "me = 'x'\n[data.me]\n", REFUSED},
+        {TOP "[other]\n[data]\nme = 'x'\n", REFUSED},
+        {TOP "[[data]]\nme = 'x'\n", REFUSED},
+        {TOP "[ data ]\nme = 'x'\n", REFUSED},
+        {TOP "[\"data\"]\nme = 'x'\n", REFUSED},
+        {TOP "[data] me = 'x'\n", REFUSED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct kbs_span text = kbs_span_str(rows[i].text);
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_span found = KBS_SPAN_EMPTY;
+        struct kbs_digest digest;
+        enum kbs_hash hash;
+
+        assert_int_equal(kbs_init_data_digest(text, &hash, &digest, &err), 0);
+        int r = kbs_init_data_entry(text, "me", &found, &err);
+        bool refused = rows[i].found != NULL && strcmp(rows[i].found, REFUSED) == 0;
+        bool same = rows[i].found == NULL
+                        ? found.p == NULL
+                        : found.p != NULL && kbs_span_equal_str(found, rows[i].found);
+
+        if (refused ? r == 0 || err.category != KBS_INPUT : r != 0 || !same) {
+            fail_msg("row %zu: %d, \"%.*s\", %s", i, r, (int)found.len, (const char *)found.p,
+                     err.detail);
+        }
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(documents), cmocka_unit_test(fields)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(documents), cmocka_unit_test(fields),
+                                       cmocka_unit_test(entries)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
