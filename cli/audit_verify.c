@@ -305,6 +305,8 @@ static const struct mutation {
     {"resource-policy-set", NULL, NULL},
     {"attestation-policy-set", NULL, NULL},
     {"reference-value-set", NULL, NULL},
+    {"alias-set", NULL, NULL},
+    {"alias-remove", NULL, NULL},
     {"approval-request", NULL, NULL},
     {"approval-give", NULL, NULL},
     {"approval-withdraw", NULL, NULL},

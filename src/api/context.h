@@ -252,6 +252,10 @@ kbs_handler kbs_api_admin_approval_list; /* approvals_admin.c */
 kbs_handler kbs_api_admin_approval_show;
 kbs_handler kbs_api_admin_approval_give;
 kbs_handler kbs_api_admin_approval_withdraw;
+kbs_handler kbs_api_admin_alias_list; /* aliases_admin.c */
+kbs_handler kbs_api_admin_alias_show;
+kbs_handler kbs_api_admin_alias_set;
+kbs_handler kbs_api_admin_alias_remove;
 kbs_handler kbs_api_admin_secret_list; /* admin_secrets.c */
 kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
@@ -763,6 +767,9 @@ KBS_MUST_CHECK int kbs_decision_load(struct kbs_decision *d, struct kbs_span pat
  * kbs_document_get().
  */
 KBS_MUST_CHECK int kbs_decide(struct kbs_decision *d, struct kbs_error *err);
+/* The claims of a session as JSON, borrowed until the next session's. */
+KBS_MUST_CHECK int kbs_session_input(struct kbs_api *api, const struct kbs_session *session,
+                                     const json_t **ret, struct kbs_error *err);
 /* Whether that failure of it is a denial, of which there has to be a record. */
 bool kbs_decision_to_record(const struct kbs_error *err);
 
@@ -772,6 +779,7 @@ bool kbs_decision_to_record(const struct kbs_error *err);
 struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
+    struct kbs_span asked;             /* the alias that was asked for; empty: none */
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
     const struct kbs_nek_in *nek;      /* what is in that blob; NULL: what is in the catalog */
     bool resource;                     /* the resource policy has to allow it, if one is set */
@@ -790,6 +798,24 @@ struct kbs_release_want {
  */
 KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_release_want *want,
                                    struct kbs_error *err);
+
+/* Records that nothing is released to that guest, before any row was read. Always -1. */
+int kbs_release_denied(struct kbs_call *call, const struct kbs_release_want *want,
+                       struct kbs_error *err);
+
+/* ---- alias.c ---- */
+
+#define KBS_ALIAS_NONE 1 /* the path is no alias */
+/*
+ * What a path stands for when a guest of that session asks for a resource. 0 with *ret, in the call's arena;
+ * KBS_ALIAS_NONE; KBS_DENIED if it is an alias and none of its rules fits.
+ */
+KBS_MUST_CHECK int kbs_alias_resolve(struct kbs_call *call, const struct kbs_session *session,
+                                     struct kbs_span path, struct kbs_span *ret,
+                                     struct kbs_error *err);
+/* KBS_CONFLICT if an alias has that path. */
+KBS_MUST_CHECK int kbs_alias_free_path(struct kbs_api *api, struct kbs_span path,
+                                       struct kbs_error *err);
 
 /* ---- resource.c ---- */
 

@@ -121,6 +121,13 @@ static const struct route {
      kbs_api_admin_approval_give},
     {KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW, KBS_DUTY_ADMIN, "DELETE", "admin-approval-withdraw",
      kbs_api_admin_approval_withdraw},
+    {KBS_ROUTE_ADMIN_ALIAS_LIST, KBS_DUTY_ADMIN, "GET", "admin-alias-list",
+     kbs_api_admin_alias_list},
+    {KBS_ROUTE_ADMIN_ALIAS_SHOW, KBS_DUTY_ADMIN, "GET", "admin-alias-show",
+     kbs_api_admin_alias_show},
+    {KBS_ROUTE_ADMIN_ALIAS_SET, KBS_DUTY_ADMIN, "POST", "admin-alias-set", kbs_api_admin_alias_set},
+    {KBS_ROUTE_ADMIN_ALIAS_REMOVE, KBS_DUTY_ADMIN, "DELETE", "admin-alias-remove",
+     kbs_api_admin_alias_remove},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

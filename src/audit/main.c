@@ -73,6 +73,8 @@ static const struct kind {
     {"resource-policy-set", ADMIN, false},
     {"attestation-policy-set", ADMIN, false},
     {"reference-value-set", ADMIN, false},
+    {"alias-set", ADMIN, false},
+    {"alias-remove", ADMIN, false},
     {"approval-request", ADMIN, false},
     {"approval-give", ADMIN, false},
     {"approval-withdraw", ADMIN, false},

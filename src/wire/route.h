@@ -71,6 +71,11 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_APPROVAL_SHOW = 106,     /* GET /kbs/v0/admin/approvals/{id} */
     KBS_ROUTE_ADMIN_APPROVAL_GIVE = 107,     /* POST /kbs/v0/admin/approvals/{id} */
     KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW = 108, /* DELETE /kbs/v0/admin/approvals/{id} */
+    /* admin listener, aliases */
+    KBS_ROUTE_ADMIN_ALIAS_LIST = 116,   /* GET /kbs/v0/admin/aliases */
+    KBS_ROUTE_ADMIN_ALIAS_SHOW = 117,   /* GET /kbs/v0/admin/aliases/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_ALIAS_SET = 118,    /* POST /kbs/v0/admin/aliases/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_ALIAS_REMOVE = 119, /* DELETE /kbs/v0/admin/aliases/{repo}/{type}/{tag} */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */
