@@ -95,6 +95,11 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
         return kbs_fail(err, KBS_INPUT, "resources must have room for 1 to %u bytes",
                         (unsigned int)KBS_LIMIT_SECRET_VALUE_BYTES);
     }
+    if (setup->nek_key.len != 0 &&
+        (!kbs_key_path_valid(setup->nek_key) ||
+         !kbs_span_to_cstr(setup->nek_key, api->nek_key, sizeof(api->nek_key)))) {
+        return kbs_fail(err, KBS_INPUT, "nek_key is not the path of a key");
+    }
     if (api_check_policy(setup->resource_policy, err) != 0) {
         return -1;
     }

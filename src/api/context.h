@@ -135,6 +135,7 @@ struct kbs_api {
     const struct kbs_issuers *issuers;    /* borrowed; NULL: no token but our own is believed */
     struct kbs_api_delegate delegate;
     struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
+    char nek_key[KBS_LIMIT_KEY_PATH_BYTES + 1]; /* that wrap-key is about; empty: none */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -210,6 +211,8 @@ kbs_handler kbs_api_attest;
 kbs_handler kbs_api_key_release; /* key.c */
 kbs_handler kbs_api_key_rewrap;  /* nek.c */
 kbs_handler kbs_api_hsm_key;
+kbs_handler kbs_api_unwrap_key; /* wrap_key.c */
+kbs_handler kbs_api_wrap_key;
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */

@@ -73,6 +73,7 @@ static const struct kind {
     {"resource-policy-set", ADMIN, false},
     {"attestation-policy-set", ADMIN, false},
     {"reference-value-set", ADMIN, false},
+    {"nek-wrap", ADMIN, false},
     {"alias-set", ADMIN, false},
     {"alias-remove", ADMIN, false},
     {"approval-request", ADMIN, false},

@@ -42,8 +42,9 @@ struct kbs_config_acl {
 
 /* [[plugins]] */
 struct kbs_config_plugin {
-    const char *name;   /* "resource" */
-    const char *policy; /* NULL, or the path that resource_policy was read from */
+    const char *name;    /* "resource" or "pkcs11" */
+    const char *policy;  /* resource: NULL, or the path that resource_policy was read from */
+    const char *nek_key; /* pkcs11: path of the key that wrap-key is about */
 };
 
 /* [[attest.snp.minimum]]; 0 asks nothing */
@@ -271,6 +272,7 @@ struct kbs_config {
     uint32_t body_bytes;             /* of a request */
     uint32_t resource_bytes;         /* of a resource's value */
     struct kbs_span resource_policy; /* JSON, as found in its file at load; empty for none */
+    struct kbs_span nek_key;         /* of the pkcs11 plugin; empty for none */
     struct kbs_config_plugin
         plugins[KBS_CONFIG_PLUGINS]; /* private: resource_policy is read from it */
     size_t n_plugins;

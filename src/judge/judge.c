@@ -154,6 +154,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .svsm = (j->config.snp_allow & KBS_WIRE_SNP_ALLOW_SVSM_BINDING) != 0,
         .verifiers = j->verifiers,
         .resource_policy = j->config.resource_policy,
+        .nek_key = j->config.nek_key,
         .issuer = j->config.issuer,
         .session_s = j->config.session_s,
         .token_s = j->config.token_s,

@@ -143,7 +143,7 @@ def endpoint_pkcs11(world):
 @row("1.1 Endpoints", "a plugin that is not there: 404 InvalidRequestPath", differs="statuses")
 def endpoint_no_plugin(world):
     guest = attested(world)
-    for target in ("/kbs/v0/nebula-ca/credential?name=x", "/kbs/v0/nothing/a/b", "/kbs/v0/pkcs11/wrap-key"):
+    for target in ("/kbs/v0/nebula-ca/credential?name=x", "/kbs/v0/nothing/a/b", "/kbs/v0/pkcs11/unwrap-key"):
         refused(guest.http.request("GET", target), 404, "InvalidRequestPath")
 
 

@@ -115,7 +115,7 @@ static void test_path_is_one_things(void **state)
                       .method = "POST",
                       .target = "/kbs/v0/admin/keys",
                       .content_type = "application/json",
-                      .body = "{\"path\":\"a/b/c\",\"purpose\":\"release\"}"};
+                      .body = "{\"path\":\"a/b/c\",\"purpose\":\"release\",\"alg\":\"AES\"}"};
 
     expect_signed(j, ask_set(RULE(A, "k/e/1")), 200, NULL);
     expect_signed(j, secret, 409, "an alias has this path");
