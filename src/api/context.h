@@ -136,6 +136,7 @@ struct kbs_api {
     struct kbs_api_delegate delegate;
     struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
     char nek_key[KBS_LIMIT_KEY_PATH_BYTES + 1]; /* that wrap-key is about; empty: none */
+    char id_key[KBS_LIMIT_KEY_PATH_BYTES + 1];  /* that id-key is about; likewise */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -213,6 +214,9 @@ kbs_handler kbs_api_key_rewrap;  /* nek.c */
 kbs_handler kbs_api_hsm_key;
 kbs_handler kbs_api_unwrap_key; /* wrap_key.c */
 kbs_handler kbs_api_wrap_key;
+kbs_handler kbs_api_id_key_public; /* id_key.c */
+kbs_handler kbs_api_id_key_decrypt;
+kbs_handler kbs_api_id_key_register;
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
@@ -805,6 +809,19 @@ KBS_MUST_CHECK int kbs_release_key(struct kbs_call *call, const struct kbs_relea
 /* Records that nothing is released to that guest, before any row was read. Always -1. */
 int kbs_release_denied(struct kbs_call *call, const struct kbs_release_want *want,
                        struct kbs_error *err);
+
+/* ---- nek.c ---- */
+
+/*
+ * A version (0: the latest) of a key of purpose nek, enabled, its row verified, and its public half (alg NONE for
+ * an AES key). KBS_MISSING if there is no such key, or it is another purpose's.
+ */
+KBS_MUST_CHECK int kbs_nek_key_get(struct kbs_api *api, struct kbs_span path, uint32_t version,
+                                   struct kbs_key *ret, struct kbs_tee_key *ret_public,
+                                   struct kbs_error *err);
+/* The blob in a body: "recipient" or "cose". To be deinitialised in any case. */
+KBS_MUST_CHECK int kbs_nek_body_get(const json_t *body, struct kbs_nek_in *ret,
+                                    struct kbs_error *err);
 
 /* ---- alias.c ---- */
 

@@ -12,48 +12,34 @@
  * where the key is. The request that does ask brings the key in plain text, so it is for those clients
  * alone, never in production, and recorded.
  */
-#include "api/context.h"
-
-#include "base/encoding.h"
-#include "seal/nek.h"
+#include "api/nek_faces.h"
 
 #define PATTERN "/kbs/v0/pkcs11/wrap-key"
 #define VERSIONS_TRIED 4u /* each is a release that may fail */
 
-static int configured(struct kbs_call *call, struct kbs_span *ret, struct kbs_error *err)
+int kbs_plugin_key(struct kbs_call *call, const char *path, struct kbs_span *ret,
+                   struct kbs_error *err)
 {
-    *ret = kbs_span_str(call->api->nek_key);
+    *ret = kbs_span_str(path);
     if (ret->len == 0) {
         call->answer->variant = "PluginNotFound";
-        return kbs_fail(err, KBS_MISSING, "the pkcs11 plugin has no nek_key");
+        return kbs_fail(err, KBS_MISSING, "no nek_key is configured for this plugin");
     }
     return 0;
 }
 
-/* The row of a version (0: the newest), verified; the public half, which has to be RSA. */
+/* A version (0: the newest), which has to be RSA. */
 static int rsa_key_get(struct kbs_api *api, struct kbs_span path, uint32_t version,
-                       struct kbs_key *ret, struct kbs_tee_key *ret_public, struct kbs_error *err)
+                       struct kbs_key *ret, struct kbs_error *err)
 {
-    struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
-    int rc = -1;
+    struct kbs_tee_key public_key;
 
-    if (kbs_epoch_gate(api, err) == 0 &&
-        kbs_store_key_get(api->store, path, version, ret, &policy, err) == 0 &&
-        kbs_epoch_of_row(api, ret->epoch, err) == 0) {
-        rc = kbs_row_check(api, ret, kbs_buf_span(&policy), err);
-    }
-    kbs_buf_deinit(&policy);
-    if (rc != 0) {
+    if (kbs_nek_key_get(api, path, version, ret, &public_key, err) != 0) {
         return -1;
     }
-    if (ret->card.purpose != KBS_PURPOSE_NEK || ret->card.alg != KBS_KEY_ALG_RSA ||
-        ret->state != KBS_KEY_STATE_ENABLED) {
-        return kbs_fail(err, KBS_UNSUPPORTED,
-                        "the key of wrap-key has to be an enabled RSA key of purpose nek");
-    }
-    return kbs_tee_key_get(kbs_key_blob(ret), ret_public, err) == 0
+    return ret->card.alg == KBS_KEY_ALG_RSA
                ? 0
-               : kbs_fail(err, KBS_INTERNAL, "the row of the key has no public half");
+               : kbs_fail(err, KBS_UNSUPPORTED, "the key of wrap-key has to be an RSA key");
 }
 
 /* ---- guests: GET with a body, and POST ---- */
@@ -94,14 +80,13 @@ int kbs_api_unwrap_key(struct kbs_call *call, struct kbs_error *err)
                                     .formats = {KBS_FORMAT_JWE},
                                     .format_count = 1,
                                     .empty_context = true};
-    struct kbs_tee_key public_key;
     struct kbs_key key;
     int rc = -1;
 
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, no_query, err) == 0 &&
-        configured(call, &want.path, err) == 0 &&
-        rsa_key_get(call->api, want.path, 0, &key, &public_key, err) == 0) {
+        kbs_plugin_key(call, call->api->nek_key, &want.path, err) == 0 &&
+        rsa_key_get(call->api, want.path, 0, &key, err) == 0) {
         want.version = key.version;
         rc = unwrap(call, &want, err);
     }
@@ -142,33 +127,44 @@ static int wrap_allowed(const struct kbs_api *api, struct kbs_error *err)
                           "with kbs-admin nek wrap");
 }
 
-int kbs_api_wrap_key(struct kbs_call *call, struct kbs_error *err)
+int kbs_wrap_for_admin(struct kbs_call *call, const char *pattern, const char *path, bool rsa,
+                       struct kbs_wrapped *ret, struct kbs_error *err)
 {
     static const char *const no_query[] = {NULL};
     static const struct kbs_nek_binding nobody;
     const struct kbs_admin *admin = NULL;
-    struct kbs_tee_key public_key = {.alg = KBS_TEE_ALG_NONE};
-    struct kbs_nek_to to = {.key = &public_key, .kind = KBS_NEK_OAEP, .binding = &nobody};
-    char kid[KBS_LIMIT_KID_BYTES + 1];
-    struct kbs_nek_blob blob;
-    struct kbs_span path = KBS_SPAN_EMPTY;
+    struct kbs_span at = KBS_SPAN_EMPTY;
     struct kbs_key key;
     uint64_t sequence = 0;
 
-    if (kbs_admin_verify(call, "POST", PATTERN, true, &admin, &sequence, err) != 0 ||
+    if (kbs_admin_verify(call, "POST", pattern, true, &admin, &sequence, err) != 0 ||
         kbs_request_query_only(call->req, no_query, err) != 0 ||
-        wrap_allowed(call->api, err) != 0 || configured(call, &path, err) != 0 ||
-        rsa_key_get(call->api, path, 0, &key, &public_key, err) != 0) {
+        wrap_allowed(call->api, err) != 0 || kbs_plugin_key(call, path, &at, err) != 0 ||
+        kbs_nek_key_get(call->api, at, 0, &key, &ret->key, err) != 0) {
         return -1;
     }
-    (void)kbs_key_kid(&key, kid);
-    to.kid = kbs_span_str(kid);
-    if (kbs_nek_wrap(&to, call->req->body, &blob, err) != 0 ||
-        wrap_record(call, admin, sequence, kid, kbs_span(blob.wrapped, blob.wrapped_len), err) !=
-            0) {
+    if (rsa ? key.card.alg != KBS_KEY_ALG_RSA : ret->key.alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+        return kbs_fail(err, KBS_UNSUPPORTED, "the key that is configured is of another kind");
+    }
+    (void)kbs_key_kid(&key, ret->kid);
+    ret->to = (struct kbs_nek_to){.key = &ret->key,
+                                  .kind = rsa ? KBS_NEK_OAEP : KBS_NEK_JOSE,
+                                  .kid = kbs_span_str(ret->kid),
+                                  .binding = &nobody};
+    return kbs_nek_wrap(&ret->to, call->req->body, &ret->blob, err) == 0
+               ? wrap_record(call, admin, sequence, ret->kid,
+                             kbs_span(ret->blob.wrapped, ret->blob.wrapped_len), err)
+               : -1;
+}
+
+int kbs_api_wrap_key(struct kbs_call *call, struct kbs_error *err)
+{
+    struct kbs_wrapped made;
+
+    if (kbs_wrap_for_admin(call, PATTERN, call->api->nek_key, true, &made, err) != 0) {
         return -1;
     }
     call->answer->content_type = "application/octet-stream";
-    kbs_buf_put(&call->answer->body, blob.wrapped, blob.wrapped_len);
+    kbs_buf_put(&call->answer->body, made.blob.wrapped, made.blob.wrapped_len);
     return 0;
 }

@@ -172,22 +172,24 @@ static void check_policy(struct kbs_config_loader *l, size_t i)
 static void check_plugin(struct kbs_config_loader *l, size_t i)
 {
     struct kbs_config_plugin *p = &l->config->plugins[i];
-    bool pkcs11 = strcmp(p->name, "pkcs11") == 0;
+    bool resource = strcmp(p->name, "resource") == 0;
     const struct kbs_config_seen *nek_key = &l->seen[KBS_CONFIG_KEY_PLUGIN_NEK_KEY][i];
     const struct kbs_config_seen *policy = &l->seen[KBS_CONFIG_KEY_PLUGIN_POLICY][i];
-    if (pkcs11 && !nek_key->given) {
+    if (!resource && !nek_key->given) {
         kbs_config_fail(l, l->seen[KBS_CONFIG_KEY_PLUGIN_NAME][i].at,
-                        "plugins[].name: pkcs11 needs nek_key, the path of a key of purpose nek; "
-                        "the rest of that plugin is here without it: remove this table");
+                        "plugins[].name: %s needs nek_key, the path of a key of purpose nek",
+                        p->name);
     }
-    if (pkcs11 ? policy->given : nek_key->given) {
-        kbs_config_fail(l, pkcs11 ? policy->at : nek_key->at, "plugins[].%s is not of \"%s\"",
-                        pkcs11 ? "policy" : "nek_key", p->name);
+    if (resource ? nek_key->given : policy->given) {
+        kbs_config_fail(l, resource ? nek_key->at : policy->at, "plugins[].%s is not of \"%s\"",
+                        resource ? "nek_key" : "policy", p->name);
     } else if (p->policy != NULL) {
         check_policy(l, i);
     }
-    if (p->nek_key != NULL) {
+    if (p->nek_key != NULL && strcmp(p->name, "pkcs11") == 0) {
         l->config->nek_key = kbs_span_str(p->nek_key);
+    } else if (p->nek_key != NULL) {
+        l->config->id_key = kbs_span_str(p->nek_key);
     }
 }
 

@@ -153,7 +153,7 @@ static const struct kbs_config_foreign table[] = {
     {"policy_engine", NULL, ERROR,
      "set a resource policy over the API, or write policy of the resource plugin; remove it"},
 
-    /* [[plugins]] with name = "resource" or "pkcs11"; of others only the name is looked at */
+    /* [[plugins]] with name = "resource", "pkcs11" or "id-key"; of others only the name is looked at */
     {"plugins[].storage_backend_type", "kvstorage|LocalFs|local_fs", IGNORED, LOCAL},
     {"plugins[].storage_backend_type", NULL, ERROR, VALUES},
     {"plugins[].type", "kvstorage|LocalFs|local_fs", IGNORED, LOCAL},

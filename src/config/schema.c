@@ -507,8 +507,12 @@ const char *kbs_config_check_endpoints(const char *value)
 
 const char *kbs_config_check_plugin(const char *value)
 {
-    bool known = strcmp(value, "resource") == 0 || strcmp(value, "pkcs11") == 0;
-    return known ? NULL : "only \"resource\" is available, and \"pkcs11\" for wrap-key: remove this table";
+    bool known = strcmp(value, "resource") == 0 || strcmp(value, "pkcs11") == 0 ||
+                 strcmp(value, "id-key") == 0;
+    return known
+               ? NULL
+               : "only \"resource\" is available, and \"pkcs11\" and \"id-key\" for keys of guests: remove "
+                 "this table";
 }
 
 const char *kbs_config_check_catalog_path(const char *value)

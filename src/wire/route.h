@@ -19,6 +19,8 @@ enum kbs_route {
     KBS_ROUTE_HSM_KEY = 8,         /* GET /kbs/v0/hsm/keys/{repo}/{type}/{tag} */
     KBS_ROUTE_UNWRAP_KEY = 20,     /* GET /kbs/v0/pkcs11/wrap-key, with a body */
     KBS_ROUTE_UNWRAP_KEY_POST = 21, /* POST, the same */
+    KBS_ROUTE_ID_KEY_PUBLIC = 22,   /* GET /kbs/v0/id-key/ecdh-pub-sec1 */
+    KBS_ROUTE_ID_KEY_DECRYPT = 23,  /* POST /kbs/v0/id-key/decrypt */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */
@@ -61,6 +63,7 @@ enum kbs_route {
     KBS_ROUTE_REFERENCE_VALUE_SET = 72,    /* POST /kbs/v0/reference-value */
     KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
     KBS_ROUTE_WRAP_KEY = 74,               /* POST /kbs/v0/pkcs11/wrap-key */
+    KBS_ROUTE_ID_KEY_REGISTER = 75,        /* POST /kbs/v0/id-key/register */
     /* admin listener, questions */
     KBS_ROUTE_ADMIN_RELEASE_DRY_RUN = 80, /* POST /kbs/v0/admin/release/dry-run; changes nothing */
     KBS_ROUTE_ADMIN_SIGN_LIST = 96,       /* GET /kbs/v0/admin/sign-key */

@@ -22,7 +22,8 @@ VMS = {"key": (["measurement=" + "a1" * 48, "init-data=" + "aa" * 32], "svsm/vtp
        "guarded": (["measurement=" + "c1" * 48], "svsm/vtpm/guarded")}
 WHEN = {"key": f"measurement={'a1' * 48},host-data={'AA' * 32}", "secret": f"family-id={'b1' * 16},image-id={'b2' * 16}",
         "guarded": f"measurement={'c1' * 48}"}
-NEK = "svsm/nek/rsa"  # what wrap-key is about (rows_wrap_key.py)
+NEK = "svsm/nek/rsa"  # what wrap-key and id-key are about (rows_wrap_key.py)
+ID_KEY = "svsm/nek/ec"
 STATE_KEY = b"the state key of a vTPM, 32 bytes"
 
 
@@ -47,12 +48,17 @@ allow_unexplained_data = true
 [[plugins]]
 name = "pkcs11"
 nek_key = "{NEK}"
+
+[[plugins]]
+name = "id-key"
+nek_key = "{ID_KEY}"
 """)
         service = self.world.service
         policy = service.policy_file(FULL)
         service.admin("key", "generate", "svsm/vtpm/key", "--floor", "worker", "--policy", policy)
         service.admin("key", "generate", "svsm/vtpm/guarded", "--policy", policy)
         service.admin("key", "generate", NEK, "--purpose", "nek", "--alg", "RSA", "--bytes", "256", "--floor", "worker", "--policy", policy)
+        service.admin("key", "generate", ID_KEY, "--purpose", "nek", "--alg", "P-384", "--floor", "worker", "--policy", policy)
         secret = service.folder / "state-key"
         secret.write_bytes(STATE_KEY)
         service.admin("secret", "set", "svsm/vtpm/secret", "--file", secret, "--policy", policy)

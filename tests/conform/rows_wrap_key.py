@@ -1,9 +1,12 @@
 """Rows of the conformance table about wrap-key of Trustee's pkcs11 plugin: raw bytes under an RSA key of the HSM, and the way back,
-for a guest of SEV-SNP. The service is the one of rows_svsm.py."""
+for a guest of SEV-SNP; and about id-key, the same for an EC key. The service is the one of rows_svsm.py."""
+import json
 import os
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from rows_handshake import post, refused
-from rows_svsm import NEK, host_of
+from rows_svsm import ID_KEY, NEK, host_of
 from table import row
 from teekey import open_response
 
@@ -109,3 +112,42 @@ def unconfigured(world):
     refused(guest.http.request("GET", TARGET, b"x"), 404, "PluginNotFound")
     assert post(guest, "pkcs11/wrap-key", {}).status == 404
     refused(world.client().send("POST", TARGET, bytes(32), RAW), 404, "PluginNotFound")
+
+
+# ---- id-key, whose paths are those of a proposal, and whose bodies are ours
+
+ID = "id-key, as proposed for Trustee"
+
+
+def registered(host, key):
+    answer = host.world.client().send("POST", "/kbs/v0/id-key/register", key, RAW)
+    assert answer.status == 200 and answer.header("content-type") == "application/json", answer.body
+    return json.loads(answer.body)
+
+
+@row(ID, "register by an administrator, decrypt by a guest: a JWE of the key; the public half in SEC 1's form")
+def id_key(world):
+    host = host_of(world)
+    point = host.proxy().http.request("GET", "/kbs/v0/id-key/ecdh-pub-sec1").body
+    assert ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point) and len(point) == 97
+    key = os.urandom(48)
+    blob = registered(host, key)
+    svsm = host.booted("key")
+    answer = svsm.proxy.http.request("POST", "/kbs/v0/id-key/decrypt", json.dumps({"recipient": blob}).encode())
+    assert open_response(svsm.key, answer.body) == key
+    assert host.last("release")["kid"] == ID_KEY + "/v1" and host.last("nek-wrap")["kid"] == ID_KEY + "/v1"
+
+
+@row(ID, "without a session 401, for a guest that the policy does not know 403, of another key 422, no blob 400")
+def id_key_refused(world):
+    host = host_of(world)
+    blob = registered(host, bytes(32))
+    body = json.dumps({"recipient": blob}).encode()
+    refused(host.proxy().http.request("POST", "/kbs/v0/id-key/decrypt", body), 401)
+    guest = host.world.attester()
+    guest.handshake()
+    refused(guest.http.request("POST", "/kbs/v0/id-key/decrypt", body), 403)
+    blob["header"]["kid"] = NEK + "/v1"
+    for bad, status in ((json.dumps({"recipient": blob}).encode(), 422), (b"{}", 400), (b"", 400)):
+        refused(guest.http.request("POST", "/kbs/v0/id-key/decrypt", bad), status)
+    refused(world.attester().http.request("GET", "/kbs/v0/id-key/ecdh-pub-sec1"), 404, "PluginNotFound")
