@@ -17,7 +17,8 @@ enum kbs_route {
     KBS_ROUTE_PKCS11_RESOURCE = 6, /* GET /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
     KBS_ROUTE_KEY_REWRAP = 7,      /* POST /kbs/v0/key/rewrap */
     KBS_ROUTE_HSM_KEY = 8,         /* GET /kbs/v0/hsm/keys/{repo}/{type}/{tag} */
-    KBS_ROUTE_UNWRAP_KEY = 20,     /* GET /kbs/v0/pkcs11/wrap-key, with a body */
+    /* guest listener, the NEK road by names that Trustee's clients know */
+    KBS_ROUTE_UNWRAP_KEY = 20,      /* GET /kbs/v0/pkcs11/wrap-key, with a body */
     KBS_ROUTE_UNWRAP_KEY_POST = 21, /* POST, the same */
     KBS_ROUTE_ID_KEY_PUBLIC = 22,   /* GET /kbs/v0/id-key/ecdh-pub-sec1 */
     KBS_ROUTE_ID_KEY_DECRYPT = 23,  /* POST /kbs/v0/id-key/decrypt */
