@@ -34,7 +34,7 @@ enum kbs_refused {
     KBS_REFUSED_COUNT
 };
 
-#define KBS_METRICS_ROUTES 64 /* one more than rows of the route table */
+#define KBS_METRICS_ROUTES 96 /* one more than rows of the route table */
 #define KBS_METRICS_STATUSES 20
 #define KBS_METRICS_BUCKETS 12
 #define KBS_METRICS_TEXT_BYTES 262144 /* every route with every status, and the rest */
