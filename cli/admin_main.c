@@ -42,6 +42,9 @@ static const struct {
     {"secret", "show", kbs_admin_cmd_secret_show},
     {"secret", "policy", kbs_admin_cmd_secret_policy},
     {"secret", "delete", kbs_admin_cmd_secret_delete},
+    {"alias", "set", kbs_admin_cmd_alias_set},
+    {"alias", "list", kbs_admin_cmd_alias_list},
+    {"alias", "remove", kbs_admin_cmd_alias_remove},
     {"store", "accept", kbs_admin_cmd_store_accept},
     {"audit", "verify", kbs_admin_cmd_audit_verify},
     {"attest", "explain", kbs_admin_cmd_attest_explain},
@@ -92,6 +95,7 @@ int main(int argc, char **argv)
                  "  secret set             seal a secret to the token and keep it\n"
                  "  secret list|show|policy|delete\n"
                  "                         what secrets there are; change a policy; destroy one\n"
+                 "  alias set|list|remove  paths that lead each guest to its own\n"
                  "  seal-key show|rotate|reseal|destroy\n"
                  "                         the key that secrets are sealed to\n"
                  "  sign-key list|rotate|destroy\n"

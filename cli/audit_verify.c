@@ -309,6 +309,8 @@ static const struct mutation {
     {"reference-value-set", NULL, NULL},
     {"reference-value-delete", NULL, NULL},
     {"kept-forget", NULL, NULL},
+    {"alias-set", NULL, NULL},
+    {"alias-remove", NULL, NULL},
     {"approval-request", NULL, NULL},
     {"approval-give", NULL, NULL},
     {"approval-withdraw", NULL, NULL},

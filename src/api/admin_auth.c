@@ -222,7 +222,7 @@ static int admin_check(struct kbs_call *call, const char *method, const char *pa
 /* The routes that Trustee's clients know. */
 static bool route_has_modes(const struct kbs_wire_request *req)
 {
-    return req->route >= KBS_ROUTE_RESOURCE_LIST && req->route <= KBS_ROUTE_REFERENCE_VALUE_SHOW;
+    return req->route >= KBS_ROUTE_RESOURCE_LIST && req->route <= KBS_ROUTE_ID_KEY_REGISTER;
 }
 
 static int mode_check(struct kbs_call *call, const char *pattern, struct kbs_error *err)

@@ -186,6 +186,9 @@ static int terms_default(struct new_key *k, struct kbs_error *err)
         *err = found;
         return -1;
     }
+    if (kbs_alias_free_path(k->m.api, k->path, err) != 0) {
+        return -1;
+    }
     k->row.version = 1;
     kbs_random(k->row.id, sizeof(k->row.id));
     c->alg = KBS_KEY_ALG_AES;

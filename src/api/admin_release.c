@@ -268,10 +268,12 @@ static int answer_put(struct kbs_call *call, struct dry_run *d, const struct kbs
                       struct kbs_error *err)
 {
     const struct kbs_decision *x = &d->decision;
-    char kid[KBS_LIMIT_KID_BYTES + 1];
+    char kid[KBS_LIMIT_KID_BYTES + 1] = "";
     struct kbs_buf *out = &call->answer->body;
 
-    (void)kbs_key_kid(&x->key, kid);
+    if (x->key.path[0] != '\0') { /* else an alias led to none */
+        (void)kbs_key_kid(&x->key, kid);
+    }
     KBS_AUTO_JSON answer = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:n, s:O?}", "decision",
                                      denied == NULL ? "allow" : "deny", "kid", kid, "by", x->by,
                                      "reason", denied == NULL ? "" : denied->detail, "policy",
@@ -292,6 +294,14 @@ static int dry_run(struct kbs_call *call, struct dry_run *d, struct kbs_error *e
     struct kbs_decision *x = &d->decision;
     struct kbs_error denied = KBS_ERROR_NONE;
 
+    if (x->resource && kbs_alias_resolve(call, &d->session, d->path, &d->path, &denied) < 0) {
+        if (!kbs_decision_to_record(&denied)) {
+            *err = denied;
+            return -1;
+        }
+        x->by = "alias";
+        return answer_put(call, d, &denied, err);
+    }
     x->secret = x->resource && kbs_resource_is_secret(call, d->path);
     if (kbs_decision_load(x, d->path, d->version, err) != 0) {
         return -1;

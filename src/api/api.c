@@ -75,6 +75,13 @@ static int api_check_policy(struct kbs_span policy, struct kbs_error *err)
     return 0;
 }
 
+/* False if it is none; an empty one is. */
+static bool api_take_path(struct kbs_span path, char ret[KBS_LIMIT_KEY_PATH_BYTES + 1])
+{
+    return path.len == 0 ||
+           (kbs_key_path_valid(path) && kbs_span_to_cstr(path, ret, KBS_LIMIT_KEY_PATH_BYTES + 1));
+}
+
 static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, struct kbs_error *err)
 {
     if (setup->duty != KBS_DUTY_RELEASE && setup->duty != KBS_DUTY_ADMIN) {
@@ -94,6 +101,10 @@ static int api_check(struct kbs_api *api, const struct kbs_api_setup *setup, str
     if (setup->resource_bytes == 0 || setup->resource_bytes > KBS_LIMIT_SECRET_VALUE_BYTES) {
         return kbs_fail(err, KBS_INPUT, "resources must have room for 1 to %u bytes",
                         (unsigned int)KBS_LIMIT_SECRET_VALUE_BYTES);
+    }
+    if (!api_take_path(setup->nek_key, api->nek_key) ||
+        !api_take_path(setup->id_key, api->id_key)) {
+        return kbs_fail(err, KBS_INPUT, "nek_key is not the path of a key");
     }
     if (api_check_policy(setup->resource_policy, err) != 0) {
         return -1;

@@ -24,6 +24,8 @@ struct kbs_api_setup {
     const struct kbs_verifier *verifiers;   /* as in attest/evidence.h; borrowed until the end */
     const struct kbs_issuers *issuers;      /* of foreign tokens; borrowed; NULL: none */
     struct kbs_span resource_policy;        /* of resources that come without; borrowed, copied */
+    struct kbs_span nek_key;                /* that wrap-key is about; empty: none; copied */
+    struct kbs_span id_key;                 /* that id-key is about; likewise */
     struct kbs_span issuer;                 /* of our tokens; borrowed, copied */
     uint32_t session_s;                     /* how long a challenge lives */
     uint32_t token_s;                       /* how long a token, and its session, live */

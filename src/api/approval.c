@@ -38,6 +38,8 @@ static const struct {
     {"attestation-policy-set", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"reference-value-set", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"reference-value-delete", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
+    {"alias-set", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
+    {"alias-remove", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"key-policy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"secret-policy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_POLICY},
     {"key-state", KBS_ROUTE_ADMIN_KEY_DESTROY, KBS_WIRE_APPROVALS_DESTROY},

@@ -151,6 +151,8 @@ struct kbs_api {
     const struct kbs_issuers *issuers;    /* borrowed; NULL: no token but our own is believed */
     struct kbs_api_delegate delegate;
     struct kbs_buf resource_policy; /* of resources that come without one; empty: none */
+    char nek_key[KBS_LIMIT_KEY_PATH_BYTES + 1]; /* that wrap-key is about; empty: none */
+    char id_key[KBS_LIMIT_KEY_PATH_BYTES + 1];  /* that id-key is about; likewise */
     char issuer[256];
     uint32_t session_s;
     uint32_t token_s;
@@ -230,6 +232,11 @@ kbs_handler kbs_api_hsm_key;
 kbs_handler kbs_api_key_provision; /* provision.c */
 kbs_handler kbs_api_register_get;  /* register.c */
 kbs_handler kbs_api_register_set;
+kbs_handler kbs_api_unwrap_key; /* wrap_key.c */
+kbs_handler kbs_api_wrap_key;
+kbs_handler kbs_api_id_key_public; /* id_key.c */
+kbs_handler kbs_api_id_key_decrypt;
+kbs_handler kbs_api_id_key_register;
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
@@ -273,6 +280,10 @@ kbs_handler kbs_api_admin_approval_list; /* approvals_admin.c */
 kbs_handler kbs_api_admin_approval_show;
 kbs_handler kbs_api_admin_approval_give;
 kbs_handler kbs_api_admin_approval_withdraw;
+kbs_handler kbs_api_admin_alias_list; /* aliases_admin.c */
+kbs_handler kbs_api_admin_alias_show;
+kbs_handler kbs_api_admin_alias_set;
+kbs_handler kbs_api_admin_alias_remove;
 kbs_handler kbs_api_admin_secret_list; /* admin_secrets.c */
 kbs_handler kbs_api_admin_secret_show;
 kbs_handler kbs_api_admin_secret_set;
@@ -830,6 +841,9 @@ KBS_MUST_CHECK int kbs_decision_load(struct kbs_decision *d, struct kbs_span pat
 KBS_MUST_CHECK int kbs_decide(struct kbs_decision *d, struct kbs_error *err);
 /* For whom something is kept, after kbs_decide() with `keeps`. */
 void kbs_decision_owner(const struct kbs_decision *d, struct kbs_store_owner *ret);
+/* The claims of a session as JSON, borrowed until the next session's. */
+KBS_MUST_CHECK int kbs_session_input(struct kbs_api *api, const struct kbs_session *session,
+                                     const json_t **ret, struct kbs_error *err);
 /* Whether that failure of it is a denial, of which there has to be a record. */
 bool kbs_decision_to_record(const struct kbs_error *err);
 
@@ -839,6 +853,7 @@ bool kbs_decision_to_record(const struct kbs_error *err);
 struct kbs_release_want {
     const struct kbs_session *session;
     struct kbs_span path;
+    struct kbs_span asked;             /* the alias that was asked for; empty: none */
     const char *plugin;                /* kbs.plugin: "resource", "pkcs11" or "key"; static */
     const struct kbs_nek_in *nek;      /* what is in that blob; NULL: what is in the catalog */
     struct kbs_provision *provision;   /* a NEK that is made for the guest, or was; NULL: none */
@@ -906,6 +921,36 @@ struct kbs_span kbs_receipt_ask(const struct kbs_release_want *want,
                                 uint8_t bytes[KBS_RECEIPT_WORD_BYTES]);
 /* Whether the token made one if, and only if, it was asked for. */
 bool kbs_receipt_fits(const struct kbs_release_want *want, struct kbs_span receipt);
+/* Records that nothing is released to that guest, before any row was read. Always -1. */
+int kbs_release_denied(struct kbs_call *call, const struct kbs_release_want *want,
+                       struct kbs_error *err);
+
+/* ---- nek.c ---- */
+
+/*
+ * A version (0: the latest) of a key of purpose nek, enabled, its row verified, and its public half (alg NONE for
+ * an AES key). KBS_MISSING if there is no such key, or it is another purpose's.
+ */
+KBS_MUST_CHECK int kbs_nek_key_get(struct kbs_api *api, struct kbs_span path, uint32_t version,
+                                   struct kbs_key *ret, struct kbs_tee_key *ret_public,
+                                   struct kbs_error *err);
+/* The blob in a body: "recipient" or "cose". To be deinitialised in any case. */
+KBS_MUST_CHECK int kbs_nek_body_get(const json_t *body, struct kbs_nek_in *ret,
+                                    struct kbs_error *err);
+
+/* ---- alias.c ---- */
+
+#define KBS_ALIAS_NONE 1 /* the path is no alias */
+/*
+ * What a path stands for when a guest of that session asks for a resource. 0 with *ret, in the call's arena;
+ * KBS_ALIAS_NONE; KBS_DENIED if it is an alias and none of its rules fits.
+ */
+KBS_MUST_CHECK int kbs_alias_resolve(struct kbs_call *call, const struct kbs_session *session,
+                                     struct kbs_span path, struct kbs_span *ret,
+                                     struct kbs_error *err);
+/* KBS_CONFLICT if an alias has that path. */
+KBS_MUST_CHECK int kbs_alias_free_path(struct kbs_api *api, struct kbs_span path,
+                                       struct kbs_error *err);
 
 /* ---- resource.c ---- */
 

@@ -239,6 +239,16 @@ static int claims_parse(struct kbs_span text, json_t **ret, struct kbs_error *er
     return kbs_json_parse_object(text, "claims", ret, err);
 }
 
+int kbs_session_input(struct kbs_api *api, const struct kbs_session *session, const json_t **ret,
+                      struct kbs_error *err)
+{
+    struct kbs_parsed *claims = &api->claims[session->sid[0] & (KBS_API_PARSED - 1)];
+
+    return kbs_parsed_get(claims, kbs_buf_span(&session->claims), claims_parse, ret, err) == 0
+               ? 0
+               : kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
+}
+
 static int policies_allow(struct kbs_decision *d, const json_t *input, json_t *kbs,
                           struct kbs_error *err)
 {
@@ -257,8 +267,6 @@ static int policies_allow(struct kbs_decision *d, const json_t *input, json_t *k
 
 int kbs_decide(struct kbs_decision *d, struct kbs_error *err)
 {
-    const struct kbs_session *session = d->how.session;
-    struct kbs_parsed *claims = &d->api->claims[session->sid[0] & (KBS_API_PARSED - 1)];
     const json_t *input = NULL;
 
     d->by = "row";
@@ -267,8 +275,8 @@ int kbs_decide(struct kbs_decision *d, struct kbs_error *err)
         row_allows(d, err) != 0 || load_resource_policy(d, err) != 0) {
         return -1;
     }
-    if (kbs_parsed_get(claims, kbs_buf_span(&session->claims), claims_parse, &input, err) != 0) {
-        return kbs_fail(err, KBS_INTERNAL, "the session's claims do not parse");
+    if (kbs_session_input(d->api, d->how.session, &input, err) != 0) {
+        return -1;
     }
     if (d->nek != NULL && nek_allows(d, input, err) != 0) {
         return -1;

@@ -33,6 +33,12 @@ static const struct route {
     {KBS_ROUTE_JWKS, KBS_DUTY_RELEASE, "GET", "jwks", kbs_api_jwks},
     {KBS_ROUTE_RESOURCE, KBS_DUTY_RELEASE, "GET", "resource", kbs_api_resource},
     {KBS_ROUTE_PKCS11_RESOURCE, KBS_DUTY_RELEASE, "GET", "pkcs11-resource", kbs_api_resource},
+    {KBS_ROUTE_UNWRAP_KEY, KBS_DUTY_RELEASE, "GET", "unwrap-key", kbs_api_unwrap_key},
+    {KBS_ROUTE_UNWRAP_KEY_POST, KBS_DUTY_RELEASE, "POST", "unwrap-key-post", kbs_api_unwrap_key},
+    {KBS_ROUTE_ID_KEY_PUBLIC, KBS_DUTY_RELEASE, "GET", "id-key-public", kbs_api_id_key_public},
+    {KBS_ROUTE_ID_KEY_DECRYPT, KBS_DUTY_RELEASE, "POST", "id-key-decrypt", kbs_api_id_key_decrypt},
+    {KBS_ROUTE_ID_KEY_REGISTER, KBS_DUTY_ADMIN, "POST", "id-key-register", kbs_api_id_key_register},
+    {KBS_ROUTE_WRAP_KEY, KBS_DUTY_ADMIN, "POST", "wrap-key", kbs_api_wrap_key},
     {KBS_ROUTE_ADMIN_NONCE, KBS_DUTY_ADMIN, "GET", "admin-nonce", kbs_api_admin_nonce},
     {KBS_ROUTE_ADMIN_KEY_LIST, KBS_DUTY_ADMIN, "GET", "admin-key-list", kbs_api_admin_key_list},
     {KBS_ROUTE_ADMIN_KEY_CREATE, KBS_DUTY_ADMIN, "POST", "admin-key-create",
@@ -140,6 +146,13 @@ static const struct route {
      kbs_api_admin_receipt_key},
     {KBS_ROUTE_ADMIN_RECEIPT_KEY_MAKE, KBS_DUTY_ADMIN, "POST", "admin-receipt-key-make",
      kbs_api_admin_receipt_key_make},
+    {KBS_ROUTE_ADMIN_ALIAS_LIST, KBS_DUTY_ADMIN, "GET", "admin-alias-list",
+     kbs_api_admin_alias_list},
+    {KBS_ROUTE_ADMIN_ALIAS_SHOW, KBS_DUTY_ADMIN, "GET", "admin-alias-show",
+     kbs_api_admin_alias_show},
+    {KBS_ROUTE_ADMIN_ALIAS_SET, KBS_DUTY_ADMIN, "POST", "admin-alias-set", kbs_api_admin_alias_set},
+    {KBS_ROUTE_ADMIN_ALIAS_REMOVE, KBS_DUTY_ADMIN, "DELETE", "admin-alias-remove",
+     kbs_api_admin_alias_remove},
 };
 
 static const struct route *route_find(const struct kbs_api *api, const struct kbs_wire_request *req)

@@ -103,8 +103,13 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
         kbs_record_hex(ret, "order", kbs_span(r->order, sizeof(r->order)));
     }
     kbs_record_str(ret, "session", r->sid);
-    kbs_record_str(ret, "kid", r->kid);
-    kbs_record_str(ret, "class", kbs_storage_name(r->decision.key.card.storage));
+    if (r->want->asked.len != 0) {
+        kbs_record_text(ret, "asked", r->want->asked);
+    }
+    if (r->kid[0] != '\0') {
+        kbs_record_str(ret, "kid", r->kid);
+        kbs_record_str(ret, "class", kbs_storage_name(r->decision.key.card.storage));
+    }
     kbs_record_str(ret, "tee", kbs_tee_name(r->session->tee));
     kbs_record_str(ret, "binding", kbs_binding_name(r->session->binding));
     kbs_record_str(ret, "tee_key", r->tee_key);
@@ -113,8 +118,10 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
         kbs_record_str(ret, "issuer", r->session->passport);
         kbs_record_str(ret, "agreed", r->session->agreed != NULL ? r->session->agreed : "");
     }
-    kbs_sha256(kbs_buf_span(&r->decision.policy), digest);
-    kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
+    if (r->kid[0] != '\0') {
+        kbs_sha256(kbs_buf_span(&r->decision.policy), digest);
+        kbs_record_hex(ret, "policy", kbs_span(digest, sizeof(digest)));
+    }
     if (r->decision.resource_policy.len != 0) {
         kbs_sha256(kbs_buf_span(&r->decision.resource_policy), digest);
         kbs_record_hex(ret, "resource_policy", kbs_span(digest, sizeof(digest)));
@@ -335,14 +342,28 @@ static int release_carry_out(struct kbs_call *call, struct release *r, struct kb
     return kbs_buf_check(&call->answer->body, "answer", err);
 }
 
+static void release_name_session(struct release *r)
+{
+    kbs_hex_cstr(kbs_span(r->session->sid, sizeof(r->session->sid)), r->sid, sizeof(r->sid));
+    kbs_jose_tee_thumbprint(&r->session->tee_key, r->tee_key);
+}
+
+int kbs_release_denied(struct kbs_call *call, const struct kbs_release_want *want,
+                       struct kbs_error *err)
+{
+    struct release r = {.want = want, .session = want->session};
+
+    release_name_session(&r);
+    return release_ended(call, &r, "release-denied", err);
+}
+
 static int release_run(struct kbs_call *call, struct release *r, struct kbs_error *err)
 {
     if (kbs_decision_load(&r->decision, r->want->path, r->want->version, err) != 0) {
         return -1;
     }
-    kbs_hex_cstr(kbs_span(r->session->sid, sizeof(r->session->sid)), r->sid, sizeof(r->sid));
+    release_name_session(r);
     (void)kbs_key_kid(&r->decision.key, r->kid);
-    kbs_jose_tee_thumbprint(&r->session->tee_key, r->tee_key);
     if (kbs_decide(&r->decision, err) != 0) {
         return kbs_decision_to_record(err) ? release_ended(call, r, "release-denied", err) : -1;
     }

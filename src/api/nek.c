@@ -26,11 +26,11 @@ struct rewrap {
 
 /* ---- POST /kbs/v0/key/rewrap ---- */
 
-static int rewrap_cose(struct rewrap *r, struct kbs_span text, struct kbs_error *err)
+static int blob_cose(struct kbs_nek_in *blob, struct kbs_span text, struct kbs_error *err)
 {
     struct kbs_buf message = KBS_BUF(COSE_MAX_BYTES);
     int rc = kbs_base64url_get(&message, text) == 0
-                 ? kbs_nek_read_cose(kbs_buf_span(&message), &r->blob, err)
+                 ? kbs_nek_read_cose(kbs_buf_span(&message), blob, err)
                  : kbs_fail(err, KBS_INPUT, "\"cose\" is not base64url of at most %u bytes",
                             COSE_MAX_BYTES);
 
@@ -38,12 +38,24 @@ static int rewrap_cose(struct rewrap *r, struct kbs_span text, struct kbs_error 
     return rc;
 }
 
+int kbs_nek_body_get(const json_t *body, struct kbs_nek_in *ret, struct kbs_error *err)
+{
+    const json_t *recipient = json_object_get(body, "recipient");
+    struct kbs_span cose = KBS_SPAN_EMPTY;
+
+    if (kbs_json_opt_string(body, "cose", &cose, err) != 0) {
+        return -1;
+    }
+    if ((recipient != NULL) == (cose.p != NULL)) {
+        return kbs_fail(err, KBS_INPUT, "the body has one of \"recipient\" and \"cose\"");
+    }
+    return recipient != NULL ? kbs_nek_read_jose(recipient, ret, err) : blob_cose(ret, cose, err);
+}
+
 static int rewrap_parse(struct kbs_call *call, struct rewrap *r, struct kbs_error *err)
 {
     static const char *const names[] = {"context", "receipt", NULL};
     static const char *const members[] = {"recipient", "cose", "nonce", "salt", NULL};
-    const json_t *recipient = NULL;
-    struct kbs_span cose = KBS_SPAN_EMPTY;
 
     if (kbs_request_query_only(call->req, names, err) != 0 ||
         kbs_request_context(call->req, &r->want.empty_context, err) != 0 ||
@@ -53,15 +65,7 @@ static int rewrap_parse(struct kbs_call *call, struct rewrap *r, struct kbs_erro
         kbs_json_parse_object(call->req->body, "request body", &r->body, err) != 0 ||
         kbs_json_only(r->body, members, err) != 0 ||
         kbs_request_freshness(r->body, &r->want, r->salt, err) != 0 ||
-        kbs_json_opt_string(r->body, "cose", &cose, err) != 0) {
-        return -1;
-    }
-    recipient = json_object_get(r->body, "recipient");
-    if ((recipient != NULL) == (cose.p != NULL)) {
-        return kbs_fail(err, KBS_INPUT, "the body has one of \"recipient\" and \"cose\"");
-    }
-    if ((recipient != NULL ? kbs_nek_read_jose(recipient, &r->blob, err)
-                           : rewrap_cose(r, cose, err)) != 0) {
+        kbs_nek_body_get(r->body, &r->blob, err) != 0) {
         return -1;
     }
     r->want.path = r->blob.path;
@@ -86,19 +90,40 @@ int kbs_api_key_rewrap(struct kbs_call *call, struct kbs_error *err)
 
 /* ---- GET /kbs/v0/hsm/keys/{repo}/{type}/{tag} ---- */
 
-static int public_put(struct kbs_buf *out, const struct kbs_key *key, struct kbs_error *err)
+int kbs_nek_key_get(struct kbs_api *api, struct kbs_span path, uint32_t version,
+                    struct kbs_key *ret, struct kbs_tee_key *ret_public, struct kbs_error *err)
 {
-    struct kbs_tee_key public_key;
+    struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
+    int rc = -1;
 
-    if (kbs_tee_key_get(kbs_key_blob(key), &public_key, err) != 0) {
-        return kbs_fail(err, KBS_INTERNAL, "the row of the key has no public half");
+    if (kbs_epoch_gate(api, err) == 0) {
+        rc = kbs_store_key_get(api->store, path, version, ret, &policy, err);
     }
+    if (rc == 0 && (ret->card.purpose != KBS_PURPOSE_NEK || ret->state != KBS_KEY_STATE_ENABLED)) {
+        rc = kbs_fail(err, KBS_MISSING, "no such key or version");
+    }
+    if (rc == 0 && (kbs_epoch_of_row(api, ret->epoch, err) != 0 ||
+                    kbs_row_check(api, ret, kbs_buf_span(&policy), err) != 0)) {
+        rc = -1;
+    }
+    kbs_buf_deinit(&policy);
+    if (rc != 0) {
+        return -1;
+    }
+    *ret_public = (struct kbs_tee_key){.alg = KBS_TEE_ALG_NONE};
+    return ret->blob_len == 0 || kbs_tee_key_get(kbs_key_blob(ret), ret_public, err) == 0
+               ? 0
+               : kbs_fail(err, KBS_INTERNAL, "the row of the key has no public half");
+}
+
+static void public_put(struct kbs_buf *out, const struct kbs_key *key,
+                       const struct kbs_tee_key *public_key)
+{
     kbs_buf_printf(out, "{\"kid\":\"%s/v%u\",\"purpose\":\"%s\",\"binding_required\":%s,\"jwk\":",
                    key->path, (unsigned int)key->version, kbs_purpose_name(key->card.purpose),
                    (key->card.flags & KBS_CARD_BINDING_REQUIRED) != 0 ? "true" : "false");
-    kbs_jose_tee_jwk_put(out, &public_key);
+    kbs_jose_tee_jwk_put(out, public_key);
     kbs_buf_put_u8(out, '}');
-    return kbs_buf_check(out, "answer", err);
 }
 
 /*
@@ -108,26 +133,20 @@ static int public_put(struct kbs_buf *out, const struct kbs_key *key, struct kbs
 int kbs_api_hsm_key(struct kbs_call *call, struct kbs_error *err)
 {
     static const char *const names[] = {"version", NULL};
-    struct kbs_buf policy = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
     struct kbs_span path = KBS_SPAN_EMPTY;
+    struct kbs_tee_key public_key;
     uint32_t version = 0;
     struct kbs_key key;
-    int rc = -1;
 
-    if (kbs_request_path(call, &path, err) == 0 &&
-        kbs_request_query_only(call->req, names, err) == 0 &&
-        kbs_request_version(call->req, &version, err) == 0 && kbs_epoch_gate(call->api, err) == 0) {
-        rc = kbs_store_key_get(call->api->store, path, version, &key, &policy, err);
-        if (rc == 0 && (key.card.purpose != KBS_PURPOSE_NEK || key.blob_len == 0 ||
-                        key.state != KBS_KEY_STATE_ENABLED)) {
-            rc = kbs_fail(err, KBS_MISSING, "no such key or version");
-        }
+    if (kbs_request_path(call, &path, err) != 0 ||
+        kbs_request_query_only(call->req, names, err) != 0 ||
+        kbs_request_version(call->req, &version, err) != 0 ||
+        kbs_nek_key_get(call->api, path, version, &key, &public_key, err) != 0) {
+        return -1;
     }
-    if (rc == 0 && (kbs_epoch_of_row(call->api, key.epoch, err) != 0 ||
-                    kbs_row_check(call->api, &key, kbs_buf_span(&policy), err) != 0 ||
-                    public_put(&call->answer->body, &key, err) != 0)) {
-        rc = -1;
+    if (public_key.alg == KBS_TEE_ALG_NONE) {
+        return kbs_fail(err, KBS_MISSING, "no such key or version");
     }
-    kbs_buf_deinit(&policy);
-    return rc;
+    public_put(&call->answer->body, &key, &public_key);
+    return kbs_buf_check(&call->answer->body, "answer", err);
 }

@@ -11,7 +11,8 @@
  * /kbs/v0/pkcs11/resource is the same by another name. A resource policy in Rego, while one is set,
  * has to allow what either gives, beside the policy that a resource has of its own; for one that has
  * none it decides alone. Without kbs-policy it cannot be asked, and nothing is given (501).
- * Which of several that is, decide.c says.
+ * Which of several that is, decide.c says. A path may be an alias, which leads to another one by who asks
+ * (alias.c); everything from there on is that one's.
  */
 #include "api/context.h"
 
@@ -25,6 +26,27 @@ bool kbs_resource_is_secret(struct kbs_call *call, struct kbs_span path)
 
     return kbs_store_secret_newest(call->api->store, path, &row, NULL, NULL, &ignored) == 0 ||
            ignored.category != KBS_MISSING;
+}
+
+/* Which key or secret is meant: the path itself, or what it is an alias of for this guest. */
+static int resource_find(struct kbs_call *call, struct kbs_release_want *want,
+                         struct kbs_error *err)
+{
+    struct kbs_error why = KBS_ERROR_NONE;
+    struct kbs_span asked = want->path;
+    int rc = kbs_alias_resolve(call, want->session, asked, &want->path, &why);
+
+    if (rc == KBS_ALIAS_NONE) {
+        rc = 0;
+    } else {
+        want->asked = asked;
+    }
+    if (rc != 0) {
+        *err = why;
+        return kbs_decision_to_record(err) ? kbs_release_denied(call, want, err) : -1;
+    }
+    want->secret = kbs_resource_is_secret(call, want->path);
+    return 0;
 }
 
 int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
@@ -42,8 +64,7 @@ int kbs_api_resource(struct kbs_call *call, struct kbs_error *err)
     if (kbs_session_attested(call, &session, err) == 0 &&
         kbs_request_query_only(call->req, names, err) == 0 &&
         kbs_request_receipt(call->req, &want.receipt, err) == 0 &&
-        kbs_request_path(call, &want.path, err) == 0) {
-        want.secret = kbs_resource_is_secret(call, want.path);
+        kbs_request_path(call, &want.path, err) == 0 && resource_find(call, &want, err) == 0) {
         rc = kbs_release_key(call, &want, err);
     }
     kbs_session_deinit(&session);

@@ -136,7 +136,7 @@ static int set_terms(struct kbs_secret_change *s, struct kbs_error *err)
     } else if (found.category != KBS_MISSING) {
         *err = found;
         return -1;
-    } else if (path_is_no_keys(s, err) != 0) {
+    } else if (path_is_no_keys(s, err) != 0 || kbs_alias_free_path(s->m.api, s->path, err) != 0) {
         return -1;
     }
     if (s->terms != NULL) {

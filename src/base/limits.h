@@ -141,6 +141,7 @@
 #define KBS_LIMIT_DOCUMENT_BYTES KBS_LIMIT_POLICY_BYTES /* a Rego policy; the reference values */
 #define KBS_LIMIT_DOCUMENT_NAME_BYTES 255
 #define KBS_LIMIT_DOCUMENT_VERSIONS 8        /* of one document that are kept */
+#define KBS_LIMIT_ALIAS_RULES 256            /* of one alias */
 #define KBS_LIMIT_DOCUMENTS 10000            /* versions of all documents */
 #define KBS_LIMIT_DOCUMENTS_BYTES (8u << 20) /* their texts: read whole at every mutation */
 #define KBS_LIMIT_APPROVERS 8                /* administrators that a change may be made to need */

@@ -11,6 +11,7 @@ static const char *const kind_names[KBS_DOCUMENT_COUNT] = {
     [KBS_DOCUMENT_ATTESTATION_POLICY] = "attestation-policy",
     [KBS_DOCUMENT_REFERENCE_VALUE] = "reference-value",
     [KBS_DOCUMENT_APPROVAL] = "approval",
+    [KBS_DOCUMENT_ALIAS] = "alias",
 };
 
 const char *kbs_document_kind_name(enum kbs_document_kind kind)

@@ -1,6 +1,6 @@
 /*
  * Documents: texts that an administrator sets under a name, in versions, and that decide something:
- * policies in Rego, reference values, requests that wait for approval. Their rows are signed as those of keys are (catalog/row.h).
+ * policies in Rego, reference values, requests that wait for approval, aliases. Their rows are signed as those of keys are (catalog/row.h).
  */
 #ifndef KBS_CATALOG_DOCUMENT_H
 #define KBS_CATALOG_DOCUMENT_H
@@ -15,6 +15,7 @@ enum kbs_document_kind {
     KBS_DOCUMENT_ATTESTATION_POLICY = 2,
     KBS_DOCUMENT_REFERENCE_VALUE = 3,
     KBS_DOCUMENT_APPROVAL = 4, /* a request that waits for other administrators (api/approval.c) */
+    KBS_DOCUMENT_ALIAS = 5,    /* of a path: which others it stands for, by whom (api/alias.c) */
     KBS_DOCUMENT_COUNT
 };
 

@@ -172,27 +172,63 @@ void kbs_config_check_admin(struct kbs_config_loader *l)
     check_providers(l);
 }
 
+static void check_policy(struct kbs_config_loader *l, size_t i)
+{
+    struct kbs_config *c = l->config;
+    struct kbs_doc_place at = l->seen[KBS_CONFIG_KEY_PLUGIN_POLICY][i].at;
+    struct kbs_buf text = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
+    if (kbs_config_read_file(l, at, "plugins[].policy", c->plugins[i].policy, &text) == 0) {
+        const char *wrong = kbs_doc_check_object((const char *)text.p, text.len);
+        if (wrong != NULL) {
+            kbs_config_fail(l, at, "plugins[].policy: %s", wrong);
+        }
+        c->resource_policy = kbs_arena_copy(&c->arena, kbs_buf_span(&text));
+        if (c->resource_policy.p == NULL) {
+            (void)kbs_config_no_memory(l);
+        }
+    }
+    kbs_buf_deinit(&text);
+}
+
+/* What a plugin needs, and what is another one's. */
+static void check_plugin(struct kbs_config_loader *l, size_t i)
+{
+    struct kbs_config_plugin *p = &l->config->plugins[i];
+    bool resource = strcmp(p->name, "resource") == 0;
+    const struct kbs_config_seen *nek_key = &l->seen[KBS_CONFIG_KEY_PLUGIN_NEK_KEY][i];
+    const struct kbs_config_seen *policy = &l->seen[KBS_CONFIG_KEY_PLUGIN_POLICY][i];
+    if (!resource && !nek_key->given) {
+        kbs_config_fail(l, l->seen[KBS_CONFIG_KEY_PLUGIN_NAME][i].at,
+                        "plugins[].name: %s needs nek_key, the path of a key of purpose nek",
+                        p->name);
+    }
+    if (resource ? nek_key->given : policy->given) {
+        kbs_config_fail(l, resource ? nek_key->at : policy->at, "plugins[].%s is not of \"%s\"",
+                        resource ? "nek_key" : "policy", p->name);
+    } else if (p->policy != NULL) {
+        check_policy(l, i);
+    }
+    if (p->nek_key != NULL && strcmp(p->name, "pkcs11") == 0) {
+        l->config->nek_key = kbs_span_str(p->nek_key);
+    } else if (p->nek_key != NULL) {
+        l->config->id_key = kbs_span_str(p->nek_key);
+    }
+}
+
 void kbs_config_check_plugins(struct kbs_config_loader *l)
 {
     struct kbs_config *c = l->config;
     for (size_t i = 0; i < c->n_plugins; i++) {
-        struct kbs_doc_place at = l->seen[KBS_CONFIG_KEY_PLUGIN_POLICY][i].at;
-        struct kbs_buf text = KBS_BUF(KBS_LIMIT_POLICY_BYTES);
-        if (i > 0 && c->plugins[i].name != NULL && c->plugins[0].name != NULL) {
+        bool twice = false;
+        for (size_t before = 0; before < i && c->plugins[i].name != NULL; before++) {
+            twice = twice || (c->plugins[before].name != NULL &&
+                              strcmp(c->plugins[before].name, c->plugins[i].name) == 0);
+        }
+        if (twice) {
             kbs_config_fail(l, l->seen[KBS_CONFIG_KEY_PLUGIN_NAME][i].at,
                             "plugins[].name: \"%s\" is there twice", c->plugins[i].name);
-        } else if (c->plugins[i].policy != NULL &&
-                   kbs_config_read_file(l, at, "plugins[].policy", c->plugins[i].policy, &text) ==
-                       0) {
-            const char *wrong = kbs_doc_check_object((const char *)text.p, text.len);
-            if (wrong != NULL) {
-                kbs_config_fail(l, at, "plugins[].policy: %s", wrong);
-            }
-            c->resource_policy = kbs_arena_copy(&c->arena, kbs_buf_span(&text));
-            if (c->resource_policy.p == NULL) {
-                (void)kbs_config_no_memory(l);
-            }
+        } else if (c->plugins[i].name != NULL) {
+            check_plugin(l, i);
         }
-        kbs_buf_deinit(&text);
     }
 }

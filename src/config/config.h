@@ -43,8 +43,9 @@ struct kbs_config_acl {
 
 /* [[plugins]] */
 struct kbs_config_plugin {
-    const char *name;   /* "resource" */
-    const char *policy; /* NULL, or the path that resource_policy was read from */
+    const char *name;    /* "resource", "pkcs11" or "id-key" */
+    const char *policy;  /* resource: NULL, or the path that resource_policy was read from */
+    const char *nek_key; /* the others: path of the key of purpose nek that they are about */
 };
 
 /* [[attest.snp.minimum]]; 0 asks nothing */
@@ -272,6 +273,8 @@ struct kbs_config {
     uint32_t body_bytes;             /* of a request */
     uint32_t resource_bytes;         /* of a resource's value */
     struct kbs_span resource_policy; /* JSON, as found in its file at load; empty for none */
+    struct kbs_span nek_key;         /* of the pkcs11 plugin; empty for none */
+    struct kbs_span id_key;          /* of the id-key plugin; likewise */
     struct kbs_config_plugin
         plugins[KBS_CONFIG_PLUGINS]; /* private: resource_policy is read from it */
     size_t n_plugins;

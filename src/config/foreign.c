@@ -154,7 +154,7 @@ static const struct kbs_config_foreign table[] = {
     {"policy_engine", NULL, ERROR,
      "set a resource policy over the API, or write policy of the resource plugin; remove it"},
 
-    /* [[plugins]] with name = "resource"; of others only the name is looked at */
+    /* [[plugins]] with name = "resource", "pkcs11" or "id-key"; of others only the name is looked at */
     {"plugins[].storage_backend_type", "kvstorage|LocalFs|local_fs", IGNORED, LOCAL},
     {"plugins[].storage_backend_type", NULL, ERROR, VALUES},
     {"plugins[].type", "kvstorage|LocalFs|local_fs", IGNORED, LOCAL},
@@ -174,6 +174,16 @@ static const struct kbs_config_foreign table[] = {
     {"plugins[].mount_path", NULL, ERROR, VALUES},
     {"plugins[].verify_ssl", NULL, ERROR, VALUES},
     {"plugins[].ca_certs", NULL, ERROR, VALUES},
+    {"plugins[].module", NULL, ERROR, "write it into [token]: module; remove it here"},
+    {"plugins[].slot_index", NULL, ERROR,
+     "slots move: name the token in uri of [token], by token= or serial="},
+    {"plugins[].pin", NULL, ERROR,
+     "a PIN does not stand in this file, which others may read: write it into a file, and its name "
+     "into pin_file of [token]"},
+    {"plugins[].rsa_mechanism", NULL, ERROR, "mechanisms are probed at start; remove it"},
+    {"plugins[].lookup_label", NULL, ERROR,
+     "keys are addressed by their path: make one with kbs-admin key generate --purpose nek --alg "
+     "RSA, and write its path into nek_key"},
 
     /* the pkcs11 plugin's keys, and other places for a PIN, where somebody may try them */
     {"token.slot_index", NULL, ERROR, "slots move: name the token in uri, by token= or serial="},

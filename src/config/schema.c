@@ -152,6 +152,8 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(PLUGIN_NAME, "plugins[]", "name", STRING, true, 1, 64, plugins[0].name,
         kbs_config_check_plugin),
     KEY(PLUGIN_POLICY, "plugins[]", "policy", PATH, false, 1, PATH_BYTES, plugins[0].policy, NULL),
+    KEY(PLUGIN_NEK_KEY, "plugins[]", "nek_key", STRING, false, 5, KBS_LIMIT_KEY_PATH_BYTES,
+        plugins[0].nek_key, kbs_config_check_catalog_path),
     KEY(USER_FETCH, "users", "fetch", STRING, false, 1, 32, users.fetch, kbs_config_check_user),
     KEY(FETCH_CACHE, "fetch", "cache", PATH, false, 1, 1000, fetch.cache, NULL),
     KEY(ENDPOINT_NAME, ENDPOINTS, "name", STRING, true, 1, 63, fetch.endpoints[0].name,
@@ -505,14 +507,18 @@ const char *kbs_config_check_endpoints(const char *value)
 
 const char *kbs_config_check_plugin(const char *value)
 {
-    if (strcmp(value, "resource") == 0) {
-        return NULL;
-    }
-    if (strcmp(value, "pkcs11") == 0) {
-        return "the token is not a plugin here: write module, uri and pin_file of [token]; its keys "
-               "are at /kbs/v0/resource/..., made with kbs-admin key";
-    }
-    return "only \"resource\" is available: remove this table";
+    bool known = strcmp(value, "resource") == 0 || strcmp(value, "pkcs11") == 0 ||
+                 strcmp(value, "id-key") == 0;
+    return known
+               ? NULL
+               : "only \"resource\" is available, and \"pkcs11\" and \"id-key\" for keys of guests: remove "
+                 "this table";
+}
+
+const char *kbs_config_check_catalog_path(const char *value)
+{
+    return kbs_key_path_valid(kbs_span_str(value)) ? NULL
+                                                   : "must be the path of a key, repo/type/tag";
 }
 
 const char *kbs_config_check_issuer(const char *value)

@@ -118,6 +118,7 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_USER_POLICY,
     KBS_CONFIG_KEY_PLUGIN_NAME,
     KBS_CONFIG_KEY_PLUGIN_POLICY,
+    KBS_CONFIG_KEY_PLUGIN_NEK_KEY,
     KBS_CONFIG_KEY_USER_FETCH,
     KBS_CONFIG_KEY_FETCH_CACHE,
     KBS_CONFIG_KEY_ENDPOINT_NAME,
@@ -288,6 +289,7 @@ const char *kbs_config_check_issuer(const char *value);
 const char *kbs_config_check_seccomp(const char *value);
 const char *kbs_config_check_user(const char *value);
 const char *kbs_config_check_plugin(const char *value);
+const char *kbs_config_check_catalog_path(const char *value);
 const char *kbs_config_check_snp_product(const char *value);
 const char *kbs_config_check_snp_chip(const char *value);
 const char *kbs_config_check_snp_firmware(const char *value);

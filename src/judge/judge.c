@@ -20,6 +20,7 @@
 #include "api/api.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "channel/channel.h"
 #include "confine/confine.h"
 #include "judge/issuers.h"
@@ -142,6 +143,17 @@ static int judge_configure(struct judge *j, struct kbs_error *err)
     return rc;
 }
 
+/*
+ * The one judge with secrets of its own: an admin lane that wraps keys for administrators who send them in plain
+ * text (api/id_key.c). Never in production, so it may be that the heap cannot be locked.
+ */
+static int judge_open_heap(const struct kbs_api_setup *setup, struct kbs_error *err)
+{
+    bool wraps = setup->duty == KBS_DUTY_ADMIN && !setup->production && setup->id_key.len != 0;
+
+    return !wraps || kbs_secret_heap_init(err) >= 0 ? 0 : -1;
+}
+
 static int judge_open(struct judge *j, struct kbs_error *err)
 {
     struct kbs_api_setup setup = {
@@ -154,6 +166,8 @@ static int judge_open(struct judge *j, struct kbs_error *err)
         .svsm = (j->config.snp_allow & KBS_WIRE_SNP_ALLOW_SVSM_BINDING) != 0,
         .verifiers = j->verifiers,
         .resource_policy = j->config.resource_policy,
+        .nek_key = j->config.nek_key,
+        .id_key = j->config.id_key,
         .issuer = j->config.issuer,
         .session_s = j->config.session_s,
         .token_s = j->config.token_s,
@@ -195,7 +209,7 @@ static int judge_open(struct judge *j, struct kbs_error *err)
     setup.fetch_fd = j->fetch;
     j->fetch = -1;
     setup.issuers = j->issuers;
-    return kbs_api_new(&setup, &j->api, err);
+    return judge_open_heap(&setup, err) == 0 ? kbs_api_new(&setup, &j->api, err) : -1;
 }
 
 /*

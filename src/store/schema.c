@@ -281,6 +281,23 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     " mark BLOB NOT NULL CHECK (length(mark) = 32),"
     " changed_s INTEGER NOT NULL CHECK (changed_s >= 0),"
     " UNIQUE (key_id, identity)) STRICT;",
+
+    /* One more, aliases; from here on kinds are the program's to check. */
+    "CREATE TABLE document_6 ("
+    " kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 255),"
+    " name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 255),"
+    " version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967295),"
+    " created_s INTEGER NOT NULL CHECK (created_s >= 0),"
+    " epoch INTEGER NOT NULL,"
+    " request TEXT NOT NULL,"
+    " signature BLOB NOT NULL,"
+    " text TEXT NOT NULL,"
+    " PRIMARY KEY (kind, name, version)) STRICT;"
+    "INSERT INTO document_6 SELECT kind, name, version, created_s, epoch, request, signature, text"
+    " FROM document;"
+    "DROP TABLE document;"
+    "ALTER TABLE document_6 RENAME TO document;"
+    "CREATE INDEX document_epoch ON document (epoch, kind, name, version);",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

@@ -11,7 +11,7 @@
 
 /* "KBSH", in the file's header: says whose file this is before any of it is believed. */
 #define KBS_STORE_APPLICATION_ID 0x4b425348
-#define KBS_STORE_SCHEMA 5
+#define KBS_STORE_SCHEMA 6
 
 enum kbs_sql {
     /* on the connection that does not wait for the disk */

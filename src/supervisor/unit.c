@@ -473,6 +473,8 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
         .sessions = c->sessions,
         .resource_bytes = c->resource_bytes,
         .resource_policy = c->resource_policy,
+        .nek_key = c->nek_key,
+        .id_key = c->id_key,
         .check = check,
     };
     if (admin) {

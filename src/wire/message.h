@@ -54,6 +54,7 @@ struct kbs_wire_list {
  * asked and of the issuer of its tokens, the kinds of evidence that are handed to it (names), and the ids of the
  * policies that it is asked to apply; snp_signers: "vcek", "vlek", empty for both; snp_platform_* and snp_guest_*:
  * names of bits (attest/snp/verify.c); snp_kds: the endpoint that missing VCEKs are fetched from, empty for none.
+ * nek_key, id_key: paths of the keys that wrap-key and id-key are about, empty for none;
  * check: 1 if the judge is only to say by its exit status whether it can use this; no ATTACH and no GO come then
  */
 #define KBS_WIRE_CONFIG_JUDGE_FIELDS(F, m) \
@@ -68,7 +69,7 @@ struct kbs_wire_list {
     F(m, LIST, delegate_policies) \
     F(m, LIST, snp_signers) F(m, LIST, snp_platform_required) F(m, LIST, snp_platform_forbidden) \
     F(m, LIST, snp_guest_required) F(m, LIST, snp_guest_forbidden) F(m, BYTES, snp_kds) F(m, U8, check) \
-    F(m, U32, approvals) F(m, U8, approvals_for)
+    F(m, U32, approvals) F(m, U8, approvals_for) F(m, BYTES, nek_key) F(m, BYTES, id_key)
 /*
  * An item of CONFIG_JUDGE.issuers: [[issuer]]. profile: its name; minimum_binding: enum kbs_binding, 0 if
  * it is not given; keys, anchor, crl: texts of the files; key_path, document, agree_with: empty if not given;

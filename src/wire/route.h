@@ -21,6 +21,11 @@ enum kbs_route {
     KBS_ROUTE_REGISTER_GET = 10,   /* GET /kbs/v0/register/{repo}/{type}/{tag} */
     KBS_ROUTE_REGISTER_SET = 11,   /* POST /kbs/v0/register/{repo}/{type}/{tag} */
     KBS_ROUTE_RECEIPT_JWKS = 24,   /* GET /.well-known/kbs-receipt-jwks.json */
+    /* guest listener, the NEK road by names that Trustee's clients know */
+    KBS_ROUTE_UNWRAP_KEY = 20,      /* GET /kbs/v0/pkcs11/wrap-key, with a body */
+    KBS_ROUTE_UNWRAP_KEY_POST = 21, /* POST, the same */
+    KBS_ROUTE_ID_KEY_PUBLIC = 22,   /* GET /kbs/v0/id-key/ecdh-pub-sec1 */
+    KBS_ROUTE_ID_KEY_DECRYPT = 23,  /* POST /kbs/v0/id-key/decrypt */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */
@@ -66,6 +71,8 @@ enum kbs_route {
     KBS_ROUTE_ATTESTATION_POLICY_SET = 71, /* POST /kbs/v0/attestation-policy */
     KBS_ROUTE_REFERENCE_VALUE_SET = 72,    /* POST /kbs/v0/reference-value */
     KBS_ROUTE_REFERENCE_VALUE_SHOW = 73,   /* GET /kbs/v0/reference-value/{id...} */
+    KBS_ROUTE_WRAP_KEY = 74,               /* POST /kbs/v0/pkcs11/wrap-key */
+    KBS_ROUTE_ID_KEY_REGISTER = 75,        /* POST /kbs/v0/id-key/register */
     /* admin listener, questions */
     KBS_ROUTE_ADMIN_RELEASE_DRY_RUN = 80, /* POST /kbs/v0/admin/release/dry-run; changes nothing */
     KBS_ROUTE_ADMIN_SIGN_LIST = 96,       /* GET /kbs/v0/admin/sign-key */
@@ -75,8 +82,8 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_RECEIPT_KEY = 100,      /* GET /kbs/v0/admin/receipt-key */
     KBS_ROUTE_ADMIN_RECEIPT_KEY_MAKE = 101, /* POST /kbs/v0/admin/receipt-key */
     /* admin listener, what is kept for guests */
-    KBS_ROUTE_ADMIN_KEPT_LIST = 116,   /* GET /kbs/v0/admin/kept/{repo}/{type}/{tag} */
-    KBS_ROUTE_ADMIN_KEPT_FORGET = 117, /* DELETE /kbs/v0/admin/kept/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_KEPT_LIST = 120,   /* GET /kbs/v0/admin/kept/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_KEPT_FORGET = 121, /* DELETE /kbs/v0/admin/kept/{repo}/{type}/{tag} */
     /* admin listener, policies and their approval */
     KBS_ROUTE_ADMIN_POLICY_LIST = 102,       /* GET /kbs/v0/admin/policies */
     KBS_ROUTE_ADMIN_POLICY_SHOW = 103,       /* GET /kbs/v0/admin/policies/{name...} */
@@ -85,6 +92,11 @@ enum kbs_route {
     KBS_ROUTE_ADMIN_APPROVAL_SHOW = 106,     /* GET /kbs/v0/admin/approvals/{id} */
     KBS_ROUTE_ADMIN_APPROVAL_GIVE = 107,     /* POST /kbs/v0/admin/approvals/{id} */
     KBS_ROUTE_ADMIN_APPROVAL_WITHDRAW = 108, /* DELETE /kbs/v0/admin/approvals/{id} */
+    /* admin listener, aliases */
+    KBS_ROUTE_ADMIN_ALIAS_LIST = 116,   /* GET /kbs/v0/admin/aliases */
+    KBS_ROUTE_ADMIN_ALIAS_SHOW = 117,   /* GET /kbs/v0/admin/aliases/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_ALIAS_SET = 118,    /* POST /kbs/v0/admin/aliases/{repo}/{type}/{tag} */
+    KBS_ROUTE_ADMIN_ALIAS_REMOVE = 119, /* DELETE /kbs/v0/admin/aliases/{repo}/{type}/{tag} */
     /* answered by the front itself; never in a REQUEST */
     KBS_ROUTE_HEALTHZ = 128, /* GET /healthz, both listeners */
     KBS_ROUTE_READYZ = 129,  /* GET /readyz, both listeners */

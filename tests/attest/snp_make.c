@@ -12,7 +12,7 @@
  *
  *   snp_make evidence FOLDER REPORT-DATA [CHANGE...]       the digest in hex
  *
- * prints evidence in CoCo's shape. Changes: init-data=HEX (into HOST_DATA), vmpl=N, debug, no-leaf (the evidence
+ * prints evidence in CoCo's shape. Changes: init-data=HEX (into HOST_DATA), measurement=HEX, family-id=HEX, image-id=HEX, vmpl=N, debug, no-leaf (the evidence
  * comes without its VCEK), svsm (in COCONUT-SVSM's shape), forged (a bit of the measurement is another than the one that was signed).
  */
 #include <stdio.h>
@@ -190,12 +190,38 @@ static void signer_read(const char *folder, struct snp_pki *pki)
     }
 }
 
+/* NAME=HEX of a field. False if it is none. */
+static bool change_field(struct kbs_snp_report *r, const char *what)
+{
+    static const struct {
+        const char *name;
+        enum kbs_snp_at at;
+        size_t bytes;
+    } fields[] = {
+        {"init-data=", KBS_SNP_AT_HOST_DATA, 32},
+        {"measurement=", KBS_SNP_AT_MEASUREMENT, 48},
+        {"family-id=", KBS_SNP_AT_FAMILY_ID, 16},
+        {"image-id=", KBS_SNP_AT_IMAGE_ID, 16},
+    };
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        size_t n = strlen(fields[i].name);
+
+        if (strncmp(what, fields[i].name, n) == 0) {
+            field_put(r, fields[i].at, fields[i].bytes, what + n);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* One change to the report, as the command line has it. */
 static void change(struct kbs_snp_report *r, const char *what)
 {
-    if (strncmp(what, "init-data=", 10) == 0) {
-        field_put(r, KBS_SNP_AT_HOST_DATA, 32, what + 10);
-    } else if (strncmp(what, "vmpl=", 5) == 0) {
+    if (change_field(r, what)) {
+        return;
+    }
+    if (strncmp(what, "vmpl=", 5) == 0) {
         r->raw[KBS_SNP_AT_VMPL] = (uint8_t)atoi(what + 5);
     } else if (strcmp(what, "debug") == 0) {
         r->raw[KBS_SNP_AT_POLICY + 2] |= KBS_SNP_POLICY_DEBUG >> 16;

@@ -73,6 +73,7 @@ ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     *(["wrapping-key", c] for c in ("show", "rotate", "rewrap", "destroy")),
     *(["seal-key", c] for c in ("show", "rotate", "reseal", "destroy")),
     *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"],
+    *(["alias", c] for c in ("set", "list", "remove")),
     *(["policy", c] for c in ("explain", "test")), ["release", "dry-run"]]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
 

@@ -95,23 +95,33 @@ class Svsm:
             raise Refused("the secret does not open") from None
 
 
+def unsigned_report(report_data):
+    """Report data and nothing else: there is no hardware in a test."""
+    report = bytearray(1184)
+    report[0x50:0x90] = report_data
+    return {"snp-report": base64.b64encode(report).decode(), "certs-buf": None}
+
+
 class LegacySvsm(Svsm):
-    """Messages as the proxy of today builds them around an SNP report."""
+    """Messages as the proxy of today builds them around an SNP report, which `report` gives for its report data."""
     tee = "snp"
 
-    def evidence(self, nonce):
+    def __init__(self, proxy, report=unsigned_report):
+        super().__init__(proxy)
+        self.report = report
+
+    def report_data(self, nonce):
         point = self.key.private.public_key().public_numbers()
-        size = COORDINATE_BYTES[CURVE]
-        bound = point.x.to_bytes(size, "big") + point.y.to_bytes(size, "big") + base64.b64decode(nonce, validate=True)
-        report = bytearray(1184)
-        report[0x50:0x90] = hashlib.sha512(bound).digest()
-        return {"snp-report": base64.b64encode(report).decode(), "certs-buf": None}
+        size = COORDINATE_BYTES[self.key.curve]
+        return hashlib.sha512(point.x.to_bytes(size, "big") + point.y.to_bytes(size, "big") +
+                              base64.b64decode(nonce, validate=True)).digest()
+
+    def message(self, nonce):
+        return {"init-data": None, "runtime-data": {"nonce": nonce, "tee-pubkey": self.key.jwk()},
+                "tee-evidence": {"primary_evidence": self.report(self.report_data(nonce)), "additional_evidence": ""}}
 
     def attest(self):
-        nonce = self.proxy.negotiate(self.tee)
-        return self.proxy.attest({
-            "init-data": None, "runtime-data": {"nonce": nonce, "tee-pubkey": self.key.jwk()},
-            "tee-evidence": {"primary_evidence": self.evidence(nonce), "additional_evidence": ""}})
+        return self.proxy.attest(self.message(self.proxy.negotiate(self.tee)))
 
 
 class ForwardedSvsm(Svsm):

@@ -11,7 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from jwcrypto import jwe, jwk
 
-from aproxy import ForwardedSvsm, LegacySvsm, Proxy
 from guest import Attester, KbsError, NotFound, SampleTee, Unauthorized, error_information, resource_target
 from kbs_client import AFFIRMING, ALLOW_ALL, DENY_ALL
 from rows_handshake import KEYS, PATH, RESOURCE, attested, claims_of, post, refused
@@ -197,7 +196,7 @@ def endpoint_pkcs11(world):
 @row("1.1 Endpoints", "a plugin that is not there: 404 InvalidRequestPath", differs="statuses")
 def endpoint_no_plugin(world):
     guest = attested(world)
-    for target in ("/kbs/v0/nebula-ca/credential?name=x", "/kbs/v0/nothing/a/b", "/kbs/v0/pkcs11/wrap-key"):
+    for target in ("/kbs/v0/nebula-ca/credential?name=x", "/kbs/v0/nothing/a/b", "/kbs/v0/pkcs11/unwrap-key"):
         refused(guest.http.request("GET", target), 404, "InvalidRequestPath")
 
 
@@ -635,28 +634,3 @@ def admin_production(world):
 def admin_signed(world):
     for target in ("/kbs/v0/admin/keys", "/kbs/v0/admin/secrets"):
         refused(world.client().send("GET", target), 401)
-
-
-# ---- COCONUT-SVSM
-
-@row("COCONUT-SVSM", "its proxy of today: the handshake begins, its report is refused", differs="verifiers")
-def aproxy_legacy(world):
-    svsm = LegacySvsm(world.keep(Proxy(world.plain_url)))
-    assert svsm.attest() is None
-    assert svsm.proxy.secret() is None
-
-
-@row("COCONUT-SVSM", "messages that SVSM makes itself, forwarded: P-521 over plain HTTP, opened in the VM")
-def aproxy_forwarded(world):
-    value = world.put("default/sample/test", b"the state key of a vTPM, 32 bytes")
-    svsm = ForwardedSvsm(world.keep(Proxy(world.plain_url)))
-    assert svsm.attest().count(".") == 2
-    assert svsm.open(svsm.proxy.secret()) == value
-
-
-@row("COCONUT-SVSM", "its challenge has extra-params, its nonce is padded, answers are 200 and nothing else")
-def aproxy_shapes(world):
-    world.put("default/sample/test", b"x")
-    svsm = ForwardedSvsm(world.keep(Proxy(world.plain_url)))
-    assert svsm.attest() and svsm.proxy.secret()
-    assert [status for _, _, status in svsm.proxy.http.seen] == [200, 200, 200]

@@ -5,6 +5,8 @@ import pytest
 import rows_handshake  # noqa: F401  rows register themselves
 import rows_resource  # noqa: F401
 import rows_commands  # noqa: F401
+import rows_svsm  # noqa: F401
+import rows_wrap_key  # noqa: F401
 import table
 from world import BIN, run
 

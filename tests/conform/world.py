@@ -63,7 +63,7 @@ class Issuer:
 
 
 class World:
-    def __init__(self, folder, token, worlds, mode=None, rsa1_5=True, policy=True, auth_per_second=None):
+    def __init__(self, folder, token, worlds, mode=None, rsa1_5=True, policy=True, auth_per_second=None, more=""):
         self.token = token
         self.worlds = worlds  # the others
         self.issuer = worlds.issuer
@@ -72,6 +72,8 @@ class World:
         self.configure(mode, rsa1_5, policy)
         if auth_per_second is not None:
             self.service.edit_config(r"^(max_connections = .*)$", rf"\1\nauth_per_second = {auth_per_second}")
+        with open(self.service.folder / "kbs.toml", "a") as file:
+            file.write(more)
         self.service.add_plain_listener()
         self.service.start()
 

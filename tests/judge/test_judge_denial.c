@@ -71,7 +71,7 @@ static void target_make(const struct kbs_http_route_row *row, struct target *t)
     t->ask.route = row->route;
     t->ask.method = row->method;
     t->ask.target = t->path;
-    t->open = row->route >= KBS_ROUTE_RESOURCE_LIST && row->route <= KBS_ROUTE_REFERENCE_VALUE_SHOW;
+    t->open = row->route >= KBS_ROUTE_RESOURCE_LIST && row->route <= KBS_ROUTE_ID_KEY_REGISTER;
     t->change = strcmp(row->method, "GET") != 0 && row->route != KBS_ROUTE_ADMIN_RELEASE_DRY_RUN;
     if (row->body_max != 0) {
         t->ask.content_type = "application/json";

@@ -614,6 +614,52 @@ static void test_register(void **state)
     dir_remove(&d);
 }
 
+/*
+ * As a JWE, whose payload is the key (wrap-key): below the token only if the key's card says so, whatever
+ * the order says. What is in it, clients say (tests/conform/rows_wrap_key.py).
+ */
+static void test_as_jwe(void **state)
+{
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &admin_lane);
+    for (int floor = KBS_LOCALITY_WORKER; floor <= KBS_LOCALITY_TRANSPORT; floor++) {
+        struct key_ref k = key_ref((uint8_t)(60 + floor), 1);
+        struct kbs_wire_generate m = nek_order(&k, KBS_KEY_ALG_RSA, 256, 0);
+        struct kbs_error err = KBS_ERROR_NONE;
+        struct kbs_agree_key *tee = NULL;
+        struct kbs_wire_result r;
+        struct blob b;
+
+        m.floor = (uint8_t)floor;
+        r = worker_order(&w, KBS_WIRE_GENERATE, &m);
+        assert_category(&r, KBS_OK);
+        key_made(&k, &r);
+        blob_make(&b, &k, KBS_NEK_OAEP, &nobody);
+        must(kbs_agree_key_generate(KBS_CURVE_P521, &tee, &err), &err);
+        struct kbs_wire_release as = release_order(&k, kbs_agree_key_public(tee), KBS_FORMAT_JWE);
+        struct kbs_wire_rewrap rewrap = rewrap_order(&k, &b, &as);
+        rewrap.floor = KBS_LOCALITY_WORKER;
+        r = worker_order(&w, KBS_WIRE_REWRAP, &rewrap);
+        if (r.category == KBS_UNSUPPORTED) { /* a token without GCM-wrap */
+            assert_int_equal(floor, KBS_LOCALITY_TRANSPORT);
+            assert_int_equal(r.body.len, 0);
+        } else {
+            assert_category(&r, KBS_OK);
+            assert_int_equal(r.format, KBS_FORMAT_JWE);
+            assert_true(r.locality == KBS_LOCALITY_TOKEN ||
+                        (r.locality == KBS_LOCALITY_WORKER && floor == KBS_LOCALITY_WORKER));
+            assert_true(kbs_span_starts_with(r.body, "{\"protected\":\""));
+        }
+        (void)kbs_agree_key_free(tee);
+    }
+    assert_int_equal(worker_stop(&w), 0);
+    dir_remove(&d);
+}
+
 /* What makes no sense is not made, and what was made can be destroyed. */
 static void test_life(void **state)
 {
@@ -670,6 +716,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_every_pair), cmocka_unit_test(test_what_does_not_open),
         cmocka_unit_test(test_roads),      cmocka_unit_test(test_provision),
         cmocka_unit_test(test_register),   cmocka_unit_test(test_life),
+        cmocka_unit_test(test_as_jwe),
     };
 
     if (argc != 2 || !harness_select(argv[1])) {

@@ -1074,7 +1074,7 @@ static void test_document_lists(void **state)
     kbs_buf_deinit(&text);
 }
 
-/* The step that lets approvals in takes every document along, and the manifest is what it was. */
+/* The step that lets aliases in takes every document along, and the manifest is what it was. */
 static void test_migrate_documents(void **state)
 {
     struct fixture *f = *state;
@@ -1094,8 +1094,8 @@ static void test_migrate_documents(void **state)
     assert_int_equal(kbs_store_epoch_get(f->store, &epoch, &err), 0);
     assert_int_equal(kbs_store_manifest(f->store, NULL, now, NULL, &err), 0);
     assert_memory_equal(now, epoch.manifest, sizeof(now));
-    one = new_document(KBS_DOCUMENT_APPROVAL, "00", 1);
-    assert_int_equal(document_add(f->store, &one, "waits", &err), 0);
+    one = new_document(KBS_DOCUMENT_ALIAS, "a/b/c", 1);
+    assert_int_equal(document_add(f->store, &one, "leads", &err), 0);
 }
 
 /* One is added and another dropped, in one mutation; what is not there cannot be dropped. */
