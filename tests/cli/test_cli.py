@@ -39,6 +39,9 @@ KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "
     ["secret"], ["secret", "set"], ["secret", "set", "a/b"], ["secret", "set", "a/b/c", "value"], ["secret", "list", "a/b/c"],
     ["secret", "set", "a/b/c", "--floor", "worker"], ["secret", "show", "../b/c"], ["secret", "delete"],
     ["secret", "policy", "a/b/c"], ["secret", "show", "a/b/c", "--policy", "x"],
+    ["receipt"], ["receipt", "verify"], ["receipt", "verify", "x"], ["receipt", "verify", "x", "y", "--answer", "z"],
+    ["receipt", "verify", "x", "--answer", "y", "--key", "k", "--jwks", "j"], ["receipt-key"], ["receipt-key", "make", "x"],
+    ["initdata", "make"], ["initdata", "make", "--tls-pin", "a", "--tls-cert", "b"],
     ["init"], ["init", "x", "--token", "yubikey"], ["init", "x", "--listen", "localhost:1"],
     ["init", "x", "--admin-listen", "1.2.3.4"], ["init", "x", "--lanes", "0"], ["init", "x", "--lanes", "33"],
 ])
@@ -74,8 +77,9 @@ ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     *(["seal-key", c] for c in ("show", "rotate", "reseal", "destroy")),
     *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"],
     *(["alias", c] for c in ("set", "list", "remove")),
-    *(["policy", c] for c in ("explain", "test")), ["release", "dry-run"]]
-GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["open"]]
+    *(["policy", c] for c in ("explain", "test")), ["release", "dry-run"],
+    ["initdata", "make"], ["receipt", "verify"], ["receipt-key", "show"], ["receipt-key", "make"]]
+GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["rewrap"], ["open"]]
 
 
 @pytest.mark.parametrize("program, commands", [("kbs-admin", ADMIN_COMMANDS), ("kbs-guest", GUEST_COMMANDS)])

@@ -1007,6 +1007,7 @@ static void test_response(void **state)
 {
     const struct kbs_http_response_mode mode = {.keep_alive = true, .now_s = 784111777};
     const struct kbs_http_response_mode head = {.head_only = true, .now_s = 0};
+    char receipt[KBS_LIMIT_RECEIPT_BYTES + 1];
     struct kbs_http_response r = {.status = 200,
                                   .content_type =
                                       KBS_SPAN_LIT("application/cose; cose-type=\"cose-encrypt\""),
@@ -1027,11 +1028,12 @@ static void test_response(void **state)
                                     .retry_after_s = 7,
                                     .allow = "GET",
                                     .content_type = KBS_SPAN_LIT("a/b"),
+                                    .receipt = KBS_SPAN_LIT("aZ09-_.b"),
                                     .body = KBS_SPAN_LIT("x")},
         &head,
         "HTTP/1.1 503 Service Unavailable\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-        "Cache-Control: no-store\r\nContent-Type: a/b\r\nContent-Length: 1\r\nAllow: GET\r\n"
-        "Retry-After: 7\r\nConnection: close\r\n\r\n");
+        "Cache-Control: no-store\r\nContent-Type: a/b\r\nContent-Length: 1\r\nKbs-Receipt: "
+        "aZ09-_.b\r\nAllow: GET\r\nRetry-After: 7\r\nConnection: close\r\n\r\n");
     r.content_type = KBS_SPAN_LIT("a/b\r\nX: y");
     check_response(&r, &mode, NULL);
     r.content_type = KBS_SPAN_LIT("");
@@ -1045,6 +1047,14 @@ static void test_response(void **state)
     r.cookie_expires_s = UINT64_MAX;
     check_response(&r, &mode, NULL);
     r.cookie_expires_s = 0;
+    for (const char *c = " =+/,\r\n\x7f\xff"; *c != '\0'; c++) {
+        r.receipt = kbs_span(c, 1);
+        check_response(&r, &mode, NULL);
+    }
+    memset(receipt, 'a', sizeof(receipt));
+    r.receipt = kbs_span(receipt, sizeof(receipt));
+    check_response(&r, &mode, NULL);
+    r.receipt = KBS_SPAN_EMPTY;
     r.status = 100;
     check_response(&r, &mode, NULL);
     r.status = 600;
