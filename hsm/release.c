@@ -37,7 +37,7 @@ int kbs_release_shape_check(struct kbs_span party_v, uint8_t empty_context, stru
 
 int kbs_release_tee_key(struct kbs_span bytes, struct kbs_tee_key *ret, struct kbs_error *err)
 {
-    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check(ret, err) != 0) {
+    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check_target(ret, err) != 0) {
         return -1;
     }
     return ret->alg != KBS_TEE_ALG_RSA1_5

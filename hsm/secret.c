@@ -350,7 +350,7 @@ int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
 static int secret_tee_get(struct kbs_span bytes, bool rsa1_5, struct kbs_tee_key *ret,
                           struct kbs_error *err)
 {
-    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check(ret, err) != 0) {
+    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check_target(ret, err) != 0) {
         return -1;
     }
     /* The judge has asked the same; neither has to believe the other. */
