@@ -8,6 +8,7 @@
 #include "cli/guest.h"
 #include "cli/nek.h"
 #include "cli/output.h"
+#include "cli/protect.h"
 #include "cli/status.h"
 #include "seal/nek.h"
 
@@ -69,7 +70,8 @@ static int run(struct rewrap *g, struct kbs_guest_opened *opened, struct kbs_err
     if (ask_server(g, &response, err) == 0 &&
         kbs_http_expect_ok(&response, g->ask.path, err) == 0 &&
         kbs_guest_check_type(&g->ask, &response, err) == 0) {
-        r = kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err);
+        r = kbs_guest_open(&g->ask, kbs_guest_receiver(&g->session, &g->tee_key),
+                           kbs_buf_span(&response.body), opened, err);
     }
     kbs_http_response_deinit(&response);
     return r;

@@ -24,13 +24,14 @@ struct kbs_init {
     uint32_t lanes;
     enum kbs_curve sign_curve; /* of the key that attestation results are signed with */
     bool production;
-    bool handed_out;               /* the token and the store belong to users of their own */
-    char thumbprint[44];           /* of the import key */
-    char seal_thumbprint[44];      /* of the seal key */
-    struct kbs_ec_public row_key;  /* signs the store's rows */
-    struct kbs_ec_public head_key; /* signs heads of the ledger */
-    char token_text[256];          /* "SoftHSM v2 (software), serial 1234" */
-    char rungs[256];               /* "transport", ... */
+    bool handed_out;                  /* the token and the store belong to users of their own */
+    char thumbprint[44];              /* of the import key */
+    char seal_thumbprint[44];         /* of the seal key */
+    struct kbs_ec_public row_key;     /* signs the store's rows */
+    struct kbs_ec_public head_key;    /* signs heads of the ledger */
+    struct kbs_ec_public request_key; /* guests' requests are encrypted to it */
+    char token_text[256];             /* "SoftHSM v2 (software), serial 1234" */
+    char rungs[256];                  /* "transport", ... */
 };
 
 #define KBS_INIT_PATH_BYTES (PATH_MAX + 64)
@@ -57,7 +58,7 @@ KBS_MUST_CHECK int kbs_init_token_files(struct kbs_init *in, struct kbs_error *e
 KBS_MUST_CHECK int kbs_init_tls(struct kbs_init *in, struct kbs_error *err);
 /* `admin/admin.key.pem` and `admin/admin.pub.pem`. */
 KBS_MUST_CHECK int kbs_init_admin_key(struct kbs_init *in, struct kbs_error *err);
-/* `admin/profile.json`, `admin/row.pub.pem` and `admin/head.pub.pem`; what they pin is known. */
+/* `admin/profile.json`, `admin/row.pub.pem`, `admin/head.pub.pem` and `admin/request.pub.pem`; what they pin is known. */
 KBS_MUST_CHECK int kbs_init_profile(struct kbs_init *in, struct kbs_error *err);
 /* `kbs.toml` */
 KBS_MUST_CHECK int kbs_init_config(struct kbs_init *in, struct kbs_error *err);

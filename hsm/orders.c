@@ -14,6 +14,7 @@
 #include "hsm/life.h"
 #include "hsm/nek.h"
 #include "hsm/release.h"
+#include "hsm/request.h"
 #include "hsm/secret.h"
 #include "hsm/service.h"
 
@@ -165,6 +166,12 @@ static int act_nek(struct kbs_worker *w, const union kbs_order *o, struct kbs_an
     return kbs_nek_rewrap(&w->token, &w->ladder, w->cards, &o->rewrap, ret, err);
 }
 
+static int act_open_request(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                            struct kbs_error *err)
+{
+    return kbs_request_open(&w->token, &w->ladder, &o->open_request, ret, err);
+}
+
 static void describe_provision(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->order = o->provision.order;
@@ -258,7 +265,7 @@ static int act_caps(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
 
 /*
  * The operation lists. DESCRIBE is on both and answered by a message of its own. No deed: any
- * number of tokens opens nothing, a deed would move the head that is being signed (one that is not
+ * number of tokens opens nothing, what a guest asks is the judge's to know, a deed would move the head that is being signed (one that is not
  * the ledger's is found by its reader), capabilities are no secret.
  */
 static const struct kbs_operation operations[] = {
@@ -266,6 +273,7 @@ static const struct kbs_operation operations[] = {
     {KBS_WIRE_OPEN_SECRET, true, "open-secret", describe_open_secret, act_open_secret},
     {KBS_WIRE_REWRAP, true, "rewrap-nek", describe_nek, act_nek},
     {KBS_WIRE_PROVISION, true, "provision", describe_provision, act_provision},
+    {KBS_WIRE_OPEN_REQUEST, true, NULL, NULL, act_open_request},
     {KBS_WIRE_SIGN_EAR, true, NULL, NULL, act_sign_ear},
     {KBS_WIRE_GENERATE, false, "generate", describe_generate, act_generate},
     {KBS_WIRE_IMPORT, false, "import", describe_import, act_import},

@@ -57,9 +57,8 @@ static int release_order_get(struct kbs_token *t, struct kbs_cards *cards,
             0) {
         return -1;
     }
-    if (ret->card.flags != 0) { /* fail closed: no order carries a proof of possession yet */
-        return kbs_fail(err, KBS_UNSUPPORTED,
-                        "the key asks for a proof of possession, which is not supported");
+    if (kbs_card_check_pop(&ret->card, m->pop, err) != 0) {
+        return -1;
     }
     ret->floor = (enum kbs_locality)m->floor;
     ret->floor = ret->card.floor > ret->floor ? ret->card.floor : ret->floor;

@@ -27,6 +27,8 @@ static const struct route {
     {KBS_ROUTE_KEY_RELEASE, KBS_DUTY_RELEASE, "POST", "key-release", kbs_api_key_release},
     {KBS_ROUTE_KEY_REWRAP, KBS_DUTY_RELEASE, "POST", "key-rewrap", kbs_api_key_rewrap},
     {KBS_ROUTE_HSM_KEY, KBS_DUTY_RELEASE, "GET", "hsm-key", kbs_api_hsm_key},
+    {KBS_ROUTE_HSM_KEYS, KBS_DUTY_RELEASE, "GET", "hsm-keys", kbs_api_hsm_keys},
+    {KBS_ROUTE_REQUEST_NONCE, KBS_DUTY_RELEASE, "GET", "request-nonce", kbs_api_request_nonce},
     {KBS_ROUTE_JWKS, KBS_DUTY_RELEASE, "GET", "jwks", kbs_api_jwks},
     {KBS_ROUTE_RESOURCE, KBS_DUTY_RELEASE, "GET", "resource", kbs_api_resource},
     {KBS_ROUTE_PKCS11_RESOURCE, KBS_DUTY_RELEASE, "GET", "pkcs11-resource", kbs_api_resource},

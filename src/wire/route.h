@@ -17,6 +17,8 @@ enum kbs_route {
     KBS_ROUTE_PKCS11_RESOURCE = 6, /* GET /kbs/v0/pkcs11/resource/{repo}/{type}/{tag} */
     KBS_ROUTE_KEY_REWRAP = 7,      /* POST /kbs/v0/key/rewrap */
     KBS_ROUTE_HSM_KEY = 8,         /* GET /kbs/v0/hsm/keys/{repo}/{type}/{tag} */
+    KBS_ROUTE_HSM_KEYS = 20,       /* GET /kbs/v0/hsm/keys */
+    KBS_ROUTE_REQUEST_NONCE = 21,  /* GET /kbs/v0/key/nonce */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */
