@@ -85,6 +85,8 @@ struct judge {
     EVP_PKEY *sign;                            /* the token's keys; this one has version 1 */
     struct judge_sign more_signs[JUDGE_SIGNS]; /* and these the next ones, where there is a key */
     EVP_PKEY *import;
+    EVP_PKEY *request;    /* NULL: the token has no such key */
+    const char *envelope; /* what OPEN_REQUEST opens to, whatever was sent */
     EVP_PKEY *row;
     EVP_PKEY *head;
     EVP_PKEY *admin;       /* an enrolled administrator */
@@ -115,6 +117,8 @@ struct judge {
     struct kbs_wire_seal seal;
     struct kbs_wire_reseal reseal;
     struct kbs_wire_open_secret open_secret;
+    struct kbs_wire_open_request open_request;
+    struct kbs_wire_rewrap rewrap_nek;
     const char *other_key;  /* path */
     uint32_t wrap_version;  /* of the token's newest wrapping key */
     uint32_t seal_version;  /* and seal key; 1 at first */
@@ -137,6 +141,7 @@ struct ask {
     const char *accept;
     const char *content_type;
     const char *signature;
+    const char *proof;
     const char *body;
     const struct kbs_span *fetched; /* bodies of FETCHED */
     size_t fetched_count;
@@ -224,6 +229,7 @@ struct guest {
     const char *additional;    /* additional_evidence; NULL: "" */
     enum kbs_hash hash;        /* what the challenge selects; NONE: nothing, so SHA-384 */
     enum kbs_tee_alg rsa_alg;  /* NONE: RSA-OAEP-256 */
+    bool signs;                /* an EC key is for ES256 */
     char cookie[64];
     char nonce[64];
     char token[8192];
