@@ -12,6 +12,7 @@ endforeach()
 kbs_pytest(system_release PATH system/test_release.py LABELS system)
 kbs_pytest(system_snp PATH system/test_snp.py LABELS system TIMEOUT 600)
 kbs_pytest(system_nek PATH system/test_nek.py LABELS system TIMEOUT 300)
+kbs_pytest(system_protect PATH system/test_protect.py LABELS system TIMEOUT 300)
 kbs_pytest(system_life PATH system/test_life.py LABELS system TIMEOUT 600)
 # A small one of ci/stress rewrap.
 set(rewrap_keys 200)
