@@ -194,6 +194,10 @@ static int whom_get(struct kbs_call *call, struct dry_run *d, const json_t *body
                                          : "the session has not attested");
     }
     tee_key_name(&d->session.tee_key, d->tee_key, sizeof(d->tee_key));
+    if (kbs_tee_alg_signs(d->session.tee_key.alg)) { /* it gets this far with a proof only */
+        d->session.pop = true;
+        d->session.attested_key = d->session.tee_key;
+    }
     return 0;
 }
 
