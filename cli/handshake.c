@@ -14,7 +14,7 @@
 #include "attest/rcar.h"
 #include "base/encoding.h"
 #include "cli/files.h"
-#include "jose/read/jose.h"
+#include "jose/read/json.h"
 #include "jose/write/jose.h"
 
 #define AUTH_BODY                                          \
@@ -145,18 +145,6 @@ static int attestation_put(struct kbs_buf *out, const struct kbs_guest_how *how,
     return kbs_buf_check(out, "attestation", err);
 }
 
-/* What the service's requests are encrypted to, where it says so. */
-static int read_request_key(const json_t *answer, struct kbs_guest_session *s,
-                            struct kbs_error *err)
-{
-    const json_t *jwk = json_object_get(answer, "request_key");
-
-    s->has_request_key = jwk != NULL;
-    return jwk == NULL || kbs_jose_jwk_get(jwk, KBS_JOSE_ECDH_ES_A256KW, &s->request_key, err) == 0
-               ? 0
-               : -1;
-}
-
 static int read_token(const struct kbs_http_response *r, struct kbs_guest_session *s,
                       struct kbs_error *err)
 {
@@ -172,9 +160,6 @@ static int read_token(const struct kbs_http_response *r, struct kbs_guest_sessio
         memcpy(s->cookie, r->cookie, sizeof(s->cookie));
     }
     kbs_buf_put_span(&s->token, token);
-    if (read_request_key(answer, s, err) != 0) {
-        return -1;
-    }
     return kbs_buf_check(&s->token, "attestation token", err);
 }
 

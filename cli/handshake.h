@@ -19,8 +19,6 @@ struct kbs_guest_session {
     struct kbs_digest digest; /* report data */
     char cookie[KBS_HTTP_COOKIE_BYTES + 1];
     struct kbs_buf token; /* compact JWS; owned */
-    bool has_request_key; /* the service said what requests may be encrypted to */
-    struct kbs_ec_public request_key;
     struct kbs_guest_key
         one_request; /* what the last request's answer is wrapped to, with a proof; owned */
 };

@@ -9,7 +9,7 @@
 
 #include "attest/proof.h"
 #include "base/encoding.h"
-#include "jose/read/json.h"
+#include "jose/read/jose.h"
 #include "jose/write/jose.h"
 #include "seal/seal.h"
 
@@ -22,25 +22,37 @@ void kbs_guest_protected_deinit(struct kbs_guest_protected *p)
     kbs_buf_deinit(&p->proof);
 }
 
-static int read_nonce(const struct kbs_http_response *r, uint8_t ret[KBS_REQUEST_CHALLENGE_BYTES],
-                      struct kbs_error *err)
+/* What the service gives for one request. */
+struct challenge {
+    uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES];
+    bool has_key;
+    struct kbs_ec_public key; /* that a body may be encrypted to */
+};
+
+static int read_challenge(const struct kbs_http_response *r, struct challenge *ret,
+                          struct kbs_error *err)
 {
     KBS_AUTO_JSON answer = NULL;
     struct kbs_span text = KBS_SPAN_EMPTY;
+    const json_t *jwk = NULL;
 
     if (kbs_http_expect_ok(r, "nonce", err) != 0 ||
         kbs_json_parse_object(kbs_buf_span(&r->body), "nonce", &answer, err) != 0 ||
         kbs_json_get_string(answer, "nonce", &text, err) != 0) {
         return -1;
     }
-    return kbs_base64url_get_exact(ret, KBS_REQUEST_CHALLENGE_BYTES, text) == 0
-               ? 0
-               : kbs_fail(err, KBS_INPUT, "nonce: not the base64url of %d bytes",
-                          KBS_REQUEST_CHALLENGE_BYTES);
+    if (kbs_base64url_get_exact(ret->nonce, sizeof(ret->nonce), text) != 0) {
+        return kbs_fail(err, KBS_INPUT, "nonce: not the base64url of %d bytes",
+                        KBS_REQUEST_CHALLENGE_BYTES);
+    }
+    jwk = json_object_get(answer, "request_key");
+    ret->has_key = jwk != NULL;
+    return jwk == NULL || kbs_jose_jwk_get(jwk, KBS_JOSE_ECDH_ES_A256KW, &ret->key, err) == 0 ? 0
+                                                                                              : -1;
 }
 
-static int fetch_nonce(struct kbs_http_client *http, const struct kbs_guest_session *session,
-                       uint8_t ret[KBS_REQUEST_CHALLENGE_BYTES], struct kbs_error *err)
+static int fetch_challenge(struct kbs_http_client *http, const struct kbs_guest_session *session,
+                           struct challenge *ret, struct kbs_error *err)
 {
     const struct kbs_http_request q = {
         .method = "GET", .target = "/kbs/v0/key/nonce", .cookie = session->cookie};
@@ -48,7 +60,7 @@ static int fetch_nonce(struct kbs_http_client *http, const struct kbs_guest_sess
     int rc = kbs_http_send(http, &q, &r, err);
 
     if (rc == 0) {
-        rc = read_nonce(&r, ret, err);
+        rc = read_challenge(&r, ret, err);
     }
     kbs_http_response_deinit(&r);
     return rc;
@@ -89,22 +101,20 @@ static int encrypt(const struct kbs_ec_public *key,
     return rc;
 }
 
-static int encrypt_body(const struct kbs_guest_how *how, const struct kbs_guest_session *session,
-                        const uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES],
+static int encrypt_body(const struct kbs_guest_how *how, const struct challenge *challenge,
                         struct kbs_guest_protected *p, struct kbs_http_request *q,
                         struct kbs_error *err)
 {
-    const struct kbs_ec_public *key =
-        how->request_key != NULL ? how->request_key : &session->request_key;
+    const struct kbs_ec_public *key = how->request_key != NULL ? how->request_key : &challenge->key;
 
     if (q->body.len == 0) {
         return kbs_fail(err, KBS_INPUT, "this request has no body to encrypt");
     }
-    if (how->request_key == NULL && !session->has_request_key) {
+    if (how->request_key == NULL && !challenge->has_key) {
         return kbs_fail(err, KBS_UNSUPPORTED,
                         "the service has no key that requests are encrypted to");
     }
-    return encrypt(key, nonce, p, q, err);
+    return encrypt(key, challenge->nonce, p, q, err);
 }
 
 /* A key for this one request, and the signature that says so. */
@@ -139,7 +149,7 @@ int kbs_guest_protect(struct kbs_http_client *http, const struct kbs_guest_how *
                       struct kbs_guest_session *session, struct kbs_guest_protected *p,
                       struct kbs_http_request *q, struct kbs_error *err)
 {
-    uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES];
+    struct challenge challenge = {.has_key = false};
 
     if (!how->encrypt && how->signer == NULL) {
         return 0;
@@ -147,11 +157,11 @@ int kbs_guest_protect(struct kbs_http_client *http, const struct kbs_guest_how *
     kbs_guest_protected_deinit(p);
     p->body = KBS_BUF(BODY_MAX_BYTES);
     p->proof = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
-    if (fetch_nonce(http, session, nonce, err) != 0 ||
-        (how->encrypt && encrypt_body(how, session, nonce, p, q, err) != 0)) {
+    if (fetch_challenge(http, session, &challenge, err) != 0 ||
+        (how->encrypt && encrypt_body(how, &challenge, p, q, err) != 0)) {
         return -1;
     }
-    return how->signer != NULL ? prove(how, session, nonce, p, q, err) : 0;
+    return how->signer != NULL ? prove(how, session, challenge.nonce, p, q, err) : 0;
 }
 
 const struct kbs_guest_key *kbs_guest_receiver(const struct kbs_guest_session *session,

@@ -282,13 +282,33 @@ int kbs_protect(struct kbs_call *call, struct kbs_session *session, struct kbs_e
     return rc;
 }
 
-/* ---- GET /kbs/v0/key/nonce ---- */
+/* ---- GET /kbs/v0/key/nonce, GET /kbs/v0/hsm/keys ---- */
+
+static void request_key_put(const struct kbs_token_facts *token, struct kbs_buf *out)
+{
+    const struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = token->request};
+
+    kbs_jose_tee_jwk_put(out, &key);
+}
+
+/* What a guest needs for one request more. */
+static void nonce_answer(const struct kbs_token_facts *token, struct kbs_span nonce,
+                         struct kbs_buf *out)
+{
+    kbs_buf_put_str(out, "{\"nonce\":\"");
+    kbs_base64url_put(out, nonce);
+    kbs_buf_printf(out, "\",\"expires_in_s\":%d", KBS_LIMIT_REQUEST_NONCE_S);
+    if (token->has_request) {
+        kbs_buf_put_str(out, ",\"request_key\":");
+        request_key_put(token, out);
+    }
+    kbs_buf_put_u8(out, '}');
+}
 
 int kbs_api_request_nonce(struct kbs_call *call, struct kbs_error *err)
 {
     static const char *const no_query[] = {NULL};
     struct kbs_session session = KBS_SESSION_NULL;
-    struct kbs_buf *out = &call->answer->body;
     uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES];
     uint8_t hash[KBS_SHA256_BYTES];
     int rc = -1;
@@ -301,21 +321,16 @@ int kbs_api_request_nonce(struct kbs_call *call, struct kbs_error *err)
                                          call->now_s + KBS_LIMIT_REQUEST_NONCE_S, err);
     }
     if (rc == 0) {
-        kbs_buf_put_str(out, "{\"nonce\":\"");
-        kbs_base64url_put(out, kbs_span(nonce, sizeof(nonce)));
-        kbs_buf_printf(out, "\",\"expires_in_s\":%d}", KBS_LIMIT_REQUEST_NONCE_S);
+        nonce_answer(&call->api->token, kbs_span(nonce, sizeof(nonce)), &call->answer->body);
     }
     kbs_session_deinit(&session);
     return rc;
 }
 
-/* ---- GET /kbs/v0/hsm/keys ---- */
-
 int kbs_api_hsm_keys(struct kbs_call *call, struct kbs_error *err)
 {
     static const char *const no_query[] = {NULL};
     const struct kbs_token_facts *token = &call->api->token;
-    const struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = token->request};
     struct kbs_buf *out = &call->answer->body;
 
     if (kbs_request_query_only(call->req, no_query, err) != 0) {
@@ -324,7 +339,7 @@ int kbs_api_hsm_keys(struct kbs_call *call, struct kbs_error *err)
     kbs_buf_put_str(out, "{\"keys\":[");
     if (token->has_request) {
         kbs_buf_printf(out, "{\"kid\":\"%s\",\"purpose\":\"request\",\"jwk\":", token->request_kid);
-        kbs_jose_tee_jwk_put(out, &key);
+        request_key_put(token, out);
         kbs_buf_put_u8(out, '}');
     }
     kbs_buf_put_str(out, "]}");

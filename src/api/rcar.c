@@ -428,17 +428,6 @@ static int attest_judge(struct kbs_call *call, struct attest *a, struct kbs_erro
     return 0;
 }
 
-/* What the guest may encrypt its requests to; clients that know of no such thing read over it. */
-static void attest_request_key(const struct kbs_api *api, struct kbs_buf *out)
-{
-    const struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = api->token.request};
-
-    if (api->token.has_request) {
-        kbs_buf_put_str(out, ",\"request_key\":");
-        kbs_jose_tee_jwk_put(out, &key);
-    }
-}
-
 int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
 {
     struct kbs_answer *answer = call->answer;
@@ -457,7 +446,6 @@ int kbs_api_attest(struct kbs_call *call, struct kbs_error *err)
     if (rc == 0) {
         kbs_buf_put_str(&answer->body, "{\"token\":");
         kbs_json_string_put(&answer->body, kbs_buf_span(&a.token));
-        attest_request_key(call->api, &answer->body);
         kbs_buf_put_u8(&answer->body, '}');
         (void)kbs_span_to_cstr(call->req->cookie, answer->cookie, sizeof(answer->cookie));
         answer->cookie_expires_s = (uint64_t)a.session.expires_s;

@@ -45,7 +45,8 @@ def exchange(client, judge):
     body = b'{"nonce":"x"}'
     client.send_post(KEY + "?version=3&context=none", body,
                      b"Cookie: a=b; kbs-session-id=" + ID + b"\r\nAuthorization: Bearer t\r\n"
-                     b"Accept: application/cose\r\nContent-Type: application/json\r\nKbs-Signature: s.i.g\r\n")
+                     b"Accept: application/cose\r\nContent-Type: application/json\r\nKbs-Signature: s.i.g\r\n"
+                     b"Kbs-Proof: p.r.f\r\n")
     request = judge.request()
     assert (request.route, request.listener, request.method) == (3, 1, b"POST")
     assert request.target == (KEY + "?version=3&context=none").encode()
@@ -53,6 +54,7 @@ def exchange(client, judge):
     assert request.query == [b"version", b"3", b"context", b"none"]
     assert (request.cookie, request.authorization, request.accept) == (ID, b"Bearer t", b"application/cose")
     assert (request.content_type, request.signature, request.body) == (b"application/json", b"s.i.g", body)
+    assert request.proof == b"p.r.f"
     assert 0 < request.deadline_ns < 2**63
     judge.answer(request, content_type=b"application/cose", cookie=ID, expires=951782399, body=b"\x00\xff" * 1000)
     answer = client.answer()

@@ -424,7 +424,7 @@ static void test_both_have_one_nonce(void **state)
     guest_free(&g);
 }
 
-/* The request key is told to whoever asks, and beside the token; without one nothing is encrypted. */
+/* The request key is told to whoever asks, and beside each nonce; without one nothing is encrypted. */
 static void test_request_key(void **state)
 {
     struct judge *j = *state;
@@ -435,17 +435,16 @@ static void test_request_key(void **state)
     struct guest g = {.key = NULL};
     struct request r;
     struct ask ask;
-    char evidence[4096];
 
     judge_expect(j, &keys, 200, "\"purpose\":\"request\",\"jwk\":{\"alg\":\"ECDH-ES+A256KW\"");
     judge_expect(j, &nonce, 401, NULL);
-    guest_auth(j, &g);
-    guest_evidence(&g, evidence, sizeof(evidence));
-    ask = (struct ask){.route = KBS_ROUTE_ATTEST,
-                       .content_type = "application/json",
-                       .cookie = g.cookie,
-                       .body = evidence};
-    judge_expect(j, &ask, 200, "\",\"request_key\":{\"alg\":\"ECDH-ES+A256KW\",\"crv\":\"P-256\"");
+    guest_attest(j, &g);
+    nonce.cookie = g.cookie;
+    judge_expect(j, &nonce, 200,
+                 "\"expires_in_s\":120,\"request_key\":{\"alg\":\"ECDH-ES+A256KW\"");
+    nonce.query[0] = "more";
+    nonce.query[1] = "1";
+    judge_expect(j, &nonce, 400, "query");
     r = enclose(j, &g);
     EVP_PKEY_free(j->request);
     j->request = NULL;
