@@ -428,16 +428,16 @@ def test_body_bytes(framing):
                         + (b"%x\r\n%s\r\n" % (len(body), body)) + b"0\r\n\r\n")
         return client.answer()
 
-    with Front(body_bytes=6000) as front:
+    with Front(body_bytes=10000) as front:
         front.judges[0].serve(lambda r: {"body": b"%d" % len(r.body)})
         with front.connect() as client:
-            assert send(client, "/kbs/v0/attest", b"x" * 6000).body == b"6000"
-            answer = send(client, "/kbs/v0/attest", b"x" * 6001)
+            assert send(client, "/kbs/v0/attest", b"x" * 10000).body == b"10000"
+            answer = send(client, "/kbs/v0/attest", b"x" * 10001)
             assert answer.status == 413 and error_type(answer) == "TooLarge"
             assert answer.headers["connection"] == "close"
         with front.connect() as client:  # the route's own bound is lower
-            assert send(client, KEY, b"x" * 4096).status == 200
-            assert send(client, KEY, b"x" * 4097).status == 413
+            assert send(client, KEY, b"x" * 8192).status == 200
+            assert send(client, KEY, b"x" * 8193).status == 413
 
 
 def test_log_lines():
