@@ -56,7 +56,9 @@ static int fetch(const struct get_resource *g, struct kbs_http_client *http,
     }
     if (r == 0) {
         const struct kbs_guest_receipt_expect expect = {
-            .path = g->path, .tee_key = &tee_key->public_key, .session = &session};
+            .path = g->path,
+            .tee_key = &kbs_guest_receiver(&session, tee_key)->public_key,
+            .session = &session};
         r = kbs_guest_receipt_check(&g->server, &response, &expect, err);
     }
     kbs_http_response_deinit(&response);
