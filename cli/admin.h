@@ -176,16 +176,18 @@ struct kbs_admin_new_key {
     const char *policy_file;
     const char *purpose;   /* NULL: release */
     bool binding_required; /* purpose nek */
+    bool require_pop;
+    bool no_require_pop;
 };
-#define KBS_ADMIN_NEW_KEY_ARGS 3
-/* --class, --floor and --policy. */
+#define KBS_ADMIN_NEW_KEY_ARGS 5
+/* --class, --floor, --policy, --require-pop and --no-require-pop. */
 void kbs_admin_new_key_args(struct kbs_admin_new_key *k,
                             struct kbs_arg list[KBS_ADMIN_NEW_KEY_ARGS]);
 /* KBS_CLI_OK, or KBS_CLI_USAGE after a message. */
 KBS_MUST_CHECK int kbs_admin_new_key_check(const struct kbs_args *args,
                                            const struct kbs_admin_new_key *k);
 /*
- * Appends what was typed as members, each with a comma before it: "alg", "bytes", "class", "floor", "policy".
+ * Appends what was typed as members, each with a comma before it: "alg", "bytes", "class", "floor", "pop_required", "policy".
  * KBS_INPUT if the policy is no JSON object.
  */
 KBS_MUST_CHECK int kbs_admin_new_key_put(struct kbs_buf *out, const struct kbs_admin_new_key *k,

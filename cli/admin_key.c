@@ -23,6 +23,10 @@ void kbs_admin_new_key_args(struct kbs_admin_new_key *k,
         {"floor", KBS_ARG_TEXT, &k->floor, "LOCALITY", "token, transport or worker", 0, 0},
         {"policy", KBS_ARG_TEXT, &k->policy_file, "FILE", "release policy; without: deny all", 0,
          0},
+        {"require-pop", KBS_ARG_FLAG, &k->require_pop, NULL,
+         "only for requests with a proof of possession", 0, 0},
+        {"no-require-pop", KBS_ARG_FLAG, &k->no_require_pop, NULL,
+         "for requests without one, too (default)", 0, 0},
     };
 
     memcpy(list, all, sizeof(all));
@@ -39,6 +43,9 @@ int kbs_admin_new_key_check(const struct kbs_args *args, const struct kbs_admin_
     if (k->class != NULL && strcmp(k->class, kbs_storage_name(KBS_STORAGE_RESIDENT)) != 0 &&
         strcmp(k->class, kbs_storage_name(KBS_STORAGE_WRAPPED)) != 0) {
         return kbs_args_usage(args, "--class is resident or wrapped");
+    }
+    if (k->require_pop && k->no_require_pop) {
+        return kbs_args_usage(args, "one of --require-pop and --no-require-pop");
     }
     return KBS_CLI_OK;
 }
@@ -73,6 +80,9 @@ int kbs_admin_new_key_put(struct kbs_buf *out, const struct kbs_admin_new_key *k
     }
     member_put(out, "class", k->class);
     member_put(out, "floor", k->floor);
+    if (k->require_pop || k->no_require_pop) {
+        kbs_buf_printf(out, ",\"pop_required\":%s", k->require_pop ? "true" : "false");
+    }
     if (k->policy_file == NULL) {
         return 0;
     }
@@ -279,6 +289,9 @@ int kbs_admin_key_print(const json_t *key, bool with_policy, struct kbs_error *e
         if (print_text(key, texts[i][0], texts[i][1], err) != 0) {
             return -1;
         }
+    }
+    if (json_is_true(json_object_get(key, "pop_required"))) {
+        kbs_cli_field("released to", "requests with a proof of possession only");
     }
     kbs_cli_field("key length", "%lld bytes", (long long)bytes);
     kbs_admin_time(created, when, sizeof(when));

@@ -154,8 +154,10 @@ int kbs_admin_cmd_key_policy(struct kbs_admin_options *o, int argc, char **argv)
     static const struct change_kind kind = {
         .method = "POST",
         .suffix = "/policy",
-        .synopsis = "kbs-admin key policy PATH [--policy FILE] [--floor LOCALITY] [options]",
-        .about = "Give a key another release policy or floor.",
+        .synopsis =
+            "kbs-admin key policy PATH [--policy FILE] [--floor LOCALITY] [--require-pop] [options]",
+        .about =
+            "Give a key another release policy or floor, or say whether it needs a proof of possession.",
         .takes_version = true,
         .takes_terms = true};
 

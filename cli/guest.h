@@ -36,13 +36,17 @@ struct kbs_guest_options {
     const char *tee_alg;
     const char *curve;
     const char *protocol;
+    bool pop;
+    bool encrypt;
+    const char *request_key;
     bool json;
+    struct kbs_ec_public request_key_public; /* kbs_guest_connect() reads it, too */
     struct kbs_guest_receipt receipt;
     struct kbs_guest_config config; /* kbs_guest_connect() reads it from the init-data */
     struct kbs_buf init_data_text;  /* owned; kbs_guest_connect() reads it */
     struct kbs_guest_how how;       /* kbs_guest_connect() makes it */
 };
-#define KBS_GUEST_SERVER_ARGS 11
+#define KBS_GUEST_SERVER_ARGS 14
 /* Fills `list`, whose targets are the members of *o, and sets defaults. */
 void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_GUEST_SERVER_ARGS]);
 

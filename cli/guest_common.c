@@ -16,6 +16,7 @@
 #include "cli/guest.h"
 #include "cli/output.h"
 #include "cli/status.h"
+#include "jose/read/jose.h"
 #include "jose/write/jose.h"
 
 #define INIT_DATA_MAX_BYTES (KBS_LIMIT_HTTP_BODY_BYTES / 4)
@@ -36,6 +37,12 @@ void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_
          "of the TEE key: ECDH-ES+A256KW, RSA-OAEP-256, RSA-OAEP, RSA1_5", 0, 0},
         {"curve", KBS_ARG_TEXT, &o->curve, "NAME", "of a fresh TEE key: P-256, P-384, P-521", 0, 0},
         {"protocol", KBS_ARG_TEXT, &o->protocol, "VERSION", "of the handshake: 0.4.0, 0.2.0", 0, 0},
+        {"pop", KBS_ARG_FLAG, &o->pop, NULL,
+         "attest a key that signs, and prove each request with it", 0, 0},
+        {"encrypt", KBS_ARG_FLAG, &o->encrypt, NULL, "encrypt the request's body to the service", 0,
+         0},
+        {"request-key", KBS_ARG_TEXT, &o->request_key, "FILE",
+         "to this key (PEM), not to the one that the service names", 0, 0},
         {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
     };
 
@@ -49,7 +56,7 @@ void kbs_guest_server_args(struct kbs_guest_options *o, struct kbs_arg list[KBS_
 int kbs_guest_alg_from(const struct kbs_args *args, const char *text, enum kbs_tee_alg *ret)
 {
     *ret = kbs_tee_alg_from_name(kbs_span_str(text));
-    if (*ret == KBS_TEE_ALG_NONE) {
+    if (*ret == KBS_TEE_ALG_NONE || kbs_tee_alg_signs(*ret)) {
         return kbs_args_usage(args,
                               "--tee-alg is ECDH-ES+A256KW, RSA-OAEP-256, RSA-OAEP or RSA1_5");
     }
@@ -59,6 +66,31 @@ int kbs_guest_alg_from(const struct kbs_args *args, const char *text, enum kbs_t
 void kbs_guest_options_deinit(struct kbs_guest_options *o)
 {
     kbs_buf_deinit(&o->init_data_text);
+}
+
+static int read_request_key(const struct kbs_args *args, struct kbs_guest_options *o)
+{
+    struct kbs_buf pem = KBS_BUF(KBS_LIMIT_KEY_PEM_BYTES);
+    struct kbs_error err = KBS_ERROR_NONE;
+    int r = 0;
+
+    o->how.encrypt = o->encrypt;
+    if (o->request_key == NULL) {
+        return KBS_CLI_OK;
+    }
+    if (!o->encrypt) {
+        return kbs_args_usage(args, "--request-key goes with --encrypt");
+    }
+    r = kbs_cli_read_file(o->request_key, &pem, &err);
+    if (r == 0) {
+        r = kbs_jose_public_from_pem(kbs_buf_span(&pem), &o->request_key_public, &err);
+    }
+    if (r == 0 && o->request_key_public.curve != KBS_CURVE_P256) {
+        r = kbs_fail(&err, KBS_INPUT, "a request key is on P-256");
+    }
+    kbs_buf_deinit(&pem);
+    o->how.request_key = &o->request_key_public;
+    return r == 0 ? KBS_CLI_OK : kbs_cli_fail(&err);
 }
 
 /* Fills o->how. KBS_CLI_OK or an exit status after a message. */
@@ -89,7 +121,7 @@ static int read_how(const struct kbs_args *args, struct kbs_guest_options *o)
     if (o->init_data != NULL && kbs_guest_config_read(o->how.init_data, &o->config, &err) != 0) {
         return kbs_cli_fail(&err);
     }
-    return KBS_CLI_OK;
+    return read_request_key(args, o);
 }
 
 /* Whom to talk to: what the init-data names, and nobody else. KBS_CLI_OK or KBS_CLI_USAGE after a message. */
@@ -125,6 +157,12 @@ int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
     if (kbs_curve_from_jose_name(kbs_span_str(o->curve)) == KBS_CURVE_NONE) {
         return kbs_args_usage(args, "--curve is P-256, P-384 or P-521");
     }
+    if (o->pop && alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+        return kbs_args_usage(args, "--pop is for EC keys");
+    }
+    if (o->pop) {
+        alg = KBS_TEE_ALG_ES256; /* or that of the key's curve */
+    }
     int status = read_how(args, o);
     if (status == KBS_CLI_OK) {
         status = find_server(args, o, &server);
@@ -138,6 +176,7 @@ int kbs_guest_connect(const struct kbs_args *args, struct kbs_guest_options *o,
     if (kbs_guest_key_get(o->tee_key, alg, o->curve, ret_key, &err) != 0) {
         return kbs_cli_fail(&err);
     }
+    o->how.signer = ret_key->signer;
     if (kbs_http_client_new(&server, ret_http, &err) != 0) {
         kbs_guest_key_deinit(ret_key);
         return kbs_cli_fail(&err);

@@ -6,6 +6,7 @@
 #include "cli/files.h"
 #include "cli/guest.h"
 #include "cli/output.h"
+#include "cli/protect.h"
 #include "cli/status.h"
 
 struct get_key {
@@ -75,8 +76,10 @@ static int run(struct get_key *g, struct kbs_guest_opened *opened, struct kbs_er
         goto out;
     }
     if (kbs_guest_check_type(&g->ask, &response, err) != 0 ||
-        kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0 ||
-        kbs_guest_receipt_of_key(&g->server, &response, &g->ask, opened, &g->tee_key.public_key,
+        kbs_guest_open(&g->ask, kbs_guest_receiver(&g->session, &g->tee_key),
+                       kbs_buf_span(&response.body), opened, err) != 0 ||
+        kbs_guest_receipt_of_key(&g->server, &response, &g->ask, opened,
+                                 &kbs_guest_receiver(&g->session, &g->tee_key)->public_key,
                                  &g->session, err) != 0) {
         goto out;
     }

@@ -8,6 +8,7 @@
 #include "cli/files.h"
 #include "cli/guest.h"
 #include "cli/output.h"
+#include "cli/protect.h"
 #include "cli/status.h"
 
 struct get_resource {
@@ -49,12 +50,15 @@ static int fetch(const struct get_resource *g, struct kbs_http_client *http,
         r = kbs_cli_write_new(g->answer_out, kbs_buf_span(&response.body), err);
     }
     if (r == 0 && (check_type(&response, err) != 0 ||
-                   kbs_guest_open_jwe(tee_key, kbs_buf_span(&response.body), ret, err) != 0)) {
+                   kbs_guest_open_jwe(kbs_guest_receiver(&session, tee_key),
+                                      kbs_buf_span(&response.body), ret, err) != 0)) {
         r = -1;
     }
     if (r == 0) {
         const struct kbs_guest_receipt_expect expect = {
-            .path = g->path, .tee_key = &tee_key->public_key, .session = &session};
+            .path = g->path,
+            .tee_key = &kbs_guest_receiver(&session, tee_key)->public_key,
+            .session = &session};
         r = kbs_guest_receipt_check(&g->server, &response, &expect, err);
     }
     kbs_http_response_deinit(&response);
@@ -132,6 +136,9 @@ int kbs_guest_cmd_get_resource(int argc, char **argv)
     }
     if (!kbs_key_path_valid(kbs_span_str(g.path))) {
         return kbs_args_usage(&args, "not a path (repo/type/tag): %s", g.path);
+    }
+    if (g.server.encrypt) {
+        return kbs_args_usage(&args, "such a request has no body to encrypt: --pop binds it");
     }
     if (g.out != NULL && strcmp(g.out, "-") == 0 && isatty(STDOUT_FILENO) != 0) {
         return kbs_args_usage(&args,

@@ -1,5 +1,5 @@
 /*
- * Two kinds of key behind one name, so that no subcommand asks which it has. The algorithm is fixed
+ * Three kinds of key behind one name, so that no subcommand asks which it has. The algorithm is fixed
  * when the key is made: it is part of what is attested, and answers by another are not opened.
  */
 #include "cli/guest_key.h"
@@ -12,6 +12,7 @@ void kbs_guest_key_deinit(struct kbs_guest_key *key)
 {
     key->ec = kbs_agree_key_free(key->ec);
     key->rsa = kbs_agree_rsa_free(key->rsa);
+    key->signer = kbs_cli_signer_free(key->signer);
 }
 
 static int ec_get(struct kbs_span pem, const char *curve, struct kbs_guest_key *ret,
@@ -38,6 +39,27 @@ static int rsa_get(struct kbs_span pem, struct kbs_guest_key *ret, struct kbs_er
     return r;
 }
 
+static int signer_get(struct kbs_span pem, const char *curve, struct kbs_guest_key *ret,
+                      struct kbs_error *err)
+{
+    struct kbs_agree_key *fresh = NULL;
+    KBS_AUTO_SECRET made = NULL;
+    int r = 0;
+
+    if (pem.len == 0) {
+        r = kbs_agree_key_generate(kbs_curve_from_jose_name(kbs_span_str(curve)), &fresh, err);
+        r = r == 0 ? kbs_agree_key_to_pem(fresh, &made, err) : -1;
+        pem = r == 0 ? kbs_secret_span(made) : pem;
+        (void)kbs_agree_key_free(fresh);
+    }
+    if (r != 0 || kbs_cli_signer_of_any(pem, &ret->signer, err) != 0) {
+        return -1;
+    }
+    ret->public_key.ec = *kbs_cli_signer_public(ret->signer);
+    ret->public_key.alg = kbs_tee_alg_of_curve(ret->public_key.ec.curve);
+    return 0;
+}
+
 int kbs_guest_key_get(const char *file, enum kbs_tee_alg alg, const char *curve,
                       struct kbs_guest_key *ret, struct kbs_error *err)
 {
@@ -51,6 +73,9 @@ int kbs_guest_key_get(const char *file, enum kbs_tee_alg alg, const char *curve,
         text = kbs_secret_span(pem);
     }
     *ret = (struct kbs_guest_key){.public_key = {.alg = alg}};
+    if (kbs_tee_alg_signs(alg)) {
+        return signer_get(text, curve, ret, err);
+    }
     return alg == KBS_TEE_ALG_ECDH_ES_A256KW ? ec_get(text, curve, ret, err)
                                              : rsa_get(text, ret, err);
 }

@@ -3,18 +3,20 @@
 #define KBS_CLI_GUEST_KEY_H
 
 #include "agree/agree.h"
+#include "cli/sign.h"
 
-/* Owned; zero-initialise. One of the two private keys is there. */
+/* Owned; zero-initialise. One of the three private keys is there; with `signer` nothing is unwrapped. */
 struct kbs_guest_key {
     struct kbs_tee_key public_key;
     struct kbs_agree_key *ec;
     struct kbs_agree_rsa *rsa;
+    struct kbs_cli_signer *signer; /* of ES256, ES384, ES512 */
 };
 void kbs_guest_key_deinit(struct kbs_guest_key *key); /* safe on a zeroed one */
 
 /*
- * From a PEM file, or a fresh one when `file` is NULL: on `curve` ("P-256", ...) for ECDH-ES+A256KW, of 3072 bits for
- * RSA. KBS_INPUT if the file holds another kind of key than `alg` says.
+ * From a PEM file, or a fresh one when `file` is NULL: on `curve` ("P-256", ...) for ECDH-ES+A256KW and for those that sign
+ * (whose alg is then the curve's), of 3072 bits for RSA. KBS_INPUT if the file holds another kind of key than `alg` says.
  */
 KBS_MUST_CHECK int kbs_guest_key_get(const char *file, enum kbs_tee_alg alg, const char *curve,
                                      struct kbs_guest_key *ret, struct kbs_error *err);

@@ -8,6 +8,7 @@
 #include "cli/files.h"
 #include "cli/guest.h"
 #include "cli/output.h"
+#include "cli/protect.h"
 #include "cli/status.h"
 #include "jose/read/json.h"
 #include "seal/nek.h"
@@ -96,7 +97,8 @@ static int run(struct provision *g, struct kbs_guest_opened *opened, struct kbs_
         kbs_http_expect_ok(&response, g->ask.path, err) == 0 &&
         answer_read(g, kbs_buf_span(&response.body), err) == 0) {
         g->ask.blob = kbs_buf_span(&g->nek);
-        r = kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&g->to_tee), opened, err);
+        r = kbs_guest_open(&g->ask, kbs_guest_receiver(&g->session, &g->tee_key),
+                           kbs_buf_span(&g->to_tee), opened, err);
     }
     if (r == 0 && g->nek_out != NULL) {
         r = kbs_cli_write_new(g->nek_out, kbs_buf_span(&g->nek), err);

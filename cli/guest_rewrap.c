@@ -9,6 +9,7 @@
 #include "cli/guest.h"
 #include "cli/nek.h"
 #include "cli/output.h"
+#include "cli/protect.h"
 #include "cli/status.h"
 #include "seal/nek.h"
 
@@ -81,8 +82,10 @@ static int run(struct rewrap *g, struct kbs_guest_opened *opened, struct kbs_err
     }
     if (r == 0 &&
         (kbs_guest_check_type(&g->ask, &response, err) != 0 ||
-         kbs_guest_open(&g->ask, &g->tee_key, kbs_buf_span(&response.body), opened, err) != 0 ||
-         kbs_guest_receipt_of_key(&g->server, &response, &g->ask, opened, &g->tee_key.public_key,
+         kbs_guest_open(&g->ask, kbs_guest_receiver(&g->session, &g->tee_key),
+                        kbs_buf_span(&response.body), opened, err) != 0 ||
+         kbs_guest_receipt_of_key(&g->server, &response, &g->ask, opened,
+                                  &kbs_guest_receiver(&g->session, &g->tee_key)->public_key,
                                   &g->session, err) != 0)) {
         r = -1;
     }

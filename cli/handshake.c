@@ -28,6 +28,7 @@
 void kbs_guest_session_deinit(struct kbs_guest_session *s)
 {
     kbs_buf_deinit(&s->token);
+    kbs_guest_key_deinit(&s->one_request);
 }
 
 /* Absent, empty or an object that may select a hash. */

@@ -19,6 +19,8 @@ struct kbs_guest_session {
     struct kbs_digest digest; /* report data */
     char cookie[KBS_HTTP_COOKIE_BYTES + 1];
     struct kbs_buf token; /* compact JWS; owned */
+    struct kbs_guest_key
+        one_request; /* what the last request's answer is wrapped to, with a proof; owned */
 };
 void kbs_guest_session_deinit(struct kbs_guest_session *s);
 
@@ -28,6 +30,11 @@ struct kbs_guest_how {
     const char *tee;           /* as the protocol names it */
     const char *command;       /* makes the evidence; NULL: sample evidence is made here */
     struct kbs_span init_data; /* TOML; empty for none */
+    const struct kbs_cli_signer
+        *signer;  /* the TEE key, which signs each request; NULL: it receives */
+    bool encrypt; /* bodies of requests */
+    const struct kbs_ec_public
+        *request_key; /* to this key; NULL: to the one that the service names */
 };
 
 /*

@@ -232,7 +232,8 @@ static bool add_headers(struct curl_slist **list, const struct kbs_http_request 
            (q->accept == NULL || add_header(list, "Accept: ", q->accept)) &&
            (q->content_type == NULL || add_header(list, "Content-Type: ", q->content_type)) &&
            (q->cookie == NULL || add_header(list, "Cookie: " COOKIE_NAME, q->cookie)) &&
-           (q->signature == NULL || add_header(list, "Kbs-Signature: ", q->signature));
+           (q->signature == NULL || add_header(list, "Kbs-Signature: ", q->signature)) &&
+           (q->proof == NULL || add_header(list, "Kbs-Proof: ", q->proof));
 }
 
 /* Who the server has to be. */

@@ -36,6 +36,7 @@ struct kbs_http_request {
     const char *accept;       /* NULL for none */
     const char *cookie;       /* value of kbs-session-id; NULL for none */
     const char *signature;    /* Kbs-Signature; NULL for none */
+    const char *proof;        /* Kbs-Proof; NULL for none */
 };
 
 #define KBS_HTTP_COOKIE_BYTES 128

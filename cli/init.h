@@ -30,6 +30,7 @@ struct kbs_init {
     struct kbs_ec_public row_key;     /* signs the store's rows */
     struct kbs_ec_public head_key;    /* signs heads of the ledger */
     struct kbs_ec_public receipt_key; /* signs receipts */
+    struct kbs_ec_public request_key; /* guests' requests are encrypted to it */
     char token_text[256];             /* "SoftHSM v2 (software), serial 1234" */
     char rungs[256];                  /* "transport", ... */
 };
@@ -58,7 +59,7 @@ KBS_MUST_CHECK int kbs_init_token_files(struct kbs_init *in, struct kbs_error *e
 KBS_MUST_CHECK int kbs_init_tls(struct kbs_init *in, struct kbs_error *err);
 /* `admin/admin.key.pem` and `admin/admin.pub.pem`. */
 KBS_MUST_CHECK int kbs_init_admin_key(struct kbs_init *in, struct kbs_error *err);
-/* `admin/profile.json` and `admin/{row,head,receipt}.pub.pem`; what they pin is known. */
+/* `admin/profile.json` and `admin/{row,head,receipt,request}.pub.pem`; what they pin is known. */
 KBS_MUST_CHECK int kbs_init_profile(struct kbs_init *in, struct kbs_error *err);
 /* `kbs.toml` */
 KBS_MUST_CHECK int kbs_init_config(struct kbs_init *in, struct kbs_error *err);

@@ -213,7 +213,8 @@ int kbs_init_profile(struct kbs_init *in, struct kbs_error *err)
     if (connect_address(in->admin_listen, address, err) != 0 ||
         write_public(in, "admin/row.pub.pem", &in->row_key, err) != 0 ||
         write_public(in, "admin/head.pub.pem", &in->head_key, err) != 0 ||
-        write_public(in, "admin/receipt.pub.pem", &in->receipt_key, err) != 0) {
+        write_public(in, "admin/receipt.pub.pem", &in->receipt_key, err) != 0 ||
+        write_public(in, "admin/request.pub.pem", &in->request_key, err) != 0) {
         return -1;
     }
     kbs_buf_printf(

@@ -227,6 +227,7 @@ static int make_keys(const struct kbs_cli_worker *w, struct kbs_init *in, struct
         generate_on(w, KBS_PURPOSE_SIGN_TOKEN, in->sign_curve, &sign_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_IMPORT, &import_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SEAL, &seal_key, deadline, err) != 0 ||
+        generate(w, KBS_PURPOSE_REQUEST, &in->request_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_HEAD, &in->head_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_RECEIPT, &in->receipt_key, deadline, err) != 0 ||

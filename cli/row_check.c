@@ -132,6 +132,10 @@ static int card_members(const json_t *key, const struct kbs_card *card, struct k
         kbs_json_get_integer(key, "created", &created, err) != 0) {
         return -1;
     }
+    if (json_is_true(json_object_get(key, "pop_required")) !=
+        ((card->flags & KBS_CARD_POP_REQUIRED) != 0)) {
+        return not_signed(err);
+    }
     if (bytes != (int64_t)card->bytes || created != (int64_t)card->created_s ||
         (json_is_integer(wrapping_key) ? json_integer_value(wrapping_key) : 0) !=
             (json_int_t)card->wrap_version) {

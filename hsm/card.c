@@ -151,6 +151,17 @@ int kbs_card_check_blob(const struct kbs_card *card, struct kbs_span blob, struc
     return 0;
 }
 
+int kbs_card_check_pop(const struct kbs_card *card, uint8_t pop, struct kbs_error *err)
+{
+    if (pop > 1) {
+        return kbs_fail(err, KBS_INPUT, "'pop' is 0 or 1");
+    }
+    return (card->flags & KBS_CARD_POP_REQUIRED) == 0 || pop == 1
+               ? 0
+               : kbs_fail(err, KBS_DENIED,
+                          "this key is only for requests with a proof of possession");
+}
+
 int kbs_card_check(struct kbs_token *t, struct kbs_cards *cards, struct kbs_span bytes,
                    struct kbs_span kid, enum kbs_purpose wanted, struct kbs_span blob,
                    struct kbs_card *ret, struct kbs_error *err)

@@ -49,7 +49,11 @@ KBS_MUST_CHECK int kbs_card_check(struct kbs_token *t, struct kbs_cards *cards,
                                   enum kbs_purpose wanted, struct kbs_span blob,
                                   struct kbs_card *ret, struct kbs_error *err);
 
-/* The last part of it alone: that the card is of this blob, or of none. KBS_DENIED. */
+/* That the order says what the card's flags ask of it: a proof of possession, if they do. KBS_DENIED. */
+KBS_MUST_CHECK int kbs_card_check_pop(const struct kbs_card *card, uint8_t pop,
+                                      struct kbs_error *err);
+
+/* The last part of kbs_card_check() alone: that the card is of this blob, or of none. KBS_DENIED. */
 KBS_MUST_CHECK int kbs_card_check_blob(const struct kbs_card *card, struct kbs_span blob,
                                        struct kbs_error *err);
 

@@ -53,11 +53,15 @@ static int jwe_wrap(const struct kbs_tee_key *tee, struct kbs_span cek, struct k
         return kbs_agree_rsa1_5_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
     case KBS_TEE_ALG_RSA_OAEP_256:
     case KBS_TEE_ALG_RSA_OAEP:
+        return kbs_agree_oaep_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
+    case KBS_TEE_ALG_ES256:
+    case KBS_TEE_ALG_ES384:
+    case KBS_TEE_ALG_ES512:
     case KBS_TEE_ALG_NONE:
     case KBS_TEE_ALG_COUNT:
         break;
     }
-    return kbs_agree_oaep_encrypt(tee, cek, ret->wrapped, &ret->wrapped_len, err);
+    return kbs_fail(err, KBS_UNPROCESSABLE, "a TEE key that nothing is encrypted to");
 }
 
 int kbs_jwe_seal(const struct kbs_tee_key *tee, struct kbs_span plain, struct kbs_recipient *ret,
@@ -67,7 +71,7 @@ int kbs_jwe_seal(const struct kbs_tee_key *tee, struct kbs_span plain, struct kb
     struct kbs_buf aad = KBS_BUF(JWE_PROTECTED_MAX_BYTES);
     int rc;
 
-    if (kbs_tee_key_check(tee, err) != 0 || kbs_secret_new(JWE_CEK_BYTES, &cek, err) != 0) {
+    if (kbs_tee_key_check_target(tee, err) != 0 || kbs_secret_new(JWE_CEK_BYTES, &cek, err) != 0) {
         return -1;
     }
     kbs_random(kbs_secret_bytes(cek), JWE_CEK_BYTES);

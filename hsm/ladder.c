@@ -62,6 +62,9 @@ enum kbs_tee_kind kbs_tee_kind_of(const struct kbs_tee_key *key)
     case KBS_TEE_ALG_RSA_OAEP:
         return small ? KBS_TEE_RSA_2048_SHA1 : KBS_TEE_RSA_3072_SHA1;
     case KBS_TEE_ALG_RSA1_5: /* no rung: it is for secrets */
+    case KBS_TEE_ALG_ES256:  /* nor these: nothing is wrapped to them */
+    case KBS_TEE_ALG_ES384:
+    case KBS_TEE_ALG_ES512:
     case KBS_TEE_ALG_NONE:
     case KBS_TEE_ALG_COUNT:
         break;

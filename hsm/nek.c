@@ -407,10 +407,6 @@ static int nek_key_get(struct kbs_token *t, struct kbs_cards *cards, struct kbs_
         (public_key.len != 0 && kbs_tee_key_get(public_key, &o->public_key, err) != 0)) {
         return -1;
     }
-    if ((o->card.flags & KBS_CARD_POP_REQUIRED) != 0) { /* no order carries one yet */
-        return kbs_fail(err, KBS_UNSUPPORTED,
-                        "the key asks for a proof of possession, which is not supported");
-    }
     o->floor = (enum kbs_locality)floor;
     o->floor = o->card.floor > o->floor ? o->card.floor : o->floor;
     return 0;
@@ -423,7 +419,7 @@ static int nek_order_get(struct kbs_token *t, struct kbs_cards *cards,
     return kbs_release_shape_check(m->party_v, m->empty_context, m->salt, m->floor, err) == 0 &&
                    kbs_release_tee_key(m->tee_key, &o->tee, err) == 0 &&
                    nek_key_get(t, cards, m->card, m->kid, m->public_key, m->floor, o, err) == 0 &&
-                   nek_blob_check(m, o, err) == 0
+                   kbs_card_check_pop(&o->card, m->pop, err) == 0 && nek_blob_check(m, o, err) == 0
                ? nek_binding_check(m->binding, o, err)
                : -1;
 }
@@ -500,7 +496,8 @@ static int provision_order_get(struct kbs_token *t, struct kbs_cards *cards,
     }
     return kbs_release_shape_check(m->party_v, m->empty_context, m->salt, m->floor, err) == 0 &&
                    (m->tee_key.len == 0 || kbs_release_tee_key(m->tee_key, &o->tee, err) == 0) &&
-                   nek_key_get(t, cards, m->card, m->kid, m->public_key, m->floor, o, err) == 0
+                   nek_key_get(t, cards, m->card, m->kid, m->public_key, m->floor, o, err) == 0 &&
+                   kbs_card_check_pop(&o->card, m->pop, err) == 0
                ? nek_binding_check(m->binding, o, err)
                : -1;
 }

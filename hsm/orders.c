@@ -17,6 +17,7 @@
 #include "hsm/register.h"
 #include "hsm/receipt.h"
 #include "hsm/release.h"
+#include "hsm/request.h"
 #include "hsm/secret.h"
 #include "hsm/service.h"
 
@@ -201,6 +202,12 @@ static int act_nek(struct kbs_worker *w, const union kbs_order *o, struct kbs_an
                : -1;
 }
 
+static int act_open_request(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
+                            struct kbs_error *err)
+{
+    return kbs_request_open(&w->token, &w->ladder, &o->open_request, ret, err);
+}
+
 static void describe_provision(const union kbs_order *o, struct kbs_deed *deed)
 {
     deed->order = o->provision.order;
@@ -337,7 +344,8 @@ static int act_caps(struct kbs_worker *w, const union kbs_order *o, struct kbs_a
 
 /*
  * The operation lists. DESCRIBE is on both and answered by a message of its own. No deed: any
- * number of tokens opens nothing, a mark that is checked changes nothing, a deed would move the head that is being signed (one that is not
+ * number of tokens opens nothing, a mark that is checked changes nothing, what a guest asks is the judge's to know,
+ * a deed would move the head that is being signed (one that is not
  * the ledger's is found by its reader), capabilities are no secret.
  */
 static const struct kbs_operation operations[] = {
@@ -348,6 +356,7 @@ static const struct kbs_operation operations[] = {
     {KBS_WIRE_REPROVISION, true, "reprovision", describe_reprovision, act_reprovision},
     {KBS_WIRE_REGISTER_SET, true, "register-set", describe_register_set, act_register_set},
     {KBS_WIRE_REGISTER_CHECK, true, NULL, NULL, act_register_check},
+    {KBS_WIRE_OPEN_REQUEST, true, NULL, NULL, act_open_request},
     {KBS_WIRE_SIGN_EAR, true, NULL, NULL, act_sign_ear},
     {KBS_WIRE_GENERATE, false, "generate", describe_generate, act_generate},
     {KBS_WIRE_IMPORT, false, "import", describe_import, act_import},

@@ -22,6 +22,7 @@ struct kbs_worker {
     struct kbs_deeds deeds;
     uint32_t proven_import; /* versions whose public half is known to be theirs (serve.c) */
     uint32_t proven_seal;
+    uint32_t proven_request;
     uint64_t worn_objects; /* made by a token that leaks them, when it is to be replaced */
     bool worn;             /* it has been said */
 };

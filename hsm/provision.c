@@ -90,7 +90,8 @@ int kbs_provision_again(struct kbs_token *t, const struct kbs_ladder *ladder,
                                            .floor = m->floor,
                                            .empty_context = m->empty_context,
                                            .party_v = kbs_span(party_v, sizeof(party_v)),
-                                           .salt = m->salt};
+                                           .salt = m->salt,
+                                           .pop = m->pop};
     struct kbs_buf text = KBS_BUF(KBS_NEK_BLOB_MAX_BYTES);
     int rc = text_get(t, m, &text, err);
 

@@ -37,7 +37,7 @@ int kbs_release_shape_check(struct kbs_span party_v, uint8_t empty_context, stru
 
 int kbs_release_tee_key(struct kbs_span bytes, struct kbs_tee_key *ret, struct kbs_error *err)
 {
-    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check(ret, err) != 0) {
+    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check_target(ret, err) != 0) {
         return -1;
     }
     return ret->alg != KBS_TEE_ALG_RSA1_5
@@ -57,9 +57,8 @@ static int release_order_get(struct kbs_token *t, struct kbs_cards *cards,
             0) {
         return -1;
     }
-    if (ret->card.flags != 0) { /* fail closed: no order carries a proof of possession yet */
-        return kbs_fail(err, KBS_UNSUPPORTED,
-                        "the key asks for a proof of possession, which is not supported");
+    if (kbs_card_check_pop(&ret->card, m->pop, err) != 0) {
+        return -1;
     }
     ret->floor = (enum kbs_locality)m->floor;
     ret->floor = ret->card.floor > ret->floor ? ret->card.floor : ret->floor;

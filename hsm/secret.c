@@ -24,11 +24,10 @@
 #include "hsm/ckr.h"
 #include "hsm/jwe.h"
 #include "hsm/keys.h"
+#include "hsm/opening.h"
 #include "hsm/receive.h"
 #include "hsm/service.h"
 #include "seal/seal.h"
-
-#define SECRET_AAD_MAX_BYTES 2048u
 
 /* It was destroyed, or only one half of it was: what stands under it opens no more. */
 static int secret_seal_key_gone(uint32_t version, struct kbs_error *err)
@@ -38,136 +37,22 @@ static int secret_seal_key_gone(uint32_t version, struct kbs_error *err)
                     (unsigned int)version);
 }
 
-/* A sealed secret and what opens it. */
-struct opening {
-    const struct kbs_sealed *sealed;
-    CK_OBJECT_HANDLE private_key;
-    const struct kbs_ec_public *seal_key; /* its public half */
-    struct kbs_span kid;
-    bool in_token; /* AES-GCM */
-};
-
-/* The content key as a session object: to decrypt with, or to be given out. */
-static int secret_cek(struct kbs_scratch *s, const struct kbs_ladder *ladder,
-                      const struct opening *o, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
-{
-    const struct kbs_sealed *sealed = o->sealed;
-    struct kbs_template cek = {.n = 0};
-    CK_OBJECT_HANDLE kek = CK_INVALID_HANDLE;
-    const struct kbs_received from = {.purpose = KBS_PURPOSE_SEAL,
-                                      .format = KBS_FORMAT_JOSE,
-                                      .private_key = o->private_key,
-                                      .epk = &sealed->epk,
-                                      .party_v = o->kid};
-
-    if (kbs_receive_kek_by(s, ladder, &from, KBS_LOCALITY_WORKER, &kek, NULL, err) != 0) {
-        return -1;
-    }
-    kbs_template_secret_key(&cek, CKK_AES, false, !o->in_token,
-                            o->in_token ? KBS_USAGE_DECRYPT : KBS_USAGE_NONE);
-    if (kbs_scratch_unwrap(s, kek, kbs_span(sealed->encrypted_key, sizeof(sealed->encrypted_key)),
-                           &cek, ret, err) != 0) {
-        return kbs_receive_failed(s->token, "the sealed secret's key", err);
-    }
-    return 0;
-}
-
-int kbs_secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek, const struct kbs_sealed *sealed,
-                       struct kbs_span aad, struct kbs_secret *out, struct kbs_error *err)
-{
-    /* By position: the member names differ between the p11-kit versions of Debian 12 and 13. */
-    CK_GCM_PARAMS params = {kbs_p11_in(sealed->iv),
-                            sizeof(sealed->iv),
-                            8 * sizeof(sealed->iv),
-                            kbs_p11_in(aad.p),
-                            aad.len,
-                            8 * sizeof(sealed->tag)};
-    CK_MECHANISM mech = {CKM_AES_GCM, &params, sizeof(params)};
-    struct kbs_buf input = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES + sizeof(sealed->tag));
-    CK_ULONG len = kbs_secret_len(out);
-    const char *function = "C_DecryptInit";
-    CK_RV rv;
-
-    kbs_buf_put_span(&input, sealed->ciphertext);
-    kbs_buf_put(&input, sealed->tag, sizeof(sealed->tag));
-    if (kbs_buf_check(&input, "the ciphertext", err) != 0) {
-        kbs_buf_deinit(&input);
-        return -1;
-    }
-    rv = t->f->C_DecryptInit(t->session, &mech, cek);
-    if (rv == CKR_OK) {
-        function = "C_Decrypt";
-        rv = t->f->C_Decrypt(t->session, input.p, input.len, kbs_secret_bytes(out), &len);
-    }
-    kbs_buf_deinit(&input);
-    if (rv != CKR_OK) {
-        (void)kbs_ckr_fail(err, rv, function, __LINE__);
-        return kbs_receive_failed(t, "the sealed secret", err);
-    }
-    if (len != sealed->ciphertext.len) {
-        return kbs_fail(err, KBS_INTERNAL, "the token decrypted %zu bytes to %lu",
-                        sealed->ciphertext.len, len);
-    }
-    kbs_secret_truncate(out, len);
-    return 0;
-}
-
-/* The same by OpenSSL, with the content key in this process. */
-static int secret_decrypt_here(struct kbs_token *t, CK_OBJECT_HANDLE cek,
-                               const struct kbs_sealed *sealed, struct kbs_span aad,
-                               struct kbs_secret *out, struct kbs_error *err)
-{
-    KBS_AUTO_SECRET key = NULL;
-
-    if (kbs_worker_open(t, cek, &key, err) != 0 ||
-        kbs_agree_gcm_open(kbs_secret_span(key), sealed->iv, aad, sealed->ciphertext, sealed->tag,
-                           kbs_secret_bytes(out), err) != 0) {
-        return -1;
-    }
-    kbs_secret_truncate(out, sealed->ciphertext.len);
-    return 0;
-}
-
-/* Opens a sealed secret onto the secure heap. Returns owned. */
-static int secret_open_by(struct kbs_token *t, const struct kbs_ladder *ladder,
-                          const struct opening *o, struct kbs_secret **ret, struct kbs_error *err)
-{
-    KBS_AUTO_SCRATCH scratch = {.token = t};
-    KBS_AUTO_SECRET plain = NULL;
-    struct kbs_buf aad = KBS_BUF(SECRET_AAD_MAX_BYTES);
-    CK_OBJECT_HANDLE cek = CK_INVALID_HANDLE;
-    int rc = -1;
-
-    kbs_seal_protected_put(&aad, &o->sealed->epk, o->kid, o->seal_key);
-    if (kbs_buf_check(&aad, "the protected header", err) == 0 &&
-        kbs_secret_new(o->sealed->ciphertext.len + sizeof(o->sealed->tag), &plain, err) == 0 &&
-        secret_cek(&scratch, ladder, o, &cek, err) == 0) {
-        rc = o->in_token ? kbs_secret_decrypt(t, cek, o->sealed, kbs_buf_span(&aad), plain, err)
-                         : secret_decrypt_here(t, cek, o->sealed, kbs_buf_span(&aad), plain, err);
-    }
-    kbs_buf_deinit(&aad);
-    if (rc == 0) {
-        *ret = plain;
-        plain = NULL;
-    }
-    return rc;
-}
-
 /* With the service's seal key of that version. */
 static int secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
                        const struct kbs_sealed *sealed, const struct kbs_ec_public *seal_key,
                        struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
 {
-    struct opening o = {.sealed = sealed,
-                        .seal_key = seal_key,
-                        .kid = kid,
-                        .in_token = ladder->gcm.result == KBS_PROBE_PASSED};
+    struct kbs_opening o = {.purpose = KBS_PURPOSE_SEAL,
+                            .sealed = sealed,
+                            .public_key = seal_key,
+                            .apv = kid,
+                            .in_token = ladder->gcm.result == KBS_PROBE_PASSED};
 
     if (kbs_service_find(t, CKO_PRIVATE_KEY, KBS_PURPOSE_SEAL, sealed->seal_version, &o.private_key,
                          err) != 0) {
         return err->category == KBS_MISSING ? secret_seal_key_gone(sealed->seal_version, err) : -1;
     }
-    return secret_open_by(t, ladder, &o, ret, err);
+    return kbs_opening_run(t, ladder, &o, ret, err);
 }
 
 /* The public half of a version of the seal key. */
@@ -229,11 +114,15 @@ int kbs_secret_probe(struct kbs_token *t, struct kbs_ladder *ladder, bool all,
     struct kbs_buf ciphertext = KBS_BUF(sizeof(text));
     struct kbs_sealed sealed = {.seal_version = 1};
     struct kbs_ec_public point;
-    struct opening o = {.sealed = &sealed, .seal_key = &point, .kid = PROBE_KID, .in_token = true};
+    struct kbs_opening o = {.purpose = KBS_PURPOSE_SEAL,
+                            .sealed = &sealed,
+                            .public_key = &point,
+                            .apv = PROBE_KID,
+                            .in_token = true};
     KBS_AUTO_SECRET plain = NULL;
     bool opened =
         probe_make(&scratch, wanted, &sealed, &ciphertext, &o.private_key, &point, err) == 0 &&
-        secret_open_by(t, ladder, &o, &plain, err) == 0;
+        kbs_opening_run(t, ladder, &o, &plain, err) == 0;
     bool passed = opened && kbs_span_equal(kbs_secret_span(plain), wanted);
 
     kbs_buf_deinit(&ciphertext);
@@ -350,7 +239,7 @@ int kbs_secret_seal(struct kbs_token *t, const struct kbs_ladder *ladder,
 static int secret_tee_get(struct kbs_span bytes, bool rsa1_5, struct kbs_tee_key *ret,
                           struct kbs_error *err)
 {
-    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check(ret, err) != 0) {
+    if (kbs_tee_key_get(bytes, ret, err) != 0 || kbs_tee_key_check_target(ret, err) != 0) {
         return -1;
     }
     /* The judge has asked the same; neither has to believe the other. */
@@ -376,10 +265,6 @@ static int secret_at_rest_get(const struct kbs_card *card, struct kbs_span bytes
     if (card->floor > KBS_LOCALITY_WORKER) {
         return kbs_fail(err, KBS_UNSUPPORTED, "a secret is opened in kbs-token, below its floor %s",
                         kbs_locality_name(card->floor));
-    }
-    if (card->flags != 0) { /* fail closed, as RELEASE does */
-        return kbs_fail(err, KBS_UNSUPPORTED,
-                        "the secret asks for a proof of possession, which is not supported");
     }
     return 0;
 }
@@ -407,6 +292,7 @@ int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder, struct
     KBS_AUTO_SECRET plain = NULL;
 
     if (kbs_card_check(t, cards, m->card, m->kid, KBS_PURPOSE_SEAL, m->sealed, &card, err) != 0 ||
+        kbs_card_check_pop(&card, m->pop, err) != 0 ||
         secret_tee_get(m->tee_key, rsa1_5, &tee, err) != 0 ||
         secret_open_carded(t, ladder, &card, m->sealed, m->kid, &plain, err) != 0 ||
         kbs_jwe_to_tee(&tee, kbs_secret_span(plain), &ret->body, err) != 0) {

@@ -40,21 +40,11 @@ KBS_MUST_CHECK int kbs_secret_reseal(struct kbs_token *t, const struct kbs_ladde
 /*
  * OPEN_SECRET. Answers a flattened JWE to the TEE key; locality worker, format JWE. rsa1_5: TEE keys
  * of that algorithm are taken. Errors as kbs_card_check(), KBS_UNPROCESSABLE for a TEE key that is
- * none or is not taken, KBS_UNSUPPORTED for a card that asks for more than that (floor, flags), or if
- * the seal key that the secret stands under is gone.
+ * none or is not taken, KBS_UNSUPPORTED for a card whose floor is above that, or if the seal key that the secret stands under is gone.
  */
 KBS_MUST_CHECK int kbs_secret_open(struct kbs_token *t, const struct kbs_ladder *ladder,
                                    struct kbs_cards *cards, bool rsa1_5,
                                    const struct kbs_wire_open_secret *m, struct kbs_answer *ret,
                                    struct kbs_error *err);
-
-/*
- * The content of a sealed secret by AES-GCM in the token, under a session key that can decrypt.
- * `out` has the length of ciphertext and tag, because some tokens ask for it, and then that of the
- * content. KBS_UNPROCESSABLE if the tag does not match.
- */
-KBS_MUST_CHECK int kbs_secret_decrypt(struct kbs_token *t, CK_OBJECT_HANDLE cek,
-                                      const struct kbs_sealed *sealed, struct kbs_span aad,
-                                      struct kbs_secret *out, struct kbs_error *err);
 
 #endif

@@ -211,6 +211,7 @@ struct serve_points {
     struct kbs_buf head;
     struct kbs_buf seal;
     struct kbs_buf receipt;
+    struct kbs_buf request;
 };
 
 static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32_t seal_version,
@@ -221,7 +222,8 @@ static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32
     if (kbs_service_point(t, KBS_PURPOSE_IMPORT, 1, &p->import, err) != 0 ||
         kbs_service_point(t, KBS_PURPOSE_SIGN_ROW, 1, &p->row, err) != 0 ||
         kbs_service_point(t, KBS_PURPOSE_SIGN_HEAD, 1, &p->head, err) != 0 ||
-        kbs_service_point(t, KBS_PURPOSE_SIGN_RECEIPT, 1, &p->receipt, err) != 0) {
+        kbs_service_point(t, KBS_PURPOSE_SIGN_RECEIPT, 1, &p->receipt, err) != 0 ||
+        kbs_service_point(t, KBS_PURPOSE_REQUEST, 1, &p->request, err) != 0) {
         return -1;
     }
     return seal_version == 0 ? 0
@@ -231,7 +233,7 @@ static int serve_points_get(struct kbs_worker *w, struct serve_points *p, uint32
 /*
  * A public half is an object of its own, which another may stand in for: what is sealed or wrapped
  * to that one, its owner can read. One that is not the private key's is not told. Only an
- * administrator's client seals and wraps, so guest lanes do not look.
+ * administrator's client seals and wraps, so guest lanes do not look; guests encrypt requests.
  */
 static int serve_prove(struct kbs_worker *w, enum kbs_purpose purpose, uint32_t version,
                        struct kbs_buf *point, uint32_t *proven, struct kbs_error *err)
@@ -239,7 +241,8 @@ static int serve_prove(struct kbs_worker *w, enum kbs_purpose purpose, uint32_t 
     struct kbs_ec_public key;
     bool ok = false;
 
-    if (w->duty != KBS_DUTY_ADMIN || point->len == 0 || *proven == version) {
+    if ((w->duty != KBS_DUTY_ADMIN && purpose != KBS_PURPOSE_REQUEST) || point->len == 0 ||
+        *proven == version) {
         return 0;
     }
     if (kbs_ec_point_get(KBS_CURVE_P256, kbs_buf_span(point), &key, err) != 0) {
@@ -271,6 +274,7 @@ static void serve_points_deinit(struct serve_points *p)
     kbs_buf_deinit(&p->head);
     kbs_buf_deinit(&p->seal);
     kbs_buf_deinit(&p->receipt);
+    kbs_buf_deinit(&p->request);
 }
 
 /* The sign-token keys, as the token has them now. */
@@ -306,6 +310,7 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
         .head = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .seal = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
         .receipt = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
+        .request = KBS_BUF(KBS_EC_POINT_MAX_BYTES),
     };
     struct kbs_buf rungs = KBS_BUF(512);
     struct kbs_buf sign_keys = KBS_BUF(KBS_LIMIT_SIGN_VERSIONS * 256);
@@ -329,6 +334,7 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
             0 &&
         serve_points_get(w, &points, described.seal_version, err) == 0 &&
         serve_sign_keys(w, &signs, err) == 0 &&
+        serve_prove(w, KBS_PURPOSE_REQUEST, 1, &points.request, &w->proven_request, err) == 0 &&
         serve_prove(w, KBS_PURPOSE_IMPORT, 1, &points.import, &w->proven_import, err) == 0 &&
         serve_prove(w, KBS_PURPOSE_SEAL, described.seal_version, &points.seal, &w->proven_seal,
                     err) == 0) {
@@ -339,6 +345,7 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
         described.head_public = kbs_buf_span(&points.head);
         described.seal_public = kbs_buf_span(&points.seal);
         described.receipt_public = kbs_buf_span(&points.receipt);
+        described.request_public = kbs_buf_span(&points.request);
         rc = kbs_channel_send(w->judge_fd, KBS_WIRE_DESCRIBED, frame->id, &described, -1,
                               kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
     }

@@ -1,4 +1,6 @@
 kbs_test(unit_rcar SOURCES unit/test_rcar.c LINKS kbs_attest LABELS unit)
+kbs_test(unit_proof SOURCES unit/test_proof.c LINKS kbs_attest kbs_seal kbs_jose_read LABELS unit)
+kbs_fuzzer(fuzz_proof SOURCES fuzz/fuzz_proof.c LINKS kbs_attest CORPUS fuzz/corpus/proof)
 kbs_test(unit_ear SOURCES unit/test_ear.c LINKS kbs_attest LABELS unit)
 target_compile_definitions(unit_ear PRIVATE KBS_VECTORS_DIR="${KBS_VECTORS_DIR}")
 

@@ -13,6 +13,8 @@ foreach(part IN ITEMS guest rcar admin resources release sign govern fetch appra
     kbs_test(judge_${part} SOURCES judge/test_judge_${part}.c LINKS kbs_judge_harness LABELS judge)
     add_dependencies(judge_${part} kbs-judge)
 endforeach()
+kbs_test(judge_protect SOURCES judge/test_judge_protect.c LINKS kbs_judge_harness kbs_seal LABELS judge)
+add_dependencies(judge_protect kbs-judge)
 kbs_test(judge_denial
     SOURCES judge/test_judge_denial.c
     LINKS kbs_judge_harness kbs_jose_maker kbs_http

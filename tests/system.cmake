@@ -16,6 +16,7 @@ kbs_pytest(system_appraisal PATH system/test_appraisal.py LABELS system TIMEOUT 
 kbs_pytest(system_passport PATH system/test_passport.py LABELS system)
 kbs_pytest(system_keeps PATH system/test_keeps.py LABELS system TIMEOUT 300)
 kbs_pytest(system_receipts PATH system/test_receipts.py LABELS system TIMEOUT 300)
+kbs_pytest(system_protect PATH system/test_protect.py LABELS system TIMEOUT 300)
 kbs_pytest(system_life PATH system/test_life.py LABELS system TIMEOUT 600)
 # A small one of ci/stress rewrap.
 set(rewrap_keys 200)

@@ -58,6 +58,20 @@ int kbs_key_terms_floor(const json_t *body, enum kbs_locality *floor, struct kbs
     return 0;
 }
 
+int kbs_key_terms_pop(const json_t *body, uint8_t *flags, struct kbs_error *err)
+{
+    const json_t *pop = json_object_get(body, "pop_required");
+
+    if (pop != NULL && !json_is_boolean(pop)) {
+        return kbs_fail(err, KBS_INPUT, "'pop_required' must be true or false");
+    }
+    if (pop != NULL) {
+        *flags = (uint8_t)(*flags & ~KBS_CARD_POP_REQUIRED);
+        *flags |= json_is_true(pop) ? KBS_CARD_POP_REQUIRED : 0;
+    }
+    return 0;
+}
+
 int kbs_key_terms_policy(const json_t *body, struct kbs_buf *policy, struct kbs_error *err)
 {
     const json_t *v = json_object_get(body, "policy");
@@ -120,7 +134,7 @@ static int terms_get(const json_t *body, struct new_key *k, struct kbs_error *er
     struct kbs_card *c = &k->row.card;
 
     if (kbs_key_terms_floor(body, &c->floor, err) != 0 ||
-        terms_class(body, &c->storage, err) != 0 ||
+        kbs_key_terms_pop(body, &c->flags, err) != 0 || terms_class(body, &c->storage, err) != 0 ||
         terms_alg(body, c->purpose, &c->alg, err) != 0) {
         return -1;
     }
@@ -244,6 +258,9 @@ static int new_key_intent(struct new_key *k, struct kbs_error *err)
     kbs_record_u64(&r, "bytes", c->bytes);
     kbs_record_str(&r, "class", kbs_storage_name(c->storage));
     kbs_record_str(&r, "floor", kbs_locality_name(c->floor));
+    if ((c->flags & KBS_CARD_POP_REQUIRED) != 0) {
+        kbs_record_str(&r, "pop", "required");
+    }
     kbs_record_hex(&r, "policy", kbs_span(c->policy, sizeof(c->policy)));
     return kbs_mutation_intent(&k->m, &r, err);
 }
@@ -406,8 +423,9 @@ static int create_parse(struct new_key *k, int64_t *ret_bytes, struct kbs_error 
 
 int kbs_api_admin_key_create(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const members[] = {
-        "path", "purpose", "alg", "bytes", "class", "floor", "policy", "binding_required", NULL};
+    static const char *const members[] = {"path",         "purpose", "alg",    "bytes",
+                                          "class",        "floor",   "policy", "binding_required",
+                                          "pop_required", NULL};
     struct new_key k = new_key(call, "key-generate", KBS_PROVENANCE_GENERATED);
     int64_t bytes = 0;
     int rc = -1;
@@ -423,7 +441,7 @@ int kbs_api_admin_key_create(struct kbs_call *call, struct kbs_error *err)
 
 int kbs_api_admin_key_rotate(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const members[] = {"floor", "policy", "class", NULL};
+    static const char *const members[] = {"floor", "policy", "class", "pop_required", NULL};
     struct new_key k = new_key(call, "key-generate", KBS_PROVENANCE_GENERATED);
     int rc = -1;
 
@@ -508,8 +526,8 @@ static int import_order(struct new_key *k, struct kbs_error *err)
 
 int kbs_api_admin_key_import(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const members[] = {"alg",       "class",  "floor", "policy",
-                                          "recipient", "rotate", NULL};
+    static const char *const members[] = {"alg",       "class",  "floor",        "policy",
+                                          "recipient", "rotate", "pop_required", NULL};
     struct new_key k = new_key(call, "key-import", KBS_PROVENANCE_IMPORTED);
     int rc = -1;
 
@@ -547,7 +565,7 @@ static int adopt_order(struct new_key *k, struct kbs_error *err)
 
 int kbs_api_admin_key_adopt(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const members[] = {"uri", "floor", "policy", NULL};
+    static const char *const members[] = {"uri", "floor", "policy", "pop_required", NULL};
     struct new_key k = new_key(call, "key-adopt", KBS_PROVENANCE_ADOPTED);
     int rc = -1;
 

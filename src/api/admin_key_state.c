@@ -100,20 +100,30 @@ static void change_deinit(struct change *c)
     json_decref(c->body);
 }
 
-/* ---- policy and floor: the same key with another card ---- */
+/* ---- policy, floor and flags: the same key with another card ---- */
 
-static int policy_intent(struct change *c, enum kbs_locality floor, const uint8_t *policy,
+/* What another card is to say. */
+struct terms {
+    enum kbs_locality floor;
+    uint8_t flags;
+};
+
+static int policy_intent(struct change *c, const struct terms *to, const uint8_t *policy,
                          struct kbs_error *err)
 {
     struct kbs_record r;
 
     kbs_mutation_record(&c->m, KBS_PHASE_INTENT, &r);
-    kbs_record_str(&r, "floor", kbs_locality_name(floor));
+    kbs_record_str(&r, "floor", kbs_locality_name(to->floor));
+    if (((to->flags ^ c->key.card.flags) & KBS_CARD_POP_REQUIRED) != 0) {
+        kbs_record_str(&r, "pop",
+                       (to->flags & KBS_CARD_POP_REQUIRED) != 0 ? "required" : "not required");
+    }
     kbs_record_hex(&r, "policy", kbs_span(policy, KBS_SHA256_BYTES));
     return kbs_mutation_intent(&c->m, &r, err);
 }
 
-static int policy_change(struct change *c, enum kbs_locality floor, struct kbs_error *err)
+static int policy_change(struct change *c, const struct terms *to, struct kbs_error *err)
 {
     struct kbs_wire_result result = {.category = KBS_OK};
     uint8_t old_card[KBS_CARD_BYTES];
@@ -124,16 +134,17 @@ static int policy_change(struct change *c, enum kbs_locality floor, struct kbs_e
     memcpy(old_card, c->key.card_bytes, sizeof(old_card));
     const struct kbs_wire_recard order = {.order = kbs_span(c->m.order, sizeof(c->m.order)),
                                           .card = kbs_span(old_card, sizeof(old_card)),
-                                          .floor = (uint8_t)floor,
-                                          .flags = c->key.card.flags,
+                                          .floor = (uint8_t)to->floor,
+                                          .flags = to->flags,
                                           .policy = kbs_span(policy, sizeof(policy))};
-    if (policy_intent(c, floor, policy, err) != 0) {
+    if (policy_intent(c, to, policy, err) != 0) {
         return -1;
     }
     if (kbs_mutation_order(&c->m, KBS_WIRE_RECARD, &order, &result, err) != 0) {
         return kbs_mutation_refused(&c->m, err);
     }
-    c->key.card.floor = floor;
+    c->key.card.floor = to->floor;
+    c->key.card.flags = to->flags;
     memcpy(c->key.card.policy, policy, sizeof(policy));
     if (kbs_made_card(result.body, &c->key, err) != 0 || change_commit(c, false, err) != 0) {
         return kbs_mutation_failed(&c->m, "failed", err);
@@ -145,30 +156,33 @@ static int policy_change(struct change *c, enum kbs_locality floor, struct kbs_e
 
 int kbs_api_admin_key_policy(struct kbs_call *call, struct kbs_error *err)
 {
-    static const char *const members[] = {"policy", "floor", NULL};
+    static const char *const members[] = {"policy", "floor", "pop_required", NULL};
     struct change c = change(call, "key-policy", true);
     struct kbs_span path = KBS_SPAN_EMPTY;
-    enum kbs_locality floor = KBS_LOCALITY_NONE;
+    struct terms to = {.floor = KBS_LOCALITY_NONE};
     uint32_t version = 0;
     int rc = -1;
 
     if (change_open(call, &c, "POST", KEY_PATTERN "/policy", members, &path, &version, err) == 0) {
         rc = json_object_size(c.body) != 0
                  ? change_begin(&c, path, version, err)
-                 : kbs_fail(err, KBS_INPUT, "'policy' or 'floor' must be there");
+                 : kbs_fail(err, KBS_INPUT, "'policy', 'floor' or 'pop_required' must be there");
     }
     if (rc == 0 && c.key.state == KBS_KEY_STATE_PENDING) { /* its row holds who said so */
         rc = kbs_fail(err, KBS_CONFLICT, "the key will be destroyed: undo that first");
     }
     if (rc == 0) {
-        floor = c.key.card.floor;
-        rc = kbs_key_terms_floor(c.body, &floor, err);
+        to = (struct terms){.floor = c.key.card.floor, .flags = c.key.card.flags};
+        rc = kbs_key_terms_floor(c.body, &to.floor, err);
+    }
+    if (rc == 0) {
+        rc = kbs_key_terms_pop(c.body, &to.flags, err);
     }
     if (rc == 0) {
         rc = kbs_key_terms_policy(c.body, &c.policy, err);
     }
     if (rc == 0) {
-        rc = policy_change(&c, floor, err);
+        rc = policy_change(&c, &to, err);
     }
     if (rc == 0) {
         change_answer(&c);

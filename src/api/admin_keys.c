@@ -48,6 +48,8 @@ void kbs_key_json_put(struct kbs_buf *out, const struct kbs_key *key)
     } else {
         kbs_buf_put_str(out, "null");
     }
+    kbs_buf_printf(out, ",\"pop_required\":%s",
+                   (c->flags & KBS_CARD_POP_REQUIRED) != 0 ? "true" : "false");
     if (c->purpose == KBS_PURPOSE_NEK) {
         nek_put(out, key);
     }

@@ -123,6 +123,8 @@ static int suppose(struct dry_run *d, const json_t *body, struct kbs_error *err)
     s->tee = kbs_tee_from_name(tee);
     s->binding = kbs_binding_from_name(binding);
     s->created_s = s->attested_s = d->decision.how.now_s;
+    s->pop = json_is_true(json_object_get(kbs, "pop"));
+    s->encrypted = json_is_true(json_object_get(kbs, "encrypted"));
     d->decision.supposed = d->supposed;
     return 0;
 }
@@ -153,7 +155,7 @@ static int session_find(struct kbs_call *call, struct dry_run *d, const json_t *
 /* The kind of TEE key, as hsm/ladder.c tells them apart. */
 static void tee_key_name(const struct kbs_tee_key *key, char *out, size_t size)
 {
-    if (key->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (kbs_tee_alg_is_ec(key->alg)) { /* of one that signs: as if the answer went to its like */
         (void)snprintf(out, size, "%s", kbs_curve_jose_name(key->ec.curve));
     } else {
         (void)snprintf(out, size, "RSA-%s%s",
@@ -192,6 +194,10 @@ static int whom_get(struct kbs_call *call, struct dry_run *d, const json_t *body
                                          : "the session has not attested");
     }
     tee_key_name(&d->session.tee_key, d->tee_key, sizeof(d->tee_key));
+    if (kbs_tee_alg_signs(d->session.tee_key.alg)) { /* it gets this far with a proof only */
+        d->session.pop = true;
+        d->session.attested_key = d->session.tee_key;
+    }
     return 0;
 }
 

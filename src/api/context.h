@@ -62,6 +62,9 @@ struct kbs_token_facts {
     bool has_receipt;
     struct kbs_ec_public receipt; /* signs receipts */
     char receipt_kid[KBS_API_THUMBPRINT_BYTES];
+    bool has_request;
+    struct kbs_ec_public request; /* requests are encrypted to it */
+    char request_kid[KBS_API_THUMBPRINT_BYTES];
     uint32_t seal_version; /* the newest ones; 0 if there is none */
     uint32_t wrap_version;
 };
@@ -178,6 +181,7 @@ struct kbs_api {
     struct kbs_admin caller;         /* of the request at hand, where nobody enrolled signed it */
     struct kbs_sampler denied;       /* admin-denied */
     struct kbs_sampler refused;      /* attest-refused */
+    struct kbs_sampler unproven;     /* request-refused */
     struct kbs_sampler endorsements; /* that were fetched (endorse.c) */
     uint64_t renewed_ns;             /* when documents were last looked at; 0: never */
     struct kbs_standing standing;
@@ -213,9 +217,10 @@ struct kbs_call {
     struct kbs_arena arena;
     uint64_t deadline_ns;
     int64_t now_s;
-    enum kbs_admin_auth auth; /* kbs_admin_verify() fills in */
-    uint16_t fetches;         /* answers of req->fetched that were used so far */
-    bool pending;             /* this run ends here: api->fetch.want is what it needs */
+    enum kbs_admin_auth auth;       /* kbs_admin_verify() fills in */
+    struct kbs_wire_request opened; /* what req is, once its body was decrypted */
+    uint16_t fetches;               /* answers of req->fetched that were used so far */
+    bool pending;                   /* this run ends here: api->fetch.want is what it needs */
     struct kbs_waiting waiting;
     struct kbs_approval
         *approval; /* the request has waited, and this is why it may be done; or NULL */
@@ -237,6 +242,8 @@ kbs_handler kbs_api_wrap_key;
 kbs_handler kbs_api_id_key_public; /* id_key.c */
 kbs_handler kbs_api_id_key_decrypt;
 kbs_handler kbs_api_id_key_register;
+kbs_handler kbs_api_hsm_keys; /* protect.c */
+kbs_handler kbs_api_request_nonce;
 kbs_handler kbs_api_jwks;           /* wellknown.c */
 kbs_handler kbs_api_admin_nonce;    /* admin_auth.c */
 kbs_handler kbs_api_admin_key_list; /* admin_keys.c */
@@ -687,6 +694,8 @@ void kbs_page_end(const struct kbs_page *p);
 /* `floor`, `policy` of a request body, where they are there; the policy is checked. */
 KBS_MUST_CHECK int kbs_key_terms_floor(const json_t *body, enum kbs_locality *floor,
                                        struct kbs_error *err);
+/* `pop_required` likewise, into the flags of a card. */
+KBS_MUST_CHECK int kbs_key_terms_pop(const json_t *body, uint8_t *flags, struct kbs_error *err);
 KBS_MUST_CHECK int kbs_key_terms_policy(const json_t *body, struct kbs_buf *policy,
                                         struct kbs_error *err);
 
@@ -999,9 +1008,26 @@ KBS_MUST_CHECK int kbs_session_of_token(struct kbs_call *call, struct kbs_span t
 /*
  * The attested session that a request is made in, by cookie, by our own token, by both if they
  * agree, or by a token of an issuer whose tokens are passports. KBS_UNAUTHENTICATED otherwise; answer->variant says which way failed.
+ * What the request has to prove is proven: kbs_protect().
  */
 KBS_MUST_CHECK int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret,
                                         struct kbs_error *err);
+
+/* The same without that: for what gives nothing to the session. */
+KBS_MUST_CHECK int kbs_session_unproven(struct kbs_call *call, struct kbs_session *ret,
+                                        struct kbs_error *err);
+
+/* ---- protect.c ---- */
+
+/*
+ * What a request of an attested session brings against being used by others (docs/protocol/requests.md): its proof
+ * of possession, without which a session whose key signs gets nothing, and its encrypted body. After it, session->tee_key
+ * is what the answer is to be wrapped to, and call->req is what the guest asks. KBS_UNAUTHENTICATED, recorded, if a proof is
+ * missing or does not hold, or a nonce does not count; KBS_INPUT, KBS_UNPROCESSABLE, KBS_UNSUPPORTED as
+ * OPEN_REQUEST. Uses the nonce up: a handler that asks this does not fetch.
+ */
+KBS_MUST_CHECK int kbs_protect(struct kbs_call *call, struct kbs_session *session,
+                               struct kbs_error *err);
 
 /* ---- passport.c ---- */
 

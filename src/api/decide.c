@@ -116,6 +116,10 @@ static int row_allows(const struct kbs_decision *d, struct kbs_error *err)
     if (d->key.state != KBS_KEY_STATE_ENABLED) {
         return kbs_fail(err, KBS_DENIED, "this key is %s", kbs_key_state_name(d->key.state));
     }
+    if ((d->key.card.flags & KBS_CARD_POP_REQUIRED) != 0 && !d->how.session->pop) {
+        return kbs_fail(err, KBS_DENIED,
+                        "this key is only for requests with a proof of possession");
+    }
     kbs_sha256(kbs_buf_span(&d->policy), digest);
     if (memcmp(digest, d->key.card.policy, sizeof(digest)) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the card of %.120s/v%u is of another policy",

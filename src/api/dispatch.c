@@ -30,6 +30,8 @@ static const struct route {
     {KBS_ROUTE_REGISTER_GET, KBS_DUTY_RELEASE, "GET", "register-get", kbs_api_register_get},
     {KBS_ROUTE_REGISTER_SET, KBS_DUTY_RELEASE, "POST", "register-set", kbs_api_register_set},
     {KBS_ROUTE_HSM_KEY, KBS_DUTY_RELEASE, "GET", "hsm-key", kbs_api_hsm_key},
+    {KBS_ROUTE_HSM_KEYS, KBS_DUTY_RELEASE, "GET", "hsm-keys", kbs_api_hsm_keys},
+    {KBS_ROUTE_REQUEST_NONCE, KBS_DUTY_RELEASE, "GET", "request-nonce", kbs_api_request_nonce},
     {KBS_ROUTE_JWKS, KBS_DUTY_RELEASE, "GET", "jwks", kbs_api_jwks},
     {KBS_ROUTE_RESOURCE, KBS_DUTY_RELEASE, "GET", "resource", kbs_api_resource},
     {KBS_ROUTE_PKCS11_RESOURCE, KBS_DUTY_RELEASE, "GET", "pkcs11-resource", kbs_api_resource},

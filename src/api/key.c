@@ -30,7 +30,8 @@ struct release {
     struct kbs_decision decision; /* and the row it is about */
     char kid[KBS_LIMIT_KID_BYTES + 1];
     char sid[33];
-    char tee_key[KBS_API_THUMBPRINT_BYTES];
+    char tee_key[KBS_API_THUMBPRINT_BYTES];   /* that the answer is wrapped to */
+    char proven_by[KBS_API_THUMBPRINT_BYTES]; /* the attested key, where that is another */
     uint8_t order[KBS_LIMIT_ORDER_BYTES];
     bool ordered; /* the `release` record has been sent */
 };
@@ -113,6 +114,12 @@ static void release_record(struct kbs_call *call, const struct release *r, struc
     kbs_record_str(ret, "tee", kbs_tee_name(r->session->tee));
     kbs_record_str(ret, "binding", kbs_binding_name(r->session->binding));
     kbs_record_str(ret, "tee_key", r->tee_key);
+    if (r->session->pop) {
+        kbs_record_str(ret, "proven_by", r->proven_by);
+    }
+    if (r->session->encrypted) {
+        kbs_record_str(ret, "encrypted", "yes");
+    }
     if (r->session->passport != NULL) { /* else there was a handshake */
         kbs_record_str(ret, "mode", "passport");
         kbs_record_str(ret, "issuer", r->session->passport);
@@ -198,6 +205,7 @@ static int order_key(struct kbs_call *call, const struct release *r, struct kbs_
         .party_v = kbs_span(party_v, sizeof(party_v)),
         .salt = w->salt,
         .receipt = kbs_receipt_ask(w, &r->decision, said),
+        .pop = r->session->pop,
     };
 
     kbs_party_v(kbs_digest_span(&r->session->report_digest), w->nonce, party_v);
@@ -215,6 +223,7 @@ static int order_secret(struct kbs_call *call, const struct release *r, struct k
         .sealed = kbs_buf_span(&r->decision.sealed),
         .tee_key = tee_key,
         .receipt = kbs_receipt_ask(r->want, &r->decision, said),
+        .pop = r->session->pop,
     };
 
     return kbs_token_order(call, KBS_WIRE_OPEN_SECRET, &order, ret, err);
@@ -245,6 +254,7 @@ static int order_nek(struct kbs_call *call, const struct release *r, struct kbs_
         .party_v = kbs_span(party_v, sizeof(party_v)),
         .salt = w->salt,
         .receipt = kbs_receipt_ask(w, &r->decision, said),
+        .pop = r->session->pop,
     };
 
     kbs_nek_binding_put(&r->decision.binding, binding);
@@ -364,6 +374,7 @@ static int release_run(struct kbs_call *call, struct release *r, struct kbs_erro
     }
     release_name_session(r);
     (void)kbs_key_kid(&r->decision.key, r->kid);
+    kbs_jose_tee_thumbprint(kbs_session_key(r->session), r->proven_by);
     if (kbs_decide(&r->decision, err) != 0) {
         return kbs_decision_to_record(err) ? release_ended(call, r, "release-denied", err) : -1;
     }

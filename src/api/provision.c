@@ -111,6 +111,7 @@ static int order_new(struct kbs_call *call, const struct kbs_provision *p,
         .empty_context = o->want->empty_context ? 1 : 0,
         .party_v = party_v,
         .salt = o->want->salt,
+        .pop = o->want->session->pop,
     };
 
     return kbs_token_order(call, KBS_WIRE_PROVISION, &order, ret, err);
@@ -137,6 +138,7 @@ static int order_stored(struct kbs_call *call, const struct kbs_provision *p,
         .empty_context = o->want->empty_context ? 1 : 0,
         .party_v = party_v,
         .salt = o->want->salt,
+        .pop = o->want->session->pop,
     };
 
     return kbs_token_order(call, KBS_WIRE_REPROVISION, &order, ret, err);

@@ -11,6 +11,9 @@
  *
  * Tokens of other issuers are passports (passport.c); they lead to no row, and so never go with a cookie.
  *
+ * A session that is found is not yet one that may ask: what its request has to prove beside, protect.c does, for all
+ * handlers alike.
+ *
  * Everything here is answered with 401 before anything about keys is looked up, so that who has not
  * attested cannot learn which keys exist.
  */
@@ -107,7 +110,7 @@ static int session_of_bearer(struct kbs_call *call, struct kbs_session *ret, str
                                                    : kbs_session_of_token(call, token, ret, err);
 }
 
-int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+int kbs_session_unproven(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
 {
     const struct kbs_wire_request *req = call->req;
     uint8_t hash[KBS_SHA256_BYTES];
@@ -137,4 +140,9 @@ int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret, struct 
     }
     call->answer->variant = NULL;
     return 0;
+}
+
+int kbs_session_attested(struct kbs_call *call, struct kbs_session *ret, struct kbs_error *err)
+{
+    return kbs_session_unproven(call, ret, err) == 0 ? kbs_protect(call, ret, err) : -1;
 }

@@ -113,7 +113,7 @@ static json_t *session_json(const struct kbs_api *api, const struct kbs_circumst
     const struct kbs_session *s = c->session;
     char tee_key[KBS_API_THUMBPRINT_BYTES] = "";
 
-    kbs_jose_tee_thumbprint(&s->tee_key, tee_key);
+    kbs_jose_tee_thumbprint(kbs_session_key(s), tee_key);
     return json_pack(
         "{s:s, s:o, s:s, s:s, s:i, s:I, s:I, s:s, s:b, s:o}", "mode",
         s->passport != NULL ? "passport" : "rcar", "issuer", issuer_json(api, input), "tee",
@@ -131,8 +131,8 @@ json_t *kbs_subject_root(const struct kbs_api *api, const struct kbs_circumstanc
     KBS_AUTO_JSON request = json_pack(
         "{s:o, s:s, s:s, s:b, s:b, s:s, s:s, s:s%, s:I}", "key", key_json(c->key), "locality",
         kbs_locality_name(c->locality), "token_class", kbs_token_class_name(api->token.class),
-        "pop", 0, "encrypted", 0, "plugin", c->plugin, "method", c->method, "path",
-        (const char *)c->target.p, c->target.len, "time", (json_int_t)c->now_s);
+        "pop", c->session->pop, "encrypted", c->session->encrypted, "plugin", c->plugin, "method",
+        c->method, "path", (const char *)c->target.p, c->target.len, "time", (json_int_t)c->now_s);
 
     if (root == NULL || request == NULL || json_object_update(root, request) != 0) {
         json_decref(root);

@@ -153,6 +153,9 @@ int kbs_token_describe(struct kbs_api *api, struct kbs_error *err)
     if (facts_versions(&d, f, err) != 0) {
         return -1;
     }
+    if (facts_key(d.request_public, &f->has_request, &f->request, f->request_kid, err) != 0) {
+        return -1;
+    }
     api->token_looked_ns = kbs_clock_mono_ns();
     return facts_key(d.head_public, &f->has_head, &f->head, f->head_kid, err);
 }

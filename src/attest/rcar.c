@@ -237,9 +237,10 @@ static int tee_ec_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_key
     struct kbs_span crv;
 
     ret->alg = kbs_tee_alg_from_name(alg);
-    if (ret->alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (!kbs_tee_alg_is_ec(ret->alg)) {
         return kbs_fail(err, KBS_UNPROCESSABLE,
-                        "\"tee-pubkey\": the only alg of EC keys is " KBS_JOSE_ECDH_ES_A256KW);
+                        "\"tee-pubkey\": the algs of EC keys are " KBS_JOSE_ECDH_ES_A256KW
+                        " and, of keys that sign requests, ES256, ES384 and ES512");
     }
     if (kbs_json_get_string(jwk, "crv", &crv, err) != 0) {
         return -1;
@@ -248,7 +249,9 @@ static int tee_ec_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_key
         return kbs_fail(err, KBS_UNPROCESSABLE,
                         "\"tee-pubkey\": only the curves P-256, P-384 and P-521 are supported");
     }
-    return kbs_jose_jwk_get(jwk, KBS_JOSE_ECDH_ES_A256KW, &ret->ec, err);
+    return kbs_jose_jwk_get(jwk, kbs_tee_alg_name(ret->alg), &ret->ec, err) == 0
+               ? kbs_tee_key_check(ret, err)
+               : -1;
 }
 
 static int tee_rsa_get(const json_t *jwk, struct kbs_span alg, struct kbs_tee_key *ret,

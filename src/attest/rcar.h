@@ -70,8 +70,8 @@ KBS_MUST_CHECK int kbs_rcar_attestation_parse(struct kbs_span body, enum kbs_pro
 void kbs_rcar_attestation_deinit(struct kbs_rcar_attestation *a);
 
 /*
- * A TEE key as clients send it ("tee-pubkey"), checked. KBS_INPUT for its shape, KBS_UNPROCESSABLE for a kind,
- * alg or curve that nothing is wrapped to, and for what is no key.
+ * A TEE key as clients send it ("tee-pubkey"), checked: one that keys are wrapped to, or an EC key that signs requests.
+ * KBS_INPUT for its shape, KBS_UNPROCESSABLE for another kind, alg or curve, and for what is no key.
  */
 KBS_MUST_CHECK int kbs_rcar_tee_key_get(const json_t *jwk, struct kbs_tee_key *ret,
                                         struct kbs_error *err);

@@ -58,6 +58,7 @@ static const struct kind {
 } kinds[] = {
     {"attest", GUEST, false},
     {"attest-refused", GUEST, true},
+    {"request-refused", GUEST, true},
     {"release", GUEST, false},
     {"release-failed", GUEST, false},
     {"release-denied", GUEST, true},

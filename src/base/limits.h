@@ -77,6 +77,11 @@
 #define KBS_LIMIT_STORE_BUSY_STEP_NS 100000
 #define KBS_LIMIT_STORE_BUSY_MS 5000
 
+/* requests that a host proxy can carry but not use (src/api/protect.c) */
+#define KBS_LIMIT_ENVELOPE_BYTES 4096    /* of a request's body, before it is encrypted */
+#define KBS_LIMIT_REQUEST_NONCES 16      /* that a session may have at a time: the oldest goes */
+#define KBS_LIMIT_REQUEST_NONCE_S 120    /* how long one counts */
+
 /* keys */
 #define KBS_LIMIT_ORDER_BYTES 16 /* random name of an order, shared by its record and its deed */
 #define KBS_LIMIT_KEY_PATH_BYTES 255 /* repo/type/tag */

@@ -60,6 +60,37 @@ int kbs_rsa_public_check(const struct kbs_rsa_public *k, struct kbs_error *err)
     return 0;
 }
 
+enum kbs_tee_alg kbs_tee_alg_of_curve(enum kbs_curve curve)
+{
+    switch (curve) {
+    case KBS_CURVE_P256:
+        return KBS_TEE_ALG_ES256;
+    case KBS_CURVE_P384:
+        return KBS_TEE_ALG_ES384;
+    case KBS_CURVE_P521:
+        return KBS_TEE_ALG_ES512;
+    case KBS_CURVE_NONE:
+        break;
+    }
+    return KBS_TEE_ALG_NONE;
+}
+
+static int signer_check(const struct kbs_tee_key *k, struct kbs_error *err)
+{
+    return k->alg == kbs_tee_alg_of_curve(k->ec.curve)
+               ? kbs_ec_public_check(&k->ec, err)
+               : kbs_fail(err, KBS_UNPROCESSABLE, "%s is not of a key on this curve",
+                          kbs_tee_alg_name(k->alg));
+}
+
+int kbs_tee_key_check_target(const struct kbs_tee_key *k, struct kbs_error *err)
+{
+    return kbs_tee_alg_signs(k->alg)
+               ? kbs_fail(err, KBS_UNPROCESSABLE, "nothing is wrapped to a key that signs (%s)",
+                          kbs_tee_alg_name(k->alg))
+               : kbs_tee_key_check(k, err);
+}
+
 int kbs_tee_key_check(const struct kbs_tee_key *k, struct kbs_error *err)
 {
     switch (k->alg) {
@@ -69,6 +100,10 @@ int kbs_tee_key_check(const struct kbs_tee_key *k, struct kbs_error *err)
     case KBS_TEE_ALG_RSA_OAEP:
     case KBS_TEE_ALG_RSA1_5:
         return kbs_rsa_public_check(&k->rsa, err);
+    case KBS_TEE_ALG_ES256:
+    case KBS_TEE_ALG_ES384:
+    case KBS_TEE_ALG_ES512:
+        return signer_check(k, err);
     case KBS_TEE_ALG_NONE:
     case KBS_TEE_ALG_COUNT:
         break;
@@ -79,7 +114,7 @@ int kbs_tee_key_check(const struct kbs_tee_key *k, struct kbs_error *err)
 size_t kbs_tee_key_put(const struct kbs_tee_key *k, uint8_t out[KBS_TEE_KEY_MAX_BYTES])
 {
     out[0] = (uint8_t)k->alg;
-    if (k->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (kbs_tee_alg_is_ec(k->alg)) {
         out[1] = (uint8_t)k->ec.curve;
         return 2 + kbs_ec_point_put(&k->ec, out + 2);
     }
@@ -113,7 +148,7 @@ int kbs_tee_key_get(struct kbs_span bytes, struct kbs_tee_key *ret, struct kbs_e
     }
     memset(ret, 0, sizeof(*ret));
     ret->alg = (enum kbs_tee_alg)bytes.p[0];
-    if (ret->alg != KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (!kbs_tee_alg_is_ec(ret->alg)) {
         return rsa_get(bytes, &ret->rsa, err);
     }
     if (kbs_curve_field_bytes((enum kbs_curve)bytes.p[1]) == 0) {

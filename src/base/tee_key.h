@@ -40,8 +40,15 @@ static inline struct kbs_span kbs_rsa_e(const struct kbs_rsa_public *k)
  * CVE-2017-15361 is about. KBS_UNPROCESSABLE.
  */
 KBS_MUST_CHECK int kbs_rsa_public_check(const struct kbs_rsa_public *k, struct kbs_error *err);
-/* By alg: kbs_ec_public_check() or kbs_rsa_public_check(); KBS_UNPROCESSABLE also for no alg. */
+/*
+ * By alg: kbs_ec_public_check() or kbs_rsa_public_check(); KBS_UNPROCESSABLE also for no alg, and for a curve that
+ * is not the alg's.
+ */
 KBS_MUST_CHECK int kbs_tee_key_check(const struct kbs_tee_key *k, struct kbs_error *err);
+/* The same of a key that something is to be wrapped to: not of one that signs. */
+KBS_MUST_CHECK int kbs_tee_key_check_target(const struct kbs_tee_key *k, struct kbs_error *err);
+/* What a key on that curve signs by (RFC 7518 section 3.4). */
+enum kbs_tee_alg kbs_tee_alg_of_curve(enum kbs_curve curve);
 
 #define KBS_TEE_KEY_MAX_BYTES (2 + KBS_RSA_EXPONENT_MAX_BYTES + KBS_LIMIT_RSA_BYTES_MAX)
 /*

@@ -29,7 +29,8 @@ static const char *const key_states[KBS_KEY_STATE_COUNT] = {"none", "enabled", "
                                                             "pending-destruction", "destroyed"};
 static const char *const kcv_macs[KBS_KCV_COUNT] = {"none", "HMAC-SHA-256", "AES-CMAC", "SHA-256"};
 static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW", "RSA-OAEP-256",
-                                                        "RSA-OAEP", "RSA1_5"};
+                                                        "RSA-OAEP", "RSA1_5", "ES256", "ES384",
+                                                        "ES512"};
 static const char *const tees[KBS_TEE_COUNT] = {
     "none",     "sample", "sampledevice", "az-snp-vtpm", "az-tdx-vtpm", "cca", "csv",
     "hygondcu", "nvidia", "se",           "sgx",         "snp",         "tdx", "tpm"};
@@ -209,6 +210,16 @@ enum kbs_kcv_mac kbs_kcv_mac_from_name(struct kbs_span name)
 enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name)
 {
     return (enum kbs_tee_alg)value_of(tee_algs, KBS_TEE_ALG_COUNT, name);
+}
+
+bool kbs_tee_alg_signs(enum kbs_tee_alg alg)
+{
+    return alg == KBS_TEE_ALG_ES256 || alg == KBS_TEE_ALG_ES384 || alg == KBS_TEE_ALG_ES512;
+}
+
+bool kbs_tee_alg_is_ec(enum kbs_tee_alg alg)
+{
+    return alg == KBS_TEE_ALG_ECDH_ES_A256KW || kbs_tee_alg_signs(alg);
 }
 
 bool kbs_key_alg_is_pair(enum kbs_key_alg alg)

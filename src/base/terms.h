@@ -72,6 +72,10 @@ enum kbs_tee_alg {
     KBS_TEE_ALG_RSA_OAEP_256 = 2,
     KBS_TEE_ALG_RSA_OAEP = 3, /* SHA-1: only because the TEE key says so */
     KBS_TEE_ALG_RSA1_5 = 4,   /* PKCS#1 v1.5: secrets only, and only where an operator allows it */
+    /* Keys that sign requests (docs/protocol/requests.md): nothing is ever wrapped to one. */
+    KBS_TEE_ALG_ES256 = 5,
+    KBS_TEE_ALG_ES384 = 6,
+    KBS_TEE_ALG_ES512 = 7,
     KBS_TEE_ALG_COUNT
 };
 
@@ -248,6 +252,10 @@ enum kbs_key_alg kbs_key_alg_from_name(struct kbs_span name);
 enum kbs_key_state kbs_key_state_from_name(struct kbs_span name);
 enum kbs_tee_alg kbs_tee_alg_from_name(struct kbs_span name);
 enum kbs_kcv_mac kbs_kcv_mac_from_name(struct kbs_span name);
+
+/* True for EC keys, whatever they are used with; and for those of them that sign. */
+bool kbs_tee_alg_is_ec(enum kbs_tee_alg alg);
+bool kbs_tee_alg_signs(enum kbs_tee_alg alg);
 
 /* True for pairs, which have a public half. */
 bool kbs_key_alg_is_pair(enum kbs_key_alg alg);

@@ -202,6 +202,7 @@ static int encode_request(const struct kbs_conn *conn, const struct kbs_http_req
                                  .accept = r->accept,
                                  .content_type = r->content_type,
                                  .signature = r->signature,
+                                 .proof = r->proof,
                                  .body = r->body};
     int result;
 

@@ -45,6 +45,7 @@ enum kbs_http_header kbs_http_header_find(struct kbs_span name)
         {"accept", KBS_HTTP_ACCEPT},
         {"cookie", KBS_HTTP_COOKIE},
         {"kbs-signature", KBS_HTTP_SIGNATURE},
+        {"kbs-proof", KBS_HTTP_PROOF},
         {"expect", KBS_HTTP_EXPECT},
         {"upgrade", KBS_HTTP_UPGRADE},
     };
@@ -184,8 +185,8 @@ int kbs_http_headers_forwarded(const struct kbs_http_headers *h, struct kbs_span
                                struct kbs_error *err)
 {
     static const enum kbs_http_header forwarded[] = {KBS_HTTP_CONTENT_TYPE, KBS_HTTP_AUTHORIZATION,
-                                                     KBS_HTTP_ACCEPT, KBS_HTTP_COOKIE,
-                                                     KBS_HTTP_SIGNATURE};
+                                                     KBS_HTTP_ACCEPT,       KBS_HTTP_COOKIE,
+                                                     KBS_HTTP_SIGNATURE,    KBS_HTTP_PROOF};
 
     for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++) {
         if (!visible(h->value[forwarded[i]])) {

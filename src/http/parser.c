@@ -295,6 +295,7 @@ static int check_request(struct kbs_http_parser *p, const struct kbs_http_header
     r->accept = h->value[KBS_HTTP_ACCEPT];
     r->content_type = h->value[KBS_HTTP_CONTENT_TYPE];
     r->signature = h->value[KBS_HTTP_SIGNATURE];
+    r->proof = h->value[KBS_HTTP_PROOF];
     return 0;
 }
 

@@ -24,6 +24,7 @@ struct kbs_http_request {
     struct kbs_span accept;
     struct kbs_span content_type;
     struct kbs_span signature; /* Kbs-Signature */
+    struct kbs_span proof;     /* Kbs-Proof */
     struct kbs_span body;
     bool keep_alive; /* the client permits another request on this connection */
 };

@@ -17,6 +17,7 @@
 #define ADMIN (1u << KBS_LISTENER_ADMIN)
 
 #define BODY_SMALL 4096u
+#define BODY_KEY (2 * KBS_LIMIT_ENVELOPE_BYTES) /* such a body, encrypted or not */
 #define BODY_AUTH 65536u
 #define BODY_ADMIN (2u * KBS_LIMIT_POLICY_BYTES)
 #define BODY_DOCUMENT (2u * KBS_LIMIT_DOCUMENT_BYTES)   /* in base64 */
@@ -26,13 +27,15 @@
 static const struct kbs_http_route_row rows[] = {
     {KBS_ROUTE_AUTH, GUEST, "POST", "/kbs/v0/auth", BODY_AUTH, "auth"},
     {KBS_ROUTE_ATTEST, GUEST, "POST", "/kbs/v0/attest", KBS_LIMIT_HTTP_BODY_BYTES, "attest"},
-    {KBS_ROUTE_KEY_RELEASE, GUEST, "POST", "/kbs/v0/key/{}/{}/{}", BODY_SMALL, "key-release"},
-    {KBS_ROUTE_KEY_REWRAP, GUEST, "POST", "/kbs/v0/key/rewrap", BODY_SMALL, "key-rewrap"},
+    {KBS_ROUTE_KEY_RELEASE, GUEST, "POST", "/kbs/v0/key/{}/{}/{}", BODY_KEY, "key-release"},
+    {KBS_ROUTE_KEY_REWRAP, GUEST, "POST", "/kbs/v0/key/rewrap", BODY_KEY, "key-rewrap"},
     {KBS_ROUTE_KEY_PROVISION, GUEST, "POST", "/kbs/v0/key/provision", BODY_SMALL, "key-provision"},
     {KBS_ROUTE_REGISTER_GET, GUEST, "GET", "/kbs/v0/register/{}/{}/{}", 0, "register-get"},
     {KBS_ROUTE_REGISTER_SET, GUEST, "POST", "/kbs/v0/register/{}/{}/{}", BODY_SMALL,
      "register-set"},
     {KBS_ROUTE_HSM_KEY, GUEST, "GET", "/kbs/v0/hsm/keys/{}/{}/{}", 0, "hsm-key"},
+    {KBS_ROUTE_HSM_KEYS, GUEST, "GET", "/kbs/v0/hsm/keys", 0, "hsm-keys"},
+    {KBS_ROUTE_REQUEST_NONCE, GUEST, "GET", "/kbs/v0/key/nonce", 0, "request-nonce"},
     {KBS_ROUTE_JWKS, GUEST, "GET", "/.well-known/jwks.json", 0, "jwks"},
     {KBS_ROUTE_RECEIPT_JWKS, GUEST, "GET", "/.well-known/kbs-receipt-jwks.json", 0, "receipt-jwks"},
     {KBS_ROUTE_RESOURCE, GUEST, "GET", "/kbs/v0/resource/{}/{}/{}", 0, "resource"},

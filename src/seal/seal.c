@@ -19,6 +19,7 @@
 #define MAGIC "KBSS"
 #define LAYOUT 1
 #define OTHER_INFO_MAX_BYTES 512u
+#define APU_MAX_BYTES 32u
 #define PROTECTED_MAX_BYTES 2048u
 
 static bool length_fits(size_t len)
@@ -26,34 +27,43 @@ static bool length_fits(size_t len)
     return len > 0 && len <= KBS_LIMIT_SECRET_VALUE_BYTES;
 }
 
-/* The key-encrypting key of the pair (ephemeral key, seal key) and this name. Returns owned. */
-static int seal_kek(const struct kbs_agree_key *ephemeral, const struct kbs_ec_public *seal_key,
-                    struct kbs_span kid, struct kbs_secret **ret, struct kbs_error *err)
+/* To whom, for what and for which one. */
+struct addressee {
+    enum kbs_purpose purpose;
+    const struct kbs_ec_public *key;
+    struct kbs_span apv;
+};
+
+/* The key-encrypting key of the pair (ephemeral key, the addressee's). Returns owned. */
+static int seal_kek(const struct kbs_agree_key *ephemeral, const struct addressee *to,
+                    struct kbs_secret **ret, struct kbs_error *err)
 {
     struct kbs_buf info = KBS_BUF(OTHER_INFO_MAX_BYTES);
+    struct kbs_buf apu = KBS_BUF(APU_MAX_BYTES);
     KBS_AUTO_SECRET z = NULL;
     int rc = -1;
 
-    kbs_jose_other_info_put(&info, KBS_SPAN_LIT(KBS_SEAL_APU), kid);
-    if (kbs_buf_check(&info, "OtherInfo", err) == 0 &&
-        kbs_agree_ecdh(ephemeral, seal_key, &z, err) == 0) {
+    kbs_buf_printf(&apu, "kbs-%s-v1", kbs_purpose_name(to->purpose));
+    kbs_jose_other_info_put(&info, kbs_buf_span(&apu), to->apv);
+    if (kbs_buf_check(&apu, "apu", err) == 0 && kbs_buf_check(&info, "OtherInfo", err) == 0 &&
+        kbs_agree_ecdh(ephemeral, to->key, &z, err) == 0) {
         rc = kbs_agree_concat_kdf(kbs_secret_span(z), kbs_buf_span(&info), ret, err);
     }
+    kbs_buf_deinit(&apu);
     kbs_buf_deinit(&info);
     return rc;
 }
 
 /* Encrypts the content; the header, whose epk is known by now, is the AAD. */
-static int seal_content(struct kbs_span cek, const struct kbs_ec_public *seal_key,
-                        struct kbs_span kid, struct kbs_span plain, struct kbs_sealed *ret,
-                        struct kbs_buf *ciphertext, struct kbs_error *err)
+static int seal_content(struct kbs_span cek, const struct addressee *to, struct kbs_span plain,
+                        struct kbs_sealed *ret, struct kbs_buf *ciphertext, struct kbs_error *err)
 {
     struct kbs_buf aad = KBS_BUF(PROTECTED_MAX_BYTES);
     uint8_t *out = kbs_buf_reserve(ciphertext, plain.len);
     int rc = -1;
 
     kbs_random(ret->iv, sizeof(ret->iv));
-    kbs_seal_protected_put(&aad, &ret->epk, kid, seal_key);
+    kbs_seal_protected_put_for(&aad, to->purpose, &ret->epk, to->apv, to->key);
     if (kbs_buf_check(&aad, "the protected header", err) == 0 &&
         kbs_buf_check(ciphertext, "the ciphertext", err) == 0) {
         rc = kbs_agree_gcm_seal(cek, ret->iv, kbs_buf_span(&aad), plain, out, ret->tag, err);
@@ -66,9 +76,11 @@ static int seal_content(struct kbs_span cek, const struct kbs_ec_public *seal_ke
     return rc;
 }
 
-int kbs_seal(const struct kbs_ec_public *seal_key, struct kbs_span kid, struct kbs_span plain,
-             struct kbs_sealed *ret, struct kbs_buf *ciphertext, struct kbs_error *err)
+int kbs_seal_for(enum kbs_purpose purpose, const struct kbs_ec_public *key, struct kbs_span apv,
+                 struct kbs_span plain, struct kbs_sealed *ret, struct kbs_buf *ciphertext,
+                 struct kbs_error *err)
 {
+    const struct addressee to = {.purpose = purpose, .key = key, .apv = apv};
     struct kbs_agree_key *ephemeral = NULL;
     KBS_AUTO_SECRET kek = NULL;
     KBS_AUTO_SECRET cek = NULL;
@@ -76,30 +88,47 @@ int kbs_seal(const struct kbs_ec_public *seal_key, struct kbs_span kid, struct k
     int rc = -1;
 
     if (!length_fits(plain.len)) {
-        return kbs_fail(err, KBS_INPUT, "a secret has 1 to %u bytes",
+        return kbs_fail(err, KBS_INPUT, "what is sealed has 1 to %u bytes",
                         (unsigned int)KBS_LIMIT_SECRET_VALUE_BYTES);
     }
     if (kbs_secret_new(KBS_SEAL_CEK_BYTES, &cek, err) == 0 &&
         kbs_agree_key_generate(KBS_CURVE_P256, &ephemeral, err) == 0 &&
-        seal_kek(ephemeral, seal_key, kid, &kek, err) == 0) {
+        seal_kek(ephemeral, &to, &kek, err) == 0) {
         kbs_random(kbs_secret_bytes(cek), KBS_SEAL_CEK_BYTES);
         ret->epk = *kbs_agree_key_public(ephemeral);
         if (kbs_agree_wrap(kbs_secret_span(kek), kbs_secret_span(cek), ret->encrypted_key,
                            &wrapped_len, err) == 0) {
-            rc = seal_content(kbs_secret_span(cek), seal_key, kid, plain, ret, ciphertext, err);
+            rc = seal_content(kbs_secret_span(cek), &to, plain, ret, ciphertext, err);
         }
     }
     (void)kbs_agree_key_free(ephemeral);
     return rc;
 }
 
-void kbs_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
-                            struct kbs_span kid, const struct kbs_ec_public *seal_key)
+int kbs_seal(const struct kbs_ec_public *seal_key, struct kbs_span kid, struct kbs_span plain,
+             struct kbs_sealed *ret, struct kbs_buf *ciphertext, struct kbs_error *err)
+{
+    return kbs_seal_for(KBS_PURPOSE_SEAL, seal_key, kid, plain, ret, ciphertext, err);
+}
+
+void kbs_seal_protected_put_for(struct kbs_buf *out, enum kbs_purpose purpose,
+                                const struct kbs_ec_public *epk, struct kbs_span apv,
+                                const struct kbs_ec_public *key)
 {
     char thumbprint[44];
 
-    kbs_jose_thumbprint(seal_key, thumbprint);
-    kbs_jose_seal_protected_put(out, epk, kid, thumbprint);
+    kbs_jose_thumbprint(key, thumbprint);
+    if (purpose == KBS_PURPOSE_REQUEST) {
+        kbs_jose_request_protected_put(out, epk, apv, thumbprint);
+    } else {
+        kbs_jose_seal_protected_put(out, epk, apv, thumbprint);
+    }
+}
+
+void kbs_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
+                            struct kbs_span kid, const struct kbs_ec_public *seal_key)
+{
+    kbs_seal_protected_put_for(out, KBS_PURPOSE_SEAL, epk, kid, seal_key);
 }
 
 void kbs_sealed_put(struct kbs_buf *out, const struct kbs_sealed *s)

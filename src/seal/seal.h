@@ -1,15 +1,16 @@
 /*
  * Sealed secrets (docs/protocol/sealed-secrets.md) on the side of the public key: how one is made,
  * and what one looks like at rest. Used by kbs-admin, and by kbs-token for secrets that came to it
- * in plaintext. Opening is the token's (hsm/secret.h).
+ * in plaintext. Envelopes of requests (docs/protocol/requests.md) are made likewise, by kbs-guest.
+ * Opening is the token's (hsm/opening.h).
  */
 #ifndef KBS_SEAL_SEAL_H
 #define KBS_SEAL_SEAL_H
 
 #include "agree/agree.h"
 #include "base/buf.h"
+#include "base/terms.h"
 
-#define KBS_SEAL_APU "kbs-seal-v1"
 #define KBS_SEAL_CEK_BYTES 32
 #define KBS_SEAL_WRAPPED_CEK_BYTES (KBS_SEAL_CEK_BYTES + 8) /* RFC 3394 */
 
@@ -33,9 +34,17 @@ KBS_MUST_CHECK int kbs_seal(const struct kbs_ec_public *seal_key, struct kbs_spa
                             struct kbs_span plain, struct kbs_sealed *ret,
                             struct kbs_buf *ciphertext, struct kbs_error *err);
 
+/* The same with any content: of purpose SEAL or REQUEST, to a key of that purpose, for `apv`. */
+KBS_MUST_CHECK int kbs_seal_for(enum kbs_purpose purpose, const struct kbs_ec_public *key,
+                                struct kbs_span apv, struct kbs_span plain, struct kbs_sealed *ret,
+                                struct kbs_buf *ciphertext, struct kbs_error *err);
+
 /* The JWE's protected header as base64url text: the AAD. */
 void kbs_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
                             struct kbs_span kid, const struct kbs_ec_public *seal_key);
+void kbs_seal_protected_put_for(struct kbs_buf *out, enum kbs_purpose purpose,
+                                const struct kbs_ec_public *epk, struct kbs_span apv,
+                                const struct kbs_ec_public *key);
 
 #define KBS_SEALED_HEAD_BYTES \
     (4u + 4u + 4u + 65u + KBS_SEAL_WRAPPED_CEK_BYTES + KBS_GCM_IV_BYTES + KBS_GCM_TAG_BYTES)

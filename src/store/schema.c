@@ -298,6 +298,14 @@ static const char *const schema_steps[KBS_STORE_SCHEMA] = {
     "DROP TABLE document;"
     "ALTER TABLE document_6 RENAME TO document;"
     "CREATE INDEX document_epoch ON document (epoch, kind, name, version);",
+
+    /* Nonces of requests, each of one session and good for one of them; only their hashes. */
+    "CREATE TABLE request_nonce ("
+    " hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),"
+    " sid BLOB NOT NULL CHECK (length(sid) = 16),"
+    " expires_s INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX request_nonce_sid ON request_nonce (sid);"
+    "CREATE INDEX request_nonce_expires ON request_nonce (expires_s);",
 };
 
 /* The file's schema: 0 for an empty file; KBS_INTERNAL for one that is not ours. */

@@ -230,3 +230,64 @@ int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *sess
     }
     return 0;
 }
+
+/* ---- nonces of requests ---- */
+
+static int nonce_insert(struct kbs_store *s, const uint8_t sid[16],
+                        const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s, int64_t expires_s,
+                        struct kbs_error *err)
+{
+    kbs_sql_bind_int(s, KBS_SQL_NONCE_EXPIRE, 1, now_s);
+    kbs_sql_bind_blob(s, KBS_SQL_NONCE_TRIM, 1, kbs_span(sid, 16));
+    kbs_sql_bind_int(s, KBS_SQL_NONCE_TRIM, 2, KBS_LIMIT_REQUEST_NONCES - 1);
+    kbs_sql_bind_blob(s, KBS_SQL_NONCE_INSERT, 1, kbs_span(hash, KBS_SHA256_BYTES));
+    kbs_sql_bind_blob(s, KBS_SQL_NONCE_INSERT, 2, kbs_span(sid, 16));
+    kbs_sql_bind_int(s, KBS_SQL_NONCE_INSERT, 3, expires_s);
+    if (kbs_sql_run(s, KBS_SQL_NONCE_EXPIRE, "expire nonces", err) != 0 ||
+        kbs_sql_run(s, KBS_SQL_NONCE_TRIM, "make room for a nonce", err) != 0) {
+        return -1;
+    }
+    switch (kbs_sql_run(s, KBS_SQL_NONCE_INSERT, "insert a nonce", err)) {
+    case 0:
+        return 0;
+    case KBS_SQL_EXISTS:
+        return kbs_fail(err, KBS_INTERNAL, "store: the same random nonce twice");
+    default:
+        return -1;
+    }
+}
+
+int kbs_store_request_nonce_add(struct kbs_store *s, const uint8_t sid[16],
+                                const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
+                                int64_t expires_s, struct kbs_error *err)
+{
+    struct kbs_error ignored = KBS_ERROR_NONE;
+
+    if (kbs_sql_run(s, KBS_SQL_BEGIN, "begin", err) != 0) {
+        return -1;
+    }
+    if (nonce_insert(s, sid, hash, now_s, expires_s, err) == 0 &&
+        kbs_sql_run(s, KBS_SQL_COMMIT, "commit a nonce", err) == 0) {
+        return 0;
+    }
+    (void)!kbs_sql_run(s, KBS_SQL_ROLLBACK, "rollback", &ignored);
+    return -1;
+}
+
+int kbs_store_request_nonce_use(struct kbs_store *s, const uint8_t sid[16],
+                                const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
+                                struct kbs_error *err)
+{
+    const enum kbs_sql q = KBS_SQL_NONCE_USE;
+
+    kbs_sql_bind_blob(s, q, 1, kbs_span(hash, KBS_SHA256_BYTES));
+    kbs_sql_bind_blob(s, q, 2, kbs_span(sid, 16));
+    kbs_sql_bind_int(s, q, 3, now_s);
+    if (kbs_sql_run(s, q, "use a nonce", err) != 0) {
+        return -1;
+    }
+    return sqlite3_changes64(s->fast.db) == 1
+               ? 0
+               : kbs_fail(err, KBS_UNAUTHENTICATED,
+                          "the nonce is not one of this session's, or was used, or has expired");
+}

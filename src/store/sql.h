@@ -11,7 +11,7 @@
 
 /* "KBSH", in the file's header: says whose file this is before any of it is believed. */
 #define KBS_STORE_APPLICATION_ID 0x4b425348
-#define KBS_STORE_SCHEMA 6
+#define KBS_STORE_SCHEMA 7
 
 enum kbs_sql {
     /* on the connection that does not wait for the disk */
@@ -25,6 +25,10 @@ enum kbs_sql {
     KBS_SQL_SESSION_BY_SID,
     KBS_SQL_SESSION_HAS_KEY,
     KBS_SQL_SESSION_ATTEST,
+    KBS_SQL_NONCE_EXPIRE,
+    KBS_SQL_NONCE_TRIM,
+    KBS_SQL_NONCE_INSERT,
+    KBS_SQL_NONCE_USE,
     KBS_SQL_KEY_BY_VERSION,
     KBS_SQL_KEY_LATEST,
     KBS_SQL_KEY_NEWEST,

@@ -12,7 +12,9 @@
  * also makes everything before it durable, and a power cut takes away a tail of sessions, never a
  * hole, and never a durable row. An attested session that is lost that way is challenged again, for
  * the rest of its five minutes, on a machine that has just booted: its nonce could then be attested
- * once more, by who holds its cookie and the same evidence. That gives nothing he did not have.
+ * once more, by who holds its cookie and the same evidence. That gives nothing he did not have. The
+ * nonce of a request that comes back likewise lets that very request be answered again, to the key that
+ * it names: what the one who sends it cannot open.
  *
  * Rejected: two files (a backup and a migration would have to keep them in step), and a PRAGMA per
  * transaction on one connection (it works, but the durability of a row would hang on what ran
@@ -77,6 +79,16 @@ static const char *const sql_texts[KBS_SQL_COUNT] = {
         "UPDATE session SET state = 2, expires_s = ?2, binding = ?3, attested_s = ?4,"
         " tee_key = ?5, report_digest = ?6, claims = ?7, hash = ?8"
         " WHERE cookie_hash = ?1 AND state = 1 AND expires_s > ?4",
+    [KBS_SQL_NONCE_EXPIRE] =
+        "DELETE FROM request_nonce WHERE rowid IN"
+        " (SELECT rowid FROM request_nonce WHERE expires_s <= ?1 ORDER BY expires_s LIMIT 64)",
+    /* All of a session but the newest ?2. */
+    [KBS_SQL_NONCE_TRIM] =
+        "DELETE FROM request_nonce WHERE rowid IN"
+        " (SELECT rowid FROM request_nonce WHERE sid = ?1 ORDER BY rowid DESC LIMIT -1 OFFSET ?2)",
+    [KBS_SQL_NONCE_INSERT] = "INSERT INTO request_nonce (hash, sid, expires_s) VALUES (?1, ?2, ?3)",
+    [KBS_SQL_NONCE_USE] =
+        "DELETE FROM request_nonce WHERE hash = ?1 AND sid = ?2 AND expires_s > ?3",
     [KBS_SQL_KEY_BY_VERSION] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND version = ?2",
     [KBS_SQL_KEY_LATEST] = "SELECT " KEY_COLUMNS " FROM key WHERE path = ?1 AND state <> 4"
                            " ORDER BY version DESC LIMIT 1",

@@ -47,6 +47,10 @@ struct kbs_session {
     struct kbs_tee_key tee_key;
     struct kbs_digest report_digest;
     struct kbs_buf claims; /* the EAR claims set, JSON text; owned */
+    /* never in a row: how the request at hand came (docs/protocol/requests.md) */
+    bool pop; /* with a proof of possession: tee_key is its one-request key, not the attested one */
+    bool encrypted;                  /* its body was */
+    struct kbs_tee_key attested_key; /* of pop */
     /* never in a row; borrowed from whoever made it */
     const char
         *passport; /* name of the issuer whose token stands for a handshake; NULL: there was one */
@@ -55,6 +59,11 @@ struct kbs_session {
 };
 #define KBS_SESSION_NULL ((struct kbs_session){.claims = KBS_BUF(KBS_LIMIT_JWT_BYTES)})
 void kbs_session_deinit(struct kbs_session *s);
+/* The key that was attested, which nothing may be wrapped to if it signs. */
+static inline const struct kbs_tee_key *kbs_session_key(const struct kbs_session *s)
+{
+    return s->pop ? &s->attested_key : &s->tee_key;
+}
 
 /*
  * Inserts a challenged session. KBS_LIMITED at KBS_LIMIT_SESSIONS live ones, or at `challenged` of
@@ -79,6 +88,21 @@ KBS_MUST_CHECK int kbs_store_session_has_key(struct kbs_store *s, const struct k
  */
 KBS_MUST_CHECK int kbs_store_session_attest(struct kbs_store *s, const struct kbs_session *session,
                                             struct kbs_error *err);
+
+/*
+ * Nonces of requests (docs/protocol/requests.md), by SHA-256. Adds one that counts until expires_s, in the place of
+ * the session's oldest if it has KBS_LIMIT_REQUEST_NONCES.
+ */
+KBS_MUST_CHECK int kbs_store_request_nonce_add(struct kbs_store *s, const uint8_t sid[16],
+                                               const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
+                                               int64_t expires_s, struct kbs_error *err);
+/*
+ * Uses one up, in one statement, so that it counts once however many try at the same time:
+ * KBS_UNAUTHENTICATED if it is not one of this session's, or is used, or has expired.
+ */
+KBS_MUST_CHECK int kbs_store_request_nonce_use(struct kbs_store *s, const uint8_t sid[16],
+                                               const uint8_t hash[KBS_SHA256_BYTES], int64_t now_s,
+                                               struct kbs_error *err);
 
 /* The store's own row: how many mutations there were, and a chain over all rows. */
 struct kbs_store_epoch {

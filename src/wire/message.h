@@ -132,12 +132,13 @@ struct kbs_wire_list {
  * path parameters of the route, in order, percent-decoded; query: names and values in turn,
  * decoded; cookie: the value of kbs-session-id; signature: the Kbs-Signature header. Absent
  * headers are empty. fetched: bodies of FETCHED, an item for each FETCH that this request was answered with
- * so far, in order: to be believed like anything else in a request
+ * so far, in order: to be believed like anything else in a request; proof: the Kbs-Proof header
  */
 #define KBS_WIRE_REQUEST_FIELDS(F, m) \
     F(m, U8, route) F(m, U8, listener) F(m, BYTES, peer) F(m, BYTES, method) F(m, BYTES, target) \
     F(m, LIST, params) F(m, LIST, query) F(m, BYTES, cookie) F(m, BYTES, authorization) F(m, BYTES, accept) \
-    F(m, BYTES, content_type) F(m, BYTES, signature) F(m, BYTES, body) F(m, LIST, fetched)
+    F(m, BYTES, content_type) F(m, BYTES, signature) F(m, BYTES, body) F(m, LIST, fetched) \
+    F(m, BYTES, proof)
 /*
  * kbs-judge -> kbs-front. cookie: new value, empty for none; cookie_expires_s: Unix time; receipt: the Kbs-Receipt
  * header, empty for none
@@ -188,12 +189,14 @@ struct kbs_wire_list {
  * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
  * is none; rungs: names, in the order in which they are tried; token_class: enum kbs_token_class;
  * wrap_version, seal_version: the newest wrap-catalog and seal keys, 0 if there is none; sign_keys: bodies of
- * SIGN_KEY, all versions of the sign-token key that there are, the oldest first
+ * SIGN_KEY, all versions of the sign-token key that there are, the oldest first; request_public: likewise, of the
+ * key that requests are encrypted to
  */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
     F(m, LIST, sign_keys) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public) \
-    F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version) F(m, BYTES, receipt_public)
+    F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version) F(m, BYTES, receipt_public) \
+    F(m, BYTES, request_public)
 /*
  * An item of DESCRIBED. curve: enum kbs_curve; point: uncompressed; from_s: Unix time from which it signs, if no
  * newer one does (kbs_sign_version_at())
@@ -206,19 +209,27 @@ struct kbs_wire_list {
  * one; tee_key: kbs_tee_key_put(), re-validated by kbs-token; formats: enum kbs_format, one byte each, most
  * wanted first; floor: enum kbs_locality, which can only raise the card's; party_v: 32 bytes;
  * empty_context: 1 leaves both party infos out; salt: COSE only; receipt (so too in the next three): empty, or what
- * the judge has to say for one (wire/receipt.h)
+ * the judge has to say for one (wire/receipt.h); pop: 1 if the request came with a proof of possession and tee_key
+ * is the key that it names (docs/protocol/requests.md), by the judge's word
  */
 #define KBS_WIRE_RELEASE_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, blob) F(m, BYTES, tee_key) \
     F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) \
-    F(m, BYTES, receipt)
+    F(m, BYTES, receipt) F(m, U8, pop)
 /*
  * List `release`. A sealed secret to a TEE: card and sealed (docs/protocol/sealed-secrets.md) as SEAL answered
- * them; the answer body is a flattened JWE to tee_key, its locality `worker`
+ * them; the answer body is a flattened JWE to tee_key, its locality `worker`; pop: as in RELEASE
  */
 #define KBS_WIRE_OPEN_SECRET_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, sealed) F(m, BYTES, tee_key) \
-    F(m, BYTES, receipt)
+    F(m, BYTES, receipt) F(m, U8, pop)
+/*
+ * List `release`. A request's body that was encrypted to the request key (docs/protocol/requests.md): the decoded
+ * parts of its JWE. The answer body is the plaintext
+ */
+#define KBS_WIRE_OPEN_REQUEST_FIELDS(F, m) \
+    F(m, BYTES, apv) F(m, BYTES, epk_x) F(m, BYTES, epk_y) F(m, BYTES, encrypted_key) F(m, BYTES, iv) \
+    F(m, BYTES, ciphertext) F(m, BYTES, tag)
 /*
  * List `release`. A NEK blob (wire/nek.h) opened and wrapped to the TEE key. card: of the key of purpose nek
  * that it is addressed to, kid: that key's; public_key: its public half (kbs_tee_key_put()), empty for an AES
@@ -228,7 +239,8 @@ struct kbs_wire_list {
 #define KBS_WIRE_REWRAP_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U8, kind) F(m, BYTES, epk) \
     F(m, BYTES, blob_salt) F(m, BYTES, binding) F(m, BYTES, wrapped) F(m, BYTES, tee_key) F(m, BYTES, formats) \
-    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) F(m, BYTES, receipt)
+    F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) F(m, BYTES, receipt) \
+    F(m, U8, pop)
 /*
  * List `release`. A new NEK of key_bytes, made in the token and kept nowhere: wrapped to the key of purpose nek for
  * whoever `binding` is of, and to the TEE key (empty: to none). Answer body: the blob's mark (KBS_MARK_BYTES), u32
@@ -238,7 +250,7 @@ struct kbs_wire_list {
 #define KBS_WIRE_PROVISION_FIELDS(F, m) \
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U32, key_bytes) F(m, BYTES, binding) \
     F(m, BYTES, tee_key) F(m, BYTES, formats) F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) \
-    F(m, BYTES, receipt)
+    F(m, BYTES, receipt) F(m, U8, pop)
 /*
  * List `release`. What PROVISION made, once more to its guest: the parts of that blob, and its mark, without which
  * it is not opened. Answer body as of PROVISION. The rest as REWRAP
@@ -247,7 +259,7 @@ struct kbs_wire_list {
     F(m, BYTES, order) F(m, BYTES, kid) F(m, BYTES, card) F(m, BYTES, public_key) F(m, U8, kind) F(m, BYTES, epk) \
     F(m, BYTES, binding) F(m, BYTES, wrapped) F(m, BYTES, mark) F(m, BYTES, tee_key) F(m, BYTES, formats) \
     F(m, U8, floor) F(m, U8, empty_context) F(m, BYTES, party_v) F(m, BYTES, salt) \
-    F(m, BYTES, receipt)
+    F(m, BYTES, receipt) F(m, U8, pop)
 /*
  * List `release`. The next value of a register (docs/protocol/register.md). name: of the register; binding:
  * kbs_nek_binding_put() of the guest whose it is; old_mark: empty if there is no value yet, and then old_value is 0
@@ -393,6 +405,7 @@ struct kbs_wire_list {
     M(97, REPROVISION, reprovision, 8192) \
     M(98, REGISTER_SET, register_set, 2048) \
     M(99, REGISTER_CHECK, register_check, 2048) \
+    M(104, OPEN_REQUEST, open_request, 8192) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
     M(82, VERDICT, verdict, 1024 + KBS_LIMIT_POLICY_RESULT_BYTES)

@@ -379,7 +379,8 @@ static void make_changed_field(struct kbs_buf *out, int fd)
     } spans[] = {{&r.method, other.method},       {&r.target, other.target},
                  {&r.cookie, other.cookie},       {&r.authorization, other.authorization},
                  {&r.accept, other.accept},       {&r.content_type, other.content_type},
-                 {&r.signature, other.signature}, {&r.body, other.body}};
+                 {&r.signature, other.signature}, {&r.body, other.body},
+                 {&r.proof, other.proof}};
     size_t i = below(sizeof(spans) / sizeof(spans[0]) + 4);
 
     random_bytes(noise, sizeof(noise));

@@ -86,6 +86,7 @@ class Request:
         self.cookie, self.authorization, self.accept = f.bytes(), f.bytes(), f.bytes()
         self.content_type, self.signature, self.body = f.bytes(), f.bytes(), f.bytes()
         self.fetched = [Fetched(item) for item in f.list()]
+        self.proof = f.bytes()
         assert f.at == len(body), "bytes left over"
 
 

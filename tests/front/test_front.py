@@ -45,7 +45,8 @@ def exchange(client, judge):
     body = b'{"nonce":"x"}'
     client.send_post(KEY + "?version=3&context=none", body,
                      b"Cookie: a=b; kbs-session-id=" + ID + b"\r\nAuthorization: Bearer t\r\n"
-                     b"Accept: application/cose\r\nContent-Type: application/json\r\nKbs-Signature: s.i.g\r\n")
+                     b"Accept: application/cose\r\nContent-Type: application/json\r\nKbs-Signature: s.i.g\r\n"
+                     b"Kbs-Proof: p.r.f\r\n")
     request = judge.request()
     assert (request.route, request.listener, request.method) == (3, 1, b"POST")
     assert request.target == (KEY + "?version=3&context=none").encode()
@@ -53,6 +54,7 @@ def exchange(client, judge):
     assert request.query == [b"version", b"3", b"context", b"none"]
     assert (request.cookie, request.authorization, request.accept) == (ID, b"Bearer t", b"application/cose")
     assert (request.content_type, request.signature, request.body) == (b"application/json", b"s.i.g", body)
+    assert request.proof == b"p.r.f"
     assert 0 < request.deadline_ns < 2**63
     judge.answer(request, content_type=b"application/cose", cookie=ID, expires=951782399, body=b"\x00\xff" * 1000)
     answer = client.answer()
@@ -426,16 +428,16 @@ def test_body_bytes(framing):
                         + (b"%x\r\n%s\r\n" % (len(body), body)) + b"0\r\n\r\n")
         return client.answer()
 
-    with Front(body_bytes=6000) as front:
+    with Front(body_bytes=10000) as front:
         front.judges[0].serve(lambda r: {"body": b"%d" % len(r.body)})
         with front.connect() as client:
-            assert send(client, "/kbs/v0/attest", b"x" * 6000).body == b"6000"
-            answer = send(client, "/kbs/v0/attest", b"x" * 6001)
+            assert send(client, "/kbs/v0/attest", b"x" * 10000).body == b"10000"
+            answer = send(client, "/kbs/v0/attest", b"x" * 10001)
             assert answer.status == 413 and error_type(answer) == "TooLarge"
             assert answer.headers["connection"] == "close"
         with front.connect() as client:  # the route's own bound is lower
-            assert send(client, KEY, b"x" * 4096).status == 200
-            assert send(client, KEY, b"x" * 4097).status == 413
+            assert send(client, KEY, b"x" * 8192).status == 200
+            assert send(client, KEY, b"x" * 8193).status == 413
 
 
 def test_log_lines():

@@ -37,7 +37,7 @@ def test_a_request_comes_again_with_the_answer():
         again = judge.request()
         assert (again.id, again.deadline_ns) == (first.id, first.deadline_ns)
         for field in ("route", "listener", "peer", "method", "target", "params", "query", "cookie", "authorization", "accept",
-                      "content_type", "signature", "body"):
+                      "content_type", "signature", "body", "proof"):
             assert getattr(again, field) == getattr(first, field), field
         judge.fetch(again, suffix=b"", method=0)  # one more
         fetch.fetched(fetch.want(), status=404, body=b"")

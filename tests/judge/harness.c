@@ -226,6 +226,7 @@ static void token_describe(struct judge *j, uint64_t id)
     uint8_t row[65];
     uint8_t head[65];
     uint8_t receipt[65];
+    uint8_t request[65];
 
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("cose-hkdf"));
     kbs_wire_list_add(&rungs, KBS_SPAN_LIT("transport"));
@@ -246,6 +247,10 @@ static void token_describe(struct judge *j, uint64_t id)
         d.receipt_public = kbs_span(receipt, sizeof(receipt));
     }
     d.wrap_version = j->wrap_version;
+    if (j->request != NULL) {
+        key_point(j->request, request);
+        d.request_public = kbs_span(request, sizeof(request));
+    }
     assert_int_equal(kbs_channel_send(j->token, KBS_WIRE_DESCRIBED, id, &d, -1,
                                       kbs_deadline_in_ms(WAIT_MS), &err),
                      0);
@@ -551,6 +556,8 @@ static void *order_slot(struct judge *j, enum kbs_wire_type type)
         return &j->register_set;
     case KBS_WIRE_REGISTER_CHECK:
         return &j->register_check;
+    case KBS_WIRE_OPEN_REQUEST:
+        return &j->open_request;
     default:
         return NULL;
     }
@@ -603,6 +610,8 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
     } else if (type == KBS_WIRE_REGISTER_SET) {
         memset(out, JUDGE_MARK, KBS_MARK_BYTES);
         r->body = kbs_span(out, j->token_mood == TOKEN_DISOBEYS ? 1 : KBS_MARK_BYTES);
+    } else if (type == KBS_WIRE_OPEN_REQUEST) {
+        r->body = kbs_span_str(j->envelope);
     } else if (type == KBS_WIRE_SEAL) {
         order_seal(j, out, size, r);
     } else if (type == KBS_WIRE_RESEAL) {
@@ -1176,6 +1185,7 @@ static int setup(void **state, enum kbs_duty duty, bool allow_sample, bool produ
     j->other_msg = KBS_CHANNEL_MSG;
     j->sign = key_new("P-256");
     j->import = key_new("P-256");
+    j->request = key_new("P-256");
     j->admin = key_new("P-256");
     j->row = key_new("P-256");
     j->head = key_new("P-256");
@@ -1238,6 +1248,7 @@ int judge_teardown(void **state)
         EVP_PKEY_free(j->more_signs[i].key);
     }
     EVP_PKEY_free(j->import);
+    EVP_PKEY_free(j->request);
     EVP_PKEY_free(j->admin);
     EVP_PKEY_free(j->others[0]);
     EVP_PKEY_free(j->others[1]);
@@ -1314,6 +1325,7 @@ void judge_ask(struct judge *j, const struct ask *ask, struct reply *ret)
         .content_type = kbs_span_str(ask->content_type),
         .signature = kbs_span_str(ask->signature),
         .body = kbs_span_str(ask->body),
+        .proof = kbs_span_str(ask->proof),
     };
 
     for (size_t i = 0; i < ask->fetched_count; i++) {
@@ -1529,7 +1541,7 @@ static void guest_public(struct guest *g)
         k->rsa.n_len = rsa_number(g->key, OSSL_PKEY_PARAM_RSA_N, k->rsa.n, sizeof(k->rsa.n));
         k->rsa.e_len = rsa_number(g->key, OSSL_PKEY_PARAM_RSA_E, k->rsa.e, sizeof(k->rsa.e));
     } else {
-        k->alg = KBS_TEE_ALG_ECDH_ES_A256KW;
+        k->alg = g->signs ? KBS_TEE_ALG_ES256 : KBS_TEE_ALG_ECDH_ES_A256KW;
         k->ec = key_public(g->key, KBS_CURVE_P256);
     }
 }

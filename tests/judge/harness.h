@@ -103,6 +103,8 @@ struct judge {
     EVP_PKEY *sign;                            /* the token's keys; this one has version 1 */
     struct judge_sign more_signs[JUDGE_SIGNS]; /* and these the next ones, where there is a key */
     EVP_PKEY *import;
+    EVP_PKEY *request;    /* NULL: the token has no such key */
+    const char *envelope; /* what OPEN_REQUEST opens to, whatever was sent */
     EVP_PKEY *row;
     EVP_PKEY *head;
     EVP_PKEY *receipt;        /* NULL: the token has none, as at first */
@@ -140,6 +142,7 @@ struct judge {
     struct kbs_wire_reprovision reprovision;
     struct kbs_wire_register_set register_set;
     struct kbs_wire_register_check register_check;
+    struct kbs_wire_open_request open_request;
     const char *other_key;  /* path */
     uint32_t wrap_version;  /* of the token's newest wrapping key */
     uint32_t seal_version;  /* and seal key; 1 at first */
@@ -162,6 +165,7 @@ struct ask {
     const char *accept;
     const char *content_type;
     const char *signature;
+    const char *proof;
     const char *body;
     const struct kbs_span *fetched; /* bodies of FETCHED */
     size_t fetched_count;
@@ -250,6 +254,7 @@ struct guest {
     const char *additional;    /* additional_evidence; NULL: "" */
     enum kbs_hash hash;        /* what the challenge selects; NONE: nothing, so SHA-384 */
     enum kbs_tee_alg rsa_alg;  /* NONE: RSA-OAEP-256 */
+    bool signs;                /* an EC key is for ES256 */
     char cookie[64];
     char nonce[64];
     char token[8192];

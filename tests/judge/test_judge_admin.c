@@ -56,7 +56,7 @@ static void test_create_list_show(void **state)
         "\"purpose\":\"release\","
         "\"provenance\":\"generated\",\"alg\":\"AES\",\"bytes\":16,\"class\":\"resident\","
         "\"state\":\"enabled\",\"floor\":\"token\",\"kcv\":\"0a0b0c0d\",\"kcv_mac\":\"HMAC-SHA-256\","
-        "\"wrapping_key\":null,\"destroy_at\":null,\"created\":");
+        "\"wrapping_key\":null,\"pop_required\":false,\"destroy_at\":null,\"created\":");
     assert_true(kbs_span_equal_str(j->generate.kid, "repo/type/tag/v1"));
     assert_int_equal(j->generate.alg, KBS_KEY_ALG_AES);
     assert_int_equal(j->generate.storage, KBS_STORAGE_RESIDENT);
@@ -435,11 +435,20 @@ static void test_policy(void **state)
     ask.body = "{\"policy\":" POLICY "}";
     expect_signed(j, ask, 200, "\"floor\":\"token\""); /* what is not given stays */
     expect_signed(j, show, 200, "\"policy\":" POLICY ",\"row\":");
+    ask.body = "{\"pop_required\":true}";
+    expect_signed(j, ask, 200, "\"pop_required\":true");
+    assert_int_equal(j->recard.flags, KBS_CARD_POP_REQUIRED);
+    ledger_expect(j, "pop=required");
+    ask.body = "{\"pop_required\":false}";
+    expect_signed(j, ask, 200, "\"pop_required\":false");
+    ledger_expect(j, "pop=not required");
+    ask.body = "{\"pop_required\":1}";
+    expect_signed(j, ask, 400, "'pop_required' must be");
     ask.body = "{}";
-    expect_signed(j, ask, 400, "'policy' or 'floor'");
+    expect_signed(j, ask, 400, "'policy', 'floor' or 'pop_required'");
     ask.body = NULL;
     ask.content_type = NULL;
-    expect_signed(j, ask, 400, "'policy' or 'floor'");
+    expect_signed(j, ask, 400, "'policy', 'floor' or 'pop_required'");
     ask.content_type = "application/json";
     ask.body = "{\"policy\":{}}";
     expect_signed(j, ask, 400, NULL);

@@ -656,9 +656,10 @@ static void test_a_secret_is_not_released_as_a_key(void **state)
     dir_remove(&d);
 }
 
-/* No order carries a proof of possession, so none opens a secret that asks for one. */
+/* A secret that asks for a proof of possession opens to an order that says there was one. */
 static void test_proof_of_possession(void **state)
 {
+    static const enum kbs_category expected[2][2] = {{KBS_OK, KBS_OK}, {KBS_DENIED, KBS_OK}};
     struct tee tee = tee_new(KBS_TEE_ALG_ECDH_ES_A256KW, KBS_CURVE_P256);
     struct secret s = secret_new(PATH, 1);
     struct kbs_wire_recard recard = {
@@ -673,22 +674,124 @@ static void test_proof_of_possession(void **state)
     worker_start(&w, &d, &admin_lane);
     secret_take(&w, &s, 10);
     open = open_order(&s, &tee);
-    for (uint8_t flags = 0; flags <= KBS_CARD_POP_REQUIRED; flags += KBS_CARD_POP_REQUIRED) {
+    for (uint8_t asked = 0; asked < 2; asked++) {
         uint8_t card[KBS_CARD_BYTES];
 
-        recard.flags = flags;
+        recard.flags = asked != 0 ? KBS_CARD_POP_REQUIRED : 0;
         recard.card = secret_card(&s);
         r = worker_order(&w, KBS_WIRE_RECARD, &recard);
         assert_category(&r, KBS_OK);
         assert_int_equal(r.body.len, sizeof(card));
         memcpy(card, r.body.p, sizeof(card));
         open.card = kbs_span(card, sizeof(card));
-        r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
-        assert_category(&r, flags == 0 ? KBS_OK : KBS_UNSUPPORTED);
+        for (open.pop = 0; open.pop < 2; open.pop++) {
+            r = worker_order(&w, KBS_WIRE_OPEN_SECRET, &open);
+            assert_category(&r, expected[asked][open.pop]);
+        }
     }
+    assert_open_refused(&w, &open, KBS_INPUT); /* pop is 2 */
+    open.pop = 1;
+    tee.key.alg = KBS_TEE_ALG_ES256; /* a key that signs receives nothing, proof or not */
+    tee.len = kbs_tee_key_put(&tee.key, tee.bytes);
+    open.tee_key = kbs_span(tee.bytes, tee.len);
+    assert_open_refused(&w, &open, KBS_UNPROCESSABLE);
     assert_int_equal(worker_stop(&w), 0);
     tee_deinit(&tee);
     secret_deinit(&s);
+    dir_remove(&d);
+}
+
+/* ---- OPEN_REQUEST ---- */
+
+#define REQUEST_APV "the nonce of a request, and which one it is for"
+
+/* A request's body as a guest encrypts it, to a key of that purpose. */
+static struct kbs_wire_open_request request_order(const struct kbs_sealed *s)
+{
+    return (struct kbs_wire_open_request){
+        .apv = KBS_SPAN_LIT(REQUEST_APV),
+        .epk_x = kbs_ec_x(&s->epk),
+        .epk_y = kbs_ec_y(&s->epk),
+        .encrypted_key = kbs_span(s->encrypted_key, sizeof(s->encrypted_key)),
+        .iv = kbs_span(s->iv, sizeof(s->iv)),
+        .ciphertext = s->ciphertext,
+        .tag = kbs_span(s->tag, sizeof(s->tag)),
+    };
+}
+
+static void assert_request(struct worker *w, const struct kbs_wire_open_request *order,
+                           enum kbs_category category)
+{
+    struct kbs_wire_result r = worker_order(w, KBS_WIRE_OPEN_REQUEST, order);
+
+    assert_category(&r, category);
+    if (category == KBS_OK) {
+        assert_true(kbs_span_equal(r.body, kbs_span(plain, 100)));
+    }
+}
+
+static void assert_no_other_request(struct worker *w, const struct kbs_wire_open_request *good)
+{
+    struct kbs_wire_open_request bad = *good;
+    uint8_t tag[KBS_GCM_TAG_BYTES];
+
+    bad.apv = KBS_SPAN_LIT("the nonce of a request, and which other it is for");
+    assert_request(w, &bad, KBS_UNPROCESSABLE);
+    bad = *good;
+    memcpy(tag, good->tag.p, sizeof(tag));
+    tag[0] ^= 1;
+    bad.tag = kbs_span(tag, sizeof(tag));
+    assert_request(w, &bad, KBS_UNPROCESSABLE);
+    bad = *good;
+    bad.epk_x = good->epk_y;
+    assert_request(w, &bad, KBS_UNPROCESSABLE);
+    bad = *good;
+    bad.apv = KBS_SPAN_EMPTY;
+    assert_request(w, &bad, KBS_INPUT);
+    bad = *good;
+    bad.encrypted_key.len--;
+    assert_request(w, &bad, KBS_INPUT);
+    bad = *good;
+    bad.ciphertext = kbs_span(plain, KBS_LIMIT_ENVELOPE_BYTES + 1);
+    assert_request(w, &bad, KBS_INPUT);
+}
+
+/* A guest lane opens what is encrypted to the request key for one request, and nothing of another road. */
+static void test_encrypted_requests(void **state)
+{
+    struct kbs_buf text = KBS_BUF(KBS_LIMIT_ENVELOPE_BYTES);
+    struct kbs_sealed sealed = {.seal_version = 0};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_wire_open_request order;
+    struct kbs_ec_public key;
+    struct token_dir d;
+    struct worker w;
+
+    (void)state;
+    dir_copy(&template_dir, &d);
+    worker_start(&w, &d, &guest_lane);
+    must(kbs_ec_point_get(KBS_CURVE_P256, worker_describe(&w).request_public, &key, &err), &err);
+    must(kbs_seal_for(KBS_PURPOSE_REQUEST, &key, KBS_SPAN_LIT(REQUEST_APV), kbs_span(plain, 100),
+                      &sealed, &text, &err),
+         &err);
+    order = request_order(&sealed);
+    assert_request(&w, &order, KBS_OK);
+    assert_no_other_request(&w, &order);
+    kbs_buf_clear(&text);
+    must(kbs_seal_for(KBS_PURPOSE_SEAL, &key, KBS_SPAN_LIT(REQUEST_APV), kbs_span(plain, 100),
+                      &sealed, &text, &err),
+         &err);
+    order = request_order(&sealed);
+    assert_request(&w, &order, KBS_UNPROCESSABLE); /* of another purpose */
+    key = seal_key(&w);
+    kbs_buf_clear(&text);
+    must(kbs_seal_for(KBS_PURPOSE_REQUEST, &key, KBS_SPAN_LIT(REQUEST_APV), kbs_span(plain, 100),
+                      &sealed, &text, &err),
+         &err);
+    order = request_order(&sealed);
+    assert_request(&w, &order, KBS_UNPROCESSABLE); /* to another key */
+    assert_int_equal(worker_stop(&w), 0);
+    kbs_buf_deinit(&text);
     dir_remove(&d);
 }
 
@@ -965,6 +1068,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_nothing_opens_without_its_card),
         cmocka_unit_test(test_a_secret_is_not_released_as_a_key),
         cmocka_unit_test(test_proof_of_possession),
+        cmocka_unit_test(test_encrypted_requests),
         cmocka_unit_test(test_versions_of_the_seal_key),
         cmocka_unit_test(test_reseal),
         cmocka_unit_test(test_without_gcm_in_the_token),

@@ -30,8 +30,8 @@
 #include "hsm/kcv.h"
 #include "hsm/keys.h"
 #include "hsm/oaep.h"
+#include "hsm/opening.h"
 #include "hsm/receive.h"
-#include "hsm/secret.h"
 #include "hsm/service.h"
 #include "jose/read/jwe.h"
 #include "jose/write/jose.h"
@@ -690,7 +690,7 @@ static struct vector_answer content(CK_OBJECT_HANDLE cek, const struct kbs_seale
     struct kbs_error err = KBS_ERROR_NONE;
 
     assert_int_equal(kbs_secret_new(sealed->ciphertext.len + sizeof(sealed->tag), &plain, &err), 0);
-    if (kbs_secret_decrypt(&token, cek, sealed, aad, plain, &err) != 0) {
+    if (kbs_opening_decrypt(&token, cek, sealed, aad, plain, &err) != 0) {
         return refused(VECTOR_REFUSED, &err);
     }
     return vector_compared(kbs_secret_span(plain), msg);

@@ -892,22 +892,23 @@ static void test_limits(void **state)
     check_repeated("GET ", "/a", KBS_LIMIT_HTTP_SEGMENTS + 1, " HTTP/1.1\r\n" HOST "\r\n", "400x");
     /* chunked: one byte too many, and framing without end */
     check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
-                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n", 64,
-                   "0\r\n\r\n", "key-release[0123456789abcdef0123456789abcdef]");
+                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n",
+                   128, "0\r\n\r\n", "key-release[0123456789abcdef0123456789abcdef]");
     check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
-                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n", 64,
-                   "1\r\na\r\n0\r\n\r\n", "413x");
+                   "40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n",
+                   128, "1\r\na\r\n0\r\n\r\n", "413x");
     check_repeated("POST /kbs/v0/key/a/b/c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
                    "0", 1u << 20, "1\r\na\r\n0\r\n\r\n", "413x");
 }
 
 static void test_fields(void **state)
 {
-    static const char text[] = "POST /kbs/v0/key/r/t/a%20b?version=3&context=none HTTP/1.1\r\n"
-                               "Host: kbs\r\nCookie: x=y; kbs-session-id=" ID "\r\n"
-                               "AUTHORIZATION: Bearer abc\r\nAccept:application/cose \t\r\n"
-                               "Content-Type: application/json\r\nKbs-Signature: sig\r\n"
-                               "Content-Length: 2\r\n\r\n{}";
+    static const char text[] =
+        "POST /kbs/v0/key/r/t/a%20b?version=3&context=none HTTP/1.1\r\n"
+        "Host: kbs\r\nCookie: x=y; kbs-session-id=" ID "\r\n"
+        "AUTHORIZATION: Bearer abc\r\nAccept:application/cose \t\r\n"
+        "Content-Type: application/json\r\nKbs-Signature: sig\r\nKbs-Proof: p.q.r\r\n"
+        "Content-Length: 2\r\n\r\n{}";
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_http_parser *p = NULL;
     const struct kbs_http_request *r;

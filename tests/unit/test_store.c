@@ -483,20 +483,24 @@ static void add_rows(struct fixture *f, unsigned int rows, int state, int64_t ex
     tamper(f->path, sql);
 }
 
-static int64_t count_rows(struct fixture *f)
+static int64_t count_of(struct fixture *f, const char *sql)
 {
     sqlite3 *db = NULL;
     sqlite3_stmt *q = NULL;
     int64_t rows;
 
     assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM session", -1, &q, NULL),
-                     SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &q, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_step(q), SQLITE_ROW);
     rows = sqlite3_column_int64(q, 0);
     assert_int_equal(sqlite3_finalize(q), SQLITE_OK);
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
     return rows;
+}
+
+static int64_t count_rows(struct fixture *f)
+{
+    return count_of(f, "SELECT count(*) FROM session");
 }
 
 /*
@@ -1087,7 +1091,7 @@ static void test_migrate_documents(void **state)
     assert_int_equal(document_add(f->store, &one, "one", &err), 0);
     assert_int_equal(document_add(f->store, &two, "two", &err), 0);
     f->store = kbs_store_close(f->store);
-    tamper(f->path, "DROP INDEX session_tee_key; DROP TABLE provision; DROP TABLE register;"
+    tamper(f->path, "DROP TABLE request_nonce; DROP INDEX session_tee_key; DROP TABLE provision; DROP TABLE register;"
                     "UPDATE meta SET value = 4 WHERE name = 'schema'");
     assert_int_equal(kbs_store_migrate(f->path, &err), 0);
     assert_int_equal(kbs_store_open(f->path, &f->store, &err), 0);
@@ -1405,6 +1409,38 @@ static void test_busy_is_bounded(void **state)
     assert_int_equal(kbs_store_admin_advance(f->store, "alice", 1, &err), 0);
 }
 
+/* A nonce counts once, for its session, for its time; the oldest makes room. */
+static void test_request_nonces(void **state)
+{
+    struct fixture *f = *state;
+    struct kbs_error err = KBS_ERROR_NONE;
+    const uint8_t one[16] = {1};
+    const uint8_t two[16] = {2};
+    uint8_t hash[KBS_SHA256_BYTES] = {0};
+
+    assert_int_equal(kbs_store_request_nonce_add(f->store, one, hash, 100, 160, &err), 0);
+    assert_int_equal(kbs_store_request_nonce_use(f->store, two, hash, 100, &err), -1);
+    assert_int_equal(err.category, KBS_UNAUTHENTICATED);
+    assert_int_equal(kbs_store_request_nonce_use(f->store, one, hash, 160, &err), -1);
+    assert_int_equal(kbs_store_request_nonce_use(f->store, one, hash, 159, &err), 0);
+    assert_int_equal(kbs_store_request_nonce_use(f->store, one, hash, 159, &err), -1);
+
+    for (uint8_t i = 1; i <= KBS_LIMIT_REQUEST_NONCES + 1; i++) {
+        hash[0] = i;
+        assert_int_equal(kbs_store_request_nonce_add(f->store, one, hash, 100, 160, &err), 0);
+    }
+    hash[0] = 99;
+    assert_int_equal(kbs_store_request_nonce_add(f->store, two, hash, 100, 160, &err), 0);
+    hash[0] = 1;
+    assert_int_equal(kbs_store_request_nonce_use(f->store, one, hash, 100, &err), -1);
+    hash[0] = 2;
+    assert_int_equal(kbs_store_request_nonce_use(f->store, one, hash, 100, &err), 0);
+    hash[0] = 100;
+    assert_int_equal(kbs_store_request_nonce_add(f->store, two, hash, 160, 220, &err), 0);
+    assert_int_equal(count_of(f, "SELECT count(*) FROM request_nonce"),
+                     1); /* all others have expired */
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1442,6 +1478,7 @@ int main(void)
         CASE(test_many_keys),
         CASE(test_migrate_cardless),
         CASE(test_migrate_sessions),
+        CASE(test_request_nonces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,10 @@
 /*
- * Two JWEs, one reader. A secret on its way in was encrypted by an administrator's client to the
- * token's seal key; a secret or key on its way out is encrypted to a TEE key and read by kbs-guest.
- * Their outer members are the same five; their protected headers are two closed sets.
+ * Three JWEs, one reader. A secret on its way in was encrypted by an administrator's client to the
+ * token's seal key, a request's body by a guest to its request key; a secret or key on its way out is
+ * encrypted to a TEE key and read by kbs-guest. Their outer members are the same five; their protected
+ * headers are two closed sets.
  *
- * The header of a sealed secret is also the AAD, and kbs-token, which parses no JSON, prints it
+ * The header of the first two is also the AAD, and kbs-token, which parses no JSON, prints it
  * anew from the parts that are decoded here. So a header that means the same in other bytes would
  * fail in the token as a wrong tag, which says nothing. Hence it is printed here as well and
  * compared: whoever made it learns what is wrong, and no byte of it has a second meaning.
@@ -20,7 +21,7 @@
 
 static const char *const jwe_names[] = {"protected",  "encrypted_key", "iv",
                                         "ciphertext", "tag",           NULL};
-static const char *const sealed_names[] = {"alg", "enc", "apu", "apv", "epk", "kid", NULL};
+static const char *const addressed_names[] = {"alg", "enc", "apu", "apv", "epk", "kid", NULL};
 static const char *const ec_names[] = {"alg", "enc", "epk", NULL};
 static const char *const rsa_names[] = {"alg", "enc", NULL};
 static const char *const epk_names[] = {"crv", "kty", "x", "y", NULL};
@@ -113,29 +114,65 @@ static int header_get(const json_t *header, const char *const *names, struct kbs
     return r->alg == KBS_TEE_ALG_ECDH_ES_A256KW ? epk_get(header, &r->epk, err) : 0;
 }
 
-static int sealed_header_get(const json_t *header, struct kbs_jose_jwe_in *r, struct kbs_error *err)
+/* Whether the header is exactly this text. Takes it. */
+static int printed_alike(const struct kbs_jose_jwe_in *r, struct kbs_buf *again,
+                         struct kbs_error *err)
 {
-    struct kbs_buf again = KBS_BUF(HEADER_MAX_BYTES);
-    struct kbs_span kid = KBS_SPAN_EMPTY;
-    bool same = false;
+    bool same = kbs_span_equal(kbs_buf_span(again), kbs_buf_span(&r->protected_text));
 
-    if (header_get(header, sealed_names, r, err) != 0 || apv_get(header, r->apv, err) != 0 ||
+    kbs_buf_deinit(again);
+    return same ? 0
+                : kbs_fail(err, KBS_INPUT,
+                           "JWE: \"protected\" is not exactly alg, enc, apu, apv, epk and kid of "
+                           "what is addressed to this key, in this order");
+}
+
+/* What is addressed to a key of the service: epk and kid. */
+static int addressed_get(const json_t *header, struct kbs_jose_jwe_in *r, struct kbs_error *err)
+{
+    struct kbs_span kid = KBS_SPAN_EMPTY;
+
+    if (header_get(header, addressed_names, r, err) != 0 ||
         kbs_json_get_string(header, "kid", &kid, err) != 0) {
         return -1;
     }
     if (r->epk.curve != KBS_CURVE_P256) {
         return kbs_fail(err, KBS_INPUT, "JWE: \"epk\" is not on P-256");
     }
-    if (kid.len != sizeof(r->kid) - 1 || !kbs_span_to_cstr(kid, r->kid, sizeof(r->kid))) {
-        return kbs_fail(err, KBS_INPUT, "JWE: \"kid\" is not a thumbprint");
+    return kid.len == sizeof(r->kid) - 1 && kbs_span_to_cstr(kid, r->kid, sizeof(r->kid))
+               ? 0
+               : kbs_fail(err, KBS_INPUT, "JWE: \"kid\" is not a thumbprint");
+}
+
+static int sealed_header_get(const json_t *header, struct kbs_jose_jwe_in *r, struct kbs_error *err)
+{
+    struct kbs_buf again = KBS_BUF(HEADER_MAX_BYTES);
+
+    if (addressed_get(header, r, err) != 0 || apv_get(header, r->apv, err) != 0) {
+        return -1;
     }
     kbs_jose_seal_protected_put(&again, &r->epk, kbs_span_str(r->apv), r->kid);
-    same = kbs_span_equal(kbs_buf_span(&again), kbs_buf_span(&r->protected_text));
-    kbs_buf_deinit(&again);
-    return same ? 0
-                : kbs_fail(err, KBS_INPUT,
-                           "JWE: \"protected\" is not exactly alg, enc, apu, apv, epk and kid of a "
-                           "sealed secret, in this order");
+    return printed_alike(r, &again, err);
+}
+
+static int envelope_header_get(const json_t *header, struct kbs_jose_jwe_in *r,
+                               struct kbs_error *err)
+{
+    struct kbs_buf again = KBS_BUF(HEADER_MAX_BYTES);
+
+    if (addressed_get(header, r, err) != 0 ||
+        exact_get(header, "apv", r->request, sizeof(r->request), err) != 0) {
+        return -1;
+    }
+    kbs_jose_request_protected_put(&again, &r->epk, kbs_span(r->request, sizeof(r->request)),
+                                   r->kid);
+    return printed_alike(r, &again, err);
+}
+
+/* The header of an answer, which depends on the TEE key. */
+static int answer_header_get(const json_t *header, struct kbs_jose_jwe_in *r, struct kbs_error *err)
+{
+    return header_get(header, r->alg == KBS_TEE_ALG_ECDH_ES_A256KW ? ec_names : rsa_names, r, err);
 }
 
 /* The protected header, parsed; its text into r. Returns owned. */
@@ -174,33 +211,33 @@ static int members_get(const json_t *jwe, struct kbs_jose_jwe_in *r, struct kbs_
     return 0;
 }
 
-static int jwe_get(const json_t *jwe, bool sealed, struct kbs_jose_jwe_in *r, struct kbs_error *err)
+typedef int header_reader(const json_t *header, struct kbs_jose_jwe_in *r, struct kbs_error *err);
+
+static int jwe_get(const json_t *jwe, header_reader *header_of, struct kbs_jose_jwe_in *r,
+                   struct kbs_error *err)
 {
-    const char *const *names = r->alg == KBS_TEE_ALG_ECDH_ES_A256KW ? ec_names : rsa_names;
     KBS_AUTO_JSON header = NULL;
 
     if (!json_is_object(jwe)) {
         return kbs_fail(err, KBS_INPUT, "JWE: not an object");
     }
-    if (kbs_json_only(jwe, jwe_names, err) != 0 || protected_get(jwe, r, &header, err) != 0) {
-        return -1;
-    }
-    if ((sealed ? sealed_header_get(header, r, err) : header_get(header, names, r, err)) != 0) {
+    if (kbs_json_only(jwe, jwe_names, err) != 0 || protected_get(jwe, r, &header, err) != 0 ||
+        header_of(header, r, err) != 0) {
         return -1;
     }
     return members_get(jwe, r, err);
 }
 
-static int jwe_read(const json_t *jwe, bool sealed, enum kbs_tee_alg alg,
-                    struct kbs_jose_jwe_in *ret, struct kbs_error *err)
+static int jwe_read(const json_t *jwe, header_reader *header_of, enum kbs_tee_alg alg,
+                    size_t max_bytes, struct kbs_jose_jwe_in *ret, struct kbs_error *err)
 {
     *ret = (struct kbs_jose_jwe_in){
         .alg = alg,
         .protected_text = KBS_BUF(2 * HEADER_MAX_BYTES),
         .encrypted_key = KBS_BUF(KBS_LIMIT_RSA_BYTES_MAX),
-        .ciphertext = KBS_BUF(KBS_LIMIT_SECRET_VALUE_BYTES),
+        .ciphertext = KBS_BUF(max_bytes),
     };
-    if (jwe_get(jwe, sealed, ret, err) != 0) {
+    if (jwe_get(jwe, header_of, ret, err) != 0) {
         kbs_jose_jwe_in_deinit(ret);
         return -1;
     }
@@ -209,11 +246,18 @@ static int jwe_read(const json_t *jwe, bool sealed, enum kbs_tee_alg alg,
 
 int kbs_jose_sealed_get(const json_t *jwe, struct kbs_jose_jwe_in *ret, struct kbs_error *err)
 {
-    return jwe_read(jwe, true, KBS_TEE_ALG_ECDH_ES_A256KW, ret, err);
+    return jwe_read(jwe, sealed_header_get, KBS_TEE_ALG_ECDH_ES_A256KW,
+                    KBS_LIMIT_SECRET_VALUE_BYTES, ret, err);
+}
+
+int kbs_jose_envelope_get(const json_t *jwe, struct kbs_jose_jwe_in *ret, struct kbs_error *err)
+{
+    return jwe_read(jwe, envelope_header_get, KBS_TEE_ALG_ECDH_ES_A256KW, KBS_LIMIT_ENVELOPE_BYTES,
+                    ret, err);
 }
 
 int kbs_jose_jwe_get(const json_t *jwe, enum kbs_tee_alg alg, struct kbs_jose_jwe_in *ret,
                      struct kbs_error *err)
 {
-    return jwe_read(jwe, false, alg, ret, err);
+    return jwe_read(jwe, answer_header_get, alg, KBS_LIMIT_SECRET_VALUE_BYTES, ret, err);
 }

@@ -73,7 +73,7 @@ void kbs_jose_tee_jwk_put(struct kbs_buf *out, const struct kbs_tee_key *key)
     kbs_buf_put_u8(out, '{');
     member_string(out, "alg", kbs_tee_alg_name(key->alg));
     kbs_buf_put_u8(out, ',');
-    if (key->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (kbs_tee_alg_is_ec(key->alg)) {
         members_crv_kty(out, &key->ec);
         kbs_buf_put_u8(out, ',');
         members_x_y(out, &key->ec);
@@ -139,7 +139,7 @@ void kbs_jose_tee_thumbprint(const struct kbs_tee_key *key, char ret[44])
 {
     struct kbs_buf jwk = KBS_BUF(JWK_MAX_BYTES);
 
-    if (key->alg == KBS_TEE_ALG_ECDH_ES_A256KW) {
+    if (kbs_tee_alg_is_ec(key->alg)) {
         kbs_jose_jwk_put(&jwk, &key->ec);
     } else {
         kbs_buf_put_u8(&jwk, '{');
@@ -232,21 +232,34 @@ void kbs_jose_jwe_protected_put(struct kbs_buf *out, enum kbs_tee_alg alg,
     protected_put(out, &header);
 }
 
-void kbs_jose_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
-                                 struct kbs_span kid, const char *seal_thumbprint)
+/* The header of what is addressed to a key of the service, which says for what, and for which one. */
+static void addressed_put(struct kbs_buf *out, const char *apu, struct kbs_span apv,
+                          const struct kbs_ec_public *epk, const char *thumbprint)
 {
     struct kbs_buf header = KBS_BUF(HEADER_MAX_BYTES);
 
     kbs_buf_put_str(&header, "{\"alg\":\"" KBS_JOSE_ECDH_ES_A256KW "\",\"enc\":\"A256GCM\",");
-    member_base64url(&header, "apu", KBS_SPAN_LIT("kbs-seal-v1"));
+    member_base64url(&header, "apu", kbs_span_str(apu));
     kbs_buf_put_u8(&header, ',');
-    member_base64url(&header, "apv", kid);
+    member_base64url(&header, "apv", apv);
     kbs_buf_put_str(&header, ",\"epk\":");
     kbs_jose_jwk_put(&header, epk);
     kbs_buf_put_u8(&header, ',');
-    member_string(&header, "kid", seal_thumbprint);
+    member_string(&header, "kid", thumbprint);
     kbs_buf_put_u8(&header, '}');
     protected_put(out, &header);
+}
+
+void kbs_jose_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
+                                 struct kbs_span kid, const char *seal_thumbprint)
+{
+    addressed_put(out, "kbs-seal-v1", kid, epk, seal_thumbprint);
+}
+
+void kbs_jose_request_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
+                                    struct kbs_span apv, const char *request_thumbprint)
+{
+    addressed_put(out, "kbs-request-v1", apv, epk, request_thumbprint);
 }
 
 void kbs_jose_jwe_put(struct kbs_buf *out, const struct kbs_jose_jwe *jwe)

@@ -69,6 +69,9 @@ void kbs_jose_jwe_protected_put(struct kbs_buf *out, enum kbs_tee_alg alg,
 /* The header of docs/protocol/sealed-secrets.md: what an administrator's client sends. */
 void kbs_jose_seal_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
                                  struct kbs_span kid, const char *seal_thumbprint);
+/* The same of docs/protocol/requests.md: a request's body that a guest encrypts. apv: decoded. */
+void kbs_jose_request_protected_put(struct kbs_buf *out, const struct kbs_ec_public *epk,
+                                    struct kbs_span apv, const char *request_thumbprint);
 struct kbs_jose_jwe {
     struct kbs_span protected_text; /* as one of the functions above printed it */
     struct kbs_span encrypted_key;
