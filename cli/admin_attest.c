@@ -294,7 +294,7 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
     struct explain_options x = {.evidence = NULL, .version_min = 3};
     const struct kbs_arg own[] = {
         {"tee", KBS_ARG_TEXT, &x.tee, "KIND",
-         "tdx, sgx, cca, az-snp-vtpm, ...: only find the report data (default: verify SNP)", 0, 0},
+         "tdx, sgx, cca, ...: only find the report data (default: verify SNP)", 0, 0},
         {"certs", KBS_ARG_TEXT, &x.certs, "FOLDER", "AMD's certificates and lists", 0, 0},
         {"leaf", KBS_ARG_TEXT, &x.leaf, "DER", "VCEK or VLEK, instead of the evidence's", 0, 0},
         {"time", KBS_ARG_TEXT, &x.time, "TIME", "2026-01-31T12:00:00Z or seconds (default: now)", 0,
@@ -314,7 +314,7 @@ int kbs_admin_cmd_attest_explain(struct kbs_admin_options *o, int argc, char **a
         {"test-root", KBS_ARG_TEXT, &x.test_root, "HEX",
          "SHA-256 of a test PKI's root key, instead of AMD's", 0, 0},
         {"reference", KBS_ARG_TEXT, &x.reference, "FILE",
-         "reference values to compare with, as attest reference import reads them", 0, 0},
+         "reference values, as attest reference import reads them", 0, 0},
         {"as", KBS_ARG_TEXT, &x.as, "NAME", "the name of the digests in that file", 0, 0},
         {"policy", KBS_ARG_TEXT, &x.policy, "FILE", "attestation policy in Rego to ask", 0, 0},
     };

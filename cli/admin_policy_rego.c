@@ -234,8 +234,8 @@ int kbs_admin_cmd_policy_rego_test(struct kbs_admin_options *o, int argc, char *
         {"expect", KBS_ARG_TEXT, &g.expect, "allow|deny", "what it has to decide", 0, 0},
     };
     const struct kbs_args args = {
-        .synopsis = "kbs-admin policy test POLICY (--cases FILE | --input FILE (--path PATH | "
-                    "--data FILE) --expect allow|deny) [options]",
+        .synopsis =
+            "kbs-admin policy test POLICY --cases FILE | --input FILE --expect allow|deny [options]",
         .about = "Succeed if a policy in Rego decides as expected, offline, by kbs-policy.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),

@@ -149,8 +149,7 @@ int kbs_guest_cmd_register(int argc, char **argv)
         {"digest", KBS_ARG_TEXT, &g.digest, "HEX", "set: what goes with it, up to 64 bytes", 0, 0},
     };
     const struct kbs_args args = {
-        .synopsis = "kbs-guest register get PATH | set PATH --expected N --value N [--digest HEX]"
-                    " --url URL [options]",
+        .synopsis = "kbs-guest register get PATH | set PATH --expected N --value N [options]",
         .about =
             "Attest, and read or raise this guest's value in the register of the key at PATH. It\n"
             "only grows.",
