@@ -11,8 +11,7 @@
 
 static const char *const purposes[KBS_PURPOSE_COUNT] = {
     "none", "release",      "import", "sign-token", "sign-row", "sign-head",
-    "card", "wrap-catalog", "seal",   "nek",        "request",
-    "sign-receipt"};
+    "card", "wrap-catalog", "seal",   "nek",        "request",  "sign-receipt"};
 static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
 static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {
     "unknown", "software", "hardware-host-assisted", "hardware"};

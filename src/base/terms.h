@@ -10,16 +10,16 @@
 /* What a token key is for; exactly one purpose each. */
 enum kbs_purpose {
     KBS_PURPOSE_NONE = 0,
-    KBS_PURPOSE_RELEASE = 1,      /* goes to attested TEEs, wrapped */
-    KBS_PURPOSE_IMPORT = 2,       /* EC pair that administrators wrap keys to */
-    KBS_PURPOSE_SIGN_TOKEN = 3,   /* EC pair that signs attestation results */
-    KBS_PURPOSE_SIGN_ROW = 4,     /* EC pair that signs the store's rows; admin lane only */
-    KBS_PURPOSE_SIGN_HEAD = 5,    /* EC pair that signs heads of the ledger; admin lane only */
-    KBS_PURPOSE_CARD = 6,         /* HMAC key that authenticates key cards */
-    KBS_PURPOSE_WRAP_CATALOG = 7, /* AES key under which wrapped keys are stored; versions */
-    KBS_PURPOSE_SEAL = 8,         /* EC pair that secrets are sealed to; versions */
-    KBS_PURPOSE_NEK = 9,          /* what guests' NEKs are wrapped to: a pair, or an AES key */
-    KBS_PURPOSE_REQUEST = 10,     /* EC pair that requests are encrypted to */
+    KBS_PURPOSE_RELEASE = 1,       /* goes to attested TEEs, wrapped */
+    KBS_PURPOSE_IMPORT = 2,        /* EC pair that administrators wrap keys to */
+    KBS_PURPOSE_SIGN_TOKEN = 3,    /* EC pair that signs attestation results */
+    KBS_PURPOSE_SIGN_ROW = 4,      /* EC pair that signs the store's rows; admin lane only */
+    KBS_PURPOSE_SIGN_HEAD = 5,     /* EC pair that signs heads of the ledger; admin lane only */
+    KBS_PURPOSE_CARD = 6,          /* HMAC key that authenticates key cards */
+    KBS_PURPOSE_WRAP_CATALOG = 7,  /* AES key under which wrapped keys are stored; versions */
+    KBS_PURPOSE_SEAL = 8,          /* EC pair that secrets are sealed to; versions */
+    KBS_PURPOSE_NEK = 9,           /* what guests' NEKs are wrapped to: a pair, or an AES key */
+    KBS_PURPOSE_REQUEST = 10,      /* EC pair that requests are encrypted to */
     KBS_PURPOSE_SIGN_RECEIPT = 11, /* EC pair that signs receipts of releases */
     KBS_PURPOSE_COUNT
 };

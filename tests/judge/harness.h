@@ -109,13 +109,13 @@ struct judge {
     EVP_PKEY *head;
     EVP_PKEY *receipt;        /* NULL: the token has none, as at first */
     const char *receipt_text; /* what the token answers for one; NULL: as it was asked */
-    EVP_PKEY *admin;       /* an enrolled administrator */
-    EVP_PKEY *others[2];   /* and two more; NULL at first */
-    uint32_t approvals;    /* 0: one is enough */
-    uint8_t approvals_for; /* KBS_WIRE_APPROVALS_* */
-    uint64_t epoch;        /* as the ledger counts them */
-    bool epoch_open;       /* the newest has no outcome */
-    uint64_t heads;        /* SIGN_HEAD orders */
+    EVP_PKEY *admin;          /* an enrolled administrator */
+    EVP_PKEY *others[2];      /* and two more; NULL at first */
+    uint32_t approvals;       /* 0: one is enough */
+    uint8_t approvals_for;    /* KBS_WIRE_APPROVALS_* */
+    uint64_t epoch;           /* as the ledger counts them */
+    bool epoch_open;          /* the newest has no outcome */
+    uint64_t heads;           /* SIGN_HEAD orders */
     uint64_t sequence;
     enum token_mood token_mood;
     enum kbs_category refuse_category;
