@@ -117,6 +117,7 @@ struct kbs_guest_receipt_expect {
     const struct kbs_tee_key *tee_key;
     const uint8_t *nonce; /* NULL: none was sent */
     const struct kbs_guest_session *session;
+    struct kbs_span answer; /* what it is of; empty: the response's body */
 };
 /*
  * Verifies the answer's receipt, if one is wanted, and keeps it where o says. KBS_UNAUTHENTICATED without one or by

@@ -13,6 +13,7 @@
 #include "jose/read/json.h"
 #include "seal/nek.h"
 
+#define TARGET "/kbs/v0/key/provision"
 #define BODY_MAX_BYTES 1024
 #define ANSWER_PART_MAX_BYTES 8192
 
@@ -25,8 +26,10 @@ struct provision {
     struct kbs_guest_key tee_key;
     uint32_t bytes;
     const char *nek_out;
+    const char *answer_out;
     struct kbs_buf nek;    /* the blob, as it stood in the answer */
     struct kbs_buf to_tee; /* what is for the TEE key */
+    struct kbs_buf parts;  /* both, as a receipt is of them (docs/protocol/receipts.md) */
     bool created;
 };
 
@@ -48,11 +51,12 @@ static int ask_server(struct provision *g, struct kbs_http_response *ret, struct
 
     body_put(g, &body);
     if (kbs_buf_check(&body, "request", err) == 0) {
-        const struct kbs_http_request q = {.method = "POST",
-                                           .target = "/kbs/v0/key/provision",
-                                           .body = kbs_buf_span(&body),
-                                           .content_type = "application/json",
-                                           .accept = "application/json"};
+        const struct kbs_http_request q = {
+            .method = "POST",
+            .target = g->server.receipt.wanted ? TARGET "?" KBS_GUEST_RECEIPT_QUERY : TARGET,
+            .body = kbs_buf_span(&body),
+            .content_type = "application/json",
+            .accept = "application/json"};
 
         r = kbs_guest_request(g->http, &g->tee_key.public_key, &g->server.how, &q, &g->session, ret,
                               err);
@@ -88,6 +92,26 @@ static int answer_read(struct provision *g, struct kbs_span text, struct kbs_err
                : kbs_fail(err, KBS_INPUT, "answer: \"cose\" is not base64url");
 }
 
+static int receipt_check(struct provision *g, const struct kbs_http_response *response,
+                         const struct kbs_guest_opened *opened, struct kbs_error *err)
+{
+    kbs_buf_put_be32(&g->parts, (uint32_t)g->nek.len);
+    kbs_buf_put_span(&g->parts, kbs_buf_span(&g->nek));
+    kbs_buf_put_span(&g->parts, kbs_buf_span(&g->to_tee));
+    const struct kbs_guest_receipt_expect expect = {
+        .path = g->ask.path,
+        .kid = opened->kid,
+        .op = KBS_RECEIPT_PROVISION,
+        .tee_key = &kbs_guest_receiver(&g->session, &g->tee_key)->public_key,
+        .nonce = g->ask.nonce,
+        .session = &g->session,
+        .answer = kbs_buf_span(&g->parts)};
+
+    return kbs_buf_check(&g->parts, "answer", err) == 0
+               ? kbs_guest_receipt_check(&g->server, response, &expect, err)
+               : -1;
+}
+
 static int run(struct provision *g, struct kbs_guest_opened *opened, struct kbs_error *err)
 {
     struct kbs_http_response response = {.status = 0};
@@ -99,6 +123,12 @@ static int run(struct provision *g, struct kbs_guest_opened *opened, struct kbs_
         g->ask.blob = kbs_buf_span(&g->nek);
         r = kbs_guest_open(&g->ask, kbs_guest_receiver(&g->session, &g->tee_key),
                            kbs_buf_span(&g->to_tee), opened, err);
+    }
+    if (r == 0) {
+        r = receipt_check(g, &response, opened, err);
+    }
+    if (r == 0 && g->answer_out != NULL) {
+        r = kbs_cli_write_new(g->answer_out, kbs_buf_span(&g->parts), err);
     }
     if (r == 0 && g->nek_out != NULL) {
         r = kbs_cli_write_new(g->nek_out, kbs_buf_span(&g->nek), err);
@@ -133,7 +163,8 @@ static int online(const struct kbs_args *args, struct provision *g)
 int kbs_guest_cmd_provision(int argc, char **argv)
 {
     struct provision g = {.nek = KBS_BUF(KBS_NEK_BLOB_MAX_BYTES),
-                          .to_tee = KBS_BUF(ANSWER_PART_MAX_BYTES)};
+                          .to_tee = KBS_BUF(ANSWER_PART_MAX_BYTES),
+                          .parts = KBS_BUF(4 + KBS_NEK_BLOB_MAX_BYTES + ANSWER_PART_MAX_BYTES)};
     struct kbs_guest_ask_options *t = &g.typed;
     struct kbs_arg server[KBS_GUEST_SERVER_ARGS];
     const char *path = NULL;
@@ -150,6 +181,11 @@ int kbs_guest_cmd_provision(int argc, char **argv)
          0},
         {"out-fd", KBS_ARG_NUMBER, &t->out_fd, "N",
          "write the key to this descriptor: a pipe, socket or memfd", 3, INT32_MAX},
+        {"answer-out", KBS_ARG_TEXT, &g.answer_out, "FILE", "keep what a receipt is of", 0, 0},
+        {"receipt-out", KBS_ARG_TEXT, &g.server.receipt.out, "FILE",
+         "ask for a receipt and keep it", 0, 0},
+        {"receipt-key", KBS_ARG_TEXT, &g.server.receipt.key_file, "PEM",
+         "ask for a receipt, which must be by this key", 0, 0},
     };
     const struct kbs_args args = {
         .synopsis = "kbs-guest provision PATH --url URL [options]",
@@ -175,5 +211,6 @@ int kbs_guest_cmd_provision(int argc, char **argv)
     }
     kbs_buf_deinit(&g.nek);
     kbs_buf_deinit(&g.to_tee);
+    kbs_buf_deinit(&g.parts);
     return status;
 }

@@ -14,8 +14,8 @@
 #include "hsm/life.h"
 #include "hsm/nek.h"
 #include "hsm/provision.h"
-#include "hsm/register.h"
 #include "hsm/receipt.h"
+#include "hsm/register.h"
 #include "hsm/release.h"
 #include "hsm/request.h"
 #include "hsm/secret.h"
@@ -215,16 +215,18 @@ static void describe_provision(const union kbs_order *o, struct kbs_deed *deed)
     deed_card(deed, o->provision.card, true);
 }
 
+/* What the receipts of both are about. */
+#define PROVISION_ABOUT(m)                                                                      \
+    {                                                                                           \
+        .op = KBS_RECEIPT_PROVISION, .asked = (m)->receipt, .kid = (m)->kid, .card = (m)->card, \
+        .tee_key = (m)->tee_key, .party_v = (m)->party_v                                        \
+    }
+
 static int act_provision(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                          struct kbs_error *err)
 {
     const struct kbs_wire_provision *m = &o->provision;
-    const struct kbs_receipt_about about = {.op = KBS_RECEIPT_PROVISION,
-                                            .asked = m->receipt,
-                                            .kid = m->kid,
-                                            .card = m->card,
-                                            .tee_key = m->tee_key,
-                                            .party_v = m->party_v};
+    const struct kbs_receipt_about about = PROVISION_ABOUT(m);
 
     return kbs_receipt_begin(&w->receipt_signer, &w->token, &about, err) == 0 &&
                    kbs_nek_provision(&w->token, &w->ladder, w->cards, m, ret, err) == 0
@@ -242,7 +244,13 @@ static void describe_reprovision(const union kbs_order *o, struct kbs_deed *deed
 static int act_reprovision(struct kbs_worker *w, const union kbs_order *o, struct kbs_answer *ret,
                            struct kbs_error *err)
 {
-    return kbs_provision_again(&w->token, &w->ladder, w->cards, &o->reprovision, ret, err);
+    const struct kbs_wire_reprovision *m = &o->reprovision;
+    const struct kbs_receipt_about about = PROVISION_ABOUT(m);
+
+    return kbs_receipt_begin(&w->receipt_signer, &w->token, &about, err) == 0 &&
+                   kbs_provision_again(&w->token, &w->ladder, w->cards, m, ret, err) == 0
+               ? kbs_receipt_end(&w->receipt_signer, &w->token, &about, ret, err)
+               : -1;
 }
 
 static void describe_register_set(const union kbs_order *o, struct kbs_deed *deed)

@@ -76,6 +76,15 @@ static int receipt_tee_key(struct kbs_span bytes, uint8_t ret[KBS_SHA256_BYTES],
                : kbs_fail(err, KBS_INTERNAL, "out of memory");
 }
 
+/* What the guest sees of the body: a provision's mark is the store's (docs/protocol/receipts.md). */
+static struct kbs_span receipt_answer(const struct kbs_receipt_about *about,
+                                      const struct kbs_answer *answer)
+{
+    struct kbs_span body = kbs_buf_span(&answer->body);
+
+    return about->op == KBS_RECEIPT_PROVISION ? kbs_span_skip(body, KBS_MARK_BYTES) : body;
+}
+
 static int receipt_fill(const struct kbs_token *t, const struct kbs_receipt_about *about,
                         const struct kbs_answer *answer, struct kbs_receipt *ret,
                         struct kbs_error *err)
@@ -101,7 +110,7 @@ static int receipt_fill(const struct kbs_token *t, const struct kbs_receipt_abou
     ret->key_version = card.key_version;
     memcpy(ret->policy, card.policy, sizeof(ret->policy));
     kbs_sha256(about->card, ret->card);
-    kbs_sha256(kbs_buf_span(&answer->body), ret->answer);
+    kbs_sha256(receipt_answer(about, answer), ret->answer);
     return 0;
 }
 

@@ -26,7 +26,7 @@ struct kbs_receipt_about {
 KBS_MUST_CHECK int kbs_receipt_begin(struct kbs_signer *signer, struct kbs_token *t,
                                      const struct kbs_receipt_about *about, struct kbs_error *err);
 
-/* After it: ret->receipt, of ret->body as it is. The card was checked by the order. */
+/* After it: ret->receipt, of ret->body (a provision's without its mark). The card was checked by the order. */
 KBS_MUST_CHECK int kbs_receipt_end(struct kbs_signer *signer, struct kbs_token *t,
                                    const struct kbs_receipt_about *about, struct kbs_answer *ret,
                                    struct kbs_error *err);

@@ -98,6 +98,7 @@ static int order_new(struct kbs_call *call, const struct kbs_provision *p,
                      const struct kbs_provision_order *o, struct kbs_span binding,
                      struct kbs_span party_v, struct kbs_wire_result *ret, struct kbs_error *err)
 {
+    uint8_t said[KBS_RECEIPT_WORD_BYTES];
     const struct kbs_wire_provision order = {
         .order = o->order,
         .kid = o->kid,
@@ -112,6 +113,7 @@ static int order_new(struct kbs_call *call, const struct kbs_provision *p,
         .party_v = party_v,
         .salt = o->want->salt,
         .pop = o->want->session->pop,
+        .receipt = kbs_receipt_ask(o->want, o->decision, said),
     };
 
     return kbs_token_order(call, KBS_WIRE_PROVISION, &order, ret, err);
@@ -122,6 +124,7 @@ static int order_stored(struct kbs_call *call, const struct kbs_provision *p,
                         struct kbs_span party_v, struct kbs_wire_result *ret, struct kbs_error *err)
 {
     uint8_t epk[KBS_TEE_KEY_MAX_BYTES];
+    uint8_t said[KBS_RECEIPT_WORD_BYTES];
     const struct kbs_wire_reprovision order = {
         .order = o->order,
         .kid = o->kid,
@@ -139,6 +142,7 @@ static int order_stored(struct kbs_call *call, const struct kbs_provision *p,
         .party_v = party_v,
         .salt = o->want->salt,
         .pop = o->want->session->pop,
+        .receipt = kbs_receipt_ask(o->want, o->decision, said),
     };
 
     return kbs_token_order(call, KBS_WIRE_REPROVISION, &order, ret, err);
@@ -218,6 +222,7 @@ int kbs_provision_answer(struct kbs_call *call, struct kbs_provision *p,
         (!p->stored && made_keep(call, p, d, d->how.session, &made, err) != 0)) {
         return -1;
     }
+    kbs_buf_put_span(&call->answer->receipt, result->receipt);
     kbs_buf_printf(out, "{\"created\":%s,\"nek\":", p->stored ? "false" : "true");
     kbs_buf_put_span(out, made.blob);
     if (result->format == KBS_FORMAT_COSE) {
@@ -276,11 +281,12 @@ static int format_get(const json_t *body, struct kbs_release_want *want, struct 
 
 static int request_parse(struct kbs_call *call, struct request *r, struct kbs_error *err)
 {
-    static const char *const names[] = {"context", NULL};
+    static const char *const names[] = {"context", "receipt", NULL};
     static const char *const members[] = {"key", "bytes", "format", "nonce", "salt", NULL};
 
     if (kbs_request_query_only(call->req, names, err) != 0 ||
         kbs_request_context(call->req, &r->want.empty_context, err) != 0 ||
+        kbs_request_receipt(call->req, &r->want.receipt, err) != 0 ||
         kbs_request_json_type(call->req, false, err) != 0 ||
         kbs_json_parse_object(call->req->body, "request body", &r->body, err) != 0 ||
         kbs_json_only(r->body, members, err) != 0 ||

@@ -665,6 +665,7 @@ static void test_proof_of_possession(void **state)
     struct kbs_wire_recard recard = {
         .order = KBS_SPAN_LIT(ORDER), .floor = KBS_LOCALITY_WORKER, .policy = KBS_SPAN_LIT(POLICY)};
     struct kbs_wire_open_secret open;
+    uint8_t card[KBS_CARD_BYTES];
     struct kbs_wire_result r;
     struct token_dir d;
     struct worker w;
@@ -675,8 +676,6 @@ static void test_proof_of_possession(void **state)
     secret_take(&w, &s, 10);
     open = open_order(&s, &tee);
     for (uint8_t asked = 0; asked < 2; asked++) {
-        uint8_t card[KBS_CARD_BYTES];
-
         recard.flags = asked != 0 ? KBS_CARD_POP_REQUIRED : 0;
         recard.card = secret_card(&s);
         r = worker_order(&w, KBS_WIRE_RECARD, &recard);
