@@ -32,6 +32,8 @@
 #define KBS_LIMIT_HTTP_IDLE_MS 60000
 #define KBS_LIMIT_HTTP_WRITE_MS 30000
 #define KBS_LIMIT_TLS_HANDSHAKE_MS 10000
+#define KBS_LIMIT_TLS_SIGN_MS 5000 /* for a signature by a token-held key, waiting for a channel included */
+#define KBS_LIMIT_TLS_SIGNERS 16   /* signatures at a time: threads, and channels to the sign worker */
 #define KBS_LIMIT_FRONT_CONNECTIONS 1024
 #define KBS_LIMIT_FRONT_QUEUE 64
 #define KBS_LIMIT_LANE_ABSENT_MS 3000 /* requests wait that long for the last lane to come back */

@@ -11,11 +11,12 @@
 
 static const char *const purposes[KBS_PURPOSE_COUNT] = {
     "none", "release",      "import", "sign-token", "sign-row", "sign-head",
-    "card", "wrap-catalog", "seal",   "nek",        "request",  "sign-receipt"};
+    "card", "wrap-catalog", "seal",   "nek",        "request",  "sign-receipt",
+    "tls"};
 static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
 static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {
     "unknown", "software", "hardware-host-assisted", "hardware"};
-static const char *const duties[KBS_DUTY_COUNT] = {"none", "release", "admin"};
+static const char *const duties[KBS_DUTY_COUNT] = {"none", "release", "admin", "sign"};
 static const char *const formats[KBS_FORMAT_COUNT] = {"none", "jose", "cose", "jwe"};
 static const char *const bindings[KBS_BINDING_COUNT] = {"none",     "token",    "session",
                                                         "evidence", "hardware", "full"};

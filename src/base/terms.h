@@ -21,6 +21,7 @@ enum kbs_purpose {
     KBS_PURPOSE_NEK = 9,           /* what guests' NEKs are wrapped to: a pair, or an AES key */
     KBS_PURPOSE_REQUEST = 10,      /* EC pair that requests are encrypted to */
     KBS_PURPOSE_SIGN_RECEIPT = 11, /* EC pair that signs receipts of releases */
+    KBS_PURPOSE_TLS = 12,          /* EC or RSA pair of a TLS server; versions */
     KBS_PURPOSE_COUNT
 };
 
@@ -102,7 +103,17 @@ enum kbs_duty {
     KBS_DUTY_NONE = 0,
     KBS_DUTY_RELEASE = 1, /* guest lanes: list `release` */
     KBS_DUTY_ADMIN = 2,   /* the admin lane: list `admin` */
+    KBS_DUTY_SIGN = 3,    /* a front, or an operator's own command line: list `sign` */
     KBS_DUTY_COUNT
+};
+
+/* What a signature is made by, in the list `sign`. */
+enum kbs_sign_alg {
+    KBS_SIGN_NONE = 0,
+    KBS_SIGN_ECDSA = 1,
+    KBS_SIGN_RSA_PKCS1 = 2, /* RFC 8017 section 8.2 */
+    KBS_SIGN_RSA_PSS = 3,   /* RFC 8017 section 8.1, MGF1 with the same hash */
+    KBS_SIGN_COUNT
 };
 
 /* Who else than enrolled administrators may mutate ([admin] authorization_mode): never in production. */

@@ -3,7 +3,7 @@
  *
  * The problem: a front that serves with half its configuration is worse than none. The approach:
  * plain blocking reads with a deadline and an allow-list per phase (first CONFIG_FRONT, then
- * ATTACHes, then GO); anything else, a repeated TLS key, or a TLS listener without a key is fatal.
+ * CONFIG_TLS and ATTACHes, then GO); anything else, a repeated TLS key, or a TLS listener without a key is fatal.
  * The TLS key is read here, once, before a byte from the network is.
  */
 #include "channel/channel.h"
@@ -12,8 +12,7 @@
 #include "base/io.h"
 #include "base/process.h"
 
-static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m,
-                       struct kbs_buf *certificate, struct kbs_error *err)
+static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_config_front config;
 
@@ -35,11 +34,19 @@ static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m,
     f->conns.sources.per_s = config.auth_per_s;
     f->conns.request_body_max = config.body_bytes;
     f->lanes.count = config.lanes;
-    kbs_buf_put_span(certificate, config.certificate);
-    if (kbs_buf_check(certificate, "the TLS certificate", err) < 0) {
+    return kbs_conns_init(&f->conns, err);
+}
+
+static int take_tls(const struct kbs_channel_msg *m, struct kbs_buf *certificate,
+                    struct kbs_error *err)
+{
+    struct kbs_wire_config_tls config;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_TLS, &config, err) < 0) {
         return -1;
     }
-    return kbs_conns_init(&f->conns, err);
+    kbs_buf_put_span(certificate, config.certificate);
+    return kbs_buf_check(certificate, "the TLS certificate", err);
 }
 
 static int take_key(struct kbs_front *f, int key_fd, const struct kbs_buf *certificate,
@@ -95,12 +102,13 @@ static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_b
     if (r != 0) {
         return r;
     }
-    if (take_config(f, m, certificate, err) < 0) {
+    if (take_config(f, m, err) < 0) {
         return -1;
     }
     while ((r = kbs_channel_recv(KBS_FD_CONTROL, m, deadline_ns, err)) == 0 &&
-           m->frame.type == KBS_WIRE_ATTACH) {
-        if (take_attach(f, m, certificate, err) < 0) {
+           (m->frame.type == KBS_WIRE_ATTACH || m->frame.type == KBS_WIRE_CONFIG_TLS)) {
+        if ((m->frame.type == KBS_WIRE_CONFIG_TLS ? take_tls(m, certificate, err)
+                                                  : take_attach(f, m, certificate, err)) < 0) {
             return -1;
         }
     }

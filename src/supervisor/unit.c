@@ -140,25 +140,32 @@ static int start_audit(struct kbsd_unit *u, const struct kbsd_start *with, struc
 }
 
 static int configure_front(const struct kbsd_unit *u, const struct kbsd_start *with,
-                           const struct kbs_config_server *server, struct kbs_error *err)
+                           struct kbs_error *err)
+{
+    bool guest = u->listener == KBS_LISTENER_GUEST;
+    const struct kbs_wire_config_front config = {.listener = (uint8_t)u->listener,
+                                                 .production = with->config->production,
+                                                 .lanes = guest ? with->config->token.lanes : 1,
+                                                 .max_connections = with->config->max_connections,
+                                                 .auth_per_s = with->config->auth_per_s,
+                                                 .body_bytes = with->config->body_bytes};
+    return tell(&u->children[0], KBS_WIRE_CONFIG_FRONT, &config, -1, err);
+}
+
+/* Read at every start, like the key: a renewed pair must not be torn apart. */
+static int configure_tls(const struct kbsd_unit *u, const struct kbs_config_server *server,
+                         struct kbs_error *err)
 {
     const struct kbsd_child *c = &u->children[0];
-    bool guest = u->listener == KBS_LISTENER_GUEST;
     struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
-    /* Read at every start, like the key: a renewed pair must not be torn apart. */
-    int rc = server->n_sockets > 0 ? kbs_io_read_file(server->certificate, &pem, err) : 0;
-    struct kbs_wire_config_front config = {.listener = (uint8_t)u->listener,
-                                           .production = with->config->production,
-                                           .lanes = guest ? with->config->token.lanes : 1,
-                                           .max_connections = with->config->max_connections,
-                                           .auth_per_s = with->config->auth_per_s,
-                                           .body_bytes = with->config->body_bytes,
-                                           .certificate = kbs_buf_span(&pem)};
+    int rc = kbs_io_read_file(server->certificate, &pem, err);
+    const struct kbs_wire_config_tls config = {
+        .certificate = kbs_buf_span(&pem), .minimum = 3, .maximum = 3};
     if (rc == 0) {
-        rc = tell(c, KBS_WIRE_CONFIG_FRONT, &config, -1, err);
+        rc = tell(c, KBS_WIRE_CONFIG_TLS, &config, -1, err);
     }
     kbs_buf_deinit(&pem);
-    return rc;
+    return rc == 0 ? attach_file(c, KBS_ATTACH_TLS_KEY, server->private_key, O_RDONLY, err) : -1;
 }
 
 static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
@@ -166,7 +173,8 @@ static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struc
     struct kbsd_child *c = &u->children[0];
     const struct kbs_config_server *server =
         u->listener == KBS_LISTENER_GUEST ? &with->config->guest : &with->config->admin;
-    if (start(u, c, with, err) != 0 || configure_front(u, with, server, err) != 0) {
+    if (start(u, c, with, err) != 0 || configure_front(u, with, err) != 0 ||
+        (server->n_sockets > 0 && configure_tls(u, server, err) != 0)) {
         return -1;
     }
     for (size_t i = 0; i < with->listeners->n; i++) {
@@ -175,10 +183,6 @@ static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struc
                    l->fd, err) != 0) {
             return -1;
         }
-    }
-    if (server->n_sockets > 0 &&
-        attach_file(c, KBS_ATTACH_TLS_KEY, server->private_key, O_RDONLY, err) != 0) {
-        return -1;
     }
     return tell(c, KBS_WIRE_GO, NULL, -1, err);
 }

@@ -32,13 +32,21 @@ struct kbs_wire_list {
 /* F(message, kind, field): the fields of each message, in wire order. */
 
 /*
- * kbsd -> kbs-front. kind: enum kbs_listener; certificate: PEM chain of the TLS listeners, empty
- * if none; auth_per_s: handshakes that one source may begin in a second, 0 for any number; body_bytes:
- * of any request, at most KBS_LIMIT_HTTP_BODY_BYTES
+ * kbsd -> kbs-front. listener: enum kbs_listener; auth_per_s: handshakes that one source may begin in a second, 0
+ * for any number; body_bytes: of any request, at most KBS_LIMIT_HTTP_BODY_BYTES
  */
 #define KBS_WIRE_CONFIG_FRONT_FIELDS(F, m) \
     F(m, U8, listener) F(m, U8, production) F(m, U32, lanes) F(m, U32, max_connections) F(m, U32, auth_per_s) \
-    F(m, U32, body_bytes) F(m, BYTES, certificate)
+    F(m, U32, body_bytes)
+/*
+ * kbsd -> kbs-front, before GO if it has a TLS listener, and again when one of these has changed. certificate: PEM
+ * chain, leaf first; client_ca: PEM, empty: no client certificate is asked for; signers: channels to a sign worker
+ * that follow as ATTACH sign, 0: the key follows as ATTACH tls-key; minimum, maximum: of TLS 1.`n`; ciphers: of TLS 1.2,
+ * and groups: as OpenSSL spells lists of them, empty for the library's
+ */
+#define KBS_WIRE_CONFIG_TLS_FIELDS(F, m) \
+    F(m, BYTES, certificate) F(m, BYTES, client_ca) F(m, U32, signers) F(m, U8, minimum) F(m, U8, maximum) \
+    F(m, BYTES, ciphers) F(m, BYTES, groups)
 /*
  * kbsd -> kbs-judge. duty: enum kbs_duty; rsa1_5: 1 if TEE keys with that alg are taken; sessions:
  * that may wait for their evidence at a time; resource_bytes: of a resource's value; resource_policy:
@@ -84,11 +92,14 @@ struct kbs_wire_list {
 /*
  * kbsd -> kbs-token. uri: RFC 7512; init_args: pReserved of C_Initialize, empty if none; env:
  * NAME=value; seccomp: enum kbs_seccomp; folders: what the module reads and writes while it serves;
- * rsa1_5: as for the judge
+ * rsa1_5: as for the judge. Only with duty sign: key: URI of the one private key (RFC 7512: object, id); certificate:
+ * PEM, whose leaf's key must be that one, empty for any; general: 1 if it signs and agrees on whatever it is asked, for
+ * an operator's own command line: kbsd never says so
  */
 #define KBS_WIRE_CONFIG_TOKEN_FIELDS(F, m) \
     F(m, U8, duty) F(m, U32, lane) F(m, U8, production) F(m, U8, rsa1_5) F(m, BYTES, module) F(m, BYTES, uri) \
-    F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders)
+    F(m, BYTES, init_args) F(m, LIST, env) F(m, U8, seccomp) F(m, LIST, folders) \
+    F(m, BYTES, key) F(m, BYTES, certificate) F(m, U8, general)
 #define KBS_WIRE_CONFIG_AUDIT_FIELDS(F, m) F(m, U8, production)
 #define KBS_WIRE_CONFIG_POLICY_FIELDS(F, m) F(m, U8, production)
 /*
@@ -334,6 +345,19 @@ struct kbs_wire_list {
 /* List `admin`. The answer body is r||s over SHA-256("kbs-head-v1" || seq as 8 bytes big endian || hash) */
 #define KBS_WIRE_SIGN_HEAD_FIELDS(F, m) F(m, U64, seq) F(m, BYTES, hash)
 /*
+ * The list `sign`, whose key is the worker's only one. RESULT's body: the signature as TLS has it (ECDSA: DER).
+ * scheme: SignatureScheme (RFC 8446 section 4.2.3); content: all that is signed (section 4.4.3), and it must be a
+ * server's CertificateVerify
+ */
+#define KBS_WIRE_SIGN_TLS_FIELDS(F, m) F(m, U32, scheme) F(m, BYTES, content)
+/*
+ * Only of a worker that is `general`. alg: enum kbs_sign_alg; hash: enum kbs_hash; salt: bytes, of PSS; digest: of that
+ * hash. RESULT's body: the signature, as above
+ */
+#define KBS_WIRE_SIGN_DIGEST_FIELDS(F, m) F(m, U8, alg) F(m, U8, hash) F(m, U32, salt) F(m, BYTES, digest)
+/* The same. point: uncompressed, on the key's curve. RESULT's body: Z (SEC 1 section 3.3.1) */
+#define KBS_WIRE_AGREE_FIELDS(F, m) F(m, BYTES, point)
+/*
  * kbs-token -> kbs-judge, the answer to every order. category: enum kbs_category, KBS_OK on
  * success; ckr and function: the PKCS#11 call that failed; detail: text for the requester; rung,
  * locality (enum kbs_locality), format (enum kbs_format): how a release was made; body: the
@@ -381,6 +405,7 @@ struct kbs_wire_list {
     M(20, CACHED_WANT, cached_want, 1024) \
     M(21, CACHED, cached, KBS_LIMIT_FETCH_DOCUMENT_BYTES + 64) \
     M(22, CONFIG_ISSUER, config_issuer, KBS_WIRE_ISSUER_BYTES) \
+    M(23, CONFIG_TLS, config_tls, KBS_LIMIT_WIRE_BODY_BYTES) \
     M(32, APPEND, append, KBS_LIMIT_AUDIT_RECORD_BYTES) \
     M(33, ACK, ack, 64) \
     M(34, HEAD, head, 128) \
@@ -406,6 +431,9 @@ struct kbs_wire_list {
     M(98, REGISTER_SET, register_set, 2048) \
     M(99, REGISTER_CHECK, register_check, 2048) \
     M(104, OPEN_REQUEST, open_request, 8192) \
+    M(105, SIGN_TLS, sign_tls, 512) \
+    M(106, SIGN_DIGEST, sign_digest, 512) \
+    M(107, AGREE, agree, 512) \
     M(80, POLICY_LOAD, policy_load, 2 * KBS_LIMIT_DOCUMENT_BYTES) \
     M(81, POLICY_EVAL, policy_eval, KBS_LIMIT_POLICY_EVAL_BYTES) \
     M(82, VERDICT, verdict, 1024 + KBS_LIMIT_POLICY_RESULT_BYTES)
@@ -419,7 +447,8 @@ struct kbs_wire_list {
     E(68, DESCRIBE)    /* kbs-judge -> kbs-token */ \
     E(69, HEAD_WANT)   /* kbs-judge -> kbs-audit */ \
     E(70, CAPS)        /* kbs-judge -> kbs-token; RESULT's body: the matrix, hsm/caps.h */ \
-    E(71, WORN)        /* kbs-token -> kbsd, once: serves on, but is to be replaced */
+    E(71, WORN)        /* kbs-token -> kbsd, once: serves on, but is to be replaced */ \
+    E(72, PUBLIC_WANT) /* to a sign worker; RESULT's body: SubjectPublicKeyInfo of its key, DER */
 
 #define KBS_WIRE_ENUM_M(number, upper, lower, cap) KBS_WIRE_##upper = (number),
 #define KBS_WIRE_ENUM_E(number, upper) KBS_WIRE_##upper = (number),
@@ -452,7 +481,7 @@ enum kbs_attach {
     KBS_ATTACH_LISTENER_PLAIN = 2, /* front: the same, spoken to without TLS */
     KBS_ATTACH_TLS_KEY = 3,        /* front: PEM private key, read once */
     KBS_ATTACH_LANE = 4,           /* front: channel to the judge of lane `index` */
-    KBS_ATTACH_FRONT = 5,          /* judge: channel to its front; fetch: to a front */
+    KBS_ATTACH_FRONT = 5,          /* judge: channel to its front; fetch: to a front; sign worker: `index` of several */
     KBS_ATTACH_TOKEN = 6,          /* judge: channel to its token worker */
     KBS_ATTACH_AUDIT = 7,          /* judge, token: channel to kbs-audit */
     KBS_ATTACH_JUDGE = 8,          /* token, policy: channel to its judge; fetch: to a judge */
@@ -466,6 +495,7 @@ enum kbs_attach {
     KBS_ATTACH_CLIENT_KEY =
         17, /* fetch: PEM key of endpoint `index`'s client certificate, read once */
     KBS_ATTACH_HEADERS = 18, /* fetch: header lines for endpoint `index`, read once */
+    KBS_ATTACH_SIGN = 19,    /* front: channel `index` to its sign worker */
     KBS_ATTACH_LEASH = 14    /* any role that is a unit: what ends it (confine/leash.h) */
 };
 

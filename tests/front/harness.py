@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 
-CONFIG_FRONT, ATTACH, READY, DETACH, REQUEST, RESPONSE, FETCH, FETCHED, GO, DRAIN = 1, 5, 6, 11, 16, 17, 18, 19, 64, 65
+CONFIG_FRONT, CONFIG_TLS, ATTACH, READY, DETACH, REQUEST, RESPONSE, FETCH, FETCHED, GO, DRAIN = 1, 23, 5, 6, 11, 16, 17, 18, 19, 64, 65
 LISTENER_TLS, LISTENER_PLAIN, TLS_KEY, LANE, ATTACH_FETCH = 1, 2, 3, 4, 16
 DONE, FAILED = 1, 2  # enum kbs_fetch_outcome
 GUEST, ADMIN = 1, 2
@@ -241,8 +241,10 @@ class Front:
     def configure(self, listener=GUEST, lanes=1, max_connections=64, certificate=None, auth_per_s=0, body_bytes=2 << 20):
         if certificate is None:
             certificate = open(self.credentials.cert, "rb").read() if self.credentials else b""
-        self.send(CONFIG_FRONT, struct.pack("<BBIIII", listener, 0, lanes, max_connections, auth_per_s, body_bytes)
-                  + packed_bytes(certificate))
+        self.send(CONFIG_FRONT, struct.pack("<BBIIII", listener, 0, lanes, max_connections, auth_per_s, body_bytes))
+        if certificate:
+            self.send(CONFIG_TLS, packed_bytes(certificate) + packed_bytes(b"") + struct.pack("<IBB", 0, 3, 3)
+                      + packed_bytes(b"") + packed_bytes(b""))
 
     def attach(self, what, fd, index=0):
         self.send(ATTACH, struct.pack("<BI", what, index), fd)

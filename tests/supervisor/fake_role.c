@@ -124,15 +124,19 @@ static void describe_config(struct fake *f, const struct kbs_channel_msg *m)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_wire_config_front front;
+    struct kbs_wire_config_tls tls;
     struct kbs_wire_config_judge judge;
     struct kbs_wire_config_token token;
     struct kbs_wire_config_fetch fetch;
     if (m->frame.type == KBS_WIRE_CONFIG_FRONT &&
         kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_FRONT, &front, &err) == 0) {
         add_number(f, " listener=", front.listener);
-        add_number(f, " certificate=", (long)front.certificate.len);
         add_number(f, " auth_per_s=", front.auth_per_s);
         add_number(f, " body_bytes=", front.body_bytes);
+    } else if (m->frame.type == KBS_WIRE_CONFIG_TLS &&
+               kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_TLS, &tls, &err) == 0) {
+        add_number(f, " certificate=", (long)tls.certificate.len);
+        add_number(f, " signers=", tls.signers);
     } else if (m->frame.type == KBS_WIRE_CONFIG_JUDGE &&
                kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_JUDGE, &judge, &err) == 0) {
         add_number(f, " lane=", judge.lane);

@@ -327,8 +327,8 @@ def test_descriptors_environment_and_signals_of_roles(service):
 def test_what_is_attached(service):
     service.start().serving()
     (guest,), (admin,) = service.find("kbs-front"), service.find("kbs-front", admin=True)
-    assert guest.facts["attach"] == "1.0,1.1,2.2,2.3,3.0"
-    assert admin.facts["attach"] == "1.0,3.0"
+    assert guest.facts["attach"] == "3.0,1.0,1.1,2.2,2.3"
+    assert admin.facts["attach"] == "3.0,1.0"
     assert int(guest.facts["certificate"]) > 0
     for judge in service.find("kbs-judge"):
         assert judge.facts["attach"] == "5.0,6.0,7.0"

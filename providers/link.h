@@ -1,0 +1,36 @@
+/*
+ * A link to a sign worker: channels over which signatures are asked for, by any number of threads at a
+ * time. A worker that has died, or is not there yet, is a link without channels: whoever asks waits for
+ * one, until its deadline.
+ */
+#ifndef KBS_PROVIDERS_LINK_H
+#define KBS_PROVIDERS_LINK_H
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "wire/message.h"
+
+struct kbs_link;
+
+/* n channels (1 to KBS_LIMIT_TLS_SIGNERS), none of which is there yet. Returns owned, with one reference. */
+KBS_MUST_CHECK int kbs_link_new(size_t n, struct kbs_link **ret, struct kbs_error *err);
+struct kbs_link *kbs_link_ref(struct kbs_link *link);  /* returns link */
+struct kbs_link *kbs_link_free(struct kbs_link *link); /* the last one closes the channels; NULL is fine; returns NULL */
+
+/*
+ * Channel `index` is fd from now on, whose ownership is taken in any case; the one before is closed,
+ * once an answer that is waited for there has come, or will not. KBS_INPUT for an index out of range.
+ */
+KBS_MUST_CHECK int kbs_link_attach(struct kbs_link *link, uint32_t index, int fd,
+                                   struct kbs_error *err);
+
+/*
+ * Sends one order of the list `sign` and waits for its RESULT, whose body is appended to `ret`. Blocks,
+ * for at most timeout_ms. KBS_DEADLINE if no channel was free or no answer came in that time,
+ * KBS_TOKEN_DOWN if the channel broke; else the category that the worker said. A channel whose answer
+ * did not come in time is not used again: the answer might come later.
+ */
+KBS_MUST_CHECK int kbs_link_order(struct kbs_link *link, enum kbs_wire_type type, const void *order,
+                                  uint32_t timeout_ms, struct kbs_buf *ret, struct kbs_error *err);
+
+#endif
