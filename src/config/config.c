@@ -42,7 +42,8 @@ static bool is_list(enum kbs_config_kind kind)
 
 static bool is_secret(enum kbs_config_kind kind)
 {
-    return kind == KBS_CONFIG_SECRET_PATH || kind == KBS_CONFIG_SECRET_PATHS;
+    return kind == KBS_CONFIG_SECRET_PATH || kind == KBS_CONFIG_SECRET_PATHS ||
+           kind == KBS_CONFIG_KEY_PATH;
 }
 
 static const char *kind_name(enum kbs_config_kind kind, bool element)
@@ -60,6 +61,7 @@ static const char *kind_name(enum kbs_config_kind kind, bool element)
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
     case KBS_CONFIG_SECRET_PATH:
+    case KBS_CONFIG_KEY_PATH:
     case KBS_CONFIG_URI_PATH:
     default:
         return "a string";
@@ -81,6 +83,7 @@ static enum kbs_doc_type kind_type(enum kbs_config_kind kind)
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
     case KBS_CONFIG_SECRET_PATH:
+    case KBS_CONFIG_KEY_PATH:
     case KBS_CONFIG_URI_PATH:
     default:
         return KBS_DOC_STRING;
@@ -113,6 +116,10 @@ static const char *credential_path(struct kbs_span name, struct kbs_buf *out)
 static const char *resolve(const struct kbs_config_loader *l, enum kbs_config_kind kind,
                            struct kbs_span s, struct kbs_buf *out)
 {
+    if (kind == KBS_CONFIG_KEY_PATH && kbs_span_starts_with(s, KBS_CONFIG_PKCS11)) {
+        kbs_buf_put_span(out, s);
+        return NULL;
+    }
     if (is_secret(kind) && kbs_span_starts_with(s, "credential:")) {
         return credential_path(kbs_span_skip(s, strlen("credential:")), out);
     }
@@ -452,6 +459,8 @@ static void set_defaults(struct kbs_config *c)
     c->production = true;
     c->issuer = "kbs-hsm";
     c->authorization_mode = "";
+    kbs_config_tls_defaults(&c->guest);
+    kbs_config_tls_defaults(&c->admin);
     c->token.init_args = "";
     c->token.lanes = 2;
     c->token.seccomp = "kill";
