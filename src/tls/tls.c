@@ -235,6 +235,34 @@ static int use_list(SSL_CTX *ctx, struct kbs_span list, int (*set)(SSL_CTX *ctx,
                : kbs_fail_openssl(err, KBS_INPUT, "%s", what);
 }
 
+/*
+ * One list for both versions, as Trustee has it: OpenSSL has a list each. The suites of TLS 1.3 are those whose
+ * names begin with TLS_; a list without any leaves them as they are.
+ */
+static int set_ciphers(SSL_CTX *ctx, const char *list)
+{
+    struct kbs_buf lists[2] = {KBS_BUF(LIST_MAX_BYTES), KBS_BUF(LIST_MAX_BYTES)}; /* of 1.2, of 1.3 */
+    int r = 1;
+
+    while (*list != '\0') {
+        size_t len = strcspn(list, ":");
+        struct kbs_buf *to = &lists[strncmp(list, "TLS_", 4) == 0 ? 1 : 0];
+
+        kbs_buf_put_str(to, to->len != 0 ? ":" : "");
+        kbs_buf_put(to, list, len);
+        list += len + (list[len] == ':' ? 1 : 0);
+    }
+    if (lists[0].len != 0) {
+        r = kbs_buf_cstr(&lists[0]) != NULL && SSL_CTX_set_cipher_list(ctx, kbs_buf_cstr(&lists[0]));
+    }
+    if (r == 1 && lists[1].len != 0) {
+        r = kbs_buf_cstr(&lists[1]) != NULL && SSL_CTX_set_ciphersuites(ctx, kbs_buf_cstr(&lists[1]));
+    }
+    kbs_buf_deinit(&lists[0]);
+    kbs_buf_deinit(&lists[1]);
+    return r;
+}
+
 static int set_groups(SSL_CTX *ctx, const char *list)
 {
     return (int)SSL_CTX_set1_groups_list(ctx, list); /* a macro */
@@ -264,7 +292,7 @@ static int configure(SSL_CTX *ctx, const struct kbs_tls_settings *s, struct kbs_
         return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
     }
     prefer_hybrid(ctx);
-    if (use_list(ctx, s->ciphers, SSL_CTX_set_cipher_list, "tls_ciphers has no known cipher", err) !=
+    if (use_list(ctx, s->ciphers, set_ciphers, "tls_ciphers has one that is not known", err) !=
             0 ||
         use_list(ctx, s->groups, set_groups, "tls_groups has one that is not known", err) != 0) {
         return -1;
