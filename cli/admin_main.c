@@ -60,6 +60,9 @@ static const struct {
     {"receipt", "verify", kbs_admin_cmd_receipt_verify},
     {"receipt-key", "show", kbs_admin_cmd_receipt_key_show},
     {"receipt-key", "make", kbs_admin_cmd_receipt_key_make},
+    {"tls", "list-keys", kbs_admin_cmd_tls_list_keys},
+    {"tls", "make-key", kbs_admin_cmd_tls_make_key},
+    {"tls", "destroy-key", kbs_admin_cmd_tls_destroy_key},
     {"release", "dry-run", kbs_admin_cmd_release_dry_run},
     {"policy", "set", kbs_admin_cmd_policy_set},
     {"policy", "get", kbs_admin_cmd_policy_get},
@@ -111,6 +114,8 @@ int main(int argc, char **argv)
                  "  kept list|forget       guests that were provisioned, or have a register\n"
                  "  receipt verify         check a receipt of a release, offline\n"
                  "  receipt-key show|make  the key that receipts are signed with\n"
+                 "  tls list-keys|make-key|destroy-key\n"
+                 "                         the service's own key for TLS\n"
                  "  release dry-run        would this guest get this key\n"
                  "  policy set|get|list|history|rollback|remove\n"
                  "                         the policies of resources and evidence\n"
