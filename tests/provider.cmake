@@ -1,0 +1,5 @@
+# providers/: the pool of channels and the provider, against a sign worker with a software key.
+add_library(kbs_test_signer STATIC providers/signer.c)
+kbs_target_defaults(kbs_test_signer)
+target_link_libraries(kbs_test_signer PUBLIC kbs_provider)
+kbs_test(unit_link SOURCES providers/test_link.c LINKS kbs_test_signer LABELS unit)
