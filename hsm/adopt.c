@@ -13,98 +13,20 @@
  */
 #include "hsm/adopt.h"
 
-#include <p11-kit/uri.h>
-
 #include "agree/agree.h"
 #include "hsm/ckr.h"
 #include "hsm/kcv.h"
 #include "hsm/keys.h"
-
-#define ADOPT_URI_BYTES 2048u
-
-/* Parses an object URI. Returns owned (p11_kit_uri_free()), or NULL. */
-static P11KitUri *adopt_uri_parse(struct kbs_span text, struct kbs_error *err)
-{
-    char uri_text[ADOPT_URI_BYTES];
-    P11KitUri *uri;
-    int rc;
-
-    if (!kbs_span_to_cstr(text, uri_text, sizeof(uri_text))) {
-        (void)kbs_fail(err, KBS_INPUT, "the key's URI is longer than %u bytes",
-                       ADOPT_URI_BYTES - 1);
-        return NULL;
-    }
-    uri = p11_kit_uri_new();
-    if (uri == NULL) {
-        (void)kbs_fail(err, KBS_INTERNAL, "no memory for the key's URI");
-        return NULL;
-    }
-    rc = p11_kit_uri_parse(uri_text, P11_KIT_URI_FOR_OBJECT_ON_TOKEN, uri);
-    if (rc != P11_KIT_URI_OK) {
-        (void)kbs_fail(err, KBS_INPUT, "the key's URI does not parse: %s", p11_kit_uri_message(rc));
-    } else if (p11_kit_uri_get_pin_value(uri) != NULL || p11_kit_uri_get_pin_source(uri) != NULL ||
-               p11_kit_uri_any_unrecognized(uri)) {
-        (void)kbs_fail(err, KBS_INPUT,
-                       "the key's URI has attributes other than id, object, type and a token's");
-    } else {
-        return uri;
-    }
-    p11_kit_uri_free(uri);
-    return NULL;
-}
-
-/* What the URI asks for as a template that borrows from it. */
-static int adopt_template(const struct kbs_token *t, P11KitUri *uri, struct kbs_template *ret,
-                          struct kbs_error *err)
-{
-    CK_TOKEN_INFO info = {0};
-    CK_RV rv = t->f->C_GetTokenInfo(t->slot, &info);
-    CK_ATTRIBUTE *class = p11_kit_uri_get_attribute(uri, CKA_CLASS);
-    CK_ATTRIBUTE *id = p11_kit_uri_get_attribute(uri, CKA_ID);
-    CK_ATTRIBUTE *label = p11_kit_uri_get_attribute(uri, CKA_LABEL);
-
-    if (rv != CKR_OK) {
-        return kbs_ckr_fail(err, rv, "C_GetTokenInfo", __LINE__);
-    }
-    if (p11_kit_uri_match_token_info(uri, &info) != 1) {
-        return kbs_fail(err, KBS_INPUT, "the key's URI names another token than this one");
-    }
-    if (class != NULL && *(CK_OBJECT_CLASS *)class->pValue != CKO_SECRET_KEY) {
-        return kbs_fail(err, KBS_INPUT, "the key's URI has another type than secret-key");
-    }
-    if ((id == NULL || id->ulValueLen == 0) && (label == NULL || label->ulValueLen == 0)) {
-        return kbs_fail(err, KBS_INPUT, "the key's URI has neither id nor object");
-    }
-    kbs_template_number(ret, CKA_CLASS, CKO_SECRET_KEY);
-    kbs_template_bool(ret, CKA_TOKEN, true);
-    if (id != NULL) {
-        kbs_template_bytes(ret, CKA_ID, kbs_span(id->pValue, id->ulValueLen));
-    }
-    if (label != NULL) {
-        kbs_template_bytes(ret, CKA_LABEL, kbs_span(label->pValue, label->ulValueLen));
-    }
-    return 0;
-}
+#include "hsm/uri.h"
 
 /* The one key that the URI names. */
 static int adopt_find(const struct kbs_token *t, struct kbs_span text, CK_OBJECT_HANDLE *ret,
                       struct kbs_error *err)
 {
-    struct kbs_template wanted = {.n = 0};
     CK_OBJECT_HANDLE found[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
     size_t n = 0;
-    P11KitUri *uri = adopt_uri_parse(text, err);
-    int rc;
 
-    if (uri == NULL) {
-        return -1;
-    }
-    rc = adopt_template(t, uri, &wanted, err);
-    if (rc == 0) {
-        rc = kbs_object_list(t, &wanted, found, 2, &n, err);
-    }
-    p11_kit_uri_free(uri);
-    if (rc != 0) {
+    if (kbs_uri_objects(t, text, CKO_SECRET_KEY, true, found, 2, &n, err) != 0) {
         return -1;
     }
     if (n == 0) {

@@ -2,12 +2,13 @@
  * kbs-token: custody. The only process that loads a PKCS#11 module, reads the PIN and knows
  * handles.
  *
- *   kbs-token                  started by kbsd
+ *   kbs-token                  started by kbsd: a lane's worker, or by its configuration a sign worker
  *   kbs-token --init-token     started by `kbs-admin init`: makes the token and sets its PIN first
  *   kbs-token --probe ...      by an operator: prints what a token can do (probe.c)
  *
  * Phases: harden; configuration and descriptors until GO; LOGIN_WANT, LOGIN_GRANT; load, find, log
- * in; LOGIN_DONE; probe; READY; serve. Everything before LOGIN_DONE happens under kbsd's grant, one
+ * in; LOGIN_DONE; probe; READY; serve. A sign worker (duty sign) has no judge and no ledger, but channels to
+ * fronts, and one key instead of a ladder (hsm/fronts.c). Everything before LOGIN_DONE happens under kbsd's grant, one
  * worker at a time, because C_Initialize and C_Login of several SoftHSM processes race for the
  * token's files.
  *
@@ -31,6 +32,7 @@
 #include "channel/channel.h"
 #include "confine/confine.h"
 #include "hsm/ckr.h"
+#include "hsm/fronts.h"
 #include "hsm/probe.h"
 #include "hsm/secret.h"
 #include "hsm/serve.h"
@@ -52,26 +54,45 @@ struct main_setup {
     int judge_fd;
     int audit_fd; /* -1 with --init-token: there is no ledger yet */
     int pin_fd;
-    int so_pin_fd; /* --init-token only, -1 if there is none */
+    int so_pin_fd;                        /* --init-token only, -1 if there is none */
+    int front_fds[KBS_LIMIT_TLS_SIGNERS]; /* duty sign only: n_fronts of them, none missing */
+    size_t n_fronts;
 };
+
+/* Where a descriptor goes; NULL if this worker is not to have it. */
+static int *main_place(struct main_setup *s, const struct kbs_wire_attach *attach)
+{
+    bool sign = s->config.duty == KBS_DUTY_SIGN;
+
+    if (attach->what == KBS_ATTACH_PIN && attach->index == 0) {
+        return &s->pin_fd;
+    }
+    if (attach->what == KBS_ATTACH_PIN && attach->index == 1 && s->init_token) {
+        return &s->so_pin_fd;
+    }
+    if (sign) {
+        if (attach->what != KBS_ATTACH_FRONT || attach->index >= KBS_LIMIT_TLS_SIGNERS) {
+            return NULL;
+        }
+        s->n_fronts = attach->index >= s->n_fronts ? attach->index + 1 : s->n_fronts;
+        return &s->front_fds[attach->index];
+    }
+    if (attach->what == KBS_ATTACH_JUDGE && attach->index == 0) {
+        return &s->judge_fd;
+    }
+    return attach->what == KBS_ATTACH_AUDIT && attach->index == 0 && !s->init_token ? &s->audit_fd
+                                                                                    : NULL;
+}
 
 static int main_take_attach(struct main_setup *s, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
-    int *place = NULL;
+    int *place;
 
     if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) != 0) {
         return -1;
     }
-    if (attach.what == KBS_ATTACH_JUDGE && attach.index == 0) {
-        place = &s->judge_fd;
-    } else if (attach.what == KBS_ATTACH_AUDIT && attach.index == 0 && !s->init_token) {
-        place = &s->audit_fd;
-    } else if (attach.what == KBS_ATTACH_PIN && attach.index == 0) {
-        place = &s->pin_fd;
-    } else if (attach.what == KBS_ATTACH_PIN && attach.index == 1 && s->init_token) {
-        place = &s->so_pin_fd;
-    }
+    place = main_place(s, &attach);
     if (place == NULL || *place >= 0) {
         return kbs_fail(err, KBS_INPUT, "unexpected descriptor %u of kind %u", attach.index,
                         attach.what);
@@ -95,6 +116,34 @@ static int main_send(enum kbs_wire_type type, const void *msg, struct kbs_error 
                             kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
 }
 
+/* That it is all there. */
+static int main_check_setup(const struct main_setup *s, struct kbs_error *err)
+{
+    bool sign = s->config.duty == KBS_DUTY_SIGN;
+
+    if (s->config.duty <= KBS_DUTY_NONE || s->config.duty >= KBS_DUTY_COUNT) {
+        return kbs_fail(err, KBS_INPUT, "unknown duty %u", s->config.duty);
+    }
+    if (sign && s->init_token) {
+        return kbs_fail(err, KBS_INPUT, "a sign worker does not make a token");
+    }
+    if (!sign && s->config.general != 0) {
+        return kbs_fail(err, KBS_INPUT, "only a sign worker can be general");
+    }
+    if (sign && s->n_fronts == 0) {
+        return kbs_fail(err, KBS_INPUT, "a sign worker without a channel to a front");
+    }
+    for (size_t i = 0; i < s->n_fronts; i++) {
+        if (s->front_fds[i] < 0) {
+            return kbs_fail(err, KBS_INPUT, "channel %zu to the front is missing", i);
+        }
+    }
+    if (s->pin_fd < 0 || (!sign && (s->judge_fd < 0 || (s->audit_fd < 0 && !s->init_token)))) {
+        return kbs_fail(err, KBS_INPUT, "no channel to a judge or to the ledger, or no PIN");
+    }
+    return 0;
+}
+
 /* CONFIG_TOKEN, ATTACHes, GO. */
 static int main_take_setup(struct main_setup *s, struct kbs_error *err)
 {
@@ -112,14 +161,8 @@ static int main_take_setup(struct main_setup *s, struct kbs_error *err)
         rc = main_take_attach(s, &m, err);
     }
     kbs_channel_msg_deinit(&m);
-    if (rc != 0) {
+    if (rc != 0 || main_check_setup(s, err) != 0) {
         return -1;
-    }
-    if (s->config.duty <= KBS_DUTY_NONE || s->config.duty >= KBS_DUTY_COUNT) {
-        return kbs_fail(err, KBS_INPUT, "unknown duty %u", s->config.duty);
-    }
-    if (s->judge_fd < 0 || s->pin_fd < 0 || (s->audit_fd < 0 && !s->init_token)) {
-        return kbs_fail(err, KBS_INPUT, "no channel to a judge or to the ledger, or no PIN");
     }
     s->duty = (enum kbs_duty)s->config.duty;
     s->production = s->config.production != 0;
@@ -242,8 +285,11 @@ static int main_confine(const struct main_setup *s, const struct kbs_token *t,
     char paths[KBS_CONFINE_FOLDERS][MAIN_PATH_BYTES];
     const char *folders[KBS_CONFINE_FOLDERS];
     struct kbs_wire_iter it = kbs_wire_list_iter(&s->config.folders);
-    struct kbs_confine_plan plan = {.role = t->quirk->opencryptoki ? KBS_CONFINE_TOKEN_OPENCRYPTOKI
-                                                                   : KBS_CONFINE_TOKEN,
+    bool sign = s->duty == KBS_DUTY_SIGN;
+    enum kbs_confine_role role = sign ? KBS_CONFINE_TOKEN_SIGN : KBS_CONFINE_TOKEN;
+    enum kbs_confine_role role_opencryptoki =
+        sign ? KBS_CONFINE_TOKEN_SIGN_OPENCRYPTOKI : KBS_CONFINE_TOKEN_OPENCRYPTOKI;
+    struct kbs_confine_plan plan = {.role = t->quirk->opencryptoki ? role_opencryptoki : role,
                                     .production = s->production,
                                     .log_only = s->config.seccomp == KBS_SECCOMP_LOG,
                                     .folders = folders};
@@ -296,6 +342,66 @@ static int main_ready(const struct main_setup *s, struct kbs_worker *w, struct k
     return rc;
 }
 
+/* Its key, its threads, and says so. */
+static int main_ready_sign(const struct main_setup *s, struct kbs_token *t,
+                           const struct kbs_sole *key, struct kbs_fronts *fronts,
+                           struct kbs_error *err)
+{
+    struct kbs_buf detail = KBS_BUF(512);
+    struct kbs_wire_ready ready = {.pid = (uint32_t)getpid()};
+    const char *text;
+    int rc = main_confine(s, t, err);
+
+    if (rc == 0) {
+        rc = kbs_fronts_start(fronts, err);
+    }
+    kbs_buf_printf(&detail, "token=\"%s\" serial=%s class=%s channels=%zu ", t->label, t->serial,
+                   kbs_token_class_name(t->quirk->class), s->n_fronts);
+    kbs_sole_print(key, &detail);
+    text = kbs_buf_cstr(&detail);
+    ready.detail = kbs_buf_span(&detail);
+    if (rc == 0) {
+        kbs_log(KBS_LOG_INFO, "ready", "%s", text != NULL ? text : "");
+        rc = main_send(KBS_WIRE_READY, &ready, err);
+    }
+    kbs_buf_deinit(&detail);
+    return rc;
+}
+
+/* What a sign worker does once it is logged in. The exit status. */
+static int main_sign(struct main_setup *s, struct kbs_token *t)
+{
+    const struct kbs_sole_wanted wanted = {.uri = s->config.key,
+                                           .certificate = s->config.certificate,
+                                           .general = s->config.general != 0,
+                                           .production = s->production};
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_sole key = KBS_SOLE;
+    struct kbs_fronts *fronts = NULL;
+    int status = KBS_EXIT_OK;
+    int rc;
+
+    if (kbs_sole_load(&key, t, &wanted, &err) != 0 ||
+        kbs_fronts_new(t, &key, s->front_fds, s->n_fronts, &fronts, &err) != 0 ||
+        main_ready_sign(s, t, &key, fronts, &err) != 0) {
+        kbs_log_error("start-failed", &err);
+        /* A token that lacks the mechanism will not have it the next time. */
+        status = err.category == KBS_UNSUPPORTED ? (int)KBS_EXIT_CONFIG : (int)kbs_exit_of(&err);
+    } else {
+        rc = kbs_fronts_serve(fronts, KBS_FD_CONTROL, &err);
+        if (rc != 0) {
+            kbs_log_error("serve-failed", &err);
+            status = KBS_EXIT_FAILURE;
+        }
+        if (rc == KBS_FRONTS_STUCK) { /* with a thread in the module: nothing is undone */
+            _exit(kbs_role_end(KBS_EXIT_STUCK));
+        }
+    }
+    fronts = kbs_fronts_free(fronts);
+    kbs_sole_deinit(&key);
+    return status;
+}
+
 static int main_exit_status(const struct kbs_token *t, const struct kbs_error *err)
 {
     if (main_is_pin_error(t, err)) {
@@ -328,6 +434,8 @@ static int main_run(struct main_setup *s, struct kbs_worker *w)
         status = err.category == KBS_INPUT ? KBS_EXIT_CONFIG : main_exit_status(&w->token, &err);
     } else if (login == MAIN_DRAINED) {
         status = KBS_EXIT_OK;
+    } else if (s->duty == KBS_DUTY_SIGN) {
+        status = main_sign(s, &w->token);
     } else if (main_ready(s, w, &err) != 0) {
         kbs_log_error("start-failed", &err);
         status = kbs_exit_of(&err);
@@ -348,6 +456,8 @@ int main(int argc, char **argv)
                                .audit_fd = -1,
                                .pin_fd = -1,
                                .so_pin_fd = -1};
+    bool sign_list =
+        argc == 3 && strcmp(argv[1], "--print-seccomp") == 0 && strcmp(argv[2], "sign") == 0;
     struct kbs_worker worker = {
         .control_fd = KBS_FD_CONTROL,
         .judge_fd = -1,
@@ -359,7 +469,11 @@ int main(int argc, char **argv)
         .worn_objects = kbs_wear_objects()};
     int status;
 
-    if (kbs_confine_print(KBS_CONFINE_TOKEN, argc, argv)) {
+    for (size_t i = 0; i < KBS_LIMIT_TLS_SIGNERS; i++) {
+        setup.front_fds[i] = -1;
+    }
+    if (kbs_confine_print(sign_list ? KBS_CONFINE_TOKEN_SIGN : KBS_CONFINE_TOKEN,
+                          sign_list ? 2 : argc, argv)) {
         return KBS_EXIT_OK;
     }
     if (kbs_probe_main(argc, argv, &status)) {
@@ -383,5 +497,8 @@ int main(int argc, char **argv)
     kbs_io_close(&setup.audit_fd);
     kbs_io_close(&setup.pin_fd);
     kbs_io_close(&setup.so_pin_fd);
+    for (size_t i = 0; i < setup.n_fronts; i++) {
+        kbs_io_close(&setup.front_fds[i]);
+    }
     return kbs_role_end(status);
 }

@@ -6,8 +6,9 @@
  * because NSS softokn takes its parameters in pReserved.
  *
  * One session is opened and never closed before the end: closing the last session drops the login,
- * and SoftHSM keeps private session objects only as long as it is open. There are no threads, so
- * one is enough.
+ * and SoftHSM keeps private session objects only as long as it is open. One is enough for a process that
+ * does one thing at a time; the threads of a sign worker (hsm/fronts.c) have one each beside it, of the same
+ * login. For them C_Initialize asks for the system's own locks, always: a module that has none says so.
  *
  * Rejected: the slot number as a name. It changes with every token added (and in SoftHSM at
  * C_InitToken).
@@ -194,6 +195,30 @@ int kbs_token_login(struct kbs_token *t, struct kbs_secret *pin, struct kbs_erro
         return kbs_ckr_fail(err, rv, "C_Login", __LINE__);
     }
     return 0;
+}
+
+int kbs_token_session(const struct kbs_token *t, struct kbs_token *ret, struct kbs_error *err)
+{
+    CK_RV rv;
+
+    *ret = *t;
+    ret->handles = NULL;
+    ret->objects_made = 0;
+    ret->session = CK_INVALID_HANDLE;
+    rv = t->f->C_OpenSession(t->slot, CKF_SERIAL_SESSION, NULL, NULL, &ret->session);
+    if (rv != CKR_OK) {
+        ret->session = CK_INVALID_HANDLE;
+        return kbs_ckr_fail(err, rv, "C_OpenSession", __LINE__);
+    }
+    return 0;
+}
+
+void kbs_token_session_close(struct kbs_token *t)
+{
+    if (t->session != CK_INVALID_HANDLE) {
+        (void)t->f->C_CloseSession(t->session);
+        t->session = CK_INVALID_HANDLE;
+    }
 }
 
 /* A random security officer PIN, hex. Returns owned. */

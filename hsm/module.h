@@ -58,6 +58,15 @@ KBS_MUST_CHECK int kbs_token_login(struct kbs_token *t, struct kbs_secret *pin,
                                    struct kbs_error *err);
 
 /*
+ * Another session of a token that is logged in, for another thread: read-only, so that no token object is made
+ * through it. *ret borrows the token and is used like it, but for its handle cache, and ends with
+ * kbs_token_session_close() before the token does.
+ */
+KBS_MUST_CHECK int kbs_token_session(const struct kbs_token *t, struct kbs_token *ret,
+                                     struct kbs_error *err);
+void kbs_token_session_close(struct kbs_token *t);
+
+/*
  * Makes the token that the URI names and sets its user PIN (`kbs-admin init`): on the first slot
  * whose token is not initialised (C_InitToken, label from the URI), or in an existing token that
  * has no user PIN yet. so_pin may be NULL: a new token gets a random one, which is forgotten, and

@@ -4,7 +4,7 @@
  *
  * The release list is what a guest lane needs: to release a key or a secret that has a card, and to
  * sign an attestation result. No order on it makes a card, so no guest lane decides what a key is
- * for.
+ * for. The list of a sign worker is not here but where it is served (fronts.c): nothing is on both.
  */
 #include "hsm/orders.h"
 
@@ -393,7 +393,8 @@ const struct kbs_operation *kbs_operation_find(enum kbs_duty duty, enum kbs_wire
 {
     for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
         if (operations[i].type == type &&
-            (operations[i].on_release_list || duty == KBS_DUTY_ADMIN)) {
+            (duty == KBS_DUTY_ADMIN ||
+             (duty == KBS_DUTY_RELEASE && operations[i].on_release_list))) {
             return &operations[i];
         }
     }

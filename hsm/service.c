@@ -44,6 +44,7 @@ static const struct service_kind service_kinds[] = {
     {KBS_PURPOSE_SEAL, CKK_EC, KBS_USAGE_DERIVE, KBS_LIMIT_KEY_VERSIONS},
     {KBS_PURPOSE_REQUEST, CKK_EC, KBS_USAGE_DERIVE, 1},
     {KBS_PURPOSE_SIGN_RECEIPT, CKK_EC, KBS_USAGE_SIGN, 1},
+    {KBS_PURPOSE_TLS, CKK_EC, KBS_USAGE_SIGN, KBS_LIMIT_SIGN_VERSIONS},
 };
 
 static const struct service_kind *service_kind(enum kbs_purpose purpose)
@@ -316,11 +317,16 @@ static int service_check_absent(const struct kbs_token *t, CK_OBJECT_CLASS class
     return 0;
 }
 
-/* What an order says of a sign-token key; others have no such choice. */
+/* Keys that others verify by: their curve is the order's to say. */
+static bool service_has_curve(const struct service_kind *kind)
+{
+    return kind->purpose == KBS_PURPOSE_SIGN_TOKEN || kind->purpose == KBS_PURPOSE_TLS;
+}
+
 static enum kbs_curve service_curve(const struct service_kind *kind,
                                     const struct kbs_wire_generate *m)
 {
-    return kind->purpose == KBS_PURPOSE_SIGN_TOKEN ? (enum kbs_curve)m->curve : KBS_CURVE_P256;
+    return service_has_curve(kind) ? (enum kbs_curve)m->curve : KBS_CURVE_P256;
 }
 
 static uint64_t service_from(const struct service_kind *kind, const struct kbs_wire_generate *m)
@@ -328,16 +334,22 @@ static uint64_t service_from(const struct service_kind *kind, const struct kbs_w
     return kind->purpose == KBS_PURPOSE_SIGN_TOKEN ? m->from_s : 0;
 }
 
-static int service_check_sign(const struct kbs_wire_generate *m, struct kbs_error *err)
+/* A tls key begins to sign when its certificate is there, which is not for the token to know. */
+static int service_check_sign(const struct service_kind *kind, const struct kbs_wire_generate *m,
+                              struct kbs_error *err)
 {
     uint64_t latest =
         (uint64_t)kbs_clock_unix_s() + KBS_LIMIT_SIGN_AFTER_S + KBS_LIMIT_REQUEST_MS / 1000;
+    const char *name = kbs_purpose_name(kind->purpose);
 
     if (m->curve != KBS_CURVE_P256 && m->curve != KBS_CURVE_P384) {
-        return kbs_fail(err, KBS_INPUT, "a sign-token key is on P-256 or P-384");
+        return kbs_fail(err, KBS_INPUT, "a %s key is on P-256 or P-384", name);
+    }
+    if (kind->purpose == KBS_PURPOSE_TLS) {
+        return m->from_s == 0 ? 0 : kbs_fail(err, KBS_INPUT, "a tls key has no time to begin at");
     }
     return m->from_s <= latest ? 0
-                               : kbs_fail(err, KBS_INPUT, "a sign-token key signs within %d days",
+                               : kbs_fail(err, KBS_INPUT, "a %s key signs within %d days", name,
                                           KBS_LIMIT_SIGN_AFTER_S / 86400);
 }
 
@@ -461,7 +473,7 @@ int kbs_service_generate(struct kbs_token *t, const struct kbs_wire_generate *m,
     if (kind == NULL || version == 0 || (kind->versions == 1 && version != 1)) {
         return kbs_fail(err, KBS_INPUT, "no key of that purpose and version can be generated");
     }
-    if ((kind->purpose == KBS_PURPOSE_SIGN_TOKEN && service_check_sign(m, err) != 0) ||
+    if ((service_has_curve(kind) && service_check_sign(kind, m, err) != 0) ||
         (kind->versions > 1 && service_check_next(t, kind, version, err) != 0)) {
         return -1;
     }

@@ -1,7 +1,7 @@
 /*
  * The service's own keys, one purpose each, under key ids that are fixed (kbs_service_key_id()):
  * finding them, making them, and the versions of those that have versions (sign-token, wrap-catalog,
- * seal).
+ * seal, tls).
  */
 #ifndef KBS_HSM_SERVICE_H
 #define KBS_HSM_SERVICE_H

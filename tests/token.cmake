@@ -36,6 +36,7 @@ kbs_token_matrix(token-ladder token/test_ladder.c)
 kbs_token_matrix(token-custody token/test_custody.c) # the orders of a key's life, in both storages
 kbs_token_matrix(token-nek token/test_nek.c)
 kbs_token_matrix(token-receipt token/test_receipt.c)
+kbs_token_matrix(token-sign token/test_sign.c)
 
 # Public vectors, in software and through kbs-token's code on each token; prints a table of what was decided.
 kbs_test(token_vectors

@@ -1,4 +1,4 @@
-/* Private keys as PEM, for the files of this folder: unencrypted only. */
+/* Keys as OpenSSL has them, for the files of this folder and hsm/: private ones as unencrypted PEM only. */
 #ifndef KBS_AGREE_PEM_H
 #define KBS_AGREE_PEM_H
 

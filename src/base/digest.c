@@ -4,6 +4,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -42,15 +43,23 @@ enum kbs_hash kbs_hash_from_name(struct kbs_span name)
  */
 static const EVP_MD *md_of(enum kbs_hash hash)
 {
-    static EVP_MD *fetched[KBS_HASH_COUNT];
+    static EVP_MD *_Atomic fetched[KBS_HASH_COUNT];
+    EVP_MD *md;
+    EVP_MD *made;
 
     if (hash == KBS_HASH_NONE || (size_t)hash >= KBS_HASH_COUNT) {
         return NULL;
     }
-    if (fetched[hash] == NULL) {
-        fetched[hash] = EVP_MD_fetch(NULL, hashes[hash].name, NULL);
+    md = atomic_load(&fetched[hash]);
+    if (md != NULL) {
+        return md;
     }
-    return fetched[hash];
+    made = EVP_MD_fetch(NULL, hashes[hash].name, NULL);
+    if (made == NULL || atomic_compare_exchange_strong(&fetched[hash], &md, made)) {
+        return made;
+    }
+    EVP_MD_free(made); /* another thread was first */
+    return md;
 }
 
 bool kbs_hash_available(enum kbs_hash hash)

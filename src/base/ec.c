@@ -10,6 +10,7 @@
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 
 static const uint8_t oid_p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
 static const uint8_t oid_p384[] = {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22};
@@ -68,17 +69,25 @@ struct kbs_span kbs_curve_oid_der(enum kbs_curve curve)
 
 /*
  * The curve's group. A constant, but one that OpenSSL makes at run time: made for the first that
- * asks (no role has a second thread of ours) and kept. NULL if memory ran out.
+ * asks and kept. Of two threads that both were the first, one throws its own away. NULL if memory
+ * ran out.
  */
 static const EC_GROUP *group_of(enum kbs_curve curve)
 {
-    static EC_GROUP *groups[CURVE_COUNT];
+    static EC_GROUP *_Atomic groups[CURVE_COUNT];
     size_t i = in_range(curve);
+    EC_GROUP *group = atomic_load(&groups[i]);
+    EC_GROUP *made;
 
-    if (groups[i] == NULL && i != KBS_CURVE_NONE) {
-        groups[i] = EC_GROUP_new_by_curve_name(curves[i].nid);
+    if (group != NULL || i == KBS_CURVE_NONE) {
+        return group;
     }
-    return groups[i];
+    made = EC_GROUP_new_by_curve_name(curves[i].nid);
+    if (made == NULL || atomic_compare_exchange_strong(&groups[i], &group, made)) {
+        return made;
+    }
+    EC_GROUP_free(made);
+    return group;
 }
 
 static bool is_on_curve(const EC_GROUP *group, struct kbs_span point)
@@ -161,8 +170,8 @@ static size_t der_integer_put(struct kbs_span number, uint8_t *out)
     return 2 + pad + len;
 }
 
-/* r || s as DER SEQUENCE, of which P-521's needs a length in two bytes. */
-static size_t der_signature_put(struct kbs_span signature, uint8_t *out)
+/* P-521's needs a length in two bytes. */
+size_t kbs_ecdsa_der_put(struct kbs_span signature, uint8_t out[KBS_ECDSA_DER_MAX_BYTES])
 {
     size_t half = signature.len / 2;
     uint8_t numbers[2 * (2 + 1 + KBS_EC_FIELD_MAX_BYTES)];
@@ -202,14 +211,14 @@ static EVP_PKEY *pkey_new(const struct kbs_ec_public *key)
 bool kbs_ec_verify_any(const struct kbs_ec_public *key, struct kbs_span digest,
                        struct kbs_span signature)
 {
-    uint8_t der[3 + 2 * (2 + 1 + KBS_EC_FIELD_MAX_BYTES)];
+    uint8_t der[KBS_ECDSA_DER_MAX_BYTES];
     size_t field = kbs_curve_field_bytes(key->curve);
     bool ok = field != 0 && signature.len == 2 * field;
     EVP_PKEY *pkey = ok ? pkey_new(key) : NULL;
     EVP_PKEY_CTX *ctx = pkey != NULL ? EVP_PKEY_CTX_new(pkey, NULL) : NULL;
 
     ok = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
-         EVP_PKEY_verify(ctx, der, der_signature_put(signature, der), digest.p, digest.len) == 1;
+         EVP_PKEY_verify(ctx, der, kbs_ecdsa_der_put(signature, der), digest.p, digest.len) == 1;
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(pkey);
     (void)kbs_error_openssl_take(); /* a signature that does not verify leaves an entry */

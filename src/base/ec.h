@@ -59,6 +59,13 @@ KBS_MUST_CHECK int kbs_ec_point_get(enum kbs_curve curve, struct kbs_span point,
 #define KBS_ES256_BYTES 64
 #define KBS_ES384_BYTES 96
 #define KBS_ECDSA_MAX_BYTES (2 * KBS_EC_FIELD_MAX_BYTES)
+#define KBS_ECDSA_DER_MAX_BYTES (3 + 2 * (2 + 1 + KBS_EC_FIELD_MAX_BYTES))
+
+/*
+ * r || s, at most KBS_ECDSA_MAX_BYTES, as TLS and X.509 have it: Ecdsa-Sig-Value of RFC 3279 section
+ * 2.2.3, in DER. Returns its length.
+ */
+size_t kbs_ecdsa_der_put(struct kbs_span signature, uint8_t out[KBS_ECDSA_DER_MAX_BYTES]);
 
 /*
  * True if r || s (32 bytes each) is an ECDSA signature of a SHA-256 digest by that P-256 key (FIPS

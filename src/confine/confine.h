@@ -17,6 +17,8 @@ enum kbs_confine_role {
     KBS_CONFINE_JUDGE,
     KBS_CONFINE_TOKEN,
     KBS_CONFINE_TOKEN_OPENCRYPTOKI, /* kbs-token, with what that one module needs besides */
+    KBS_CONFINE_TOKEN_SIGN,         /* kbs-token as a sign worker, which has threads */
+    KBS_CONFINE_TOKEN_SIGN_OPENCRYPTOKI,
     KBS_CONFINE_AUDIT,
     KBS_CONFINE_POLICY,
     KBS_CONFINE_FETCH,

@@ -7,8 +7,8 @@
  *
  * What no list has: execve, ptrace and process_vm_*, kill, prctl, bpf, io_uring
  * (which would open files past this filter), mount, bind, and anything that makes memory executable.
- * Fork is on one list only, kbs-policy's; new threads, socket and connect on one, kbs-fetch's. The
- * threads of a front are there before its list is.
+ * Fork is on one list only, kbs-policy's; socket and connect on one, kbs-fetch's; new threads on that one and on
+ * a sign worker's. The threads of a front are there before its list is.
  *
  * Rejected: one list for all roles (as large as the largest); errno instead of death (an exploit
  * may try again, and a bug in a list would show as a strange error far away).
@@ -65,12 +65,24 @@ static const struct kbs_confine_call judge_calls[] = {
 static const struct kbs_confine_call token_calls[] = {LIST_TOKEN};
 
 /* Only on openCryptoki, and the one list with rename: Landlock keeps it inside one of the folders. */
-static const struct kbs_confine_call opencryptoki_calls[] = {
-    LIST_TOKEN,
-    {"flock", KBS_WHEN_ALWAYS},               /* its lock on the token */
-    {"rename", KBS_WHEN_ALWAYS},              /* its object files are written beside */
-    {"shmdt", KBS_WHEN_ALWAYS},               /* what it shares with pkcsslotd, at the end */
-};
+#define LIST_OPENCRYPTOKI \
+    {"flock", KBS_WHEN_ALWAYS},               /* its lock on the token */ \
+    {"rename", KBS_WHEN_ALWAYS},              /* its object files are written beside */ \
+    {"shmdt", KBS_WHEN_ALWAYS}                /* what it shares with pkcsslotd, at the end */
+
+static const struct kbs_confine_call opencryptoki_calls[] = {LIST_TOKEN, LIST_OPENCRYPTOKI};
+
+/* A sign worker has a thread for each channel of its front (hsm/fronts.c), and malloc(3) arenas for them. */
+#define LIST_THREADS \
+    {"clone3", KBS_WHEN_UNKNOWN}, {"clone", KBS_WHEN_THREAD}, \
+    {"set_robust_list", KBS_WHEN_ALWAYS}, {"rseq", KBS_WHEN_ALWAYS}, {"exit", KBS_WHEN_ALWAYS}, \
+    {"sched_getaffinity", KBS_WHEN_ALWAYS}, \
+    {"gettid", KBS_WHEN_ALWAYS},              /* NSPR, of a thread that it has not made */ \
+    {"rt_sigaction", KBS_WHEN_ALWAYS}         /* the first pthread_create(3): what setuid(2) is told by */
+
+static const struct kbs_confine_call sign_calls[] = {LIST_TOKEN, LIST_THREADS};
+static const struct kbs_confine_call sign_opencryptoki_calls[] = {LIST_TOKEN, LIST_OPENCRYPTOKI,
+                                                                  LIST_THREADS};
 
 static const struct kbs_confine_call audit_calls[] = {
     LIST_EVERY_ROLE,
@@ -135,6 +147,9 @@ static const struct kbs_confine_list lists[KBS_CONFINE_ROLE_COUNT] = {
     [KBS_CONFINE_TOKEN] = LIST("kbs-token", token_calls, random_device, 256, 4096, false),
     [KBS_CONFINE_TOKEN_OPENCRYPTOKI] =
         LIST("kbs-token", opencryptoki_calls, opencryptoki_readable, 256, 4096, false),
+    [KBS_CONFINE_TOKEN_SIGN] = LIST("kbs-token", sign_calls, random_device, 256, 4096, true),
+    [KBS_CONFINE_TOKEN_SIGN_OPENCRYPTOKI] =
+        LIST("kbs-token", sign_opencryptoki_calls, opencryptoki_readable, 256, 4096, true),
     [KBS_CONFINE_AUDIT] =
         LIST("kbs-audit", audit_calls, nothing, KBS_LIMIT_AUDIT_CLIENTS + 16, 1024, false),
     [KBS_CONFINE_POLICY] =

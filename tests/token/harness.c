@@ -330,8 +330,45 @@ static void attach_text(int control, uint32_t index, const char *text)
     assert_int_equal(close(fds[0]), 0);
 }
 
+/* The channels of a lane's worker. */
+static void attach_lane(struct worker *w, bool init)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int judge[2];
+    int audit[2];
+
+    assert_int_equal(kbs_channel_pair(judge, &err), 0);
+    w->judge = judge[0];
+    send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_JUDGE},
+            judge[1]);
+    kbs_io_close(&judge[1]);
+    if (!init) {
+        assert_int_equal(kbs_channel_pair(audit, &err), 0);
+        w->audit = audit[0];
+        send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_AUDIT},
+                audit[1]);
+        kbs_io_close(&audit[1]);
+    }
+}
+
+/* Those of a sign worker. */
+static void attach_fronts(struct worker *w, size_t n)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int front[2];
+
+    for (w->n_fronts = 0; w->n_fronts < n; w->n_fronts++) {
+        assert_int_equal(kbs_channel_pair(front, &err), 0);
+        w->fronts[w->n_fronts] = front[0];
+        send_ok(w->control, KBS_WIRE_ATTACH,
+                &(struct kbs_wire_attach){.what = KBS_ATTACH_FRONT, .index = (uint32_t)w->n_fronts},
+                front[1]);
+        kbs_io_close(&front[1]);
+    }
+}
+
 static void worker_configure(struct worker *w, const struct token_dir *d,
-                             const struct start_options *o, int judge, int audit)
+                             const struct start_options *o)
 {
     struct kbs_buf env = KBS_BUF(1024);
     struct kbs_buf folder = KBS_BUF(1024);
@@ -344,6 +381,9 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
         .module = kbs_span_str(o->module != NULL ? o->module : module_path),
         .uri = kbs_span_str(o->uri != NULL ? o->uri : d->uri),
         .init_args = kbs_span_str(d->init_args),
+        .key = kbs_span_str(o->key != NULL ? o->key : ""),
+        .certificate = o->certificate,
+        .general = o->general,
     };
 
     if (d->env[0] != '\0') {
@@ -358,11 +398,10 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
     send_ok(w->control, KBS_WIRE_CONFIG_TOKEN, &config, -1);
     kbs_buf_deinit(&env);
     kbs_buf_deinit(&folder);
-    send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_JUDGE},
-            judge);
-    if (w->audit >= 0) {
-        send_ok(w->control, KBS_WIRE_ATTACH, &(struct kbs_wire_attach){.what = KBS_ATTACH_AUDIT},
-                audit);
+    if (o->duty == KBS_DUTY_SIGN) {
+        attach_fronts(w, o->fronts);
+    } else {
+        attach_lane(w, o->init);
     }
     attach_text(w->control, 0, o->pin != NULL ? o->pin : PIN "\n");
     if (o->so_pin != NULL) {
@@ -387,28 +426,19 @@ void worker_start(struct worker *w, const struct token_dir *d, const struct star
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_wire_ready ready;
     int control[2];
-    int judge[2];
-    int audit[2] = {-1, -1};
 
     slots_enter(d);
-    *w = (struct worker){.login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG};
+    *w = (struct worker){
+        .judge = -1, .audit = -1, .login_msg = KBS_CHANNEL_MSG, .answer_msg = KBS_CHANNEL_MSG};
     assert_int_equal(kbs_channel_pair(control, &err), 0);
-    assert_int_equal(kbs_channel_pair(judge, &err), 0);
     w->control = control[0];
-    w->judge = judge[0];
-    if (!o->init) {
-        assert_int_equal(kbs_channel_pair(audit, &err), 0);
-    }
-    w->audit = audit[0];
     w->pid = fork();
     assert_true(w->pid >= 0);
     if (w->pid == 0) {
         worker_exec(o, control[1]);
     }
     kbs_io_close(&control[1]);
-    worker_configure(w, d, o, judge[1], audit[1]);
-    kbs_io_close(&judge[1]);
-    kbs_io_close(&audit[1]);
+    worker_configure(w, d, o);
     if (o->expect_exit) {
         return;
     }
@@ -433,6 +463,9 @@ int worker_wait(struct worker *w)
     kbs_io_close(&w->control);
     kbs_io_close(&w->judge);
     kbs_io_close(&w->audit);
+    for (size_t i = 0; i < w->n_fronts; i++) {
+        kbs_io_close(&w->fronts[i]);
+    }
     kbs_channel_msg_deinit(&w->login_msg);
     kbs_channel_msg_deinit(&w->answer_msg);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -441,6 +474,9 @@ int worker_wait(struct worker *w)
 int worker_stop(struct worker *w)
 {
     kbs_io_close(&w->judge);
+    for (size_t i = 0; i < w->n_fronts; i++) {
+        kbs_io_close(&w->fronts[i]);
+    }
     return worker_wait(w);
 }
 

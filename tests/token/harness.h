@@ -64,7 +64,9 @@ struct worker {
     pid_t pid;
     int control;
     int judge;
-    int audit;            /* -1 with --init-token */
+    int audit;                         /* -1 with --init-token */
+    int fronts[KBS_LIMIT_TLS_SIGNERS]; /* duty sign, n_fronts of them; judge and audit are -1 */
+    size_t n_fronts;
     bool ledger_full;     /* deeds are acknowledged as not durable */
     unsigned int deeds;   /* taken */
     char last_deed[2048]; /* name=value, one after the other */
@@ -83,6 +85,10 @@ struct start_options {
     const char *module;
     bool production;
     bool rsa1_5;
+    size_t fronts;   /* duty sign: channels instead of judge and ledger */
+    const char *key; /* duty sign, like the next two */
+    struct kbs_span certificate;
+    bool general;
     bool no_memlock;     /* RLIMIT_MEMLOCK 0, without the capability to exceed it */
     bool expect_exit;    /* stop after GO */
     bool expect_failure; /* stop after LOGIN_DONE, or at the end of file before it */
@@ -104,7 +110,7 @@ struct key_ref {
     uint8_t id[KBS_KEY_ID_BYTES];
     uint32_t version;
     char kid[64];
-    uint8_t card[KBS_CARD_BYTES]; /* once it is made */
+    uint8_t card[KBS_CARD_BYTES];           /* once it is made */
     uint8_t blob[KBS_LIMIT_KEY_BLOB_BYTES]; /* or public half */
     size_t blob_len;
     enum kbs_kcv_mac mac;
