@@ -19,7 +19,7 @@
 
 struct kbs_provider {
     const OSSL_CORE_HANDLE *handle;
-    OSSL_LIB_CTX *libctx;       /* a child of the application's */
+    OSSL_LIB_CTX *libctx;        /* a child of the application's */
     const OSSL_ALGORITHM *store; /* NULL: no loader */
     OSSL_FUNC_core_new_error_fn *new_error;
     OSSL_FUNC_core_set_error_debug_fn *set_error_debug;

@@ -135,7 +135,10 @@ static int exchange_derive(void *ctx, unsigned char *secret, size_t *len, size_t
     return 1;
 }
 
-#define FUNCTION(id, f) {OSSL_FUNC_KEYEXCH_##id, (void (*)(void))(f)}
+#define FUNCTION(id, f)                             \
+    {                                               \
+        OSSL_FUNC_KEYEXCH_##id, (void (*)(void))(f) \
+    }
 
 const OSSL_DISPATCH kbs_exchange[] = {FUNCTION(NEWCTX, exchange_new),
                                       FUNCTION(FREECTX, exchange_free),

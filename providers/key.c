@@ -96,8 +96,7 @@ int kbs_key_order(const struct kbs_key *key, enum kbs_wire_type type, const void
     if (key->link == NULL) {
         return kbs_fail(err, KBS_INPUT, "the key has no private half");
     }
-    return kbs_link_order(key->link, type, order,
-                          key->use == KBS_PROVIDER_TLS ? KBS_LIMIT_TLS_SIGN_MS
-                                                       : KBS_LIMIT_TOKEN_OP_MS,
-                          ret, err);
+    return kbs_link_order(
+        key->link, type, order,
+        key->use == KBS_PROVIDER_TLS ? KBS_LIMIT_TLS_SIGN_MS : KBS_LIMIT_TOKEN_OP_MS, ret, err);
 }

@@ -4,7 +4,8 @@
  *
  * An export that asks for the private half too (OSSL_KEYMGMT_SELECT_ALL) is refused, not answered
  * with the public one: it is how OpenSSL tries to sign by another provider, and the refusal is how it
- * ends up here. An import of a private half is refused for the same reason.
+ * ends up here. An import of an RSA private half is refused for the same reason. One of an EC key is left out: a
+ * peer's key comes with all it has.
  */
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -89,11 +90,12 @@ static int get_params(void *keydata, OSSL_PARAM params[])
     return key->public_key != NULL && EVP_PKEY_get_params(key->public_key, params) == 1;
 }
 
-#define COMMON \
-    OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL), OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL), \
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL), \
+#define COMMON                                               \
+    OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),              \
+        OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL), \
+        OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL),      \
         OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_DEFAULT_DIGEST, NULL, 0)
-#define EC_PUBLIC \
+#define EC_PUBLIC                                                \
     OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0), \
         OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0)
 #define RSA_PUBLIC \
@@ -156,14 +158,13 @@ static EVP_PKEY *public_from(const struct kbs_provider *provider, const char *ty
                              const OSSL_PARAM params[])
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(provider->libctx, type, KBS_PROVIDER_OTHERS);
-    OSSL_PARAM *copy = OSSL_PARAM_dup(params);
+    OSSL_PARAM *unconst = (OSSL_PARAM *)(uintptr_t)params; /* it is only read */
     EVP_PKEY *public_key = NULL;
 
-    if (ctx == NULL || copy == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
-        EVP_PKEY_fromdata(ctx, &public_key, EVP_PKEY_PUBLIC_KEY, copy) != 1) {
+    if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
+        EVP_PKEY_fromdata(ctx, &public_key, EVP_PKEY_PUBLIC_KEY, unconst) != 1) {
         public_key = NULL;
     }
-    OSSL_PARAM_free(copy);
     EVP_PKEY_CTX_free(ctx);
     return public_key;
 }
@@ -175,8 +176,7 @@ static int import_key(struct kbs_key *key, const char *type, const OSSL_PARAM pa
     EVP_PKEY *public_key;
     struct kbs_key_private half;
 
-    if (OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PRIV_KEY) != NULL ||
-        OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_D) != NULL) {
+    if (OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_D) != NULL) {
         return kbs_fail(err, KBS_UNSUPPORTED, "this provider takes no private keys");
     }
     if (private != NULL && private->data_size != sizeof(half)) {
@@ -234,14 +234,20 @@ static int export_key(void *keydata, int selection, OSSL_CALLBACK *take, void *a
     return ok;
 }
 
-#define FUNCTION(id, f) {OSSL_FUNC_KEYMGMT_##id, (void (*)(void))(f)}
-#define FUNCTIONS(type) \
-    FUNCTION(NEW, key_new), FUNCTION(FREE, key_free), FUNCTION(DUP, key_dup), \
-        FUNCTION(LOAD, key_load), FUNCTION(HAS, has), FUNCTION(MATCH, match), \
-        FUNCTION(GET_PARAMS, get_params), FUNCTION(GETTABLE_PARAMS, gettable_##type), \
+#define FUNCTION(id, f)                             \
+    {                                               \
+        OSSL_FUNC_KEYMGMT_##id, (void (*)(void))(f) \
+    }
+#define FUNCTIONS(type)                                                                         \
+    FUNCTION(NEW, key_new), FUNCTION(FREE, key_free), FUNCTION(DUP, key_dup),                   \
+        FUNCTION(LOAD, key_load), FUNCTION(HAS, has), FUNCTION(MATCH, match),                   \
+        FUNCTION(GET_PARAMS, get_params), FUNCTION(GETTABLE_PARAMS, gettable_##type),           \
         FUNCTION(QUERY_OPERATION_NAME, operation_name_##type), FUNCTION(IMPORT, import_##type), \
-        FUNCTION(IMPORT_TYPES, types_##type), FUNCTION(EXPORT, export_key), \
-        FUNCTION(EXPORT_TYPES, types_##type), {0, NULL}
+        FUNCTION(IMPORT_TYPES, types_##type), FUNCTION(EXPORT, export_key),                     \
+        FUNCTION(EXPORT_TYPES, types_##type),                                                   \
+    {                                                                                           \
+        0, NULL                                                                                 \
+    }
 
 const OSSL_DISPATCH kbs_keymgmt_ec[] = {FUNCTIONS(ec)};
 const OSSL_DISPATCH kbs_keymgmt_rsa[] = {FUNCTIONS(rsa)};

@@ -34,7 +34,8 @@ struct link_slot {
 
 struct kbs_link {
     atomic_uint refs;
-    atomic_int owner; /* process whose descriptors these are; -pid while that one makes them its own */
+    atomic_int
+        owner; /* process whose descriptors these are; -pid while that one makes them its own */
     pthread_mutex_t mutex;
     pthread_cond_t change;
     bool orphan; /* in a forked child, nothing attached yet */
@@ -160,8 +161,7 @@ static bool is_quiet(int fd)
 {
     uint8_t byte;
 
-    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-           errno == EAGAIN;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 /* A channel at rest, or the place for one that the source is to open; NULL if there is neither. */

@@ -14,8 +14,9 @@ struct kbs_link;
 
 /* n channels (1 to KBS_LIMIT_TLS_SIGNERS), none of which is there yet. Returns owned, with one reference. */
 KBS_MUST_CHECK int kbs_link_new(size_t n, struct kbs_link **ret, struct kbs_error *err);
-struct kbs_link *kbs_link_ref(struct kbs_link *link);  /* returns link */
-struct kbs_link *kbs_link_free(struct kbs_link *link); /* the last one closes the channels; NULL is fine; returns NULL */
+struct kbs_link *kbs_link_ref(struct kbs_link *link); /* returns link */
+struct kbs_link *kbs_link_free(
+    struct kbs_link *link); /* the last one closes the channels; NULL is fine; returns NULL */
 
 /*
  * Channel `index` is fd from now on, whose ownership is taken in any case; the one before is closed,

@@ -36,23 +36,25 @@ static const OSSL_ALGORITHM signatures[] = {
 static const OSSL_ALGORITHM exchanges[] = {{"ECDH", PROPERTIES, kbs_exchange, "ECDH by a token"},
                                            {NULL, NULL, NULL, NULL}};
 
-#define REASON(category, text) {(category), (void *)(uintptr_t)(text)}
+#define REASON(category, text)                \
+    {                                         \
+        (category), (void *)(uintptr_t)(text) \
+    }
 
-static const OSSL_ITEM reasons[] = {
-    REASON(KBS_INPUT, "invalid request"),
-    REASON(KBS_UNAUTHENTICATED, "login refused"),
-    REASON(KBS_DENIED, "denied"),
-    REASON(KBS_MISSING, "not found"),
-    REASON(KBS_CONFLICT, "conflict"),
-    REASON(KBS_TOO_LARGE, "too large"),
-    REASON(KBS_UNPROCESSABLE, "unprocessable"),
-    REASON(KBS_LIMITED, "limited"),
-    REASON(KBS_UNSUPPORTED, "not supported"),
-    REASON(KBS_BUSY, "busy"),
-    REASON(KBS_TOKEN_DOWN, "the token or its worker is down"),
-    REASON(KBS_DEADLINE, "no answer in time"),
-    REASON(KBS_INTERNAL, "internal error"),
-    {0, NULL}};
+static const OSSL_ITEM reasons[] = {REASON(KBS_INPUT, "invalid request"),
+                                    REASON(KBS_UNAUTHENTICATED, "login refused"),
+                                    REASON(KBS_DENIED, "denied"),
+                                    REASON(KBS_MISSING, "not found"),
+                                    REASON(KBS_CONFLICT, "conflict"),
+                                    REASON(KBS_TOO_LARGE, "too large"),
+                                    REASON(KBS_UNPROCESSABLE, "unprocessable"),
+                                    REASON(KBS_LIMITED, "limited"),
+                                    REASON(KBS_UNSUPPORTED, "not supported"),
+                                    REASON(KBS_BUSY, "busy"),
+                                    REASON(KBS_TOKEN_DOWN, "the token or its worker is down"),
+                                    REASON(KBS_DEADLINE, "no answer in time"),
+                                    REASON(KBS_INTERNAL, "internal error"),
+                                    {0, NULL}};
 
 static const OSSL_ALGORITHM *query(void *ctx, int operation, int *no_store)
 {
@@ -109,7 +111,10 @@ static void teardown(void *ctx)
     free(provider);
 }
 
-#define FUNCTION(id, f) {(id), (void (*)(void))(f)}
+#define FUNCTION(id, f)           \
+    {                             \
+        (id), (void (*)(void))(f) \
+    }
 
 static const OSSL_DISPATCH functions[] = {
     FUNCTION(OSSL_FUNC_PROVIDER_TEARDOWN, teardown),

@@ -32,7 +32,7 @@ KBS_MUST_CHECK int kbs_provider_load(OSSL_LIB_CTX *libctx, struct kbs_error *err
  * curves.
  */
 KBS_MUST_CHECK int kbs_provider_key(OSSL_LIB_CTX *libctx, EVP_PKEY *public_key,
-                                    struct kbs_link *link, enum kbs_provider_use use, EVP_PKEY **ret,
-                                    struct kbs_error *err);
+                                    struct kbs_link *link, enum kbs_provider_use use,
+                                    EVP_PKEY **ret, struct kbs_error *err);
 
 #endif

@@ -58,7 +58,8 @@ int kbs_scheme_hash(const struct kbs_provider *provider, const char *name, enum 
     }
     if (md == NULL || row == N_HASHES) {
         EVP_MD_free(md);
-        return kbs_fail(err, KBS_UNSUPPORTED, "hash %.40s: only SHA-256, SHA-384 and SHA-512", name);
+        return kbs_fail(err, KBS_UNSUPPORTED, "hash %.40s: only SHA-256, SHA-384 and SHA-512",
+                        name);
     }
     EVP_MD_free(md);
     *ret = hashes[row].hash;
@@ -153,12 +154,11 @@ struct word {
 static const struct word paddings[] = {{OSSL_PKEY_RSA_PAD_MODE_PKCSV15, RSA_PKCS1_PADDING},
                                        {OSSL_PKEY_RSA_PAD_MODE_PSS, RSA_PKCS1_PSS_PADDING},
                                        {NULL, 0}};
-static const struct word salts[] = {
-    {OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST, RSA_PSS_SALTLEN_DIGEST},
-    {OSSL_PKEY_RSA_PSS_SALT_LEN_MAX, RSA_PSS_SALTLEN_MAX},
-    {OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO, RSA_PSS_SALTLEN_AUTO},
-    {"auto-digestmax", -4}, /* OpenSSL 3.1 */
-    {NULL, 0}};
+static const struct word salts[] = {{OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST, RSA_PSS_SALTLEN_DIGEST},
+                                    {OSSL_PKEY_RSA_PSS_SALT_LEN_MAX, RSA_PSS_SALTLEN_MAX},
+                                    {OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO, RSA_PSS_SALTLEN_AUTO},
+                                    {"auto-digestmax", -4}, /* OpenSSL 3.1 */
+                                    {NULL, 0}};
 
 /* A number, its decimal text, or one of the words. */
 static int get_word(const OSSL_PARAM *param, const struct word *words, int *ret,
@@ -291,8 +291,7 @@ static bool put_pss(X509_ALGOR *alg, const char *hash, uint32_t salt)
     }
     inner_der = NULL;
     der = ASN1_item_pack(pss, ASN1_ITEM_rptr(RSA_PSS_PARAMS), NULL);
-    ok = der != NULL &&
-         X509_ALGOR_set0(alg, OBJ_nid2obj(NID_rsassaPss), V_ASN1_SEQUENCE, der) == 1;
+    ok = der != NULL && X509_ALGOR_set0(alg, OBJ_nid2obj(NID_rsassaPss), V_ASN1_SEQUENCE, der) == 1;
     der = ok ? NULL : der;
 done:
     ASN1_STRING_free(inner_der);

@@ -70,8 +70,8 @@ static int set(struct signing *s, const OSSL_PARAM params[], struct kbs_error *e
 }
 
 /* The digest_* forms: the hash is known now, the message comes in pieces. */
-static int begin_message(struct signing *s, const char *hash, bool whole,
-                         const OSSL_PARAM params[], struct kbs_error *err)
+static int begin_message(struct signing *s, const char *hash, bool whole, const OSSL_PARAM params[],
+                         struct kbs_error *err)
 {
     EVP_MD *md;
     int ok;
@@ -211,8 +211,8 @@ static int sign_raw(struct signing *s, struct kbs_span digest, struct kbs_buf *r
     if (s->scheme.hash == KBS_HASH_NONE && s->key->kind == KBS_KEY_RSA) {
         return kbs_fail(err, KBS_INPUT, "RSA: name the digest's hash (-pkeyopt digest:sha256)");
     }
-    for (enum kbs_hash h = KBS_HASH_SHA256;
-         s->scheme.hash == KBS_HASH_NONE && h <= KBS_HASH_SHA512; h++) {
+    for (enum kbs_hash h = KBS_HASH_SHA256; s->scheme.hash == KBS_HASH_NONE && h <= KBS_HASH_SHA512;
+         h++) {
         s->scheme.hash = kbs_hash_bytes(h) == digest.len ? h : KBS_HASH_NONE;
     }
     return sign_digest(s, digest, ret, err);
@@ -255,9 +255,9 @@ static int verify_digest(const struct signing *s, struct kbs_span signature, str
 {
     EVP_PKEY_CTX *ctx =
         EVP_PKEY_CTX_new_from_pkey(s->provider->libctx, s->key->public_key, KBS_PROVIDER_OTHERS);
-    int ok = verifier_begin(s, ctx) ? EVP_PKEY_verify(ctx, signature.p, signature.len, digest.p,
-                                                      digest.len)
-                                    : 0;
+    int ok = verifier_begin(s, ctx)
+                 ? EVP_PKEY_verify(ctx, signature.p, signature.len, digest.p, digest.len)
+                 : 0;
 
     EVP_PKEY_CTX_free(ctx);
     return ok;
@@ -458,7 +458,10 @@ static const OSSL_PARAM *gettable(void *ctx, void *provider)
     return kbs_scheme_gettable;
 }
 
-#define FUNCTION(id, f) {OSSL_FUNC_SIGNATURE_##id, (void (*)(void))(f)}
+#define FUNCTION(id, f)                               \
+    {                                                 \
+        OSSL_FUNC_SIGNATURE_##id, (void (*)(void))(f) \
+    }
 
 const OSSL_DISPATCH kbs_signature[] = {FUNCTION(NEWCTX, signing_new),
                                        FUNCTION(FREECTX, signing_free),

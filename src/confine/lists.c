@@ -7,8 +7,8 @@
  *
  * What no list has: execve, ptrace and process_vm_*, kill, prctl, bpf, io_uring
  * (which would open files past this filter), mount, bind, and anything that makes memory executable.
- * Fork is on one list only, kbs-policy's; socket and connect on one, kbs-fetch's; new threads on that one and on
- * a sign worker's. The threads of a front are there before its list is.
+ * Fork is on one list only, kbs-policy's; socket and connect on one, kbs-fetch's; new threads on that one and
+ * on a sign worker's. The threads of a front are there before its list is.
  *
  * Rejected: one list for all roles (as large as the largest); errno instead of death (an exploit
  * may try again, and a bug in a list would show as a strange error far away).

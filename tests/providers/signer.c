@@ -13,11 +13,11 @@
 #include "base/terms.h"
 #include "channel/channel.h"
 
-#define MUST(x) \
-    do { \
-        if (!(x)) { \
+#define MUST(x)          \
+    do {                 \
+        if (!(x)) {      \
             assert(!#x); \
-        } \
+        }                \
     } while (0)
 
 static void sign_with(struct signer *s, const char *md, bool pss, int salt, struct kbs_span in,

@@ -4,26 +4,26 @@
 
 #include <openssl/evp.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 enum signer_mode {
     SIGNER_HONEST = 0,
-    SIGNER_ECHO,         /* SIGN_DIGEST: the digest is the answer */
-    SIGNER_HOLD,         /* the same, but only after signer_release() */
-    SIGNER_SHORT,        /* a byte too few */
-    SIGNER_LONG,         /* a byte too many */
-    SIGNER_HUGE,         /* 100000 bytes */
-    SIGNER_EMPTY,        /* success, and no body */
-    SIGNER_GARBAGE,      /* random bytes of the right length */
-    SIGNER_REFUSE,       /* KBS_DENIED, with a text that is no text */
-    SIGNER_NO_CATEGORY,  /* category 200 */
+    SIGNER_ECHO,        /* SIGN_DIGEST: the digest is the answer */
+    SIGNER_HOLD,        /* the same, but only after signer_release() */
+    SIGNER_SHORT,       /* a byte too few */
+    SIGNER_LONG,        /* a byte too many */
+    SIGNER_HUGE,        /* 100000 bytes */
+    SIGNER_EMPTY,       /* success, and no body */
+    SIGNER_GARBAGE,     /* random bytes of the right length */
+    SIGNER_REFUSE,      /* KBS_DENIED, with a text that is no text */
+    SIGNER_NO_CATEGORY, /* category 200 */
     SIGNER_WRONG_ID,
-    SIGNER_WRONG_TYPE,   /* another message than RESULT */
-    SIGNER_TWICE,        /* two answers */
-    SIGNER_CUT,          /* half an answer, then the end */
-    SIGNER_NOISE,        /* bytes that are no frame */
-    SIGNER_CLOSE,        /* the end, in the place of an answer */
+    SIGNER_WRONG_TYPE, /* another message than RESULT */
+    SIGNER_TWICE,      /* two answers */
+    SIGNER_CUT,        /* half an answer, then the end */
+    SIGNER_NOISE,      /* bytes that are no frame */
+    SIGNER_CLOSE,      /* the end, in the place of an answer */
     SIGNER_MODE_COUNT
 };
 

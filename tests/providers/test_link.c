@@ -183,8 +183,8 @@ static void test_an_order_that_is_too_large_costs_no_channel(void **state)
     (void)state;
 
     attach(link, 0, signer_start(&s, NULL, SIGNER_ECHO));
-    assert_int_equal(
-        kbs_link_order(link, KBS_WIRE_SIGN_DIGEST, &too_large, LONG_MS, &answer, &err), -1);
+    assert_int_equal(kbs_link_order(link, KBS_WIRE_SIGN_DIGEST, &too_large, LONG_MS, &answer, &err),
+                     -1);
     assert_int_equal(err.category, KBS_TOO_LARGE);
     assert_int_equal(order(link, LONG_MS, &err), KBS_OK);
     (void)kbs_link_free(link);
@@ -453,9 +453,8 @@ static void test_a_link_with_a_source(void **state)
     (void)state;
 
     child_source = &source;
-    kbs_link_set_source(link, &(struct kbs_link_source){.open = source_open,
-                                                        .free = source_free,
-                                                        .self = &source});
+    kbs_link_set_source(
+        link, &(struct kbs_link_source){.open = source_open, .free = source_free, .self = &source});
     assert_int_equal(order(link, LONG_MS, &err), KBS_MISSING);
     assert_string_equal(err.detail, "no worker today");
     source.fails = false;
