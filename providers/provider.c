@@ -203,6 +203,22 @@ int kbs_provider_load(OSSL_LIB_CTX *libctx, struct kbs_error *err)
     return 0;
 }
 
+static void unload(OSSL_LIB_CTX *libctx, const char *name)
+{
+    if (OSSL_PROVIDER_available(libctx, name) == 1) {
+        OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, name); /* gives the handle */
+
+        (void)OSSL_PROVIDER_unload(provider);
+        (void)OSSL_PROVIDER_unload(provider); /* and that of kbs_provider_load() */
+    }
+}
+
+void kbs_provider_unload(OSSL_LIB_CTX *libctx)
+{
+    unload(libctx, KBS_PROVIDER_NAME);
+    unload(libctx, "default");
+}
+
 /* By import() of this provider's keymgmt. */
 static int from_data(OSSL_LIB_CTX *libctx, const char *type, OSSL_PARAM *params, EVP_PKEY **ret,
                      struct kbs_error *err)

@@ -25,6 +25,8 @@ enum kbs_provider_use {
 
 /* Loads the built-in provider into libctx (NULL: the default one) beside OpenSSL's default provider. Once. */
 KBS_MUST_CHECK int kbs_provider_load(OSSL_LIB_CTX *libctx, struct kbs_error *err);
+/* Undoes that, before a context is freed that is not the default one (or it would never be). Keys are freed first. */
+void kbs_provider_unload(OSSL_LIB_CTX *libctx);
 
 /*
  * A private key whose public half is `public_key` (borrowed) and whose private operations go over the

@@ -12,6 +12,8 @@ struct mock_calls_record {
     char name[32];
     uint64_t calls;
     uint64_t faults; /* orders of scripts that were carried out */
+    uint64_t inside; /* calls that wait their latency now */
+    uint64_t most;   /* and how many did at a time, at most, in one process or several */
 };
 
 struct mock_calls {

@@ -419,3 +419,36 @@ bool mock_oaep(bool seal, const struct mock_object *o, CK_ULONG hash, CK_ULONG m
     EVP_PKEY_free(key);
     return ok;
 }
+
+/* What goes with a hash of PKCS#11, of its digests' length. */
+static const EVP_MD *pss_hash(CK_ULONG hash, CK_ULONG mgf)
+{
+    return hash == CKM_SHA256 && mgf == CKG_MGF1_SHA256   ? EVP_sha256()
+           : hash == CKM_SHA384 && mgf == CKG_MGF1_SHA384 ? EVP_sha384()
+           : hash == CKM_SHA512 && mgf == CKG_MGF1_SHA512 ? EVP_sha512()
+                                                          : NULL;
+}
+
+bool mock_rsa_sign(const struct mock_object *o, const CK_RSA_PKCS_PSS_PARAMS *pss,
+                   const uint8_t *in, size_t n, uint8_t *out, size_t *len)
+{
+    const EVP_MD *md = pss != NULL ? pss_hash(pss->hashAlg, pss->mgf) : NULL;
+    EVP_PKEY *key = rsa_key(o, true);
+    EVP_PKEY_CTX *ctx = key != NULL ? EVP_PKEY_CTX_new(key, NULL) : NULL;
+    bool ok = ctx != NULL && EVP_PKEY_sign_init(ctx) == 1;
+
+    *len = MOCK_VALUE_MAX;
+    if (pss == NULL) {
+        ok = ok && EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1;
+    } else {
+        ok = ok && md != NULL && n == (size_t)EVP_MD_get_size(md) &&
+             EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+             EVP_PKEY_CTX_set_signature_md(ctx, md) == 1 &&
+             EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, md) == 1 &&
+             EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, (int)pss->sLen) == 1;
+    }
+    ok = ok && EVP_PKEY_sign(ctx, out, len, in, n) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    return ok;
+}

@@ -1,7 +1,8 @@
 /*
  * The face of the mock: C_GetFunctionList, and for every function its entry, which is always the
  * same: take the lock, ask the script, do the call, spoil its answer if the script says so. One lock
- * for everything: lanes are processes, and nobody calls this from two threads to be fast.
+ * for everything, but what takes time is done without it: latency, delays, a call that hangs. So threads
+ * (of a sign worker) wait for this token at the same time, as they do for a real one.
  *
  * A call that fails by order ends the operation that it belongs to, as PKCS#11 has it for failures;
  * the object it was to make is not made.
@@ -10,10 +11,21 @@
 #include <openssl/rand.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #include "mock.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void mock_wait(unsigned long ms)
+{
+    struct timespec left = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    (void)pthread_mutex_unlock(&lock);
+    while (nanosleep(&left, &left) != 0) {
+    }
+    (void)pthread_mutex_lock(&lock);
+}
 
 static struct mock_call begin(enum mock_function function)
 {
@@ -25,6 +37,10 @@ static struct mock_call begin(enum mock_function function)
         return c;
     }
     mock_script_apply(&c, mock.latency_ms[function]);
+    if (!mock.initialized) { /* while it waited */
+        c.rv = CKR_CRYPTOKI_NOT_INITIALIZED;
+        return c;
+    }
     mock_store_sync();
     return c;
 }

@@ -146,8 +146,13 @@ struct mock_call {
 /* Opens counters and script in the token's folder. False if they cannot be opened. */
 bool mock_script_open(const char *folder);
 void mock_script_close(void);
-/* Counts the call, waits, and says what is planned for it. May not return (hang, exit). */
+/*
+ * Counts the call, waits, and says what is planned for it. May not return (hang, exit). Others may come in
+ * while it waits, and C_Finalize be among them.
+ */
 void mock_script_apply(struct mock_call *c, uint32_t latency_ms);
+/* entry.c: waits without the lock that all of this runs under. */
+void mock_wait(unsigned long ms);
 /* A script has made the token vanish. */
 bool mock_script_vanished(void);
 /* Counts a login that was tried with a PIN that is not the token's. */
@@ -247,8 +252,9 @@ struct mock_active {
     uint8_t aad[1024];
     size_t aad_len;
     size_t tag_len;
-    CK_ULONG hash; /* OAEP */
+    CK_ULONG hash; /* OAEP, PSS */
     CK_ULONG mgf;
+    CK_ULONG salt; /* PSS */
 };
 
 struct mock_session {
@@ -377,5 +383,8 @@ bool mock_rsa_new(unsigned int bits, struct mock_object *pub, struct mock_object
 bool mock_oaep(bool seal, const struct mock_object *key, CK_ULONG hash, CK_ULONG mgf,
                const uint8_t *in, size_t n, uint8_t *out, size_t *len);
 bool mock_sha256(const uint8_t *in, size_t n, uint8_t out[32]);
+/* RSASSA of a digest by the private key of an object: PSS, or PKCS#1 v1.5 whose DigestInfo is in `in`. */
+bool mock_rsa_sign(const struct mock_object *key, const CK_RSA_PKCS_PSS_PARAMS *pss,
+                   const uint8_t *in, size_t n, uint8_t *out, size_t *len);
 
 #endif

@@ -29,8 +29,8 @@ class MockToken:
 
     def _counters(self):
         data = (self.folder / "calls").read_bytes()
-        records = struct.iter_unpack("=32sQQ", data[8 * (2 + ORDERS):])
-        return {name.rstrip(b"\0").decode(): (calls, faults) for name, calls, faults in records}
+        records = struct.iter_unpack("=32sQQQQ", data[8 * (2 + ORDERS):])
+        return {name.rstrip(b"\0").decode(): (calls, faults) for name, calls, faults, _, _ in records}
 
     def calls(self, name):
         return self._counters()[name][0]

@@ -26,11 +26,29 @@ void mock_active_clear(struct mock_active *a)
 static CK_RV check_sign_key(CK_MECHANISM_TYPE mechanism, const struct mock_object *key)
 {
     CK_ULONG type = mock_object_number(key, CKA_KEY_TYPE);
+    bool rsa = mechanism == CKM_RSA_PKCS_PSS || mechanism == CKM_RSA_PKCS;
     bool right = mechanism == CKM_AES_CMAC      ? type == CKK_AES
                  : mechanism == CKM_SHA256_HMAC ? type == CKK_GENERIC_SECRET
-                                                : type == CKK_EC;
+                                                : type == (rsa ? CKK_RSA : CKK_EC);
 
     return right ? CKR_OK : CKR_KEY_TYPE_INCONSISTENT;
+}
+
+/* The parameters of a signature: PSS has some. */
+static CK_RV take_signature(const CK_MECHANISM *m, const struct mock_object *key,
+                            struct mock_active *a)
+{
+    const CK_RSA_PKCS_PSS_PARAMS *pss = m->pParameter;
+
+    if (m->mechanism == CKM_RSA_PKCS_PSS) {
+        if (pss == NULL || m->ulParameterLen != sizeof(*pss)) {
+            return CKR_MECHANISM_PARAM_INVALID;
+        }
+        a->hash = pss->hashAlg;
+        a->mgf = pss->mgf;
+        a->salt = pss->sLen;
+    }
+    return check_sign_key(m->mechanism, key);
 }
 
 CK_RV mock_operation_init(CK_SESSION_HANDLE s, enum mock_operation op, CK_MECHANISM *m,
@@ -58,7 +76,7 @@ CK_RV mock_operation_init(CK_SESSION_HANDLE s, enum mock_operation op, CK_MECHAN
     }
     if (rv == CKR_OK) {
         a.mechanism = m->mechanism;
-        rv = op == MOCK_OP_SIGN || op == MOCK_OP_VERIFY ? check_sign_key(m->mechanism, o)
+        rv = op == MOCK_OP_SIGN || op == MOCK_OP_VERIFY ? take_signature(m, o, &a)
                                                         : mock_take_cipher(m, o, &a);
     }
     if (rv == CKR_OK) {
@@ -73,10 +91,17 @@ static CK_RV compute_signature(const struct mock_active *a, const uint8_t *in, s
                                uint8_t *out, size_t *len)
 {
     const struct mock_attribute *v = mock_object_get(a->key, CKA_VALUE);
+    const CK_RSA_PKCS_PSS_PARAMS pss = {a->hash, a->mgf, a->salt};
     size_t field = 0;
     const char *group = mock_curve(mock_object_get(a->key, CKA_EC_PARAMS), &field);
     uint8_t digest[32];
 
+    if (a->mechanism == CKM_RSA_PKCS_PSS || a->mechanism == CKM_RSA_PKCS) {
+        return mock_rsa_sign(a->key, a->mechanism == CKM_RSA_PKCS_PSS ? &pss : NULL, in, n, out,
+                             len)
+                   ? CKR_OK
+                   : CKR_DATA_LEN_RANGE;
+    }
     if (v == NULL) {
         return CKR_KEY_TYPE_INCONSISTENT;
     }

@@ -21,7 +21,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "calls.h"
@@ -364,14 +363,6 @@ static bool is_due(size_t line)
            (o->when == EVERY && hit % o->n == 0);
 }
 
-static void wait_ms(unsigned long ms)
-{
-    struct timespec left = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-
-    while (nanosleep(&left, &left) != 0) {
-    }
-}
-
 static void carry_out(const struct order *o, struct mock_call *c)
 {
     switch (o->action) {
@@ -379,11 +370,11 @@ static void carry_out(const struct order *o, struct mock_call *c)
         c->rv = o->value;
         break;
     case DELAY:
-        wait_ms(o->value);
+        mock_wait(o->value);
         break;
     case HANG:
         for (;;) {
-            wait_ms(1000);
+            mock_wait(1000);
         }
     case EXIT:
         _exit(42);
@@ -399,6 +390,21 @@ static void carry_out(const struct order *o, struct mock_call *c)
     }
 }
 
+/* As mock_wait(), and counts how many do so at a time. */
+static void wait_counted(struct mock_calls_record *record, uint32_t ms)
+{
+    uint64_t inside = __atomic_add_fetch(&record->inside, 1, __ATOMIC_SEQ_CST);
+    uint64_t most = __atomic_load_n(&record->most, __ATOMIC_SEQ_CST);
+
+    while (most < inside && !__atomic_compare_exchange_n(&record->most, &most, inside, false,
+                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    }
+    mock_wait(ms);
+    if (script.shared != NULL) {
+        (void)__atomic_sub_fetch(&record->inside, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
 void mock_script_apply(struct mock_call *c, uint32_t latency_ms)
 {
     struct mock_calls_record *record;
@@ -409,7 +415,10 @@ void mock_script_apply(struct mock_call *c, uint32_t latency_ms)
     record = &script.shared->functions[c->function];
     (void)__atomic_add_fetch(&record->calls, 1, __ATOMIC_SEQ_CST);
     if (latency_ms > 0) {
-        wait_ms(latency_ms);
+        wait_counted(record, latency_ms);
+    }
+    if (script.shared == NULL) { /* C_Finalize came in between */
+        return;
     }
     script_refresh();
     for (size_t i = 0; i < script.n; i++) {

@@ -352,7 +352,7 @@ static void attach_lane(struct worker *w, bool init)
 }
 
 /* Those of a sign worker. */
-static void attach_fronts(struct worker *w, size_t n)
+static void attach_fronts(struct worker *w, size_t n, size_t first)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     int front[2];
@@ -361,7 +361,8 @@ static void attach_fronts(struct worker *w, size_t n)
         assert_int_equal(kbs_channel_pair(front, &err), 0);
         w->fronts[w->n_fronts] = front[0];
         send_ok(w->control, KBS_WIRE_ATTACH,
-                &(struct kbs_wire_attach){.what = KBS_ATTACH_FRONT, .index = (uint32_t)w->n_fronts},
+                &(struct kbs_wire_attach){.what = KBS_ATTACH_FRONT,
+                                          .index = (uint32_t)(first + w->n_fronts)},
                 front[1]);
         kbs_io_close(&front[1]);
     }
@@ -399,8 +400,9 @@ static void worker_configure(struct worker *w, const struct token_dir *d,
     kbs_buf_deinit(&env);
     kbs_buf_deinit(&folder);
     if (o->duty == KBS_DUTY_SIGN) {
-        attach_fronts(w, o->fronts);
-    } else {
+        attach_fronts(w, o->fronts, o->front_first);
+    }
+    if (o->duty != KBS_DUTY_SIGN || o->lane_too) {
         attach_lane(w, o->init);
     }
     attach_text(w->control, 0, o->pin != NULL ? o->pin : PIN "\n");

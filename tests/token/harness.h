@@ -85,8 +85,10 @@ struct start_options {
     const char *module;
     bool production;
     bool rsa1_5;
-    size_t fronts;   /* duty sign: channels instead of judge and ledger */
-    const char *key; /* duty sign, like the next two */
+    size_t fronts;      /* duty sign: channels instead of judge and ledger */
+    size_t front_first; /* the index of the first one, 0 if all is well */
+    bool lane_too;      /* duty sign: judge and ledger as well */
+    const char *key;    /* duty sign, like the next two */
     struct kbs_span certificate;
     bool general;
     bool no_memlock;     /* RLIMIT_MEMLOCK 0, without the capability to exceed it */
