@@ -1,5 +1,5 @@
 /*
- * kbs-admin tls: a listener's certificate, for who sits on the server's host and may read what kbsd reads. The key may be in
+ * kbs-admin tls csr, selfsigned, install, show: a listener's certificate, for who sits on the server's host and may read what kbsd reads. The key may be in
  * the token or in a file; the commands are the same. They need no running service and disturb none.
  *
  * `install` replaces a certificate only by one that the service can use at once. It does not tell the service by
