@@ -96,6 +96,9 @@ int kbs_admin_cmd_tls_csr(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_tls_selfsigned(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_tls_install(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_tls_show(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_list_keys(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_make_key(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_destroy_key(struct kbs_admin_options *o, int argc, char **argv);
 
 /* An administrator's profile (docs/protocol/admin-api.md), its paths resolved. */
 struct kbs_admin_profile {

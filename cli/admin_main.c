@@ -64,6 +64,9 @@ static const struct {
     {"tls", "selfsigned", kbs_admin_cmd_tls_selfsigned},
     {"tls", "install", kbs_admin_cmd_tls_install},
     {"tls", "show", kbs_admin_cmd_tls_show},
+    {"tls", "list-keys", kbs_admin_cmd_tls_list_keys},
+    {"tls", "make-key", kbs_admin_cmd_tls_make_key},
+    {"tls", "destroy-key", kbs_admin_cmd_tls_destroy_key},
     {"release", "dry-run", kbs_admin_cmd_release_dry_run},
     {"policy", "set", kbs_admin_cmd_policy_set},
     {"policy", "get", kbs_admin_cmd_policy_get},
@@ -117,6 +120,8 @@ int main(int argc, char **argv)
                  "  receipt-key show|make  the key that receipts are signed with\n"
                  "  tls csr|selfsigned|install|show\n"
                  "                         a listener's certificate, on the server's host\n"
+                 "  tls list-keys|make-key|destroy-key\n"
+                 "                         the service's own key for TLS\n"
                  "  release dry-run        would this guest get this key\n"
                  "  policy set|get|list|history|rollback|remove\n"
                  "                         the policies of resources and evidence\n"

@@ -323,6 +323,8 @@ static const struct mutation {
     {"sign-key-generate", "generate", "sign-token"},
     {"sign-key-destroy", "destroy", "sign-token"},
     {"receipt-key-generate", "generate", "sign-receipt"},
+    {"tls-key-generate", "generate", "tls"},
+    {"tls-key-destroy", "destroy", "tls"},
 };
 
 static const struct mutation *mutation_find(const char *kind)

@@ -462,6 +462,8 @@ int main(int argc, char **argv)
         .control_fd = KBS_FD_CONTROL,
         .judge_fd = -1,
         .token = KBS_TOKEN_NULL,
+        .sign_keys = {.purpose = KBS_PURPOSE_SIGN_TOKEN},
+        .tls_keys = {.purpose = KBS_PURPOSE_TLS},
         .row_signer = {.purpose = KBS_PURPOSE_SIGN_ROW, .version = 1},
         .head_signer = {.purpose = KBS_PURPOSE_SIGN_HEAD, .version = 1},
         .receipt_signer = {.purpose = KBS_PURPOSE_SIGN_RECEIPT, .version = 1},

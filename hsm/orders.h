@@ -16,7 +16,8 @@ struct kbs_worker {
     struct kbs_ladder ladder;
     struct kbs_cards *cards;
     struct kbs_sign_keys sign_keys;
-    struct kbs_signer row_signer; /* duty admin only, like the next */
+    struct kbs_sign_keys tls_keys; /* duty admin only, to be told of */
+    struct kbs_signer row_signer;  /* duty admin only, like the next */
     struct kbs_signer head_signer;
     struct kbs_signer receipt_signer;
     struct kbs_deeds deeds;

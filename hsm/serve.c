@@ -277,15 +277,15 @@ static void serve_points_deinit(struct serve_points *p)
     kbs_buf_deinit(&p->request);
 }
 
-/* The sign-token keys, as the token has them now. */
-static int serve_sign_keys(struct kbs_worker *w, struct kbs_wire_list_builder *list,
-                           struct kbs_error *err)
+/* The versions of a key that signs, as the token has them now. */
+static int serve_sign_keys(struct kbs_worker *w, struct kbs_sign_keys *keys,
+                           struct kbs_wire_list_builder *list, struct kbs_error *err)
 {
     struct kbs_buf body = KBS_BUF(256);
-    int rc = kbs_sign_keys_look(&w->sign_keys, &w->token, err);
+    int rc = kbs_sign_keys_look(keys, &w->token, err);
 
-    for (size_t i = 0; rc == 0 && i < w->sign_keys.n; i++) {
-        const struct kbs_signer *signer = &w->sign_keys.signers[i];
+    for (size_t i = 0; rc == 0 && i < keys->n; i++) {
+        const struct kbs_signer *signer = &keys->signers[i];
         uint8_t point[KBS_EC_POINT_MAX_BYTES];
         const struct kbs_wire_sign_key key = {
             .version = signer->version,
@@ -316,6 +316,8 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
     struct kbs_buf sign_keys = KBS_BUF(KBS_LIMIT_SIGN_VERSIONS * 256);
     struct kbs_wire_list_builder list = {.buf = &rungs};
     struct kbs_wire_list_builder signs = {.buf = &sign_keys};
+    struct kbs_buf tls_keys = KBS_BUF(KBS_LIMIT_SIGN_VERSIONS * 256);
+    struct kbs_wire_list_builder tls = {.buf = &tls_keys};
     struct kbs_wire_described described = {
         .manufacturer = kbs_span_str(w->token.manufacturer),
         .model = kbs_span_str(w->token.model),
@@ -333,13 +335,15 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
         kbs_service_newest(&w->token, KBS_PURPOSE_WRAP_CATALOG, &described.wrap_version, err) ==
             0 &&
         serve_points_get(w, &points, described.seal_version, err) == 0 &&
-        serve_sign_keys(w, &signs, err) == 0 &&
+        serve_sign_keys(w, &w->sign_keys, &signs, err) == 0 &&
+        (w->duty != KBS_DUTY_ADMIN || serve_sign_keys(w, &w->tls_keys, &tls, err) == 0) &&
         serve_prove(w, KBS_PURPOSE_REQUEST, 1, &points.request, &w->proven_request, err) == 0 &&
         serve_prove(w, KBS_PURPOSE_IMPORT, 1, &points.import, &w->proven_import, err) == 0 &&
         serve_prove(w, KBS_PURPOSE_SEAL, described.seal_version, &points.seal, &w->proven_seal,
                     err) == 0) {
         described.rungs = kbs_wire_list_done(&list);
         described.sign_keys = kbs_wire_list_done(&signs);
+        described.tls_keys = kbs_wire_list_done(&tls);
         described.import_public = kbs_buf_span(&points.import);
         described.row_public = kbs_buf_span(&points.row);
         described.head_public = kbs_buf_span(&points.head);
@@ -351,6 +355,7 @@ static int serve_describe_once(struct kbs_worker *w, const struct kbs_frame *fra
     }
     kbs_buf_deinit(&rungs);
     kbs_buf_deinit(&sign_keys);
+    kbs_buf_deinit(&tls_keys);
     serve_points_deinit(&points);
     return rc;
 }

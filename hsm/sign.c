@@ -106,8 +106,8 @@ static int sign_keys_load(struct kbs_sign_keys *keys, struct kbs_signer *signer,
     }
     if (signer->version > keys->told) {
         keys->told = signer->version;
-        kbs_log(KBS_LOG_ERROR, "sign-key-left-out", "version=%u why=\"%s\"",
-                (unsigned int)signer->version, err->detail);
+        kbs_log(KBS_LOG_ERROR, "sign-key-left-out", "purpose=%s version=%u why=\"%s\"",
+                kbs_purpose_name(keys->purpose), (unsigned int)signer->version, err->detail);
     }
     *err = KBS_ERROR_NONE;
     return 0;
@@ -121,14 +121,14 @@ int kbs_sign_keys_look(struct kbs_sign_keys *keys, struct kbs_token *t, struct k
 
     keys->looked_ns = 0;
     keys->n = 0;
-    if (kbs_service_versions(t, KBS_PURPOSE_SIGN_TOKEN, versions, &n, err) != 0) {
+    if (kbs_service_versions(t, keys->purpose, versions, &n, err) != 0) {
         return -1;
     }
     for (size_t i = 0; i < n && keys->n < KBS_LIMIT_SIGN_VERSIONS; i++) {
         struct kbs_signer *signer = &keys->signers[keys->n];
         bool there = false;
 
-        *signer = (struct kbs_signer){.purpose = KBS_PURPOSE_SIGN_TOKEN, .version = versions[i]};
+        *signer = (struct kbs_signer){.purpose = keys->purpose, .version = versions[i]};
         for (size_t k = 0; k < before.n; k++) {
             *signer = before.signers[k].version == versions[i] ? before.signers[k] : *signer;
         }
@@ -155,7 +155,7 @@ static int sign_keys_now(struct kbs_sign_keys *keys, struct kbs_token *t, struct
     }
     if (keys->n == 0) {
         return kbs_fail(err, KBS_MISSING, "the token has no %s key",
-                        kbs_purpose_name(KBS_PURPOSE_SIGN_TOKEN));
+                        kbs_purpose_name(keys->purpose));
     }
     for (size_t i = 0; i < keys->n; i++) {
         from_s[i] = keys->signers[i].from_s;

@@ -11,8 +11,8 @@
 #include "wire/message.h"
 
 struct kbs_signer {
-    enum kbs_purpose purpose; /* sign-token, sign-row, sign-head or sign-receipt */
-    uint32_t version;         /* 1, but of sign-token */
+    enum kbs_purpose purpose; /* sign-token, sign-row, sign-head, sign-receipt or tls */
+    uint32_t version;         /* 1, but of sign-token and tls */
     bool ready;
     bool foreign; /* the public half is not the private key's */
     CK_OBJECT_HANDLE private_key;
@@ -28,8 +28,9 @@ struct kbs_signer {
 KBS_MUST_CHECK int kbs_signer_load(struct kbs_signer *signer, struct kbs_token *t,
                                    struct kbs_error *err);
 
-/* The sign-token keys that there are, each of them proven; by version, the oldest first. */
+/* The keys of a purpose that has versions, sign-token or tls, each of them proven; the oldest first. */
 struct kbs_sign_keys {
+    enum kbs_purpose purpose;
     uint64_t looked_ns; /* monotonic; 0: it is to be looked at */
     size_t n;
     uint32_t told; /* newest version that was logged as left out */

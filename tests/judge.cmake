@@ -9,7 +9,7 @@ add_library(kbs_judge_harness STATIC judge/harness.c judge/signed.c policy/polic
 kbs_target_defaults(kbs_judge_harness)
 target_link_libraries(kbs_judge_harness PUBLIC kbs_channel kbs_store kbs_catalog kbs_dep_sqlite kbs_attest
     kbs_jose_read kbs_jose_write kbs_dep_cmocka)
-foreach(part IN ITEMS guest rcar admin resources release sign govern fetch appraise keeps receipt alias)
+foreach(part IN ITEMS guest rcar admin resources release sign govern fetch appraise keeps receipt alias tls_key)
     kbs_test(judge_${part} SOURCES judge/test_judge_${part}.c LINKS kbs_judge_harness LABELS judge)
     add_dependencies(judge_${part} kbs-judge)
 endforeach()

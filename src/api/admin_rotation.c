@@ -1,7 +1,8 @@
 /*
  * The token keys that have versions: the wrapping key, which wrapped keys stand under, and the seal
  * key, which secrets are sealed to. What there is, a new one, and an old one that goes. Moving what
- * stands under old ones is in admin_move.c; the key that tokens are signed with, in admin_sign_key.c.
+ * stands under old ones is in admin_move.c; the key that tokens are signed with, in admin_sign_key.c,
+ * that of TLS in admin_tls_key.c.
  *
  * The problem: to destroy a version is to destroy all that stands under it. The approach: only a
  * version that is old, and that no row names, is destroyed; what stands under which is told by the
@@ -29,6 +30,9 @@ uint32_t kbs_rotating_newest(const struct kbs_rotating *k, const struct kbs_api 
 
     if (k->purpose == KBS_PURPOSE_SIGN_RECEIPT) {
         return f->has_receipt ? 1 : 0;
+    }
+    if (k->purpose == KBS_PURPOSE_TLS) {
+        return f->tls_count > 0 ? f->tls[f->tls_count - 1].version : 0;
     }
     if (k->purpose == KBS_PURPOSE_SIGN_TOKEN) {
         return f->sign_count > 0 ? f->sign[f->sign_count - 1].version : 0;
@@ -143,6 +147,8 @@ static void made_record(const struct kbs_rotating *k, const struct kbs_api *api,
         kbs_record_str(r, "thumbprint", f->seal_kid);
     } else if (k->purpose == KBS_PURPOSE_SIGN_RECEIPT) {
         kbs_record_str(r, "thumbprint", f->receipt_kid);
+    } else if (k->purpose == KBS_PURPOSE_TLS) {
+        kbs_record_str(r, "thumbprint", f->tls[f->tls_count - 1].kid);
     } else if (k->purpose == KBS_PURPOSE_SIGN_TOKEN) {
         kbs_record_str(r, "thumbprint", f->sign[f->sign_count - 1].kid);
         kbs_record_u64(r, "from", f->sign[f->sign_count - 1].from_s);

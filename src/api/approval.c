@@ -48,6 +48,7 @@ static const struct {
     {"wrapping-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"seal-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"sign-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
+    {"tls-key-destroy", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
     {"kept-forget", KBS_ROUTE_NONE, KBS_WIRE_APPROVALS_DESTROY},
 };
 

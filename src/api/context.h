@@ -31,7 +31,7 @@ struct kbs_admin {
     char role[KBS_LIMIT_ADMIN_ROLE_BYTES + 1]; /* of a Bearer token, plain text; else empty */
 };
 
-/* A version of the key that our tokens are signed with. */
+/* A version of the key that our tokens are signed with, or of that of TLS. */
 struct kbs_sign_key {
     uint32_t version;
     uint64_t from_s; /* Unix time from which it signs, if no newer one does */
@@ -48,6 +48,8 @@ struct kbs_token_facts {
     char rungs[512];                                   /* a JSON array of their names */
     struct kbs_sign_key sign[KBS_LIMIT_SIGN_VERSIONS]; /* sign_count of them, the oldest first */
     size_t sign_count;
+    struct kbs_sign_key tls[KBS_LIMIT_SIGN_VERSIONS]; /* the same; in the admin lane only */
+    size_t tls_count;
     bool has_import;
     struct kbs_ec_public import;
     char import_kid[KBS_API_THUMBPRINT_BYTES];
@@ -266,6 +268,9 @@ kbs_handler kbs_api_admin_seal_destroy;
 kbs_handler kbs_api_admin_sign_list; /* admin_sign_key.c */
 kbs_handler kbs_api_admin_sign_rotate;
 kbs_handler kbs_api_admin_sign_destroy;
+kbs_handler kbs_api_admin_tls_list; /* admin_tls_key.c */
+kbs_handler kbs_api_admin_tls_make;
+kbs_handler kbs_api_admin_tls_destroy;
 kbs_handler kbs_api_receipt_jwks; /* receipt.c */
 kbs_handler kbs_api_admin_receipt_key;
 kbs_handler kbs_api_admin_receipt_key_make;

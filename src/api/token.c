@@ -68,7 +68,7 @@ static int facts_rungs(const struct kbs_wire_list *rungs, char *out, size_t size
     return result;
 }
 
-/* One version of the sign-token key, on a curve that tokens are signed on. */
+/* One version of such a key, on a curve that is signed on. */
 static int facts_sign_key(struct kbs_span body, struct kbs_sign_key *ret, struct kbs_error *err)
 {
     struct kbs_wire_sign_key w;
@@ -86,24 +86,25 @@ static int facts_sign_key(struct kbs_span body, struct kbs_sign_key *ret, struct
 }
 
 /* In the order in which they come: by version, so that every judge publishes the same. */
-static int facts_sign_keys(const struct kbs_wire_list *keys, struct kbs_token_facts *f,
+static int facts_sign_keys(const struct kbs_wire_list *keys,
+                           struct kbs_sign_key ret[KBS_LIMIT_SIGN_VERSIONS], size_t *ret_count,
                            struct kbs_error *err)
 {
     struct kbs_wire_iter it = kbs_wire_list_iter(keys);
     struct kbs_span body;
 
-    f->sign_count = 0;
+    *ret_count = 0;
     if (keys->count > KBS_LIMIT_SIGN_VERSIONS) {
         return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes too many signing keys");
     }
     for (size_t n = 0; kbs_wire_list_next(&it, &body); n++) {
-        if (facts_sign_key(body, &f->sign[n], err) != 0) {
+        if (facts_sign_key(body, &ret[n], err) != 0) {
             return -1;
         }
-        if (n > 0 && f->sign[n].version <= f->sign[n - 1].version) {
+        if (n > 0 && ret[n].version <= ret[n - 1].version) {
             return kbs_fail(err, KBS_TOKEN_DOWN, "the token describes signing keys out of order");
         }
-        f->sign_count = n + 1;
+        *ret_count = n + 1;
     }
     return 0;
 }
@@ -114,7 +115,8 @@ static int facts_versions(const struct kbs_wire_described *d, struct kbs_token_f
 {
     f->wrap_version = d->wrap_version;
     f->seal_version = d->seal_version;
-    if (facts_sign_keys(&d->sign_keys, f, err) != 0 ||
+    if (facts_sign_keys(&d->sign_keys, f->sign, &f->sign_count, err) != 0 ||
+        facts_sign_keys(&d->tls_keys, f->tls, &f->tls_count, err) != 0 ||
         facts_key(d->receipt_public, &f->has_receipt, &f->receipt, f->receipt_kid, err) != 0) {
         return -1;
     }

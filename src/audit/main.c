@@ -94,6 +94,8 @@ static const struct kind {
     {"sign-key-generate", ADMIN, false},
     {"sign-key-destroy", ADMIN, false},
     {"receipt-key-generate", ADMIN, false},
+    {"tls-key-generate", ADMIN, false},
+    {"tls-key-destroy", ADMIN, false},
     {"order", ADMIN, false},
     {"order-failed", ADMIN, false},
     {"store-accept", ADMIN, false},

@@ -201,14 +201,14 @@ struct kbs_wire_list {
  * kbs-token -> kbs-judge, answer to DESCRIBE. *_public: uncompressed P-256 point, empty if there
  * is none; rungs: names, in the order in which they are tried; token_class: enum kbs_token_class;
  * wrap_version, seal_version: the newest wrap-catalog and seal keys, 0 if there is none; sign_keys: bodies of
- * SIGN_KEY, all versions of the sign-token key that there are, the oldest first; request_public: likewise, of the
- * key that requests are encrypted to
+ * SIGN_KEY, all versions of the sign-token key that there are, the oldest first; tls_keys: the same of tls, with
+ * duty admin only; request_public: likewise, of the key that requests are encrypted to
  */
 #define KBS_WIRE_DESCRIBED_FIELDS(F, m) \
     F(m, BYTES, manufacturer) F(m, BYTES, model) F(m, BYTES, serial) F(m, U8, token_class) F(m, LIST, rungs) \
     F(m, LIST, sign_keys) F(m, BYTES, import_public) F(m, BYTES, row_public) F(m, BYTES, head_public) \
     F(m, BYTES, seal_public) F(m, U32, seal_version) F(m, U32, wrap_version) F(m, BYTES, receipt_public) \
-    F(m, BYTES, request_public)
+    F(m, BYTES, request_public) F(m, LIST, tls_keys)
 /*
  * An item of DESCRIBED. curve: enum kbs_curve; point: uncompressed; from_s: Unix time from which it signs, if no
  * newer one does (kbs_sign_version_at())
@@ -290,7 +290,8 @@ struct kbs_wire_list {
  * `storage` says (nek: resident); its card will say floor, flags, policy (SHA-256 of the policy's text) and created (Unix
  * seconds). Answer body: KBS_MADE, below. Other purposes: the service's own key, version key_version, all
  * else ignored; answer body: the uncompressed point of an EC pair, empty for card and wrap-catalog. Of sign-token
- * also curve (enum kbs_curve: P-256 or P-384) and from_s, the Unix time before which it does not sign, 0 for none
+ * also curve (enum kbs_curve: P-256 or P-384) and from_s, the Unix time before which it does not sign, 0 for none;
+ * of tls also curve, and from_s is 0
  */
 #define KBS_WIRE_GENERATE_FIELDS(F, m) \
     F(m, BYTES, order) F(m, U8, purpose) F(m, BYTES, key_id) F(m, U32, key_version) F(m, BYTES, kid) \

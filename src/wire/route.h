@@ -83,6 +83,10 @@ enum kbs_route {
     /* admin listener, the key of receipts */
     KBS_ROUTE_ADMIN_RECEIPT_KEY = 100,      /* GET /kbs/v0/admin/receipt-key */
     KBS_ROUTE_ADMIN_RECEIPT_KEY_MAKE = 101, /* POST /kbs/v0/admin/receipt-key */
+    /* admin listener, the key of TLS */
+    KBS_ROUTE_ADMIN_TLS_KEY_LIST = 122,    /* GET /kbs/v0/admin/tls-key */
+    KBS_ROUTE_ADMIN_TLS_KEY_MAKE = 123,    /* POST /kbs/v0/admin/tls-key */
+    KBS_ROUTE_ADMIN_TLS_KEY_DESTROY = 124, /* DELETE /kbs/v0/admin/tls-key */
     /* admin listener, what is kept for guests */
     KBS_ROUTE_ADMIN_KEPT_LIST = 120,   /* GET /kbs/v0/admin/kept/{repo}/{type}/{tag} */
     KBS_ROUTE_ADMIN_KEPT_FORGET = 121, /* DELETE /kbs/v0/admin/kept/{repo}/{type}/{tag} */

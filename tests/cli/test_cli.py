@@ -41,6 +41,7 @@ KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "
     ["secret", "policy", "a/b/c"], ["secret", "show", "a/b/c", "--policy", "x"],
     ["receipt"], ["receipt", "verify"], ["receipt", "verify", "x"], ["receipt", "verify", "x", "y", "--answer", "z"],
     ["receipt", "verify", "x", "--answer", "y", "--key", "k", "--jwks", "j"], ["receipt-key"], ["receipt-key", "make", "x"],
+    ["tls"], ["tls", "make-key", "--curve", "P-521"], ["tls", "destroy-key"], ["tls", "list-keys", "x"],
     ["initdata", "make"], ["initdata", "make", "--tls-pin", "a", "--tls-cert", "b"],
     ["init"], ["init", "x", "--token", "yubikey"], ["init", "x", "--listen", "localhost:1"],
     ["init", "x", "--admin-listen", "1.2.3.4"], ["init", "x", "--lanes", "0"], ["init", "x", "--lanes", "33"],
@@ -78,7 +79,8 @@ ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     *(["secret", c] for c in ("set", "list", "show", "policy", "delete")), ["token", "caps"], ["store", "accept"], ["audit", "verify"],
     *(["alias", c] for c in ("set", "list", "remove")),
     *(["policy", c] for c in ("explain", "test")), ["release", "dry-run"],
-    ["initdata", "make"], ["receipt", "verify"], ["receipt-key", "show"], ["receipt-key", "make"]]
+    ["initdata", "make"], ["receipt", "verify"], ["receipt-key", "show"], ["receipt-key", "make"],
+    *(["tls", c] for c in ("list-keys", "make-key", "destroy-key"))]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["rewrap"], ["open"]]
 
 

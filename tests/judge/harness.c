@@ -199,6 +199,16 @@ static void signs_put(const struct judge *j, struct kbs_wire_list_builder *list)
     }
 }
 
+/* The same of tls. */
+static void tls_put(const struct judge *j, struct kbs_wire_list_builder *list)
+{
+    for (uint32_t i = 0; i < JUDGE_SIGNS; i++) {
+        if (j->tls[i] != NULL) {
+            sign_add(list, j->tls[i], i + 1, 0);
+        }
+    }
+}
+
 static EVP_PKEY *signs_now(const struct judge *j)
 {
     EVP_PKEY *now = j->sign;
@@ -222,6 +232,8 @@ static void token_describe(struct judge *j, uint64_t id)
                                    .token_class = KBS_TOKEN_CLASS_SOFTWARE};
     struct kbs_buf signs_buf = KBS_BUF(2048);
     struct kbs_wire_list_builder signs = {.buf = &signs_buf};
+    struct kbs_buf tls_buf = KBS_BUF(2048);
+    struct kbs_wire_list_builder tls = {.buf = &tls_buf};
     uint8_t import[65];
     uint8_t row[65];
     uint8_t head[65];
@@ -234,6 +246,8 @@ static void token_describe(struct judge *j, uint64_t id)
     j->described++;
     signs_put(j, &signs);
     d.sign_keys = kbs_wire_list_done(&signs);
+    tls_put(j, &tls);
+    d.tls_keys = kbs_wire_list_done(&tls);
     key_point(j->import, import);
     d.import_public = kbs_span(import, sizeof(import));
     d.seal_public = d.import_public; /* nothing is opened here */
@@ -255,6 +269,7 @@ static void token_describe(struct judge *j, uint64_t id)
                                       kbs_deadline_in_ms(WAIT_MS), &err),
                      0);
     kbs_buf_deinit(&signs_buf);
+    kbs_buf_deinit(&tls_buf);
     kbs_buf_deinit(&rungs_buf);
 }
 
@@ -326,6 +341,26 @@ static void sign_destroy(struct judge *j, struct kbs_wire_result *r)
     *key = NULL;
 }
 
+static void tls_generate(struct judge *j)
+{
+    const struct kbs_wire_generate *m = &j->generate;
+
+    assert_in_range(m->key_version, 1, JUDGE_SIGNS);
+    assert_null(j->tls[m->key_version - 1]);
+    assert_int_equal(m->from_s, 0);
+    j->tls[m->key_version - 1] = key_new(m->curve == KBS_CURVE_P384 ? "P-384" : "P-256");
+}
+
+static void tls_destroy(struct judge *j, struct kbs_wire_result *r)
+{
+    EVP_PKEY **key = &j->tls[j->destroy.key_version - 1];
+
+    assert_in_range(j->destroy.key_version, 1, JUDGE_SIGNS);
+    r->category = *key != NULL ? KBS_OK : KBS_MISSING;
+    EVP_PKEY_free(*key);
+    *key = NULL;
+}
+
 static void order_generate(struct judge *j, uint8_t *out, size_t size, struct kbs_wire_result *r)
 {
     const struct kbs_wire_generate *m = &j->generate;
@@ -333,6 +368,10 @@ static void order_generate(struct judge *j, uint8_t *out, size_t size, struct kb
 
     if (m->purpose == KBS_PURPOSE_SIGN_TOKEN) {
         sign_generate(j);
+        return;
+    }
+    if (m->purpose == KBS_PURPOSE_TLS) {
+        tls_generate(j);
         return;
     }
     if (m->purpose == KBS_PURPOSE_SIGN_RECEIPT) {
@@ -628,6 +667,8 @@ static void order_fill(struct judge *j, const struct kbs_channel_msg *m, uint8_t
         order_rewrap(j, out, size, r);
     } else if (type == KBS_WIRE_DESTROY && j->destroy.purpose == KBS_PURPOSE_SIGN_TOKEN) {
         sign_destroy(j, r);
+    } else if (type == KBS_WIRE_DESTROY && j->destroy.purpose == KBS_PURPOSE_TLS) {
+        tls_destroy(j, r);
     }
 }
 
@@ -1245,6 +1286,7 @@ int judge_teardown(void **state)
     kbs_channel_msg_deinit(&j->other_msg);
     EVP_PKEY_free(j->sign);
     for (size_t i = 0; i < JUDGE_SIGNS; i++) {
+        EVP_PKEY_free(j->tls[i]);
         EVP_PKEY_free(j->more_signs[i].key);
     }
     EVP_PKEY_free(j->import);

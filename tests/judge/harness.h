@@ -102,6 +102,7 @@ struct judge {
     const char *acls[JUDGE_LIST];              /* role, allowed_endpoints in turn; borrowed */
     EVP_PKEY *sign;                            /* the token's keys; this one has version 1 */
     struct judge_sign more_signs[JUDGE_SIGNS]; /* and these the next ones, where there is a key */
+    EVP_PKEY *tls[JUDGE_SIGNS];                /* versions of the tls key, from 1 on */
     EVP_PKEY *import;
     EVP_PKEY *request;    /* NULL: the token has no such key */
     const char *envelope; /* what OPEN_REQUEST opens to, whatever was sent */
