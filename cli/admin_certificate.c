@@ -138,8 +138,13 @@ static int make_command(const struct kbs_admin_options *o, int argc, char **argv
     if (status != KBS_CLI_GO_ON) {
         return status;
     }
-    return t.names.san != NULL ? kbs_cli_end(make(&t, request, &err), &err)
-                               : kbs_args_usage(&args, "--san is needed");
+    if (t.names.san == NULL) {
+        return kbs_args_usage(&args, "--san is needed");
+    }
+    if (kbs_tls_names_check(&t.names, &err) != 0) {
+        return kbs_args_usage(&args, "%s", err.detail);
+    }
+    return kbs_cli_end(make(&t, request, &err), &err);
 }
 
 int kbs_admin_cmd_tls_csr(struct kbs_admin_options *o, int argc, char **argv)

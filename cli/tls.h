@@ -72,6 +72,8 @@ struct kbs_tls_names {
     const char *san;     /* "DNS:name" and "IP:address", with commas between them */
 };
 
+/* KBS_INPUT, naming the option, if they are not in order. The other two want them in order. */
+KBS_MUST_CHECK int kbs_tls_names_check(const struct kbs_tls_names *names, struct kbs_error *err);
 /* A request (PKCS#10, RFC 2986) for a TLS server's certificate. Appended as PEM. */
 KBS_MUST_CHECK int kbs_tls_request(const struct kbs_tls_key *k, const struct kbs_tls_names *names,
                                    struct kbs_buf *out, struct kbs_error *err);

@@ -22,7 +22,6 @@
 #define PROGRAM "kbs-token"
 #define KEY_FILE_BYTES 16384
 #define SPKI_BYTES 2048
-#define SERVICE_KEY "pkcs11:" /* and nothing behind it: of whatever version */
 
 static int attach_pin(const struct kbs_cli_worker *w, const struct kbs_tls_token *t,
                       struct stat *ret_pin, uint64_t deadline, struct kbs_error *err)
@@ -51,7 +50,7 @@ static int configure(const struct kbs_cli_worker *w, const struct kbs_tls_token 
 
     config.duty = KBS_DUTY_SIGN;
     config.general = 1;
-    config.key = strcmp(uri, SERVICE_KEY) == 0 ? KBS_SPAN_LIT("") : kbs_span_str(uri);
+    config.key = kbs_span_str(uri);
     config.certificate = certificate;
     return kbs_channel_send(w->control, KBS_WIRE_CONFIG_TOKEN, 0, &config, -1, deadline, err) != 0
                ? -1

@@ -148,6 +148,16 @@ static int put_names(X509_NAME *name, const struct kbs_tls_names *names, struct 
                                   "the first name of --san is too long for a CN: give --subject");
 }
 
+int kbs_tls_names_check(const struct kbs_tls_names *names, struct kbs_error *err)
+{
+    X509_NAME *name = X509_NAME_new();
+    int r = name != NULL ? put_names(name, names, err)
+                         : kbs_fail_openssl(err, KBS_INTERNAL, "out of memory");
+
+    X509_NAME_free(name);
+    return r;
+}
+
 /* ---- signing ---- */
 
 static const struct extension {
