@@ -332,6 +332,14 @@ struct kbs_config_report {
 KBS_MUST_CHECK int kbs_config_load(const char *path, const struct kbs_config **ret,
                                    struct kbs_config_report *report, struct kbs_error *err);
 
+/*
+ * The same for who makes certificates: those of servers need not be there yet, which is a warning, and paths are
+ * absolute.
+ */
+KBS_MUST_CHECK int kbs_config_load_for_tools(const char *path, const struct kbs_config **ret,
+                                             struct kbs_config_report *report,
+                                             struct kbs_error *err);
+
 /* The same for a text that stands in for the file's, which need not be there. */
 KBS_MUST_CHECK int kbs_config_load_text(const char *path, struct kbs_span text,
                                         const struct kbs_config **ret,

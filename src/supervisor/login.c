@@ -17,8 +17,8 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/pin_latch.h"
 #include "channel/channel.h"
-#include "supervisor/pin_latch.h"
 #include "supervisor/times.h"
 
 #define MESSAGE_MS 1000
