@@ -262,7 +262,7 @@ int kbs_settings_read(const struct kbs_provider *provider, const char *uri,
     if (take_uri(ret, kbs_span_str(uri), err) != 0) {
         return -1;
     }
-    fill(provider, &ret->module, "KBS_PKCS11_MODULE", "module");
+    fill(provider, &ret->module, "KBS_PKCS11_MODULE", "pkcs11-module");
     fill(provider, &ret->pin_file, "KBS_PKCS11_PIN_FILE", "pin-file");
     fill(provider, &ret->init_args, "KBS_PKCS11_INIT_ARGS", "init-args");
     fill(provider, &ret->env, "KBS_PKCS11_ENV", "env");
@@ -271,10 +271,10 @@ int kbs_settings_read(const struct kbs_provider *provider, const char *uri,
     ret->seccomp_log = seccomp != NULL && strcmp(seccomp, "log") == 0;
     free(seccomp);
     if (ret->module == NULL) {
-        return kbs_fail(
-            err, KBS_MISSING,
-            "no PKCS#11 module: KBS_PKCS11_MODULE, module-path in the URI, or module in "
-            "the provider's section");
+        return kbs_fail(err, KBS_MISSING,
+                        "no PKCS#11 module: KBS_PKCS11_MODULE, module-path in the URI, or "
+                        "pkcs11-module in "
+                        "the provider's section");
     }
     if (ret->pin_file == NULL) {
         return kbs_fail(

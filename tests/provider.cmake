@@ -4,3 +4,9 @@ kbs_target_defaults(kbs_test_signer)
 target_link_libraries(kbs_test_signer PUBLIC kbs_provider)
 kbs_test(unit_link SOURCES providers/test_link.c LINKS kbs_test_signer LABELS unit)
 kbs_test(unit_provider SOURCES providers/test_provider.c LINKS kbs_test_signer OpenSSL::SSL LABELS unit)
+
+# What the system suite runs: a token with keys, and a program that has loaded kbs.so.
+add_executable(provider_process providers/provider_process.c)
+kbs_target_defaults(provider_process)
+target_link_libraries(provider_process PRIVATE OpenSSL::Crypto)
+set_target_properties(provider_process PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")

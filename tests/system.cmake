@@ -52,5 +52,15 @@ kbs_pytest(system_units PATH system/test_units.py LABELS system)
 kbs_pytest(system_ledger PATH system/test_ledger.py LABELS system TIMEOUT 600)
 kbs_pytest(system_audit_faults PATH system/test_audit_faults.py LABELS system TIMEOUT 900)
 kbs_pytest(system_sign_key PATH system/test_sign_key.py LABELS system)
+# An operator's own token, and the stock openssl: under sanitizers their run-time comes first.
+kbs_test_program(provider_token SOURCES providers/provider_token.c LINKS kbs_token_harness)
+add_dependencies(provider_token kbs-token)
+set(provider_preload "")
+if(KBS_SANITIZE MATCHES "address")
+    execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libasan.so
+        OUTPUT_VARIABLE provider_preload OUTPUT_STRIP_TRAILING_WHITESPACE)
+endif()
+kbs_pytest(system_provider PATH system/test_provider.py LABELS system TIMEOUT 300
+    ENVIRONMENT "KBS_PRELOAD=${provider_preload}")
 kbs_pytest(system_tls_key PATH system/test_tls_key.py LABELS system)
 kbs_pytest(system_tls_admin PATH system/test_tls_admin.py LABELS system TIMEOUT 300)

@@ -34,7 +34,8 @@ kbs_role_units(kbs-judge DOES "decision"
     FILES "BindPaths=/var/lib/kbs-hsm/store")
 kbs_role_units(kbs-token DOES "token custody"
     NOTE "For tokens in software. What one in hardware needs on top is a drop-in: kbs-token-hardware.conf is an example."
-    FILES "BindPaths=/var/lib/kbs-hsm/token")
+    FILES "BindPaths=/var/lib/kbs-hsm/token"
+    TASKS 24) # of a sign worker: a thread for each channel of its front
 kbs_role_units(kbs-audit DOES "ledger"
     NOTE "Even the ledger is a descriptor."
     FILES "# No file at all.")

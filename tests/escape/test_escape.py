@@ -277,6 +277,16 @@ def test_the_lists_are_short_and_printed(role):
     assert [line for line in printed if re.match(r"socket\b", line)] == sockets.get(role, [])
 
 
+def test_a_sign_worker_has_threads_besides():
+    lane = run(BIN / "kbs-token", "--print-seccomp").stdout.splitlines()
+    sign = run(BIN / "kbs-token", "--print-seccomp", "sign").stdout.splitlines()
+    assert set(lane[:-1]) < set(sign[:-1])
+    more = [line for line in sign[:-1] if line not in lane and not line.endswith("  sanitizers")]
+    assert sorted(line.split()[0] for line in more) == ["clone", "clone3", "exit", "gettid", "rseq", "rt_sigaction",
+                                                         "sched_getaffinity", "set_robust_list"]
+    assert {"clone  as pthread_create(3)", "clone3  refused with ENOSYS"} < set(more)
+
+
 def production(service):
     service.edit_config(r'^mode = "demo"', 'mode = "production"')
     service.edit_config(r"^allow_sample = true.*$", "allow_sample = false")
