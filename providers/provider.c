@@ -203,20 +203,23 @@ int kbs_provider_load(OSSL_LIB_CTX *libctx, struct kbs_error *err)
     return 0;
 }
 
+/* Gives back two references: what this takes to have the handle, and the one of kbs_provider_load(). */
 static void unload(OSSL_LIB_CTX *libctx, const char *name)
 {
-    if (OSSL_PROVIDER_available(libctx, name) == 1) {
-        OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, name); /* gives the handle */
+    OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, name);
 
+    if (provider != NULL) {
         (void)OSSL_PROVIDER_unload(provider);
-        (void)OSSL_PROVIDER_unload(provider); /* and that of kbs_provider_load() */
+        (void)OSSL_PROVIDER_unload(provider);
     }
 }
 
 void kbs_provider_unload(OSSL_LIB_CTX *libctx)
 {
-    unload(libctx, KBS_PROVIDER_NAME);
-    unload(libctx, "default");
+    if (OSSL_PROVIDER_available(libctx, KBS_PROVIDER_NAME) == 1) {
+        unload(libctx, KBS_PROVIDER_NAME);
+        unload(libctx, "default");
+    }
 }
 
 /* By import() of this provider's keymgmt. */

@@ -543,6 +543,7 @@ static void test_requests(void **state)
         X509_REQ *req = X509_REQ_new_ex(world.libctx, NULL);
 
         open_key(&f, which, KBS_PROVIDER_GENERAL);
+        assert_int_equal(X509_REQ_set_version(req, X509_REQ_VERSION_1), 1);
         assert_int_equal(X509_REQ_set_pubkey(req, f.key), 1);
         assert_true(X509_REQ_sign(req, f.key, EVP_sha256()) > 0);
         assert_int_equal(X509_REQ_verify_ex(req, world.public[which], world.plain, NULL), 1);
