@@ -15,7 +15,7 @@ import subprocess
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from service import BIN, TOKENS, run, wait_until
@@ -179,6 +179,23 @@ def test_a_key_in_a_file(file_host, tmp_path):
         PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"password")))
     done = file_host.tls("csr", "--san", SAN, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and "password" in done.stderr
+
+
+def test_a_key_of_an_operators_own(soft_host, tmp_path):
+    """RSA, brought into the token by its own tool, and named by a URI."""
+    run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", tmp_path / "rsa.pem")
+    run("softhsm2-util", "--import", tmp_path / "rsa.pem", "--token", "kbs", "--label", "web", "--id", "77",
+        "--pin", (soft_host.folder / "pin").read_text().strip(),
+        env={**os.environ, "SOFTHSM2_CONF": str(soft_host.folder / "token/softhsm2.conf")})
+    soft_host.edit('private_key = "pkcs11:"', 'private_key = "pkcs11:object=web;id=%77"')
+    soft_host.tls("csr", "--san", "DNS:kbs.example", "--out", tmp_path / "csr.pem")
+    leaf, ca = by_openssl(tmp_path, tmp_path / "csr.pem")
+    soft_host.tls("install", leaf, "--chain", ca)
+    key = serialization.load_pem_private_key((tmp_path / "rsa.pem").read_bytes(), None)
+    assert spki(soft_host.leaf().public_key()) == spki(key.public_key())
+    cert = x509.load_pem_x509_certificate(soft_host.tls("selfsigned", "--san", "DNS:kbs.example").stdout.encode())
+    key.public_key().verify(cert.signature, cert.tbs_certificate_bytes, padding.PKCS1v15(), cert.signature_hash_algorithm)
+    assert json.loads(soft_host.tls("show", "--json").stdout)["key"]["state"] == "matches"
 
 
 def test_what_is_shown(host):
