@@ -106,6 +106,8 @@ struct kbs_admin_profile {
     char row_key[PATH_MAX];     /* pinned PEM, empty in a profile of an older service */
     char head_key[PATH_MAX];    /* the same */
     char receipt_key[PATH_MAX]; /* the same */
+    char client_cert[PATH_MAX]; /* PEM chain for the admin listener's client_ca; empty: none */
+    char client_key[PATH_MAX];  /* its key */
 };
 /* Where it is: --profile, $KBS_ADMIN_PROFILE, admin/profile.json. Returns borrowed. */
 const char *kbs_admin_profile_path(const struct kbs_admin_options *o);

@@ -86,7 +86,8 @@ static int profile_members(const char *folder, const json_t *o, struct kbs_admin
                            struct kbs_error *err)
 {
     static const char *const names[] = {
-        "url", "ca", "key", "import_key", "seal_key", "row_key", "head_key", "receipt_key", NULL};
+        "url",     "ca",       "key",         "import_key",  "seal_key",
+        "row_key", "head_key", "receipt_key", "client_cert", "client_key", NULL};
     char ca[PATH_MAX];
     char key[PATH_MAX];
 
@@ -102,10 +103,16 @@ static int profile_members(const char *folder, const json_t *o, struct kbs_admin
         profile_file(folder, o, "row_key", ret->row_key, sizeof(ret->row_key), err) != 0 ||
         profile_file(folder, o, "head_key", ret->head_key, sizeof(ret->head_key), err) != 0 ||
         profile_file(folder, o, "receipt_key", ret->receipt_key, sizeof(ret->receipt_key), err) !=
-            0) {
+            0 ||
+        profile_file(folder, o, "client_cert", ret->client_cert, sizeof(ret->client_cert), err) !=
+            0 ||
+        profile_file(folder, o, "client_key", ret->client_key, sizeof(ret->client_key), err) != 0) {
         return -1;
     }
-    return 0;
+    return (ret->client_cert[0] == '\0') == (ret->client_key[0] == '\0')
+               ? 0
+               : kbs_fail(err, KBS_INPUT,
+                          "profile: \"client_cert\" and \"client_key\" go together");
 }
 
 int kbs_admin_profile_read(const char *path, struct kbs_admin_profile *ret, struct kbs_error *err)
@@ -163,6 +170,10 @@ int kbs_admin_open(const struct kbs_admin_options *o, struct kbs_admin *ret, str
     }
     server.url = o->url != NULL ? o->url : ret->profile.url;
     server.ca_file = ret->profile.ca;
+    if (ret->profile.client_cert[0] != '\0') {
+        server.client_cert = ret->profile.client_cert;
+        server.client_key = ret->profile.client_key;
+    }
     if (kbs_http_client_new(&server, &ret->http, err) != 0) {
         goto fail;
     }

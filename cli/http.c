@@ -25,6 +25,8 @@ struct kbs_http_client {
     char *ca_file;
     char *unix_socket;
     char *tls_pin;
+    char *client_cert;
+    char *client_key;
 };
 
 static int url_part(CURLU *u, CURLUPart part, char **ret)
@@ -88,6 +90,13 @@ out:
     return r;
 }
 
+/* A copy, if there is something to copy. */
+static bool keep(const char *from, char **ret)
+{
+    *ret = from != NULL ? strdup(from) : NULL;
+    return from == NULL || *ret != NULL;
+}
+
 int kbs_http_client_new(const struct kbs_http_server *server, struct kbs_http_client **ret,
                         struct kbs_error *err)
 {
@@ -102,12 +111,9 @@ int kbs_http_client_new(const struct kbs_http_server *server, struct kbs_http_cl
         goto fail;
     }
     c->curl = curl_easy_init();
-    c->ca_file = server->ca_file != NULL ? strdup(server->ca_file) : NULL;
-    c->unix_socket = server->unix_socket != NULL ? strdup(server->unix_socket) : NULL;
-    c->tls_pin = server->tls_pin != NULL ? strdup(server->tls_pin) : NULL;
-    if (c->curl == NULL || (server->ca_file != NULL && c->ca_file == NULL) ||
-        (server->unix_socket != NULL && c->unix_socket == NULL) ||
-        (server->tls_pin != NULL && c->tls_pin == NULL)) {
+    if (c->curl == NULL || !keep(server->ca_file, &c->ca_file) ||
+        !keep(server->unix_socket, &c->unix_socket) || !keep(server->tls_pin, &c->tls_pin) ||
+        !keep(server->client_cert, &c->client_cert) || !keep(server->client_key, &c->client_key)) {
         (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
         goto fail;
     }
@@ -130,6 +136,8 @@ struct kbs_http_client *kbs_http_client_free(struct kbs_http_client *c)
     free(c->ca_file);
     free(c->unix_socket);
     free(c->tls_pin);
+    free(c->client_cert);
+    free(c->client_key);
     free(c);
     curl_global_cleanup();
     return NULL;
@@ -236,7 +244,7 @@ static bool add_headers(struct curl_slist **list, const struct kbs_http_request 
            (q->proof == NULL || add_header(list, "Kbs-Proof: ", q->proof));
 }
 
-/* Who the server has to be. */
+/* Who the server has to be, and who we are. */
 static bool set_trust(const struct kbs_http_client *c)
 {
     CURL *h = c->curl;
@@ -252,6 +260,10 @@ static bool set_trust(const struct kbs_http_client *c)
     }
     if (c->tls_pin != NULL) {
         ok = ok && curl_easy_setopt(h, CURLOPT_PINNEDPUBLICKEY, c->tls_pin) == CURLE_OK;
+    }
+    if (c->client_cert != NULL) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_SSLCERT, c->client_cert) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_SSLKEY, c->client_key) == CURLE_OK;
     }
     return ok;
 }

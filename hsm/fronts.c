@@ -37,6 +37,7 @@
 #define FRONT_STACK_BYTES (1u << 20) /* SQLite under NSS and vendors' modules included */
 #define FRONT_TICK_MS (KBS_LIMIT_TOKEN_OP_MS / 10)
 #define FRONT_ANSWER_BYTES 1024u
+#define FRONT_DRAIN_MS 1000u /* without an order, after DRAIN */
 
 /* One channel, and the thread that serves it. */
 struct front {
@@ -47,6 +48,7 @@ struct front {
     pthread_t thread;
     bool running;              /* known to the main thread only, like what follows after its end */
     _Atomic uint64_t since_ns; /* when the token was called; 0: it is not */
+    _Atomic uint64_t last_ns;  /* when it was called last */
     atomic_bool ended;
     int rc;               /* written by the thread, read when it has ended */
     struct kbs_error err; /* the same */
@@ -57,6 +59,7 @@ struct kbs_fronts {
     const struct kbs_sole *key;    /* borrowed */
     int stop[2];                   /* closed at [1]: threads are to end */
     int wake[2];                   /* a byte for each thread that has ended */
+    uint64_t drain_ns; /* when DRAIN came; 0: it has not */
     size_t running;
     size_t n;
     struct front fronts[KBS_LIMIT_TLS_SIGNERS];
@@ -164,6 +167,7 @@ static bool front_do(struct front *f, const struct kbs_frame *frame,
     if (operation->act(f, order, answer, failure) != 0) {
         fatal = front_is_fatal(f, failure);
     }
+    atomic_store(&f->last_ns, atomic_load(&f->since_ns));
     atomic_store(&f->since_ns, 0);
     if (f->token.destroy_failures > 0) {
         (void)kbs_fail(failure, KBS_TOKEN_DOWN, "a session object could not be destroyed");
@@ -398,18 +402,40 @@ static int fronts_reap(struct kbs_fronts *f, struct kbs_error *err)
     return rc;
 }
 
-/* One message from kbsd. 0 (DRAIN: fronts hang up when they are done), KBS_CHANNEL_EOF, or -1. */
-static int fronts_control(int control_fd, struct kbs_channel_msg *m, struct kbs_error *err)
+/*
+ * After DRAIN another worker has the front's handshakes to come, or the front is gone. Connections that are there keep
+ * the channels open, but need no signature any more.
+ */
+static bool fronts_are_drained(const struct kbs_fronts *f)
+{
+    uint64_t last_ns = f->drain_ns;
+
+    for (size_t i = 0; i < f->n; i++) {
+        uint64_t order_ns = atomic_load(&f->fronts[i].last_ns);
+
+        if (atomic_load(&f->fronts[i].since_ns) != 0) {
+            return false;
+        }
+        last_ns = order_ns > last_ns ? order_ns : last_ns;
+    }
+    return f->drain_ns != 0 && kbs_clock_mono_ns() > last_ns + FRONT_DRAIN_MS * KBS_NS_PER_MS;
+}
+
+/* One message from kbsd. 0 (DRAIN), KBS_CHANNEL_EOF, or -1. */
+static int fronts_control(struct kbs_fronts *f, int control_fd, struct kbs_channel_msg *m,
+                          struct kbs_error *err)
 {
     int rc = kbs_channel_recv(control_fd, m, kbs_deadline_in_ms(KBS_LIMIT_TOKEN_OP_MS), err);
 
     if (rc != 0) {
         return rc;
     }
-    return m->frame.type == KBS_WIRE_DRAIN
-               ? 0
-               : kbs_fail(err, KBS_DENIED, "kbsd sent %s to a sign worker that serves",
-                          kbs_wire_type_name(m->frame.type));
+    if (m->frame.type != KBS_WIRE_DRAIN) {
+        return kbs_fail(err, KBS_DENIED, "kbsd sent %s to a sign worker that serves",
+                        kbs_wire_type_name(m->frame.type));
+    }
+    f->drain_ns = kbs_clock_mono_ns();
+    return 0;
 }
 
 /* Waits for the end of all threads. 0, -1, or KBS_FRONTS_STUCK. */
@@ -439,14 +465,15 @@ int kbs_fronts_serve(struct kbs_fronts *f, int control_fd, struct kbs_error *err
     int stopped;
     int rc = 0;
 
-    while (rc == 0 && f->running > 0) {
+    while (rc == 0 && f->running > 0 && !fronts_are_drained(f)) {
         struct pollfd fds[2] = {{.fd = control_fd, .events = POLLIN},
                                 {.fd = f->wake[0], .events = POLLIN}};
 
-        if (poll(fds, 2, FRONT_TICK_MS) < 0 && errno != EINTR) {
+        if (poll(fds, 2, f->drain_ns == 0 ? FRONT_TICK_MS : FRONT_DRAIN_MS / 10) < 0 &&
+            errno != EINTR) {
             rc = kbs_fail_errno(err, KBS_INTERNAL, "poll failed");
         } else if (fds[0].revents != 0) {
-            rc = fronts_control(control_fd, &m, err);
+            rc = fronts_control(f, control_fd, &m, err);
         } else if (fds[1].revents != 0) {
             rc = fronts_reap(f, err);
         }

@@ -16,7 +16,7 @@ add_test(NAME mock-campaign COMMAND mock_campaign --quick)
 kbs_test_properties(mock-campaign token 600 ASAN_OPTIONS=detect_leaks=0)
 
 # The latch of a refused PIN: the unit, and kbsd with it.
-kbs_test(unit_pin_latch SOURCES unit/test_pin_latch.c LINKS kbs_supervisor LABELS unit)
+kbs_test(unit_pin_latch SOURCES unit/test_pin_latch.c LINKS kbs_base LABELS unit)
 kbs_pytest(system_pin_latch PATH mock/test_pin_latch.py LABELS system)
 kbs_pytest(system_stuck PATH mock/test_stuck.py LABELS system TIMEOUT 300)
 set_tests_properties(system_stuck PROPERTIES PROCESSORS 2) # it compares how busy lanes are

@@ -94,6 +94,7 @@ static const char *const supposable[] = {"mode",
                                          "init_data_matched",
                                          "native",
                                          "pop",
+                                         "channel_bound",
                                          "encrypted",
                                          "time",
                                          NULL};
@@ -124,6 +125,7 @@ static int suppose(struct dry_run *d, const json_t *body, struct kbs_error *err)
     s->binding = kbs_binding_from_name(binding);
     s->created_s = s->attested_s = d->decision.how.now_s;
     s->pop = json_is_true(json_object_get(kbs, "pop"));
+    s->channel_bound = json_is_true(json_object_get(kbs, "channel_bound"));
     s->encrypted = json_is_true(json_object_get(kbs, "encrypted"));
     d->decision.supposed = d->supposed;
     return 0;

@@ -29,6 +29,7 @@
 /* A request on its way through. */
 struct protection {
     bool pop;
+    bool channel; /* pop, which names the TLS connection */
     bool encrypted;
     uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES]; /* that both name */
     struct kbs_ec_public fresh;                 /* of pop */
@@ -91,6 +92,10 @@ static int proof_covers(const struct kbs_wire_request *req, const struct kbs_pro
     if (memcmp(proof->body, body, sizeof(body)) != 0) {
         return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Proof is for another body");
     }
+    if (proof->has_channel &&
+        !kbs_span_equal(req->channel, kbs_span(proof->channel, sizeof(proof->channel)))) {
+        return kbs_fail(err, KBS_UNAUTHENTICATED, "Kbs-Proof is for another TLS connection");
+    }
     return kbs_ec_public_equal(&proof->key, &session->tee_key.ec)
                ? kbs_fail(err, KBS_UNAUTHENTICATED,
                           "Kbs-Proof: the answer cannot go to the key that signs")
@@ -112,6 +117,7 @@ static int proof_check(const struct kbs_call *call, const struct kbs_session *se
     }
     memcpy(p->nonce, proof.nonce, sizeof(p->nonce));
     p->fresh = proof.key;
+    p->channel = proof.has_channel;
     return proof_covers(call->req, &proof, session, err);
 }
 
@@ -268,6 +274,7 @@ int kbs_protect(struct kbs_call *call, struct kbs_session *session, struct kbs_e
     if (rc == 0) {
         call->answer->variant = NULL;
         session->encrypted = p.encrypted;
+        session->channel_bound = p.channel;
     } else {
         rc = refused(call, session, err);
     }

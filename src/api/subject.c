@@ -129,9 +129,10 @@ json_t *kbs_subject_root(const struct kbs_api *api, const struct kbs_circumstanc
 {
     json_t *root = session_json(api, c, input);
     KBS_AUTO_JSON request = json_pack(
-        "{s:o, s:s, s:s, s:b, s:b, s:s, s:s, s:s%, s:I}", "key", key_json(c->key), "locality",
+        "{s:o, s:s, s:s, s:b, s:b, s:b, s:s, s:s, s:s%, s:I}", "key", key_json(c->key), "locality",
         kbs_locality_name(c->locality), "token_class", kbs_token_class_name(api->token.class),
-        "pop", c->session->pop, "encrypted", c->session->encrypted, "plugin", c->plugin, "method",
+        "pop", c->session->pop, "channel_bound", c->session->channel_bound, "encrypted",
+        c->session->encrypted, "plugin", c->plugin, "method",
         c->method, "path", (const char *)c->target.p, c->target.len, "time", (json_int_t)c->now_s);
 
     if (root == NULL || request == NULL || json_object_update(root, request) != 0) {

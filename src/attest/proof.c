@@ -23,6 +23,10 @@ void kbs_proof_put(struct kbs_buf *out, const struct kbs_proof *proof)
 {
     kbs_buf_put_u8(out, '{');
     bytes_put(out, "b", proof->body, sizeof(proof->body));
+    if (proof->has_channel) {
+        kbs_buf_put_u8(out, ',');
+        bytes_put(out, "c", proof->channel, sizeof(proof->channel));
+    }
     kbs_buf_put_str(out, ",\"k\":");
     kbs_jose_jwk_put(out, &proof->key);
     kbs_buf_put_str(out, ",\"m\":");
@@ -49,14 +53,17 @@ static int bytes_get(const json_t *payload, const char *name, uint8_t *out, size
 
 int kbs_proof_get(const json_t *payload, struct kbs_proof *ret, struct kbs_error *err)
 {
-    static const char *const members[] = {"b", "k", "m", "n", "p", NULL};
+    static const char *const members[] = {"b", "c", "k", "m", "n", "p", NULL};
     static const char *const key_members[] = {"crv", "kty", "x", "y", NULL};
     json_t *key = NULL;
 
-    *ret = (struct kbs_proof){.method = KBS_SPAN_EMPTY};
+    *ret = (struct kbs_proof){.method = KBS_SPAN_EMPTY,
+                              .has_channel = json_object_get(payload, "c") != NULL};
     if (kbs_json_only(payload, members, err) != 0 ||
         bytes_get(payload, "b", ret->body, sizeof(ret->body), err) != 0 ||
         bytes_get(payload, "n", ret->nonce, sizeof(ret->nonce), err) != 0 ||
+        (ret->has_channel &&
+         bytes_get(payload, "c", ret->channel, sizeof(ret->channel), err) != 0) ||
         kbs_json_get_string(payload, "m", &ret->method, err) != 0 ||
         kbs_json_get_string(payload, "p", &ret->target, err) != 0 ||
         kbs_json_get_object(payload, "k", &key, err) != 0 ||

@@ -12,6 +12,7 @@
 
 #define KBS_PROOF_TYP "kbs-proof"
 #define KBS_REQUEST_CHALLENGE_BYTES 32 /* the server's nonce */
+#define KBS_PROOF_CHANNEL_BYTES 32     /* tls-exporter (RFC 9266) */
 #define KBS_ENVELOPE_TYPE "application/jose+json"
 
 /* What a proof says of its request. */
@@ -21,12 +22,14 @@ struct kbs_proof {
     uint8_t body[KBS_SHA256_BYTES]; /* digest of the body as it is sent, of none: of the empty one */
     uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES];
     struct kbs_ec_public key; /* that the answer is to be wrapped to */
+    bool has_channel;
+    uint8_t channel[KBS_PROOF_CHANNEL_BYTES]; /* the TLS connection that it is sent on, and no other */
 };
 
-/* Appends {"b","k":{"crv","kty","x","y"},"m","n","p"}, b and n in base64url. */
+/* Appends {"b","c","k":{"crv","kty","x","y"},"m","n","p"}, b, c and n in base64url; c only if there is a channel. */
 void kbs_proof_put(struct kbs_buf *out, const struct kbs_proof *proof);
 /*
- * The reverse: exactly these members, a key of one of the three curves. Borrows `payload`. KBS_INPUT,
+ * The reverse: exactly these members, with or without c, a key of one of the three curves. Borrows `payload`. KBS_INPUT,
  * KBS_UNPROCESSABLE for a key that is off its curve.
  */
 KBS_MUST_CHECK int kbs_proof_get(const json_t *payload, struct kbs_proof *ret,

@@ -97,13 +97,6 @@ int kbs_config_read_pem(struct kbs_config_loader *l, struct kbs_doc_place at, co
 
 /* Servers */
 
-struct server_keys {
-    enum kbs_config_key_id sockets;
-    enum kbs_config_key_id private_key;
-    enum kbs_config_key_id certificate;
-    enum kbs_config_key_id plain_sockets; /* KBS_CONFIG_KEY_COUNT: it has none */
-};
-
 /* A unix socket's path is resolved against the file's folder. */
 static int resolve_socket(struct kbs_config_loader *l, struct kbs_doc_place at, const char *text,
                           struct kbs_config_socket *s)
@@ -141,7 +134,7 @@ static void check_socket(struct kbs_config_loader *l, struct kbs_doc_place at, c
 
 /* `sockets` and `plain_sockets`, ready for bind(2). */
 static void make_sockets(struct kbs_config_loader *l, struct kbs_config_server *s,
-                         const struct server_keys *ids)
+                         const struct kbs_config_server_keys *ids)
 {
     const char *table = kbs_config_keys[ids->sockets].table;
     size_t n = 0;
@@ -169,47 +162,16 @@ static void make_sockets(struct kbs_config_loader *l, struct kbs_config_server *
     }
 }
 
-static void check_tls_key(struct kbs_config_loader *l, const struct kbs_config_server *s,
-                          const struct server_keys *ids)
-{
-    unsigned int mode;
-    struct kbs_doc_place at = kbs_config_at(l, ids->private_key);
-    /* A group of its own for TLS keys is common practice, so only "others" count. */
-    if (kbs_config_check_file(l, at, "private_key", s->private_key, &mode) == 0 &&
-        (mode & 07u) != 0) {
-        (void)kbs_config_insecure(l, at, "private_key: others may read or change it");
-    }
-}
-
-static void check_tls_files(struct kbs_config_loader *l, const struct kbs_config_server *s,
-                            const struct server_keys *ids)
-{
-    const char *table = kbs_config_keys[ids->sockets].table;
-    const enum kbs_config_key_id files[] = {ids->private_key, ids->certificate};
-    for (size_t i = 0; i < 2; i++) {
-        /* A table whose keys are required has been reported. */
-        if (!l->seen[files[i]][0].given && !kbs_config_keys[files[i]].required) {
-            kbs_config_fail(l, kbs_config_at(l, ids->sockets), "%s.sockets needs %s.%s", table,
-                            table, kbs_config_keys[files[i]].name);
-        }
-    }
-    if (kbs_config_usable(l, ids->private_key)) {
-        check_tls_key(l, s, ids);
-    }
-    if (kbs_config_usable(l, ids->certificate)) {
-        struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
-        (void)kbs_config_read_pem(l, kbs_config_at(l, ids->certificate), "certificate",
-                                  s->certificate, "CERTIFICATE", &pem);
-        kbs_buf_deinit(&pem);
-    }
-}
-
 static void check_server(struct kbs_config_loader *l, struct kbs_config_server *s,
-                         const struct server_keys *ids)
+                         const struct kbs_config_server_keys *ids)
 {
     const struct kbs_config_seen *sockets = &l->seen[ids->sockets][0];
     bool plain_bad =
         ids->plain_sockets != KBS_CONFIG_KEY_COUNT && l->seen[ids->plain_sockets][0].bad;
+    if (s->private_key != NULL && strncmp(s->private_key, KBS_CONFIG_PKCS11, strlen(KBS_CONFIG_PKCS11)) == 0) {
+        s->key_uri = s->private_key;
+        s->private_key = NULL;
+    }
     make_sockets(l, s, ids);
     if (s->n_sockets + s->n_plain_sockets == 0 && !sockets->bad && !plain_bad &&
         !(kbs_config_keys[ids->sockets].required && !sockets->given)) {
@@ -218,8 +180,8 @@ static void check_server(struct kbs_config_loader *l, struct kbs_config_server *
                         kbs_config_keys[ids->sockets].table);
     }
     if (s->n_sockets > 0) {
-        check_tls_files(l, s, ids);
-    } else if (s->insecure_http && (s->private_key != NULL || s->certificate != NULL)) {
+        kbs_config_check_tls(l, s, ids);
+    } else if (s->insecure_http && (s->private_key != NULL || s->key_uri != NULL || s->certificate != NULL)) {
         kbs_config_warn(l, kbs_config_at(l, KBS_CONFIG_KEY_GUEST_INSECURE),
                         "http_server: private_key and certificate are not used with insecure_http");
     }
@@ -317,12 +279,20 @@ static void check_walls(struct kbs_config_loader *l)
 
 void kbs_config_check_all(struct kbs_config_loader *l)
 {
-    static const struct server_keys guest = {
-        KBS_CONFIG_KEY_GUEST_SOCKETS, KBS_CONFIG_KEY_GUEST_PRIVATE_KEY,
-        KBS_CONFIG_KEY_GUEST_CERTIFICATE, KBS_CONFIG_KEY_GUEST_PLAIN_SOCKETS};
-    static const struct server_keys admin = {
-        KBS_CONFIG_KEY_ADMIN_SOCKETS, KBS_CONFIG_KEY_ADMIN_PRIVATE_KEY,
-        KBS_CONFIG_KEY_ADMIN_CERTIFICATE, KBS_CONFIG_KEY_COUNT};
+    static const struct kbs_config_server_keys guest = {
+        .sockets = KBS_CONFIG_KEY_GUEST_SOCKETS,
+        .private_key = KBS_CONFIG_KEY_GUEST_PRIVATE_KEY,
+        .certificate = KBS_CONFIG_KEY_GUEST_CERTIFICATE,
+        .plain_sockets = KBS_CONFIG_KEY_GUEST_PLAIN_SOCKETS,
+        .client_ca = KBS_CONFIG_KEY_COUNT,
+        .tls_profile = KBS_CONFIG_KEY_GUEST_TLS_PROFILE};
+    static const struct kbs_config_server_keys admin = {
+        .sockets = KBS_CONFIG_KEY_ADMIN_SOCKETS,
+        .private_key = KBS_CONFIG_KEY_ADMIN_PRIVATE_KEY,
+        .certificate = KBS_CONFIG_KEY_ADMIN_CERTIFICATE,
+        .plain_sockets = KBS_CONFIG_KEY_COUNT,
+        .client_ca = KBS_CONFIG_KEY_ADMIN_CLIENT_CA,
+        .tls_profile = KBS_CONFIG_KEY_ADMIN_TLS_PROFILE};
     struct kbs_config *c = l->config;
     c->production = strcmp(c->mode, "production") == 0;
     if (c->allow_sample) {

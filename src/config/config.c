@@ -7,8 +7,11 @@
  */
 #include "config/config.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -42,7 +45,8 @@ static bool is_list(enum kbs_config_kind kind)
 
 static bool is_secret(enum kbs_config_kind kind)
 {
-    return kind == KBS_CONFIG_SECRET_PATH || kind == KBS_CONFIG_SECRET_PATHS;
+    return kind == KBS_CONFIG_SECRET_PATH || kind == KBS_CONFIG_SECRET_PATHS ||
+           kind == KBS_CONFIG_KEY_PATH;
 }
 
 static const char *kind_name(enum kbs_config_kind kind, bool element)
@@ -60,6 +64,7 @@ static const char *kind_name(enum kbs_config_kind kind, bool element)
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
     case KBS_CONFIG_SECRET_PATH:
+    case KBS_CONFIG_KEY_PATH:
     case KBS_CONFIG_URI_PATH:
     default:
         return "a string";
@@ -81,6 +86,7 @@ static enum kbs_doc_type kind_type(enum kbs_config_kind kind)
     case KBS_CONFIG_STRING:
     case KBS_CONFIG_PATH:
     case KBS_CONFIG_SECRET_PATH:
+    case KBS_CONFIG_KEY_PATH:
     case KBS_CONFIG_URI_PATH:
     default:
         return KBS_DOC_STRING;
@@ -113,6 +119,10 @@ static const char *credential_path(struct kbs_span name, struct kbs_buf *out)
 static const char *resolve(const struct kbs_config_loader *l, enum kbs_config_kind kind,
                            struct kbs_span s, struct kbs_buf *out)
 {
+    if (kind == KBS_CONFIG_KEY_PATH && kbs_span_starts_with(s, KBS_CONFIG_PKCS11)) {
+        kbs_buf_put_span(out, s);
+        return NULL;
+    }
     if (is_secret(kind) && kbs_span_starts_with(s, "credential:")) {
         return credential_path(kbs_span_skip(s, strlen("credential:")), out);
     }
@@ -452,6 +462,8 @@ static void set_defaults(struct kbs_config *c)
     c->production = true;
     c->issuer = "kbs-hsm";
     c->authorization_mode = "";
+    kbs_config_tls_defaults(&c->guest);
+    kbs_config_tls_defaults(&c->admin);
     c->token.init_args = "";
     c->token.lanes = 2;
     c->token.seccomp = "kill";
@@ -560,16 +572,31 @@ static int parse(struct kbs_config_loader *l, const char *path, struct kbs_span 
     return rc;
 }
 
-static void load(struct kbs_config_loader *l, const char *path, struct kbs_span text)
+/* Where the file is: as typed, or for others than kbsd, who may be elsewhere, from the root. */
+static int locate(struct kbs_config_loader *l, const char *path)
 {
     struct kbs_config *c = l->config;
+    char from[PATH_MAX];
+    bool typed = !l->for_tools || path[0] == '/';
+    if (!typed && getcwd(from, sizeof(from) - 1) == NULL) {
+        return kbs_fail_errno(l->err, KBS_INPUT, "the working directory has no name");
+    }
+    size_t n = typed ? 0 : strlen(from);
+    from[n] = '/';
+    c->file = join(l, kbs_span(from, typed ? 0 : n + 1), path);
+    if (c->file != NULL) {
+        l->folder = kbs_arena_cstr(&c->arena, folder_of(c->file));
+    }
+    return l->folder != NULL ? 0 : kbs_config_no_memory(l);
+}
+
+static void load(struct kbs_config_loader *l, const char *path, struct kbs_span text)
+{
     struct kbs_arena document = KBS_ARENA(DOCUMENT_BYTES); /* places point into it */
-    c->file = kbs_arena_cstr(&c->arena, kbs_span_str(path));
-    l->folder = kbs_arena_cstr(&c->arena, folder_of(path));
-    if (c->file == NULL || l->folder == NULL) {
-        (void)kbs_config_no_memory(l);
+    if (locate(l, path) != 0) {
         return;
     }
+    struct kbs_config *c = l->config;
     set_defaults(c);
     if (parse(l, path, text, &document) == 0) {
         check_required(l);
@@ -590,8 +617,9 @@ static int report_error(const struct kbs_config_report *r, const char *file, str
     return kbs_fail(err, KBS_INPUT, "%s: more errors than can be told", file);
 }
 
-int kbs_config_load_text(const char *path, struct kbs_span text, const struct kbs_config **ret,
-                         struct kbs_config_report *report, struct kbs_error *err)
+static int load_text(const char *path, struct kbs_span text, bool for_tools,
+                     const struct kbs_config **ret, struct kbs_config_report *report,
+                     struct kbs_error *err)
 {
     *ret = NULL;
     *err = KBS_ERROR_NONE;
@@ -605,7 +633,8 @@ int kbs_config_load_text(const char *path, struct kbs_span text, const struct kb
         size_t len = strlen(path);
         size_t room = sizeof(l->file) - 4;
         c->arena = KBS_ARENA(ARENA_BYTES);
-        *l = (struct kbs_config_loader){.config = c, .report = report, .err = err};
+        *l = (struct kbs_config_loader){
+            .config = c, .report = report, .for_tools = for_tools, .err = err};
         snprintf(l->file, sizeof(l->file), "%s%s", len > room ? "..." : "",
                  len > room ? path + len - room : path);
         for (size_t i = 0; i < KBS_CONFIG_KEY_COUNT; i++) {
@@ -625,8 +654,14 @@ int kbs_config_load_text(const char *path, struct kbs_span text, const struct kb
     return 0;
 }
 
-int kbs_config_load(const char *path, const struct kbs_config **ret,
-                    struct kbs_config_report *report, struct kbs_error *err)
+int kbs_config_load_text(const char *path, struct kbs_span text, const struct kbs_config **ret,
+                         struct kbs_config_report *report, struct kbs_error *err)
+{
+    return load_text(path, text, false, ret, report, err);
+}
+
+static int load_file(const char *path, bool for_tools, const struct kbs_config **ret,
+                     struct kbs_config_report *report, struct kbs_error *err)
 {
     struct kbs_buf text = KBS_BUF(KBS_CONFIG_FILE_BYTES);
     *ret = NULL;
@@ -634,10 +669,22 @@ int kbs_config_load(const char *path, const struct kbs_config **ret,
     *report = (struct kbs_config_report){.n = 0};
     int rc = kbs_io_read_file(path, &text, err);
     if (rc == 0) {
-        rc = kbs_config_load_text(path, kbs_buf_span(&text), ret, report, err);
+        rc = load_text(path, kbs_buf_span(&text), for_tools, ret, report, err);
     }
     kbs_buf_deinit(&text);
     return rc;
+}
+
+int kbs_config_load(const char *path, const struct kbs_config **ret,
+                    struct kbs_config_report *report, struct kbs_error *err)
+{
+    return load_file(path, false, ret, report, err);
+}
+
+int kbs_config_load_for_tools(const char *path, const struct kbs_config **ret,
+                              struct kbs_config_report *report, struct kbs_error *err)
+{
+    return load_file(path, true, ret, report, err);
 }
 
 const struct kbs_config *kbs_config_free(const struct kbs_config *config)

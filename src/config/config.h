@@ -120,6 +120,16 @@ struct kbs_config_socket {
     socklen_t address_len;
 };
 
+#define KBS_CONFIG_PKCS11 "pkcs11:" /* what the URI of a key begins with */
+
+/* Which TLS is spoken. */
+struct kbs_config_tls {
+    uint8_t minimum; /* TLS 1.`minimum` to 1.`maximum`: 2 or 3 */
+    uint8_t maximum;
+    const char *ciphers; /* of TLS 1.2, and groups: lists as OpenSSL spells them; "" for its own */
+    const char *groups;
+};
+
 /* [http_server] and [admin_server]. Paths are resolved. */
 struct kbs_config_server {
     struct kbs_config_strings socket_texts;       /* private: sockets[] is made of these */
@@ -128,8 +138,16 @@ struct kbs_config_server {
     size_t n_sockets;
     struct kbs_config_socket plain_sockets[KBS_LIMIT_FRONT_LISTENERS];
     size_t n_plain_sockets;
-    const char *private_key; /* NULL when there are no TLS sockets and none is configured */
+    const char *private_key; /* NULL when there are no TLS sockets, or a token has the key */
+    const char *key_uri;     /* RFC 7512, in its place; NULL: a file has the key */
     const char *certificate;
+    const char *client_ca;       /* NULL: no client certificate is asked for */
+    const char *tls_profile;     /* private, like the next four */
+    const char *tls_min_version;
+    const char *tls_max_version;
+    const char *tls_ciphers;
+    const char *tls_groups;
+    struct kbs_config_tls tls; /* made of them */
     bool insecure_http; /* what is in `sockets` carries no TLS, so it is in plain_sockets[] */
 };
 
@@ -313,6 +331,14 @@ struct kbs_config_report {
  */
 KBS_MUST_CHECK int kbs_config_load(const char *path, const struct kbs_config **ret,
                                    struct kbs_config_report *report, struct kbs_error *err);
+
+/*
+ * The same for who makes certificates: those of servers need not be there yet, which is a warning, and paths are
+ * absolute.
+ */
+KBS_MUST_CHECK int kbs_config_load_for_tools(const char *path, const struct kbs_config **ret,
+                                             struct kbs_config_report *report,
+                                             struct kbs_error *err);
 
 /* The same for a text that stands in for the file's, which need not be there. */
 KBS_MUST_CHECK int kbs_config_load_text(const char *path, struct kbs_span text,

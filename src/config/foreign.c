@@ -47,17 +47,6 @@
 static const struct kbs_config_foreign table[] = {
     /* [http_server] */
     {"http_server.worker_count", NULL, IGNORED, "token.lanes says how much is served at a time"},
-    {"http_server.tls_profile", "modern", IGNORED, "TLS 1.3 is all that is spoken"},
-    {"http_server.tls_profile", NULL, ERROR,
-     "only TLS 1.3 is spoken: write \"modern\" or remove it"},
-    {"http_server.tls_min_version", "1.3", IGNORED, "TLS 1.3 is all that is spoken"},
-    {"http_server.tls_min_version", NULL, ERROR,
-     "only TLS 1.3 is spoken: write \"1.3\" or remove it"},
-    {"http_server.tls_max_version", "1.3", IGNORED, "TLS 1.3 is all that is spoken"},
-    {"http_server.tls_max_version", NULL, ERROR,
-     "only TLS 1.3 is spoken: write \"1.3\" or remove it"},
-    {"http_server.tls_ciphers", NULL, ERROR, FIXED},
-    {"http_server.tls_groups", NULL, ERROR, FIXED},
     {"http_server.auth_rate_limit_per_second", NULL, ERROR, "write limits.auth_per_second instead"},
     {"http_server.auth_rate_limit_burst", NULL, ERROR,
      "limits.auth_per_second has no burst of its own; remove it"},

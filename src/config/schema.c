@@ -17,6 +17,7 @@
 #include "base/url.h"
 
 #define PATH_BYTES 1024
+#define TLS_LIST_BYTES 1000 /* of ciphers, of groups */
 #define PROVIDERS "admin.authentication.bearer_jwt.identity_providers[]"
 #define ACLS "admin.authorization.regex_acl.acls[]"
 #define ENDPOINTS "fetch.endpoint[]"
@@ -43,10 +44,20 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
     KEY(MODE, "profile", "mode", STRING, false, 1, 16, mode, kbs_config_check_mode),
     KEY(GUEST_SOCKETS, "http_server", "sockets", STRINGS, false, 0, KBS_LIMIT_FRONT_LISTENERS,
         guest.socket_texts, kbs_config_check_socket),
-    KEY(GUEST_PRIVATE_KEY, "http_server", "private_key", SECRET_PATH, false, 1, PATH_BYTES,
-        guest.private_key, NULL),
+    KEY(GUEST_PRIVATE_KEY, "http_server", "private_key", KEY_PATH, false, 1, PATH_BYTES,
+        guest.private_key, kbs_config_check_tls_key),
     KEY(GUEST_CERTIFICATE, "http_server", "certificate", PATH, false, 1, PATH_BYTES,
         guest.certificate, NULL),
+    KEY(GUEST_TLS_PROFILE, "http_server", "tls_profile", STRING, false, 1, 16, guest.tls_profile,
+        kbs_config_check_tls_profile),
+    KEY(GUEST_TLS_MIN, "http_server", "tls_min_version", STRING, false, 1, 8,
+        guest.tls_min_version, kbs_config_check_tls_version),
+    KEY(GUEST_TLS_MAX, "http_server", "tls_max_version", STRING, false, 1, 8,
+        guest.tls_max_version, kbs_config_check_tls_version),
+    KEY(GUEST_TLS_CIPHERS, "http_server", "tls_ciphers", STRING, false, 1, TLS_LIST_BYTES,
+        guest.tls_ciphers, kbs_config_check_tls_list),
+    KEY(GUEST_TLS_GROUPS, "http_server", "tls_groups", STRING, false, 1, TLS_LIST_BYTES,
+        guest.tls_groups, kbs_config_check_tls_list),
     KEY(GUEST_PLAIN_SOCKETS, "http_server", "plain_sockets", STRINGS, false, 0,
         KBS_LIMIT_FRONT_LISTENERS, guest.plain_socket_texts, kbs_config_check_plain_socket),
     KEY(GUEST_INSECURE, "http_server", "insecure_http", BOOLEAN, false, 0, 0, guest.insecure_http,
@@ -55,10 +66,22 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
         KBS_LIMIT_HTTP_BODY_BYTES >> 20, body_bytes, NULL),
     KEY(ADMIN_SOCKETS, "admin_server", "sockets", STRINGS, true, 1, KBS_LIMIT_FRONT_LISTENERS,
         admin.socket_texts, kbs_config_check_socket),
-    KEY(ADMIN_PRIVATE_KEY, "admin_server", "private_key", SECRET_PATH, true, 1, PATH_BYTES,
-        admin.private_key, NULL),
+    KEY(ADMIN_PRIVATE_KEY, "admin_server", "private_key", KEY_PATH, true, 1, PATH_BYTES,
+        admin.private_key, kbs_config_check_tls_key),
     KEY(ADMIN_CERTIFICATE, "admin_server", "certificate", PATH, true, 1, PATH_BYTES,
         admin.certificate, NULL),
+    KEY(ADMIN_TLS_PROFILE, "admin_server", "tls_profile", STRING, false, 1, 16, admin.tls_profile,
+        kbs_config_check_tls_profile),
+    KEY(ADMIN_TLS_MIN, "admin_server", "tls_min_version", STRING, false, 1, 8,
+        admin.tls_min_version, kbs_config_check_tls_version),
+    KEY(ADMIN_TLS_MAX, "admin_server", "tls_max_version", STRING, false, 1, 8,
+        admin.tls_max_version, kbs_config_check_tls_version),
+    KEY(ADMIN_TLS_CIPHERS, "admin_server", "tls_ciphers", STRING, false, 1, TLS_LIST_BYTES,
+        admin.tls_ciphers, kbs_config_check_tls_list),
+    KEY(ADMIN_TLS_GROUPS, "admin_server", "tls_groups", STRING, false, 1, TLS_LIST_BYTES,
+        admin.tls_groups, kbs_config_check_tls_list),
+    KEY(ADMIN_CLIENT_CA, "admin_server", "client_ca", PATH, false, 1, PATH_BYTES, admin.client_ca,
+        NULL),
     KEY(ADMIN_KEYS, "admin", "keys", PATHS, true, 1, KBS_LIMIT_ADMIN_KEYS, admin_key_paths, NULL),
     KEY(TRUSTEE_COMPAT, "admin", "trustee_compat", BOOLEAN, false, 0, 0, trustee_compat, NULL),
     KEY(AUTHORIZATION_MODE, "admin", "authorization_mode", STRING, false, 1, 64, authorization_mode,
@@ -435,13 +458,17 @@ static bool uri_attribute_known(struct kbs_span name, bool *ret_names_token)
     return false;
 }
 
+/* Whether its value is to be given; *ret_names_token as it is. */
+typedef bool (*uri_attribute)(struct kbs_span name, bool *ret_names_token);
+
 /*
  * Stricter than RFC 7512: no query part, because the PIN and the module have keys of their own, and
  * no white space, which p11-kit would drop from names (so that "pin -value" would be one).
  */
-const char *kbs_config_check_uri(const char *value)
+static const char *uri_wrong(const char *value, uri_attribute known, const char *unknown,
+                             bool *ret_names_token)
 {
-    if (strncmp(value, "pkcs11:", 7) != 0) {
+    if (strncmp(value, KBS_CONFIG_PKCS11, strlen(KBS_CONFIG_PKCS11)) != 0) {
         return "must begin with \"pkcs11:\" (RFC 7512)";
     }
     for (const char *c = value; *c != '\0'; c++) {
@@ -455,19 +482,48 @@ const char *kbs_config_check_uri(const char *value)
     if (strchr(value, '?') != NULL) {
         return "may not have a query part: module and pin_file are keys of their own";
     }
-    bool names_token = false;
-    for (const char *p = value + 7; *p != '\0';) {
+    for (const char *p = value + strlen(KBS_CONFIG_PKCS11); *p != '\0';) {
         size_t len = strcspn(p, ";");
         const char *equals = memchr(p, '=', len);
         if (equals == NULL || equals + 1 == p + len) {
             return "has an attribute without a value";
         }
-        if (!uri_attribute_known(kbs_span(p, (size_t)(equals - p)), &names_token)) {
-            return "has an attribute that does not describe a token (RFC 7512 section 2.3)";
+        if (!known(kbs_span(p, (size_t)(equals - p)), ret_names_token)) {
+            return unknown;
         }
         p += len + (p[len] == ';' ? 1 : 0);
     }
+    return NULL;
+}
+
+const char *kbs_config_check_uri(const char *value)
+{
+    bool names_token = false;
+    const char *wrong =
+        uri_wrong(value, uri_attribute_known,
+                  "has an attribute that does not describe a token (RFC 7512 section 2.3)",
+                  &names_token);
+    if (wrong != NULL) {
+        return wrong;
+    }
     return names_token ? NULL : "must name one token, by token= or serial=";
+}
+
+static bool key_attribute_known(struct kbs_span name, bool *ret_names_token)
+{
+    return kbs_span_equal_str(name, "object") || kbs_span_equal_str(name, "id") ||
+           kbs_span_equal_str(name, "type") || uri_attribute_known(name, ret_names_token);
+}
+
+const char *kbs_config_check_tls_key(const char *value)
+{
+    bool names_token = false;
+    if (strncmp(value, KBS_CONFIG_PKCS11, strlen(KBS_CONFIG_PKCS11)) != 0) {
+        return NULL; /* a file */
+    }
+    return uri_wrong(value, key_attribute_known,
+                     "has an attribute that does not describe a key (RFC 7512 section 2.3)",
+                     &names_token);
 }
 
 /* Names as modules and wrappers use them for a PIN. */

@@ -10,6 +10,7 @@ enum kbs_config_kind {
     KBS_CONFIG_STRING,      /* const char * */
     KBS_CONFIG_PATH,        /* const char *, resolved against the file's folder */
     KBS_CONFIG_SECRET_PATH, /* const char *, the same, or "credential:NAME" */
+    KBS_CONFIG_KEY_PATH,    /* const char *, the same, or a "pkcs11:" URI, as it stands */
     KBS_CONFIG_URI_PATH,    /* const char *, the same, or file:///path */
     KBS_CONFIG_BOOLEAN,     /* bool */
     KBS_CONFIG_NUMBER,      /* uint32_t */
@@ -53,10 +54,21 @@ enum kbs_config_key_id {
     KBS_CONFIG_KEY_GUEST_CERTIFICATE,
     KBS_CONFIG_KEY_GUEST_PLAIN_SOCKETS,
     KBS_CONFIG_KEY_GUEST_INSECURE,
+    KBS_CONFIG_KEY_GUEST_TLS_PROFILE,
+    KBS_CONFIG_KEY_GUEST_TLS_MIN,
+    KBS_CONFIG_KEY_GUEST_TLS_MAX,
+    KBS_CONFIG_KEY_GUEST_TLS_CIPHERS,
+    KBS_CONFIG_KEY_GUEST_TLS_GROUPS,
     KBS_CONFIG_KEY_BODY,
     KBS_CONFIG_KEY_ADMIN_SOCKETS,
     KBS_CONFIG_KEY_ADMIN_PRIVATE_KEY,
     KBS_CONFIG_KEY_ADMIN_CERTIFICATE,
+    KBS_CONFIG_KEY_ADMIN_CLIENT_CA,
+    KBS_CONFIG_KEY_ADMIN_TLS_PROFILE,
+    KBS_CONFIG_KEY_ADMIN_TLS_MIN,
+    KBS_CONFIG_KEY_ADMIN_TLS_MAX,
+    KBS_CONFIG_KEY_ADMIN_TLS_CIPHERS,
+    KBS_CONFIG_KEY_ADMIN_TLS_GROUPS,
     KBS_CONFIG_KEY_ADMIN_KEYS,
     KBS_CONFIG_KEY_TRUSTEE_COMPAT,
     KBS_CONFIG_KEY_AUTHORIZATION_MODE,
@@ -222,6 +234,7 @@ struct kbs_config_seen {
 struct kbs_config_loader {
     struct kbs_config *config;
     struct kbs_config_report *report;
+    bool for_tools; /* certificates of servers need not be there yet */
     char file[72];      /* for messages; a long name is shortened from the left */
     const char *folder; /* "" or ending in a slash */
     struct kbs_config_seen *seen[KBS_CONFIG_KEY_COUNT]; /* an element per row of its table */
@@ -246,7 +259,21 @@ bool kbs_config_usable(const struct kbs_config_loader *l, enum kbs_config_key_id
  * has those of [admin] and [[plugins]], check_attest.c of [attest.snp], check_fetch.c of
  * [fetch], check_delegate.c of [attestation_service], check_issuer.c of [[issuer]]). Each says
  * for itself what is wrong. */
+/* Where the keys of a server are. */
+struct kbs_config_server_keys {
+    enum kbs_config_key_id sockets;
+    enum kbs_config_key_id private_key;
+    enum kbs_config_key_id certificate;
+    enum kbs_config_key_id plain_sockets; /* KBS_CONFIG_KEY_COUNT: it has none */
+    enum kbs_config_key_id client_ca;     /* likewise */
+    enum kbs_config_key_id tls_profile;   /* and the other four behind it */
+};
+
 void kbs_config_check_all(struct kbs_config_loader *l);
+void kbs_config_tls_defaults(struct kbs_config_server *s);
+/* Of a server with TLS: files and key, and which TLS it speaks. */
+void kbs_config_check_tls(struct kbs_config_loader *l, struct kbs_config_server *s,
+                          const struct kbs_config_server_keys *ids);
 void kbs_config_check_admin(struct kbs_config_loader *l);
 void kbs_config_check_plugins(struct kbs_config_loader *l);
 void kbs_config_check_attest(struct kbs_config_loader *l);
@@ -285,6 +312,10 @@ const char *kbs_config_check_endpoints(const char *value);
 const char *kbs_config_check_approvals_for(const char *value);
 const char *kbs_config_check_uri(const char *value);
 const char *kbs_config_check_env(const char *value);
+const char *kbs_config_check_tls_key(const char *value);
+const char *kbs_config_check_tls_profile(const char *value); /* check_tls.c */
+const char *kbs_config_check_tls_version(const char *value);
+const char *kbs_config_check_tls_list(const char *value);
 const char *kbs_config_check_issuer(const char *value);
 const char *kbs_config_check_seccomp(const char *value);
 const char *kbs_config_check_user(const char *value);

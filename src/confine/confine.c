@@ -1,6 +1,7 @@
 /*
- * Putting up the walls, in the order in which each still lets the next be built: limits, Landlock
- * (which opens the folders it allows), seccomp (which ends both).
+ * Putting up the walls, in the order in which each still lets the next be built: Landlock (which opens
+ * the folders it allows, and binds the threads that are started from then on), limits (no new thread),
+ * seccomp (which ends both, and binds the threads that are there).
  *
  * What a library would do lazily, from a path that is about to disappear, is done first: the time
  * zone, which gmtime_r(3) reads on the first line of log.
@@ -37,13 +38,16 @@ int kbs_confine(const struct kbs_confine_plan *plan, struct kbs_error *err)
     if (plan->production && plan->log_only) {
         return kbs_fail(err, KBS_INPUT, "seccomp: only logging is refused in production");
     }
-    rc = kbs_confine_limits(list, plan->descriptors, err);
-    walls[0] = rc == 0;
+    rc = kbs_confine_landlock(list, plan, &abi, err);
+    walls[1] = rc == 0;
     if (judge(plan, list->name, rc, err) != 0) {
         return -1;
     }
-    rc = kbs_confine_landlock(list, plan, &abi, err);
-    walls[1] = rc == 0;
+    if (plan->threads != NULL && plan->threads(plan->data, err) != 0) {
+        return -1;
+    }
+    rc = kbs_confine_limits(list, plan->descriptors, err);
+    walls[0] = rc == 0;
     if (judge(plan, list->name, rc, err) != 0) {
         return -1;
     }

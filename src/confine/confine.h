@@ -35,11 +35,14 @@ struct kbs_confine_plan {
     uint32_t descriptors;       /* RLIMIT_NOFILE; 0: the list's own */
     const char *const *folders; /* may be read and written, with everything in them */
     size_t n_folders;
+    /* Starts the role's threads, which are all it will have; NULL: it has none. */
+    int (*threads)(void *data, struct kbs_error *err);
+    void *data;
 };
 
 /*
- * Resource limits, Landlock, then the seccomp list of the role, for every thread of the process.
- * There is no way back. Needs no_new_privs (kbs_process_harden()). In production whatever the
+ * Landlock, the role's threads, resource limits, then the seccomp list of the role, for every thread
+ * of the process. There is no way back. Needs no_new_privs (kbs_process_harden()). In production whatever the
  * kernel refuses, or a folder that cannot be opened, is KBS_INPUT, because trying again will not
  * help; otherwise that wall is left out with a warning in the log and the rest is still put up.
  */

@@ -7,8 +7,8 @@
  *
  * What no list has: execve, ptrace and process_vm_*, kill, prctl, bpf, io_uring
  * (which would open files past this filter), mount, bind, and anything that makes memory executable.
- * Fork is on one list only, kbs-policy's; socket and connect on one, kbs-fetch's; threads on that one and on
- * a sign worker's.
+ * Fork is on one list only, kbs-policy's; socket and connect on one, kbs-fetch's; new threads on that one and
+ * on a sign worker's. The threads of a front are there before its list is.
  *
  * Rejected: one list for all roles (as large as the largest); errno instead of death (an exploit
  * may try again, and a bug in a list would show as a strange error far away).
@@ -48,6 +48,8 @@ static const struct kbs_confine_call front_calls[] = {
     {"setsockopt", KBS_WHEN_NODELAY}, {"epoll_ctl", KBS_WHEN_ALWAYS},
     {"epoll_wait", KBS_WHEN_ALWAYS}, {"epoll_pwait", KBS_WHEN_ALWAYS},
     {"fcntl", KBS_WHEN_FLAGS}, {"ioctl", KBS_WHEN_NONBLOCK},
+    {"exit", KBS_WHEN_ALWAYS},                /* of its threads, as the process ends */
+    {"sched_getaffinity", KBS_WHEN_ALWAYS},   /* malloc(3), of a thread's first arena */
 };
 
 static const struct kbs_confine_call judge_calls[] = {

@@ -183,7 +183,7 @@ static void put_params(const struct kbs_http_match *match, struct kbs_wire_list_
 }
 
 /* Lists are built in buffers that must outlive the encoding. */
-static int encode_request(const struct kbs_conn *conn, const struct kbs_http_request *r,
+static int encode_request(struct kbs_conn *conn, const struct kbs_http_request *r,
                           uint64_t id, uint64_t deadline_ns, struct kbs_buf *frame,
                           struct kbs_error *err)
 {
@@ -204,8 +204,12 @@ static int encode_request(const struct kbs_conn *conn, const struct kbs_http_req
                                  .signature = r->signature,
                                  .proof = r->proof,
                                  .body = r->body};
+    uint8_t channel[KBS_TLS_EXPORTER_BYTES];
     int result;
 
+    if (r->proof.len != 0 && conn->tls != NULL && kbs_tls_exporter(conn->tls, channel)) {
+        m.channel = kbs_span(channel, sizeof(channel));
+    }
     put_params(&r->match, &params, &tail);
     for (size_t i = 0; i < r->path.query_count; i++) {
         kbs_wire_list_add(&query, r->path.query[i]);

@@ -24,7 +24,9 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/secret.h"
+#include "front/handshake.h"
 #include "front/step.h"
 
 #define RECV_BYTES 16384
@@ -154,18 +156,24 @@ bool kbs_conn_socket_has_bytes(const struct kbs_conn *conn)
     return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+/* One handle less; the last one frees the connection. */
+static void release(struct kbs_conn *conn)
 {
-    struct kbs_conn *conn = handle->data;
     struct kbs_conns *c = conn->owner;
 
     if (--conn->open_handles > 0) {
         return;
     }
+    conn->tls = kbs_tls_free(conn->tls);
     c->table[conn->slot] = NULL;
     c->count--;
     free(conn);
     c->room(c->data);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    release(handle->data);
 }
 
 static void conn_close(struct kbs_conn *conn)
@@ -173,7 +181,9 @@ static void conn_close(struct kbs_conn *conn)
     if (conn->state == KBS_CONN_CLOSED) {
         return;
     }
-    if (!conn->broken && !conn->shut && conn->tls != NULL) {
+    if (conn->stepping) {
+        (void)uv_cancel((uv_req_t *)&conn->work); /* if it has not begun */
+    } else if (!conn->broken && !conn->shut && conn->tls != NULL) {
         kbs_tls_close(conn->tls, &conn->out);
         flush(conn);
     }
@@ -183,7 +193,6 @@ static void conn_close(struct kbs_conn *conn)
     uv_close((uv_handle_t *)&conn->poll, on_closed);
     uv_close((uv_handle_t *)&conn->timer, on_closed);
     kbs_io_close(&conn->fd);
-    conn->tls = kbs_tls_free(conn->tls);
     conn->parser = kbs_http_parser_free(conn->parser);
     kbs_buf_deinit(&conn->in);
     kbs_buf_deinit(&conn->out);
@@ -195,7 +204,7 @@ static void conn_close(struct kbs_conn *conn)
  */
 static bool takes_bytes(const struct kbs_conn *conn)
 {
-    return !conn->eof && conn->in.len < KBS_CONN_PIPELINE_BYTES &&
+    return !conn->eof && !conn->stepping && conn->in.len < KBS_CONN_PIPELINE_BYTES &&
            conn->out.len < KBS_CONN_PIPELINE_BYTES;
 }
 
@@ -251,6 +260,26 @@ void kbs_conn_set_timer(struct kbs_conn *conn, uint32_t ms)
     (void)uv_timer_start(&conn->timer, on_timeout, ms, 0);
 }
 
+/* A sign worker that fails fails many: one a second is told. */
+static void log_token(struct kbs_conns *c, const struct kbs_error *why)
+{
+    uint64_t now_ns = kbs_clock_mono_ns();
+
+    if (why->category == KBS_TOKEN_DOWN && now_ns >= c->log_again_ns) {
+        c->log_again_ns = now_ns + 1000 * KBS_NS_PER_MS;
+        kbs_log_error("handshake-unsigned", why);
+    }
+}
+
+static void refuse_tls(struct kbs_conn *conn, const struct kbs_error *why)
+{
+    log_token(conn->owner, why);
+    kbs_metrics_refused(conn->owner->metrics,
+                        why->category == KBS_TOKEN_DOWN ? KBS_REFUSED_TLS_KEY : KBS_REFUSED_TLS);
+    flush(conn); /* the alert */
+    conn->broken = true;
+}
+
 /* Takes received bytes: through TLS into `in`. */
 static void take(struct kbs_conn *conn, struct kbs_span bytes)
 {
@@ -260,19 +289,33 @@ static void take(struct kbs_conn *conn, struct kbs_span bytes)
     if (conn->state == KBS_CONN_LINGER) {
         return;
     }
-    if (conn->tls == NULL) {
+    if (!conn->secure) {
         kbs_buf_put_span(&conn->in, bytes);
         conn->broken = conn->broken || conn->in.failed;
+        return;
+    }
+    if (conn->tls == NULL && kbs_tls_new(conn->owner->tls, &conn->tls, &err) < 0) {
+        refuse_tls(conn, &err);
         return;
     }
     r = kbs_tls_receive(conn->tls, bytes, &conn->in, &conn->out, &err);
     if (r == KBS_TLS_CLOSED) {
         conn->eof = true;
+    } else if (r == KBS_TLS_HANDSHAKE) {
+        kbs_handshake_step(conn);
     } else if (r < 0) {
-        kbs_metrics_refused(conn->owner->metrics, KBS_REFUSED_TLS);
-        flush(conn); /* the alert */
-        conn->broken = true;
+        refuse_tls(conn, &err);
     }
+}
+
+void kbs_conn_stepped(struct kbs_conn *conn)
+{
+    conn->stepping = false;
+    if (conn->state != KBS_CONN_CLOSED) {
+        take(conn, KBS_SPAN_EMPTY);
+        run(conn, KBS_CONN_EVENT_IO);
+    }
+    release(conn);
 }
 
 static void receive(struct kbs_conn *conn)
@@ -335,9 +378,7 @@ static int conn_init(struct kbs_conn *conn, struct kbs_conns *c, bool tls, struc
     conn->in = KBS_BUF(IN_MAX_BYTES);
     conn->out = KBS_BUF(OUT_MAX_BYTES);
     conn->state = tls ? KBS_CONN_HANDSHAKE : KBS_CONN_IDLE;
-    if (tls && kbs_tls_new(c->tls, &conn->tls, err) < 0) {
-        return -1;
-    }
+    conn->secure = tls;
     if (kbs_http_parser_new(c->listener, &conn->parser, err) < 0) {
         return -1;
     }
@@ -362,7 +403,6 @@ int kbs_conns_add(struct kbs_conns *c, int fd, bool tls, const struct kbs_conn_p
     (void)kbs_span_to_cstr(kbs_span_str(peer->text), conn->peer, sizeof(conn->peer));
     conn->source = peer->source;
     if (conn_init(conn, c, tls, err) < 0) {
-        kbs_tls_free(conn->tls);
         kbs_http_parser_free(conn->parser);
         free(conn);
         kbs_io_close(&fd);

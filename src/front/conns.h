@@ -74,7 +74,10 @@ struct kbs_conn {
     bool broken;               /* socket or TLS failed */
     bool shut;                 /* we will send no more */
     bool served;               /* has had an answer */
-    struct kbs_tls *tls;       /* NULL on plain listeners */
+    bool stepping;             /* a thread has `tls` (handshake.h) */
+    uv_work_t work;
+    bool secure;         /* TLS is spoken */
+    struct kbs_tls *tls; /* if so, from the first byte on: with the certificate of then */
     struct kbs_http_parser *parser;
     struct kbs_buf in;  /* plaintext not yet parsed */
     struct kbs_buf out; /* bytes for the socket */
@@ -92,7 +95,7 @@ struct kbs_conns {
     uv_loop_t *loop;
     enum kbs_listener listener;
     const struct kbs_front_timeouts *timeouts;
-    struct kbs_tls_context *tls; /* NULL without TLS listeners */
+    struct kbs_tls_context *tls; /* of connections to come; NULL without TLS listeners */
     struct kbs_lanes *lanes;
     struct kbs_relay *relay;
     struct kbs_metrics *metrics;
@@ -108,6 +111,7 @@ struct kbs_conns {
     size_t body_bytes;
     struct kbs_conn *idle_oldest, *idle_newest;
     bool draining;
+    uint64_t log_again_ns; /* conns.c */
 };
 
 /* Allocates the table for c->max connections; the other members are the caller's. */
@@ -148,5 +152,8 @@ void kbs_conn_idle(struct kbs_conn *conn,
 void kbs_conn_cancel(struct kbs_conn *conn); /* nobody waits for a lane's answer any more */
 void kbs_conn_request_done(struct kbs_conn *conn); /* forgets the request in hand */
 bool kbs_conn_socket_has_bytes(const struct kbs_conn *conn);
+
+/* For handshake.c: the thread is done. conn may be freed by it. */
+void kbs_conn_stepped(struct kbs_conn *conn);
 
 #endif

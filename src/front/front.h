@@ -5,6 +5,7 @@
 #define KBS_FRONT_FRONT_H
 
 #include "front/acceptor.h"
+#include "front/certificate.h"
 #include "front/conns.h"
 #include "front/lanes.h"
 #include "front/metrics.h"
@@ -19,7 +20,7 @@ struct kbs_front {
     int fetch_fd; /* attached before the loop ran; -1: none */
     struct kbs_conns conns;
     struct kbs_acceptor acceptor;
-    struct kbs_tls_context *tls;
+    struct kbs_certificate certificate;
     bool closing;
     bool production;
     int exit_status;

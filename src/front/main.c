@@ -19,6 +19,7 @@
 #include "channel/channel.h"
 #include "confine/confine.h"
 #include "front/front.h"
+#include "front/handshake.h"
 #include "role/role.h"
 
 #define CONTROL_MS 1000      /* for the rest of a control message whose first byte is here */
@@ -71,7 +72,26 @@ static void drain(struct kbs_front *f)
     kbs_conns_drain(&f->conns);
 }
 
-/* While running: a lane, or a kbs-fetch that was started again. Takes m->fd. */
+/*
+ * A certificate or its key. One that cannot be used is told, and the one before goes on: it was somebody's
+ * mistake in a file.
+ */
+static int renew(struct kbs_front *f, int r, struct kbs_error *err)
+{
+    if (r != 0) {
+        kbs_log_error("tls-kept", err);
+        *err = KBS_ERROR_NONE;
+        return 0;
+    }
+    if (f->conns.tls != f->certificate.context) {
+        f->conns.tls = f->certificate.context;
+        kbs_log(KBS_LOG_INFO, "tls-renewed", "key=%s",
+                f->certificate.signers != NULL ? "token" : "file");
+    }
+    return 0;
+}
+
+/* While running. Takes m->fd where it is kept. */
 static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
@@ -80,15 +100,24 @@ static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m, struct kb
     if (kbs_channel_msg_decode(m, KBS_WIRE_ATTACH, &attach, err) < 0) {
         return -1;
     }
-    if (attach.what != KBS_ATTACH_LANE && attach.what != KBS_ATTACH_FETCH) {
-        return kbs_fail(err, KBS_INPUT, "only lanes and kbs-fetch are attached to a running front");
+    if (attach.what == KBS_ATTACH_TLS_KEY) {
+        return renew(f, kbs_certificate_key(&f->certificate, fd, err), err);
     }
     m->fd = -1;
-    return attach.what == KBS_ATTACH_LANE ? kbs_lanes_attach(&f->lanes, attach.index, fd, err)
-                                          : kbs_relay_attach(&f->relay, fd, err);
+    switch (attach.what) {
+    case KBS_ATTACH_LANE:
+        return kbs_lanes_attach(&f->lanes, attach.index, fd, err);
+    case KBS_ATTACH_FETCH:
+        return kbs_relay_attach(&f->relay, fd, err);
+    case KBS_ATTACH_SIGN:
+        return kbs_certificate_signer(&f->certificate, attach.index, fd, err);
+    default:
+        m->fd = fd;
+        return kbs_fail(err, KBS_INPUT, "a descriptor that no running front expects was attached");
+    }
 }
 
-/* One message of the running phase: ATTACH, DETACH, HEALTH, DRAIN. */
+/* One message of the running phase: ATTACH, DETACH, HEALTH, CONFIG_TLS, DRAIN. */
 static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_detach detach;
@@ -111,6 +140,9 @@ static int take_control(struct kbs_front *f, struct kbs_channel_msg *m, struct k
         return kbs_channel_msg_decode(m, KBS_WIRE_DETACH, &detach, err) < 0
                    ? -1
                    : kbs_lanes_detach(&f->lanes, detach.index, err);
+    }
+    if (m->frame.type == KBS_WIRE_CONFIG_TLS) {
+        return renew(f, kbs_certificate_config(&f->certificate, m, err), err);
     }
     return take_attach(f, m, err);
 }
@@ -137,13 +169,21 @@ static void on_control(uv_poll_t *poll, int status, int events)
     kbs_channel_msg_deinit(&m);
 }
 
+static int start_threads(void *data, struct kbs_error *err)
+{
+    (void)data;
+    return kbs_handshake_threads(err);
+}
+
 static int start_loop(struct kbs_front *f, struct kbs_error *err)
 {
     const struct kbs_wire_ready ready = {.detail = KBS_SPAN_LIT("kbs-front"),
                                          .pid = (uint32_t)getpid()};
     const struct kbs_confine_plan plan = {.role = KBS_CONFINE_FRONT,
                                           .production = f->production,
-                                          .descriptors = f->conns.max + SPARE_DESCRIPTORS};
+                                          .descriptors = f->conns.max + SPARE_DESCRIPTORS,
+                                          .threads =
+                                              f->certificate.signers != NULL ? start_threads : NULL};
 
     kbs_lanes_init(&f->lanes);
     if (f->fetch_fd >= 0 && kbs_relay_attach(&f->relay, f->fetch_fd, err) < 0) {
@@ -184,7 +224,7 @@ static void wire_up(struct kbs_front *f)
     f->conns.relay = &f->relay;
     f->conns.loop = &f->loop;
     f->conns.timeouts = timeouts;
-    f->conns.tls = f->tls;
+    f->conns.tls = f->certificate.context;
     f->conns.lanes = &f->lanes;
     f->conns.metrics = &f->metrics;
     f->conns.room = on_room;
@@ -232,7 +272,7 @@ static int serve(struct kbs_front *f, struct kbs_error *err)
 static void front_free(struct kbs_front *f)
 {
     kbs_conns_deinit(&f->conns);
-    kbs_tls_context_free(f->tls);
+    kbs_certificate_deinit(&f->certificate);
     free(f);
 }
 

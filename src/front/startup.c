@@ -37,30 +37,8 @@ static int take_config(struct kbs_front *f, const struct kbs_channel_msg *m, str
     return kbs_conns_init(&f->conns, err);
 }
 
-static int take_tls(const struct kbs_channel_msg *m, struct kbs_buf *certificate,
-                    struct kbs_error *err)
-{
-    struct kbs_wire_config_tls config;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_CONFIG_TLS, &config, err) < 0) {
-        return -1;
-    }
-    kbs_buf_put_span(certificate, config.certificate);
-    return kbs_buf_check(certificate, "the TLS certificate", err);
-}
-
-static int take_key(struct kbs_front *f, int key_fd, const struct kbs_buf *certificate,
-                    struct kbs_error *err)
-{
-    if (f->tls != NULL) {
-        return kbs_fail(err, KBS_INPUT, "a second TLS key was attached");
-    }
-    return kbs_tls_context_new(kbs_buf_span(certificate), key_fd, &f->tls, err);
-}
-
 /* Takes m->fd where the descriptor is kept. */
-static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m,
-                       const struct kbs_buf *certificate, struct kbs_error *err)
+static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     struct kbs_wire_attach attach;
     int fd = m->fd;
@@ -69,7 +47,7 @@ static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m,
         return -1;
     }
     if (attach.what == KBS_ATTACH_TLS_KEY) {
-        return take_key(f, fd, certificate, err);
+        return kbs_certificate_key(&f->certificate, fd, err);
     }
     if (attach.what == KBS_ATTACH_LISTENER_TLS || attach.what == KBS_ATTACH_LISTENER_PLAIN) {
         m->fd = -1;
@@ -86,15 +64,14 @@ static int take_attach(struct kbs_front *f, struct kbs_channel_msg *m,
 static int check_complete(const struct kbs_front *f, struct kbs_error *err)
 {
     for (size_t i = 0; i < f->acceptor.count; i++) {
-        if (f->acceptor.listeners[i].tls && f->tls == NULL) {
+        if (f->acceptor.listeners[i].tls && f->certificate.context == NULL) {
             return kbs_fail(err, KBS_INPUT, "there is a TLS listener, but no TLS key");
         }
     }
     return f->acceptor.count > 0 ? 0 : kbs_fail(err, KBS_INPUT, "there is no listener");
 }
 
-static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_buf *certificate,
-                    struct kbs_error *err)
+static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_error *err)
 {
     uint64_t deadline_ns = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
     int r = kbs_channel_recv(KBS_FD_CONTROL, m, deadline_ns, err);
@@ -107,8 +84,9 @@ static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_b
     }
     while ((r = kbs_channel_recv(KBS_FD_CONTROL, m, deadline_ns, err)) == 0 &&
            (m->frame.type == KBS_WIRE_ATTACH || m->frame.type == KBS_WIRE_CONFIG_TLS)) {
-        if ((m->frame.type == KBS_WIRE_CONFIG_TLS ? take_tls(m, certificate, err)
-                                                  : take_attach(f, m, certificate, err)) < 0) {
+        if ((m->frame.type == KBS_WIRE_CONFIG_TLS
+                 ? kbs_certificate_config(&f->certificate, m, err)
+                 : take_attach(f, m, err)) < 0) {
             return -1;
         }
     }
@@ -124,13 +102,12 @@ static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_b
 int kbs_front_startup(struct kbs_front *f, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
-    struct kbs_buf certificate = KBS_BUF(KBS_LIMIT_WIRE_BODY_BYTES);
     int r;
 
     f->fetch_fd = -1;
-    r = converse(f, &m, &certificate, err);
+    f->certificate = KBS_CERTIFICATE;
+    r = converse(f, &m, err);
 
     kbs_channel_msg_deinit(&m);
-    kbs_buf_deinit(&certificate);
     return r;
 }

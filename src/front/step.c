@@ -28,7 +28,7 @@ typedef enum kbs_conn_state (*handler)(struct kbs_conn *conn, enum kbs_conn_even
 
 static enum kbs_conn_state on_handshake(struct kbs_conn *conn, enum kbs_conn_event event)
 {
-    if (kbs_tls_established(conn->tls)) {
+    if (conn->tls != NULL && !conn->stepping && kbs_tls_established(conn->tls)) {
         return KBS_CONN_IDLE;
     }
     if (event == KBS_CONN_EVENT_TIMEOUT) {

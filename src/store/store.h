@@ -50,6 +50,7 @@ struct kbs_session {
     /* never in a row: how the request at hand came (docs/protocol/requests.md) */
     bool pop; /* with a proof of possession: tee_key is its one-request key, not the attested one */
     bool encrypted;                  /* its body was */
+    bool channel_bound;              /* the proof names the TLS connection that it came by */
     struct kbs_tee_key attested_key; /* of pop */
     /* never in a row; borrowed from whoever made it */
     const char

@@ -17,8 +17,8 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/pin_latch.h"
 #include "channel/channel.h"
-#include "supervisor/pin_latch.h"
 #include "supervisor/times.h"
 
 #define MESSAGE_MS 1000
@@ -72,10 +72,10 @@ static struct kbsd_child *find_waiting(struct kbsd_unit *units, size_t n_units,
                                        const struct kbsd_unit **ret_unit)
 {
     for (size_t i = 0; i < n_units; i++) {
-        if (units[i].state == KBSD_UNIT_UP && units[i].kind == KBSD_UNIT_LANE &&
-            units[i].children[1].state == KBSD_LOGIN_WAIT) {
+        struct kbsd_child *token = kbsd_unit_token(&units[i]);
+        if (units[i].state == KBSD_UNIT_UP && token != NULL && token->state == KBSD_LOGIN_WAIT) {
             *ret_unit = &units[i];
-            return &units[i].children[1];
+            return token;
         }
     }
     return NULL;

@@ -12,18 +12,20 @@
 
 #include "base/log.h"
 #include "base/process.h"
+#include "supervisor/print.h"
 #include "supervisor/probe.h"
 #include "supervisor/supervisor.h"
 
 #define EXIT_USAGE 2
-#define EXIT_CHECK 2 /* --check-config has found errors */
+#define EXIT_CHECK 2 /* --check-config or --print-config has found errors */
 #define PATH_BYTES 4096
 
 static const char usage[] =
     "usage: kbsd -c FILE [--libexec DIR | --units DIR] [--announce FILE]\n"
-    "       kbsd -c FILE --check-config\n"
+    "       kbsd -c FILE --check-config | --print-config\n"
     "  -c, --config-file FILE  configuration, kbs.toml(5); by default what KBS_CONFIG_FILE names\n"
     "  --check-config          say everything that is wrong with it, start nothing: 0 or 2\n"
+    "  --print-config          the same, and for tools: what they need of it, as JSON\n"
     "  --libexec DIR           where the roles are (default: beside kbsd)\n"
     "  --units DIR             the roles are units of the service manager, whose sockets are there\n"
     "  --announce FILE         write addresses and process ids there once serving\n"
@@ -32,6 +34,7 @@ static const char usage[] =
 struct arguments {
     const char *config;
     bool check;
+    bool print; /* and check */
     struct kbsd_options options;
 };
 
@@ -43,7 +46,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
         {"config-file", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, 'k'},
         {"libexec", required_argument, NULL, 'l'},     {"units", required_argument, NULL, 'u'},
         {"announce", required_argument, NULL, 'a'},    {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},           {NULL, 0, NULL, 0},
+        {"version", no_argument, NULL, 'v'},           {"print-config", no_argument, NULL, 'p'},
+        {NULL, 0, NULL, 0},
     };
     int option;
     ret->config = getenv("KBS_CONFIG_FILE");
@@ -51,6 +55,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
         switch (option) {
         case 'c':
             ret->config = optarg;
+            break;
+        case 'p':
+            ret->print = true;
+            ret->check = true;
             break;
         case 'k':
             ret->check = true;
@@ -114,18 +122,34 @@ static void print_report(const struct kbs_config_report *report)
 }
 
 /* NULL if it cannot be used, which has been said. */
-static const struct kbs_config *load(const char *path)
+static const struct kbs_config *load(const struct arguments *args)
 {
     struct kbs_config_report report;
     struct kbs_error err = KBS_ERROR_NONE;
     const struct kbs_config *config = NULL;
-    bool usable = kbs_config_load(path, &config, &report, &err) == 0;
+    int rc = args->print ? kbs_config_load_for_tools(args->config, &config, &report, &err)
+                         : kbs_config_load(args->config, &config, &report, &err);
     print_report(&report);
-    if (!usable && report.n_errors == 0) {
+    if (rc != 0 && report.n_errors == 0) {
         fprintf(stderr, "kbsd: %s\n", err.detail); /* it could not be read at all */
     }
     kbs_config_report_deinit(&report);
     return config;
+}
+
+/* --check-config and --print-config. */
+static int check(const struct kbs_config *config, const struct arguments *args)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    if (kbsd_probe(config, &args->options, &err) != 0 ||
+        (args->print && kbsd_print_config(config, STDOUT_FILENO, &err) != 0)) {
+        fprintf(stderr, "kbsd: %s: %s\n", args->config, err.detail);
+        return EXIT_CHECK;
+    }
+    if (!args->print) {
+        fprintf(stderr, "kbsd: %s: no errors\n", args->config);
+    }
+    return KBS_EXIT_OK;
 }
 
 int main(int argc, char **argv)
@@ -148,16 +172,13 @@ int main(int argc, char **argv)
     if (args.options.libexec == NULL) {
         args.options.libexec = folder;
     }
-    const struct kbs_config *config = load(args.config);
+    const struct kbs_config *config = load(&args);
     if (config == NULL) {
         return args.check ? EXIT_CHECK : KBS_EXIT_CONFIG;
     }
-    int status = KBS_EXIT_OK;
-    if (args.check && kbsd_probe(config, &args.options, &err) != 0) {
-        fprintf(stderr, "kbsd: %s: %s\n", args.config, err.detail);
-        status = EXIT_CHECK;
-    } else if (args.check) {
-        fprintf(stderr, "kbsd: %s: no errors\n", args.config);
+    int status;
+    if (args.check) {
+        status = check(config, &args);
     } else {
         args.options.config = args.config;
         status = kbsd_run(config, &args.options);

@@ -1,6 +1,6 @@
 /*
- * What may change while the service runs is what only judges of guests know: [attest.snp] and the files
- * of its folder. Everything else is in processes that hold sockets, a login or a file, and counts from
+ * What may change while the service runs is what only judges of guests know, [attest.snp] and the files
+ * of its folder, and the TLS of the two servers (sign.c). Everything else is in processes that hold sockets, a login or a file, and counts from
  * the next start; it is read and checked all the same, so that a file that would not start is not
  * taken for one that has been loaded.
  *
@@ -19,6 +19,21 @@ static void log_findings(const struct kbs_config_report *report)
         kbs_log(report->v[i].error ? KBS_LOG_ERROR : KBS_LOG_WARN, "reload-finding",
                 "detail=\"%s\"", report->v[i].text);
     }
+}
+
+/* A front has threads for handshakes or has none, and a sign worker or none. */
+static bool key_moves(const struct kbs_config_server *from, const struct kbs_config_server *to)
+{
+    return from->n_sockets != 0 && (from->key_uri == NULL) != (to->key_uri == NULL);
+}
+
+static void take_tls(struct kbs_config_server *to, const struct kbs_config_server *from)
+{
+    to->private_key = from->private_key;
+    to->key_uri = from->key_uri;
+    to->certificate = from->certificate;
+    to->client_ca = from->client_ca;
+    to->tls = from->tls;
 }
 
 int kbsd_reload_read(struct kbsd_reload *r, const char *path, const struct kbs_config *now)
@@ -40,8 +55,18 @@ int kbsd_reload_read(struct kbsd_reload *r, const char *path, const struct kbs_c
     }
     log_findings(&report);
     kbs_config_report_deinit(&report);
+    if (key_moves(&now->guest, &r->candidate->guest) ||
+        key_moves(&now->admin, &r->candidate->admin)) {
+        kbs_log(KBS_LOG_ERROR, "reload-refused",
+                "detail=\"private_key cannot move between a file and the token\" advice=\"restart; "
+                "the configuration of before stays in force\"");
+        kbsd_reload_drop(r);
+        return -1;
+    }
     r->tried = *now;
     r->tried.snp = r->candidate->snp;
+    take_tls(&r->tried.guest, &r->candidate->guest);
+    take_tls(&r->tried.admin, &r->candidate->admin);
     return 0;
 }
 
@@ -59,7 +84,7 @@ void kbsd_reload_take(struct kbsd_reload *r, const struct kbs_config **now, stru
     }
     kbs_log(
         KBS_LOG_INFO, "reloaded",
-        "tables=attest.snp advice=\"guest lanes follow one by one; what else has changed counts "
+        "tables=attest.snp,tls advice=\"guest lanes follow one by one; what else has changed counts "
         "from the next start\"");
 }
 

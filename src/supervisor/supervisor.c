@@ -38,11 +38,12 @@
 #include "supervisor/login.h"
 #include "supervisor/recycle.h"
 #include "supervisor/reload.h"
+#include "supervisor/sign.h"
 #include "supervisor/spawn.h"
 #include "supervisor/times.h"
 #include "supervisor/unit.h"
 
-#define UNITS_MAX (3 + KBS_LIMIT_LANES + 3)
+#define UNITS_MAX (3 + 4 + KBS_LIMIT_LANES + 3)
 #define CONTROLS_MAX (1 + KBSD_UNIT_CHILDREN * UNITS_MAX)
 #define MESSAGE_MS 1000 /* for the rest of a message that has begun to arrive */
 
@@ -65,7 +66,7 @@ struct supervisor {
     struct kbsd_source source;
     struct kbsd_listeners guest;
     struct kbsd_listeners admin;
-    /* audit, guest front, admin front, guest lanes, admin lane, kbs-fetch if there is one, migration */
+    /* audit, guest front, admin front, sign workers, guest lanes, admin lane, kbs-fetch if there is one, migration */
     struct kbsd_unit units[UNITS_MAX];
     size_t n_units;
     struct kbsd_login login;
@@ -73,6 +74,7 @@ struct supervisor {
     bool announce_due;
     bool ledger_down; /* kbs-audit says that it cannot write */
     struct kbsd_reload reload;
+    struct kbsd_server_tls tls[2]; /* of guests, of administrators */
 };
 
 static struct kbsd_unit *audit_of(struct supervisor *s)
@@ -95,6 +97,17 @@ static struct kbsd_unit *fetch_of(struct supervisor *s)
 static struct kbsd_unit *front_of(struct supervisor *s, enum kbs_listener listener)
 {
     return &s->units[listener == KBS_LISTENER_GUEST ? 1 : 2];
+}
+
+static struct kbsd_server_tls *tls_of(struct supervisor *s, enum kbs_listener listener)
+{
+    return &s->tls[listener == KBS_LISTENER_GUEST ? 0 : 1];
+}
+
+static const struct kbs_config_server *server_of(const struct supervisor *s,
+                                                 enum kbs_listener listener)
+{
+    return listener == KBS_LISTENER_GUEST ? &s->config->guest : &s->config->admin;
 }
 
 /* Ending things */
@@ -129,7 +142,7 @@ static void unit_end(struct supervisor *s, struct kbsd_unit *u, enum kbsd_cause 
     u->state = KBSD_UNIT_ENDING;
     u->cause = cause;
     s->announce_due = true;
-    kbs_io_close(&u->front_end);
+    kbsd_unit_close_ends(u);
     for (size_t i = 0; i < u->n_children; i++) {
         child_end(&u->children[i], cause);
     }
@@ -157,7 +170,8 @@ static void end_dependants(struct supervisor *s, const struct kbsd_unit *u)
     for (size_t i = 0; i < s->n_units; i++) {
         struct kbsd_unit *lane = &s->units[i];
         bool attached = lane->ready_ns != 0 && lane->listener == u->listener;
-        if (lane->kind == KBSD_UNIT_LANE && (u->kind == KBSD_UNIT_AUDIT || attached)) {
+        if ((lane->kind == KBSD_UNIT_LANE && (u->kind == KBSD_UNIT_AUDIT || attached)) ||
+            (lane->kind == KBSD_UNIT_SIGN && attached)) {
             unit_end(s, lane, KBSD_CAUSE_COLLATERAL);
         }
     }
@@ -191,10 +205,15 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
     if (s->phase != PHASE_RUN) {
         return;
     }
+    if (kbsd_sign_rests(u)) {
+        u->state = KBSD_UNIT_DOWN;
+        u->failures = 0;
+        return;
+    }
     if (u->state == KBSD_UNIT_FAILED) {
         kbs_log(KBS_LOG_ERROR, "unit-failed",
                 "unit=%s advice=\"see above; it is not started again\"", u->name);
-        if ((u->kind != KBSD_UNIT_LANE && u->kind != KBSD_UNIT_FETCH) ||
+        if ((u->kind != KBSD_UNIT_LANE && u->kind != KBSD_UNIT_FETCH && u->kind != KBSD_UNIT_SIGN) ||
             (!s->announced && !s->login.latched)) {
             drain(s, KBS_EXIT_CONFIG);
         }
@@ -221,9 +240,8 @@ static void pin_latch(struct supervisor *s)
             t->pin_credential ? "" : " (or touch it, to try again)");
     for (size_t i = 0; i < s->n_units; i++) {
         struct kbsd_unit *u = &s->units[i];
-        enum kbsd_state token = u->children[1].state;
-        bool logged_in = token == KBSD_LOGGED_IN || token == KBSD_READY;
-        if (u->kind == KBSD_UNIT_LANE && !logged_in) {
+        const struct kbsd_child *token = kbsd_unit_token(u);
+        if (token != NULL && token->state != KBSD_LOGGED_IN && token->state != KBSD_READY) {
             u->hopeless = true;
             unit_end(s, u, KBSD_CAUSE_FAILURE);
         }
@@ -406,12 +424,20 @@ static void migrated(struct supervisor *s, struct kbsd_unit *u, struct end end)
     }
 }
 
+static void renew_tls(struct supervisor *s, enum kbs_listener listener)
+{
+    kbsd_sign_renew(tls_of(s, listener), server_of(s, listener), front_of(s, listener), s->units,
+                    s->n_units);
+}
+
 /* A judge has looked at the candidate: with status 0 it can be used. */
 static void checked(struct supervisor *s, struct kbsd_unit *u, struct end end)
 {
     u->state = KBSD_UNIT_FAILED;
     if (end.status == KBS_EXIT_OK && s->phase == PHASE_RUN) {
         kbsd_reload_take(&s->reload, &s->config, s->units, s->n_units);
+        renew_tls(s, KBS_LISTENER_GUEST);
+        renew_tls(s, KBS_LISTENER_ADMIN);
         return;
     }
     kbs_log(KBS_LOG_ERROR, "reload-refused",
@@ -464,7 +490,9 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     if (end.status == KBS_EXIT_PIN || end.status == KBS_EXIT_CONFIG ||
         end.status == KBSD_EXIT_NOT_EXECUTED) {
         /* A service that runs goes on without; its files may be there again later. */
-        u->hopeless = u->kind != KBSD_UNIT_FETCH || !s->announced;
+        bool later = u->kind == KBSD_UNIT_FETCH ||
+                     (u->kind == KBSD_UNIT_SIGN && end.status != KBS_EXIT_PIN);
+        u->hopeless = !later || !s->announced;
     }
     if (end.status == KBS_EXIT_PIN) {
         pin_latch(s);
@@ -540,7 +568,7 @@ static bool fetch_is_awaited(struct supervisor *s)
 static bool may_start(struct supervisor *s, const struct kbsd_unit *u)
 {
     const struct kbsd_unit *audit = audit_of(s);
-    if (u->kind == KBSD_UNIT_LANE && fetch_is_awaited(s)) {
+    if (u->spare || (u->kind == KBSD_UNIT_LANE && fetch_is_awaited(s))) {
         return false;
     }
     return u->kind == KBSD_UNIT_AUDIT ||
@@ -564,6 +592,7 @@ static struct kbsd_start start_of(struct supervisor *s, const struct kbsd_unit *
         .audit_control = audit_of(s)->children[0].control,
         .client_index = (uint32_t)(u - s->units),
         .fetch_control = fetch_control(s),
+        .tls = u->renewal ? &tls_of(s, u->listener)->next : &tls_of(s, u->listener)->now,
     };
 }
 
@@ -576,7 +605,7 @@ static void start_due(struct supervisor *s)
             !may_start(s, u)) {
             continue;
         }
-        if (u->kind == KBSD_UNIT_LANE && s->login.latched) {
+        if (kbsd_unit_token(u) != NULL && s->login.latched) {
             u->state = KBSD_UNIT_FAILED;
             kbs_log(KBS_LOG_ERROR, "unit-failed",
                     "unit=%s advice=\"the PIN was refused, see pin-error\"", u->name);
@@ -603,7 +632,19 @@ static void unit_serves(struct supervisor *s, struct kbsd_unit *u)
     s->announce_due = true;
 }
 
-/* Hands a lane that is ready to its front. Fronts and the audit serve as soon as they are ready. */
+/* -1 if the front does not take it. */
+static int attach_lane(const struct kbsd_unit *front, struct kbsd_unit *u, struct kbs_error *err)
+{
+    const struct kbs_wire_attach lane = {.what = KBS_ATTACH_LANE, .index = u->index};
+    if (kbs_channel_send(front->children[0].control, KBS_WIRE_ATTACH, 0, &lane, u->front_end,
+                         kbs_deadline_in_ms(MESSAGE_MS), err) != 0) {
+        return -1;
+    }
+    kbs_io_close(&u->front_end);
+    return 0;
+}
+
+/* Hands a lane or a sign worker that is ready to its front. Fronts and the audit serve as soon as they are ready. */
 static void attach_ready(struct supervisor *s)
 {
     for (size_t i = 0; i < s->n_units; i++) {
@@ -611,25 +652,31 @@ static void attach_ready(struct supervisor *s)
         if (u->state != KBSD_UNIT_UP || u->ready_ns != 0 || !kbsd_unit_all(u, KBSD_READY)) {
             continue;
         }
-        if (u->kind != KBSD_UNIT_LANE) {
+        if (u->kind != KBSD_UNIT_LANE && u->kind != KBSD_UNIT_SIGN) {
             unit_serves(s, u);
             continue;
         }
         struct kbsd_unit *front = front_of(s, u->listener);
-        struct kbs_wire_attach lane = {.what = KBS_ATTACH_LANE, .index = u->index};
+        struct kbsd_unit *old = NULL;
         struct kbs_error err = KBS_ERROR_NONE;
         if (front->state != KBSD_UNIT_UP || front->children[0].state != KBSD_READY) {
             continue;
         }
-        if (kbs_channel_send(front->children[0].control, KBS_WIRE_ATTACH, 0, &lane, u->front_end,
-                             kbs_deadline_in_ms(MESSAGE_MS), &err) != 0) {
-            kbs_log_error("lane-attach", &err);
+        int rc = u->kind == KBSD_UNIT_LANE
+                     ? attach_lane(front, u, &err)
+                     : kbsd_sign_attach(tls_of(s, u->listener), server_of(s, u->listener), front, u,
+                                        s->units, s->n_units, &old, &err);
+        if (rc != 0) {
+            kbs_log_error("unit-attach", &err);
             kbsd_child_kill(&front->children[0], SIGKILL, 0);
             continue;
         }
-        kbs_io_close(&u->front_end);
         unit_serves(s, u);
-        kbs_log(KBS_LOG_INFO, "lane-attached", "unit=%s front=%s", u->name, front->name);
+        kbs_log(KBS_LOG_INFO, u->kind == KBSD_UNIT_LANE ? "lane-attached" : "signer-attached",
+                "unit=%s front=%s", u->name, front->name);
+        if (old != NULL) {
+            unit_end(s, old, KBSD_CAUSE_RECYCLED);
+        }
     }
 }
 
@@ -683,7 +730,8 @@ static void reload_due(struct supervisor *s)
 {
     struct kbsd_unit *u = migration_of(s);
     struct kbs_error err = KBS_ERROR_NONE;
-    if (!s->reload.due || s->reload.candidate != NULL) {
+    if (!s->reload.due || s->reload.candidate != NULL ||
+        kbsd_sign_renews(s->units, s->n_units)) {
         return;
     }
     s->reload.due = false;
@@ -757,19 +805,19 @@ static bool drain_side(struct supervisor *s, enum kbs_listener listener)
     bool quiet = front_gone;
     for (size_t i = 0; i < s->n_units && front_gone; i++) {
         struct kbsd_unit *u = &s->units[i];
-        if (u->kind == KBSD_UNIT_LANE && u->listener == listener) {
+        if (kbsd_unit_token(u) != NULL && u->listener == listener) {
             quiet = drain_unit(u) && quiet;
         }
     }
     return quiet;
 }
 
-static bool lanes_gone(const struct supervisor *s)
+static bool workers_gone(struct supervisor *s)
 {
     bool gone = true;
     for (size_t i = 0; i < s->n_units; i++) {
-        gone =
-            gone && (s->units[i].kind != KBSD_UNIT_LANE || kbsd_unit_all(&s->units[i], KBSD_GONE));
+        gone = gone && (kbsd_unit_token(&s->units[i]) == NULL ||
+                        kbsd_unit_all(&s->units[i], KBSD_GONE));
     }
     return gone;
 }
@@ -780,7 +828,7 @@ static void advance_drain(struct supervisor *s)
         drain_side(s, KBS_LISTENER_GUEST)) {
         s->phase = PHASE_DRAIN_ADMINS;
     }
-    if (s->phase == PHASE_DRAIN_ADMINS && drain_side(s, KBS_LISTENER_ADMIN) && lanes_gone(s)) {
+    if (s->phase == PHASE_DRAIN_ADMINS && drain_side(s, KBS_LISTENER_ADMIN) && workers_gone(s)) {
         s->phase = PHASE_DRAIN_AUDIT;
     }
     if (s->phase == PHASE_DRAIN_AUDIT) {
@@ -807,7 +855,8 @@ static void announce_due(struct supervisor *s)
     struct kbs_error err = KBS_ERROR_NONE;
     bool first = !s->announced;
     if (s->phase != PHASE_RUN || !s->announce_due ||
-        (first && !(serves(s, KBS_LISTENER_GUEST) && serves(s, KBS_LISTENER_ADMIN)))) {
+        (first && !(serves(s, KBS_LISTENER_GUEST) && serves(s, KBS_LISTENER_ADMIN) &&
+                    kbsd_sign_serves(s->units, s->n_units)))) {
         return;
     }
     s->announced = true;
@@ -923,11 +972,23 @@ static int open_signals(struct supervisor *s, struct kbs_error *err)
     return s->signal_fd < 0 ? kbs_fail_errno(err, KBS_INTERNAL, "signalfd") : 0;
 }
 
+/* One that serves, and one to replace it when the certificate is renewed. */
+static void make_signers(struct supervisor *s, enum kbs_listener listener)
+{
+    const struct kbs_config_server *server = server_of(s, listener);
+    for (uint32_t i = 0; i < 2 && server->n_sockets > 0 && server->key_uri != NULL; i++) {
+        kbsd_unit_init(&s->units[s->n_units], KBSD_UNIT_SIGN, listener, i);
+        s->units[s->n_units++].spare = i > 0;
+    }
+}
+
 static void make_units(struct supervisor *s, unsigned int roles)
 {
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_AUDIT, KBS_LISTENER_NONE, 0);
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FRONT, KBS_LISTENER_GUEST, 0);
     kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_FRONT, KBS_LISTENER_ADMIN, 0);
+    make_signers(s, KBS_LISTENER_GUEST);
+    make_signers(s, KBS_LISTENER_ADMIN);
     for (uint32_t i = 0; i < s->config->token.lanes; i++) {
         kbsd_unit_init(&s->units[s->n_units++], KBSD_UNIT_LANE, KBS_LISTENER_GUEST, i);
     }
@@ -964,6 +1025,10 @@ static int set_up(struct supervisor *s, struct kbs_error *err)
         kbsd_listeners_open(&s->admin, &s->config->admin, err) != 0) {
         return -1;
     }
+    if (kbsd_tls_read(&s->tls[0].now, &s->config->guest, err) != 0 ||
+        kbsd_tls_read(&s->tls[1].now, &s->config->admin, err) != 0) {
+        return -1;
+    }
     kbsd_login_open(&s->login, s->config->token.lock_file);
     make_units(s, roles);
     if ((roles & KBSD_ROLE(KBSD_POLICY)) == 0) {
@@ -979,6 +1044,10 @@ static void tear_down(struct supervisor *s)
     kbsd_listeners_close(&s->admin);
     kbsd_login_close(&s->login);
     kbsd_reload_deinit(&s->reload);
+    for (size_t i = 0; i < 2; i++) {
+        kbsd_tls_deinit(&s->tls[i].now);
+        kbsd_tls_deinit(&s->tls[i].next);
+    }
     kbs_io_close(&s->signal_fd);
     kbs_io_close(&s->source.null_fd);
     if (s->announced && s->options->announce != NULL) {

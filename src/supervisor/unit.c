@@ -26,6 +26,7 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
                                            [KBSD_UNIT_FRONT] = KBSD_FRONT,
                                            [KBSD_UNIT_LANE] = KBSD_JUDGE,
                                            [KBSD_UNIT_FETCH] = KBSD_FETCH,
+                                           [KBSD_UNIT_SIGN] = KBSD_TOKEN,
                                            [KBSD_UNIT_MIGRATION] = KBSD_MIGRATE};
     const char *side = listener == KBS_LISTENER_ADMIN ? "admin" : "guest";
     *u = (struct kbsd_unit){.kind = kind, .listener = listener, .index = index, .front_end = -1};
@@ -33,8 +34,14 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
     kbsd_child_init(&u->children[0], first[kind]);
     kbsd_child_init(&u->children[1], KBSD_TOKEN);
     kbsd_child_init(&u->children[2], KBSD_POLICY);
-    if (kind == KBSD_UNIT_FRONT || kind == KBSD_UNIT_LANE) {
-        snprintf(u->name, sizeof(u->name), "%s-%s-%u", kind == KBSD_UNIT_FRONT ? "front" : "lane",
+    for (size_t i = 0; i < KBS_LIMIT_TLS_SIGNERS; i++) {
+        u->sign_ends[i] = -1;
+    }
+    if (kind == KBSD_UNIT_FRONT || kind == KBSD_UNIT_LANE || kind == KBSD_UNIT_SIGN) {
+        snprintf(u->name, sizeof(u->name), "%s-%s-%u",
+                 kind == KBSD_UNIT_FRONT  ? "front"
+                 : kind == KBSD_UNIT_LANE ? "lane"
+                                          : "sign",
                  side, (unsigned int)index);
     } else {
         snprintf(u->name, sizeof(u->name), "%s",
@@ -47,6 +54,21 @@ void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_list
 void kbsd_unit_add_policy(struct kbsd_unit *u)
 {
     u->n_children = 3;
+}
+
+struct kbsd_child *kbsd_unit_token(struct kbsd_unit *u)
+{
+    return u->kind == KBSD_UNIT_LANE   ? &u->children[1]
+           : u->kind == KBSD_UNIT_SIGN ? &u->children[0]
+                                       : NULL;
+}
+
+void kbsd_unit_close_ends(struct kbsd_unit *u)
+{
+    kbs_io_close(&u->front_end);
+    for (size_t i = 0; i < KBS_LIMIT_TLS_SIGNERS; i++) {
+        kbs_io_close(&u->sign_ends[i]);
+    }
 }
 
 bool kbsd_unit_all(const struct kbsd_unit *u, enum kbsd_state state)
@@ -89,8 +111,8 @@ static int attach_file(const struct kbsd_child *c, enum kbs_attach what, const c
  * another file at every start, so nothing of it is kept: once one was refused, all are until a person
  * removes token.lock.
  */
-static int attach_pin(struct kbsd_unit *u, const struct kbs_config_token *config,
-                      struct kbs_error *err)
+static int attach_pin(struct kbsd_unit *u, const struct kbsd_child *token,
+                      const struct kbs_config_token *config, struct kbs_error *err)
 {
     const char *path = config->pin_file;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -98,7 +120,7 @@ static int attach_pin(struct kbsd_unit *u, const struct kbs_config_token *config
     if (fd < 0 || fstat(fd, &u->pin) != 0) {
         (void)kbs_fail_errno(err, KBS_INTERNAL, "%s: %s", path, strerror(errno));
     } else {
-        rc = attach(&u->children[1], KBS_ATTACH_PIN, 0, fd, err);
+        rc = attach(token, KBS_ATTACH_PIN, 0, fd, err);
     }
     if (config->pin_credential) {
         memset(&u->pin, 0, sizeof(u->pin));
@@ -152,29 +174,15 @@ static int configure_front(const struct kbsd_unit *u, const struct kbsd_start *w
     return tell(&u->children[0], KBS_WIRE_CONFIG_FRONT, &config, -1, err);
 }
 
-/* Read at every start, like the key: a renewed pair must not be torn apart. */
-static int configure_tls(const struct kbsd_unit *u, const struct kbs_config_server *server,
-                         struct kbs_error *err)
-{
-    const struct kbsd_child *c = &u->children[0];
-    struct kbs_buf pem = KBS_BUF(KBS_CONFIG_CERTIFICATE_BYTES);
-    int rc = kbs_io_read_file(server->certificate, &pem, err);
-    const struct kbs_wire_config_tls config = {
-        .certificate = kbs_buf_span(&pem), .minimum = 3, .maximum = 3};
-    if (rc == 0) {
-        rc = tell(c, KBS_WIRE_CONFIG_TLS, &config, -1, err);
-    }
-    kbs_buf_deinit(&pem);
-    return rc == 0 ? attach_file(c, KBS_ATTACH_TLS_KEY, server->private_key, O_RDONLY, err) : -1;
-}
-
 static int start_front(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     struct kbsd_child *c = &u->children[0];
     const struct kbs_config_server *server =
         u->listener == KBS_LISTENER_GUEST ? &with->config->guest : &with->config->admin;
-    if (start(u, c, with, err) != 0 || configure_front(u, with, err) != 0 ||
-        (server->n_sockets > 0 && configure_tls(u, server, err) != 0)) {
+    /* A pair of files is read at every start: a renewed one must not be torn apart. */
+    if ((server->key_uri == NULL && kbsd_tls_read(with->tls, server, err) != 0) ||
+        start(u, c, with, err) != 0 || configure_front(u, with, err) != 0 ||
+        (server->n_sockets > 0 && kbsd_tls_tell(with->tls, server, c->control, err) != 0)) {
         return -1;
     }
     for (size_t i = 0; i < with->listeners->n; i++) {
@@ -520,7 +528,8 @@ static int configure_judge(const struct kbsd_unit *u, const struct kbs_config *c
     return rc;
 }
 
-static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c,
+static int configure_token(const struct kbsd_unit *u, const struct kbsd_child *token,
+                           const struct kbs_config *c, const struct kbsd_tls *tls,
                            struct kbs_error *err)
 {
     struct kbs_buf env = KBS_BUF(32768);
@@ -533,8 +542,10 @@ static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c
     for (size_t i = 0; i < c->token.env.n; i++) {
         kbs_wire_list_add(&list, kbs_span_str(c->token.env.v[i]));
     }
+    bool signs = u->kind == KBSD_UNIT_SIGN;
+    enum kbs_duty orders = u->listener == KBS_LISTENER_ADMIN ? KBS_DUTY_ADMIN : KBS_DUTY_RELEASE;
     struct kbs_wire_config_token config = {
-        .duty = u->listener == KBS_LISTENER_ADMIN ? KBS_DUTY_ADMIN : KBS_DUTY_RELEASE,
+        .duty = (uint8_t)(signs ? KBS_DUTY_SIGN : orders),
         .lane = u->index,
         .production = c->production,
         .module = kbs_span_str(c->token.module),
@@ -544,13 +555,15 @@ static int configure_token(const struct kbsd_unit *u, const struct kbs_config *c
         .env = kbs_wire_list_done(&list),
         .seccomp = c->token.seccomp_log ? KBS_SECCOMP_LOG : KBS_SECCOMP_KILL,
         .folders = kbs_wire_list_done(&folders),
+        .key = signs ? kbs_buf_span(&tls->key) : KBS_SPAN_EMPTY,
+        .certificate = signs ? kbs_buf_span(&tls->certificate) : KBS_SPAN_EMPTY,
     };
     int rc = kbs_buf_check(&env, "the token's environment", err);
     if (rc == 0) {
         rc = kbs_buf_check(&paths, "the token's folders", err);
     }
     if (rc == 0) {
-        rc = tell(&u->children[1], KBS_WIRE_CONFIG_TOKEN, &config, -1, err);
+        rc = tell(token, KBS_WIRE_CONFIG_TOKEN, &config, -1, err);
     }
     kbs_buf_deinit(&env);
     kbs_buf_deinit(&paths);
@@ -613,10 +626,10 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         start(u, judge, with, err) == 0 && start(u, token, with, err) == 0 &&
         attach(&audit, client, with->client_index, ledger[1], err) == 0 &&
         attach(&audit, KBS_ATTACH_CLIENT_TOKEN, with->client_index, deeds[1], err) == 0 &&
-        configure_token(u, with->config, err) == 0 &&
+        configure_token(u, token, with->config, NULL, err) == 0 &&
         attach(token, KBS_ATTACH_JUDGE, 0, orders[1], err) == 0 &&
         attach(token, KBS_ATTACH_AUDIT, 0, deeds[0], err) == 0 &&
-        attach_pin(u, &with->config->token, err) == 0 &&
+        attach_pin(u, token, &with->config->token, err) == 0 &&
         tell(token, KBS_WIRE_GO, NULL, -1, err) == 0 &&
         configure_judge(u, with->config, false, err) == 0 &&
         attach(judge, KBS_ATTACH_FRONT, 0, front[1], err) == 0 &&
@@ -633,6 +646,26 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
         kbs_io_close(&deeds[i]);
     }
     return rc;
+}
+
+/* A channel for each signature that can be asked for at a time. */
+static int start_sign(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
+{
+    struct kbsd_child *c = &u->children[0];
+    int rc = start(u, c, with, err) != 0 || configure_token(u, c, with->config, with->tls, err) != 0 ||
+                     attach_pin(u, c, &with->config->token, err) != 0
+                 ? -1
+                 : 0;
+    for (uint32_t i = 0; i < KBS_LIMIT_TLS_SIGNERS && rc == 0; i++) {
+        int pair[2] = {-1, -1}; /* front, worker */
+        rc = kbs_channel_pair(pair, err);
+        if (rc == 0) {
+            u->sign_ends[i] = pair[0];
+            rc = attach(c, KBS_ATTACH_FRONT, i, pair[1], err);
+        }
+        kbs_io_close(&pair[1]);
+    }
+    return rc == 0 ? tell(c, KBS_WIRE_GO, NULL, -1, err) : -1;
 }
 
 /* A judge that only looks at the configuration, and says by its status whether it can be used. */
@@ -660,6 +693,8 @@ int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with, struct k
         return with->check ? start_check(u, with, err) : start_migration(u, with, err);
     case KBSD_UNIT_FETCH:
         return start_fetch(u, with, err);
+    case KBSD_UNIT_SIGN:
+        return start_sign(u, with, err);
     case KBSD_UNIT_LANE:
     default:
         return start_lane(u, with, err);

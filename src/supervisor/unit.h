@@ -1,6 +1,6 @@
 /*
  * Units: what lives and dies together. The audit, each front, kbs-fetch and the migration are units of
- * one process; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
+ * one process, and so is a sign worker; a lane is a unit of a judge, its token worker, and its kbs-policy if there is one.
  */
 #ifndef KBS_SUPERVISOR_UNIT_H
 #define KBS_SUPERVISOR_UNIT_H
@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "supervisor/child.h"
 #include "supervisor/listen.h"
+#include "supervisor/tls.h"
 #include <sys/stat.h>
 
 enum kbsd_unit_kind {
@@ -16,6 +17,7 @@ enum kbsd_unit_kind {
     KBSD_UNIT_FRONT,
     KBSD_UNIT_LANE,
     KBSD_UNIT_FETCH,    /* nobody dies with it, and it with nobody */
+    KBSD_UNIT_SIGN,     /* a token worker that signs for one front */
     KBSD_UNIT_MIGRATION /* of the store's schema, before everything else; then checks (reload.h) */
 };
 
@@ -53,6 +55,9 @@ struct kbsd_unit {
     unsigned int failures;  /* in a row, for the back-off */
     struct stat pin;        /* LANE: of the PIN file that its worker was given */
     int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
+    int sign_ends[KBS_LIMIT_TLS_SIGNERS]; /* SIGN: the same, of all its channels */
+    bool spare;   /* SIGN: not to be started: the other one of its front's two serves */
+    bool renewal; /* SIGN: takes the place of the other one, with the certificate of s->renewed (tls.h) */
     bool fetches;           /* FRONT, LANE: has a channel to the kbs-fetch that is there now */
 };
 
@@ -65,6 +70,7 @@ struct kbsd_start {
     int audit_control;                      /* LANE: to attach a client to */
     uint32_t client_index;                  /* LANE: kbs-audit's and kbs-fetch's name for it */
     int fetch_control;                      /* LANE: of a kbs-fetch that is ready; -1 */
+    struct kbsd_tls *tls;                   /* FRONT, SIGN: read anew if a file has the key */
 };
 
 void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,
@@ -79,6 +85,10 @@ void kbsd_unit_add_policy(struct kbsd_unit *u);
  */
 KBS_MUST_CHECK int kbsd_unit_start(struct kbsd_unit *u, const struct kbsd_start *with,
                                    struct kbs_error *err);
+
+/* The unit's token worker; NULL if it has none. */
+struct kbsd_child *kbsd_unit_token(struct kbsd_unit *u);
+void kbsd_unit_close_ends(struct kbsd_unit *u); /* those that are not attached */
 
 bool kbsd_unit_all(const struct kbsd_unit *u, enum kbsd_state state); /* every child is in it */
 

@@ -20,6 +20,10 @@
  * of fixed size, and OpenSSL also puts the ephemeral key of every handshake there, so a few
  * thousand connections would exhaust it and fail. The process is not dumpable and writes no core.
  *
+ * A key in a token: the certificate's key, with the private operation of the provider `kbs`
+ * (providers/), which waits for an answer. So a handshake is stepped by its caller in a thread of its
+ * choice, from the first byte to the last: a second ClientHello is signed for, too.
+ *
  * Rejected: SSL_MODE_ASYNC (stack switching hides control flow and confuses sanitizers); kTLS
  * (needs a socket BIO).
  */
@@ -33,19 +37,24 @@
 #include <unistd.h>
 
 #include "base/secret.h"
+#include "providers/provider.h"
 
+#define LIST_MAX_BYTES 1024 /* of ciphers or groups */
 #define KEY_PEM_MAX_BYTES 16384
 #define RECORD_BYTES 16384
 
 struct kbs_tls_context {
     SSL_CTX *ssl_ctx;
+    bool waits; /* its handshakes do, for a token */
 };
 
 struct kbs_tls {
     SSL *ssl;
     BIO *in;  /* borrowed: SSL_free() frees it */
     BIO *out; /* the same */
+    bool waits; /* its handshake belongs in a thread */
     bool failed;
+    struct kbs_error failure; /* of kbs_tls_handshake() */
 };
 
 /*
@@ -168,12 +177,125 @@ out:
     return result;
 }
 
-static int configure(SSL_CTX *ctx, struct kbs_error *err)
+/* The certificate's own key, with a private half at the other end of the link. */
+static int use_signers(SSL_CTX *ctx, struct kbs_link *signers, struct kbs_error *err)
 {
-    if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
+    EVP_PKEY *key = NULL;
+    int result;
+
+    if (kbs_provider_load(NULL, err) != 0 ||
+        kbs_provider_key(NULL, X509_get0_pubkey(SSL_CTX_get0_certificate(ctx)), signers,
+                         KBS_PROVIDER_TLS, &key, err) != 0) {
+        return -1;
+    }
+    result = SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1
+                 ? 0
+                 : kbs_fail_openssl(err, KBS_INPUT, "the token's key cannot be used for TLS");
+    EVP_PKEY_free(key);
+    return result;
+}
+
+/* Who is let in: those with a certificate by one of these authorities. */
+static int use_client_ca(SSL_CTX *ctx, struct kbs_span pem, struct kbs_error *err)
+{
+    static const unsigned char id[] = "kbs-hsm";
+    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+    BIO *bio = pem.len <= INT32_MAX ? BIO_new_mem_buf(pem.p, (int)pem.len) : NULL;
+    X509 *ca = NULL;
+    size_t n = 0;
+    bool ok = bio != NULL;
+
+    while (ok && (ca = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)) != NULL) {
+        ok = X509_STORE_add_cert(store, ca) == 1 && SSL_CTX_add_client_CA(ctx, ca) == 1;
+        X509_free(ca);
+        n++;
+    }
+    BIO_free(bio);
+    ok = ok && n != 0 && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE &&
+         SSL_CTX_set_session_id_context(ctx, id, sizeof(id) - 1) == 1;
+    if (!ok) {
+        return kbs_fail_openssl(err, KBS_INPUT, "client_ca is not usable PEM");
+    }
+    ERR_clear_error();
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return 0;
+}
+
+/* A list that the configuration gives; an empty one is the library's own. */
+static int use_list(SSL_CTX *ctx, struct kbs_span list, int (*set)(SSL_CTX *ctx, const char *list),
+                    const char *what, struct kbs_error *err)
+{
+    char text[LIST_MAX_BYTES];
+
+    if (list.len == 0) {
+        return 0;
+    }
+    return kbs_span_to_cstr(list, text, sizeof(text)) && set(ctx, text) == 1
+               ? 0
+               : kbs_fail_openssl(err, KBS_INPUT, "%s", what);
+}
+
+/*
+ * One list for both versions, as Trustee has it: OpenSSL has a list each. The suites of TLS 1.3 are those whose
+ * names begin with TLS_; a list without any leaves them as they are.
+ */
+static int set_ciphers(SSL_CTX *ctx, const char *list)
+{
+    struct kbs_buf lists[2] = {KBS_BUF(LIST_MAX_BYTES), KBS_BUF(LIST_MAX_BYTES)}; /* of 1.2, of 1.3 */
+    int r = 1;
+
+    while (*list != '\0') {
+        size_t len = strcspn(list, ":");
+        struct kbs_buf *to = &lists[strncmp(list, "TLS_", 4) == 0 ? 1 : 0];
+
+        kbs_buf_put_str(to, to->len != 0 ? ":" : "");
+        kbs_buf_put(to, list, len);
+        list += len + (list[len] == ':' ? 1 : 0);
+    }
+    if (lists[0].len != 0) {
+        r = kbs_buf_cstr(&lists[0]) != NULL && SSL_CTX_set_cipher_list(ctx, kbs_buf_cstr(&lists[0]));
+    }
+    if (r == 1 && lists[1].len != 0) {
+        r = kbs_buf_cstr(&lists[1]) != NULL && SSL_CTX_set_ciphersuites(ctx, kbs_buf_cstr(&lists[1]));
+    }
+    kbs_buf_deinit(&lists[0]);
+    kbs_buf_deinit(&lists[1]);
+    return r;
+}
+
+static int set_groups(SSL_CTX *ctx, const char *list)
+{
+    return (int)SSL_CTX_set1_groups_list(ctx, list); /* a macro */
+}
+
+/* The hybrid with ML-KEM-768 where this OpenSSL has it (3.5), beside the curves that all have. */
+static void prefer_hybrid(SSL_CTX *ctx)
+{
+    if (set_groups(ctx, "X25519MLKEM768:X25519:P-256:P-384") != 1) {
+        (void)set_groups(ctx, "X25519:P-256:P-384");
+        ERR_clear_error();
+    }
+}
+
+static int version_of(unsigned int minor)
+{
+    return minor == 2 ? TLS1_2_VERSION : TLS1_3_VERSION;
+}
+
+static int configure(SSL_CTX *ctx, const struct kbs_tls_settings *s, struct kbs_error *err)
+{
+    bool waits = s->signers != NULL;
+
+    if (SSL_CTX_set_min_proto_version(ctx, waits ? TLS1_3_VERSION : version_of(s->minimum)) != 1 ||
+        SSL_CTX_set_max_proto_version(ctx, waits ? TLS1_3_VERSION : version_of(s->maximum)) != 1 ||
         SSL_CTX_set_num_tickets(ctx, 0) != 1 || SSL_CTX_set_max_early_data(ctx, 0) != 1) {
         return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
+    }
+    prefer_hybrid(ctx);
+    if (use_list(ctx, s->ciphers, set_ciphers, "tls_ciphers has one that is not known", err) !=
+            0 ||
+        use_list(ctx, s->groups, set_groups, "tls_groups has one that is not known", err) != 0) {
+        return -1;
     }
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
@@ -183,7 +305,7 @@ static int configure(SSL_CTX *ctx, struct kbs_error *err)
     return 0;
 }
 
-int kbs_tls_context_new(struct kbs_span certificate, int key_fd, struct kbs_tls_context **ret,
+int kbs_tls_context_new(const struct kbs_tls_settings *settings, struct kbs_tls_context **ret,
                         struct kbs_error *err)
 {
     struct kbs_tls_context *c = calloc(1, sizeof(*c));
@@ -193,8 +315,13 @@ int kbs_tls_context_new(struct kbs_span certificate, int key_fd, struct kbs_tls_
         free(c);
         return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
     }
-    if (configure(c->ssl_ctx, err) < 0 || use_certificates(c->ssl_ctx, certificate, err) < 0 ||
-        use_key(c->ssl_ctx, key_fd, err) < 0) {
+    c->waits = settings->signers != NULL;
+    if (configure(c->ssl_ctx, settings, err) < 0 ||
+        use_certificates(c->ssl_ctx, settings->certificate, err) < 0 ||
+        (c->waits ? use_signers(c->ssl_ctx, settings->signers, err)
+                  : use_key(c->ssl_ctx, settings->key_fd, err)) < 0 ||
+        (settings->client_ca.len != 0 &&
+         use_client_ca(c->ssl_ctx, settings->client_ca, err) < 0)) {
         kbs_tls_context_free(c);
         return -1;
     }
@@ -233,6 +360,7 @@ int kbs_tls_new(struct kbs_tls_context *c, struct kbs_tls **ret, struct kbs_erro
     BIO_set_mem_eof_return(t->out, -1);
     SSL_set_bio(t->ssl, t->in, t->out);
     SSL_set_accept_state(t->ssl);
+    t->waits = c->waits;
     *ret = t;
     return 0;
 }
@@ -288,26 +416,58 @@ static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *
     }
 }
 
+/* What went wrong is told again to whoever goes on. */
+static void session_fail(struct kbs_tls *t, bool failed, const struct kbs_error *err)
+{
+    t->failed = failed;
+    if (failed) {
+        t->failure = *err;
+    }
+}
+
 int kbs_tls_receive(struct kbs_tls *t, struct kbs_span cipher, struct kbs_buf *plain,
                     struct kbs_buf *out, struct kbs_error *err)
 {
     int r = 0;
 
     if (t->failed) {
-        return kbs_fail(err, KBS_INPUT, "the TLS session has failed before");
+        flush(t, out);
+        *err = t->failure;
+        return -1;
     }
     if (cipher.len > INT32_MAX ||
         (cipher.len != 0 && BIO_write(t->in, cipher.p, (int)cipher.len) != (int)cipher.len)) {
         r = kbs_fail_openssl(err, KBS_INTERNAL, "cannot buffer TLS input");
-    } else {
+    } else if (!t->waits || kbs_tls_established(t)) {
         r = read_all(t, plain, err);
+    } else if (cipher.len != 0) {
+        r = KBS_TLS_HANDSHAKE;
     }
     flush(t, out);
     if (r >= 0 && out->failed) {
         r = kbs_buf_check(out, "the TLS output", err);
     }
-    t->failed = r < 0;
+    session_fail(t, r < 0, err);
     return r;
+}
+
+/* An error of the provider is the token's, any other is the peer's. */
+static enum kbs_category whose_fault(void)
+{
+    return ERR_GET_LIB(ERR_peek_error()) > ERR_LIB_USER ? KBS_TOKEN_DOWN : KBS_INPUT;
+}
+
+void kbs_tls_handshake(struct kbs_tls *t)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    int r;
+
+    ERR_clear_error();
+    r = SSL_do_handshake(t->ssl);
+    if (r != 1 && SSL_get_error(t->ssl, r) != SSL_ERROR_WANT_READ) {
+        r = kbs_fail_openssl(&err, whose_fault(), "a TLS handshake failed");
+        session_fail(t, true, &err);
+    }
 }
 
 int kbs_tls_send(struct kbs_tls *t, struct kbs_span plain, struct kbs_buf *out,
@@ -349,4 +509,18 @@ void kbs_tls_close(struct kbs_tls *t, struct kbs_buf *out)
 bool kbs_tls_established(const struct kbs_tls *t)
 {
     return SSL_is_init_finished(t->ssl) == 1;
+}
+
+bool kbs_tls_exporter(struct kbs_tls *t, uint8_t ret[KBS_TLS_EXPORTER_BYTES])
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    bool ok;
+
+    ERR_clear_error();
+    ok = !t->failed && kbs_tls_established(t) &&
+         (SSL_version(t->ssl) == TLS1_3_VERSION || SSL_get_extms_support(t->ssl) == 1) &&
+         SSL_export_keying_material(t->ssl, ret, KBS_TLS_EXPORTER_BYTES, label, sizeof(label) - 1,
+                                    (const unsigned char *)"", 0, 1) == 1;
+    ERR_clear_error();
+    return ok;
 }

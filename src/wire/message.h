@@ -143,13 +143,14 @@ struct kbs_wire_list {
  * path parameters of the route, in order, percent-decoded; query: names and values in turn,
  * decoded; cookie: the value of kbs-session-id; signature: the Kbs-Signature header. Absent
  * headers are empty. fetched: bodies of FETCHED, an item for each FETCH that this request was answered with
- * so far, in order: to be believed like anything else in a request; proof: the Kbs-Proof header
+ * so far, in order: to be believed like anything else in a request; proof: the Kbs-Proof header; channel: with
+ * one, tls-exporter (RFC 9266) of the connection, empty if it has none
  */
 #define KBS_WIRE_REQUEST_FIELDS(F, m) \
     F(m, U8, route) F(m, U8, listener) F(m, BYTES, peer) F(m, BYTES, method) F(m, BYTES, target) \
     F(m, LIST, params) F(m, LIST, query) F(m, BYTES, cookie) F(m, BYTES, authorization) F(m, BYTES, accept) \
     F(m, BYTES, content_type) F(m, BYTES, signature) F(m, BYTES, body) F(m, LIST, fetched) \
-    F(m, BYTES, proof)
+    F(m, BYTES, proof) F(m, BYTES, channel)
 /*
  * kbs-judge -> kbs-front. cookie: new value, empty for none; cookie_expires_s: Unix time; receipt: the Kbs-Receipt
  * header, empty for none

@@ -64,7 +64,7 @@ def test_the_example_is_accepted(tmp_path):
     (tmp_path / "kbs.toml").write_text(example().replace("/usr/lib/softhsm/libsofthsm2.so", "module.so"))
     for folder in ("tls", "admin", "token", "store", "fetch"):
         (tmp_path / folder).mkdir()
-    for name in ("tls/cert.pem", "as-ca.pem", "client.pem"):
+    for name in ("tls/cert.pem", "tls/admins.pem", "as-ca.pem", "client.pem"):
         (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\n")
     for name in ("admin/admin.pub.pem", "admin/idp.pem"):
         (tmp_path / name).write_text("-----BEGIN PUBLIC KEY-----\n")

@@ -87,6 +87,7 @@ class Request:
         self.content_type, self.signature, self.body = f.bytes(), f.bytes(), f.bytes()
         self.fetched = [Fetched(item) for item in f.list()]
         self.proof = f.bytes()
+        self.channel = f.bytes()
         assert f.at == len(body), "bytes left over"
 
 

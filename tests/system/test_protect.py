@@ -55,8 +55,8 @@ def challenge(guest):
     return answer.json()["nonce"]
 
 
-def envelope(jwk, nonce, method, target, plain):
-    """ECDH-ES+A256KW, A256GCM, flattened (RFC 7516, RFC 7518 section 4.6)."""
+def enveloped(jwk, nonce, method, target, plain):
+    """ECDH-ES+A256KW, A256GCM, flattened (RFC 7516, RFC 7518 section 4.6). (body, wrapping key, content key)"""
     fresh = ec.generate_private_key(ec.SECP256R1())
     numbers = ec.EllipticCurvePublicNumbers(*(int.from_bytes(unb64u(jwk[c]), "big") for c in "xy"), ec.SECP256R1())
     z = fresh.exchange(ec.ECDH(), numbers.public_key())
@@ -70,7 +70,11 @@ def envelope(jwk, nonce, method, target, plain):
     cek, iv = os.urandom(32), os.urandom(12)
     sealed = AESGCM(cek).encrypt(iv, plain, protected.encode())
     return json.dumps({"protected": protected, "encrypted_key": b64u(aes_key_wrap(kek, cek)), "iv": b64u(iv),
-                       "ciphertext": b64u(sealed[:-16]), "tag": b64u(sealed[-16:])}).encode()
+                       "ciphertext": b64u(sealed[:-16]), "tag": b64u(sealed[-16:])}).encode(), kek, cek
+
+
+def envelope(*args):
+    return enveloped(*args)[0]
 
 
 def post(guest, target, body=None, content_type="application/json", accept="application/jose+json", **headers):

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from jwcrypto import jwk, jws
 
 from kbsguest import Guest, b64u, jcs, random_nonce, unb64u
+from machine import KEEPS, make
 from service import BIN, run
 from test_nek import recipe, rewrap
 
-OPS = {"key": 1, "resource": 2, "rewrap": 3}
-NAMES = {1: "release", 2: "open-secret", 3: "rewrap-nek"}
+OPS = {"key": 1, "resource": 2, "rewrap": 3, "first boot": 4, "next boot": 4}
+NAMES = {1: "release", 2: "open-secret", 3: "rewrap-nek", 4: "provision"}
+DEEDS = {**{road: NAMES[op] for road, op in OPS.items()}, "next boot": "reprovision"}
 LABELS = ["v", "time", "op", "kid", "key_id", "key_version", "card", "policy", "wrap_locality", "format", "token_class",
           "token_serial", "tee_key", "answer", "judge"]
 JUDGE = ["binding", "nonce", "report_data", "resource_policy"]
@@ -77,14 +79,28 @@ def open_cose(text, pem, key):
     return said
 
 
+def answered(answer, road):
+    """What a receipt is of: the body, or the blob and what is for the TEE key, in the bytes of the answer."""
+    if OPS[road] != 4:
+        return answer.body
+    assert answer.json()["created"] == (road == "first boot")
+    _, _, members = answer.body.strip().removesuffix(b"}").partition(b',"nek":')
+    blob, recipient, to_tee = members.partition(b',"recipient":')
+    if not recipient:
+        blob, _, cose = members.partition(b',"cose":')
+        to_tee = unb64u(json.loads(cose))
+    assert json.loads(blob) == answer.json()["nek"] and len(to_tee) > 100
+    return len(blob).to_bytes(4, "big") + blob + to_tee
+
+
 def assert_says(service, said, answer, guest, road, kid, nonce):
     assert said["v"] == 1 and said["op"] == NAMES[OPS[road]] and said["kid"] == kid
-    assert said["answer"] == b64u(hashlib.sha256(answer.body).digest())
+    assert said["answer"] == b64u(hashlib.sha256(answered(answer, road)).digest())
     known = {name: guest.jwk()[name] for name in ("crv", "kty", "x", "y")}
     assert said["tee_key"] == b64u(hashlib.sha256(jcs(known)).digest())
     assert said["judge"]["nonce"] == b64u(nonce) and said["judge"]["report_data"] == b64u(guest.digest)
     order, deed = service.records("release")[-1], service.records("deed")[-1]
-    assert order["order"] == deed["order"] and deed["op"] == said["op"]
+    assert order["order"] == deed["order"] and deed["op"] == DEEDS[road]
     assert order["policy"] == unb64u(said["policy"]).hex() and order["binding"] == said["judge"]["binding"]
     assert order["tee_key"] == said["tee_key"]
     assert deed["receipt"] == hashlib.sha256(answer.headers["kbs-receipt"].encode()).hexdigest()
@@ -111,6 +127,7 @@ def test_every_road_by_independent_libraries(service, tmp_path):
     service.generate("default/nek/k", "--purpose", "nek", "--alg", "P-256")
     (tmp_path / "secret").write_bytes(b"what nobody may read")
     service.admin("secret", "set", "default/secret/s", "--file", tmp_path / "secret", "--policy", service.policy_file())
+    make(service, "default/nek/vm", "P-256", KEEPS)
     blob = recipe(tmp_path, service, "default/nek/k", os.urandom(32))
     guest = Guest(service.guest_url, service.ca, "P-384").handshake()
     pinned = ("--key", service.folder / "admin" / "receipt.pub.pem")
@@ -120,11 +137,23 @@ def test_every_road_by_independent_libraries(service, tmp_path):
     def get_resource(accept, nonce, query):
         return guest.http.request("GET", "/kbs/v0/resource/default/secret/s" + query, None, guest.cookies())
 
+    def provision(accept, nonce, query):
+        body = {"key": "default/nek/vm", "format": "cose" if accept == "application/cose" else "jose", "nonce": b64u(nonce)}
+        return guest.http.request("POST", "/kbs/v0/key/provision" + query, json.dumps(body),
+                                  {"Content-Type": "application/json", **guest.cookies()})
+
+    def first_boot(accept, nonce, query):
+        for kept in service.admin_json("kept", "list", "default/nek/vm")["kept"]:
+            service.admin("kept", "forget", "default/nek/vm", kept["identity"])
+        return provision(accept, nonce, query)
+
     roads = {
         "key": ("default/key/k/v1", lambda accept, nonce, query: guest.get_key("default/key/k", accept, nonce, None, query)),
         "rewrap": ("default/nek/k/v1",
                    lambda accept, nonce, query: rewrap(guest, {"recipient": blob}, accept, nonce, query)),
         "resource": ("default/secret/s/v1", get_resource),
+        "first boot": ("default/nek/vm/v1", first_boot),
+        "next boot": ("default/nek/vm/v1", provision),
     }
     kept = []
     for road, (kid, ask) in roads.items():
@@ -136,29 +165,29 @@ def test_every_road_by_independent_libraries(service, tmp_path):
             assert ask(accept, nonce, "?receipt=yes").status == 400
             answer = ask(accept, nonce, "?receipt=1")
             assert answer.status == 200, answer.body
-            text = answer.headers["kbs-receipt"]
+            text, of = answer.headers["kbs-receipt"], answered(answer, road)
             assert len(text) <= 3072
             cose = accept == "application/cose"
             said = open_cose(text, pem, key) if cose else open_jws(text, key)
             assert_says(service, said, answer, guest, road, kid, nonce)
-            kept.append((text, answer.body, said))
+            kept.append((text, of, said))
 
-            status, shown = verify(tmp_path, text, answer.body, *pinned)
+            status, shown = verify(tmp_path, text, of, *pinned)
             assert status == 0, shown
             assert shown["form"] == ("COSE_Sign1" if cose else "JWS") and shown["signed_by"] == key.thumbprint()
             assert shown["kid"] == kid and shown["judge"]["nonce"] == nonce.hex() and shown["tee_key"] == said["tee_key"]
             assert shown["receipt"] == service.records("deed")[-1]["receipt"]
-            assert verify(tmp_path, text, answer.body, "--jwks", jwks)[0] == 0
+            assert verify(tmp_path, text, of, "--jwks", jwks)[0] == 0
 
             # of another answer, altered, by another key
-            assert verify(tmp_path, text, plain.body, *pinned)[0] == 1
+            assert verify(tmp_path, text, answered(plain, road), *pinned)[0] == 1
             for at in range(0, len(text), 37):
                 with pytest.raises(Exception):  # of whichever library, or our own assertion
                     open_cose(altered(text, at), pem, key) if cose else open_jws(altered(text, at), key)
             for at in (0, len(text) // 3, len(text) // 2, len(text) - 50, len(text) - 1):
-                assert verify(tmp_path, altered(text, at), answer.body, *pinned)[0] != 0
-            assert verify(tmp_path, text, answer.body, "--key", service.folder / "admin" / "row.pub.pem")[0] == 3
-    assert len({said["answer"] for _, _, said in kept}) == len(kept) == 5
+                assert verify(tmp_path, altered(text, at), of, *pinned)[0] != 0
+            assert verify(tmp_path, text, of, "--key", service.folder / "admin" / "row.pub.pem")[0] == 3
+    assert len({said["answer"] for _, _, said in kept}) == len(kept) == 9
     assert verify(tmp_path, kept[0][0], kept[1][1], *pinned)[0] == 1  # stapled
     done = service.admin("receipt", "verify", tmp_path / "receipt", "--answer", tmp_path / "answer", check=False)
     assert done.returncode == 1  # by the key that the profile pins
@@ -218,13 +247,14 @@ def test_a_guest_whose_configuration_names_the_key(make_service, tmp_path):
     service.start()
     pem = service.folder / "admin" / "receipt.pub.pem"
     service.generate("default/key/k")
-    service.generate("default/nek/k", "--purpose", "nek", "--alg", "P-256")
+    make(service, "default/nek/k", "P-256", KEEPS)
     (tmp_path / "secret").write_bytes(b"what nobody may read")
     service.admin("secret", "set", "default/secret/s", "--file", tmp_path / "secret", "--policy", service.policy_file())
     (tmp_path / "blob").write_text(json.dumps(recipe(tmp_path, service, "default/nek/k", os.urandom(32))))
     (tmp_path / "aa.toml").write_text("[data]\n\"kbs-guest.json\" = 'not this one'\n")
     asks = (("get-key", "default/key/k"), ("get-key", "default/key/k", "--cose"), ("get-resource", "default/secret/s"),
-            ("rewrap", tmp_path / "blob"), ("rewrap", tmp_path / "blob", "--cose", "--context-none"))
+            ("rewrap", tmp_path / "blob"), ("rewrap", tmp_path / "blob", "--cose", "--context-none"),
+            ("provision", "default/nek/k"), ("provision", "default/nek/k", "--cose"))  # a first boot, and its repeats
 
     def configured(name, *options):
         path = tmp_path / name
@@ -273,7 +303,8 @@ def test_a_guest_whose_configuration_names_the_key(make_service, tmp_path):
         try:
             through = configured(f"through-{meddler.server_address[1]}.toml", "--kbs-url", meddler.url, "--receipt-key", pem)
             for ask in asks:
-                done = guest_run(*ask, "--init-data", through, "--out", tmp_path / "never")
+                outs = ("--out", "--nek-out", "--answer-out") if ask[0] == "provision" else ("--out",)
+                done = guest_run(*ask, "--init-data", through, *(word for out in outs for word in (out, tmp_path / "never")))
                 assert done.returncode == status and why in done.stderr, (ask, done.stderr)
                 assert not (tmp_path / "never").exists()
         finally:

@@ -57,9 +57,11 @@ def concat_kdf(z, apu=b"", apv=b""):
                           + struct.pack(">I", 256)).digest()
 
 
-def open_jwe(guest, jwe):
+def jwe_parts(guest, jwe):
+    """(wrapping key, None of RSA; content key; plaintext)"""
     assert list(jwe) == ["protected", "encrypted_key", "iv", "ciphertext", "tag"]
     header = json.loads(unb64u(jwe["protected"]))
+    kek = None
     assert header["enc"] == "A256GCM"
     if isinstance(guest, RsaGuest):
         assert header == {"alg": guest.alg, "enc": "A256GCM"}
@@ -70,11 +72,15 @@ def open_jwe(guest, jwe):
         epk = header["epk"]
         assert set(header) == {"alg", "enc", "epk"} and header["alg"] == ALG
         assert set(epk) == {"crv", "kty", "x", "y"} and epk["crv"] == guest.curve
-        cek = aes_key_unwrap(concat_kdf(guest.shared(unb64u(epk["x"]), unb64u(epk["y"]))),
-                             unb64u(jwe["encrypted_key"]))
+        kek = concat_kdf(guest.shared(unb64u(epk["x"]), unb64u(epk["y"])))
+        cek = aes_key_unwrap(kek, unb64u(jwe["encrypted_key"]))
     assert len(cek) == 32 and len(unb64u(jwe["iv"])) == 12 and len(unb64u(jwe["tag"])) == 16
-    return AESGCM(cek).decrypt(unb64u(jwe["iv"]), unb64u(jwe["ciphertext"]) + unb64u(jwe["tag"]),
-                               aad_of_stock_clients(jwe["protected"]))
+    return kek, cek, AESGCM(cek).decrypt(unb64u(jwe["iv"]), unb64u(jwe["ciphertext"]) + unb64u(jwe["tag"]),
+                                         aad_of_stock_clients(jwe["protected"]))
+
+
+def open_jwe(guest, jwe):
+    return jwe_parts(guest, jwe)[2]
 
 
 class SecretAdmin(Admin):
@@ -83,8 +89,11 @@ class SecretAdmin(Admin):
     def secret(self, method, value=None, path=PATH):
         return self.request(method, "/kbs/v0/admin/secrets/" + path, value)
 
-    def seal(self, plain, name, apu="kbs-seal-v1", **changes):
-        """docs/protocol/sealed-secrets.md, written from the standards."""
+    def seal(self, *args, **kwargs):
+        return self.sealed(*args, **kwargs)[0]
+
+    def sealed(self, plain, name, apu="kbs-seal-v1", **changes):
+        """docs/protocol/sealed-secrets.md, written from the standards. (JWE, wrapping key, content key)"""
         answer = self.request("GET", "/kbs/v0/admin/seal-key").json()
         x, y = (int.from_bytes(unb64u(answer["key"][name]), "big") for name in "xy")
         ephemeral = ec.generate_private_key(ec.SECP256R1())
@@ -96,9 +105,9 @@ class SecretAdmin(Admin):
         protected = b64u(json.dumps(header, separators=(",", ":")).encode())
         cek, iv = os.urandom(32), os.urandom(12)
         sealed = AESGCM(cek).encrypt(iv, plain, protected.encode())
-        wrapped = aes_key_wrap(concat_kdf(z, apu.encode(), name.encode()), cek)
-        return {"protected": protected, "encrypted_key": b64u(wrapped), "iv": b64u(iv),
-                "ciphertext": b64u(sealed[:-16]), "tag": b64u(sealed[-16:])}
+        kek = concat_kdf(z, apu.encode(), name.encode())
+        return {"protected": protected, "encrypted_key": b64u(aes_key_wrap(kek, cek)), "iv": b64u(iv),
+                "ciphertext": b64u(sealed[:-16]), "tag": b64u(sealed[-16:])}, kek, cek
 
 
 def put(service, value, path=PATH, policy=True):

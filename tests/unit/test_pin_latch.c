@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "supervisor/pin_latch.h"
+#include "base/pin_latch.h"
 
 struct folder {
     char path[64];

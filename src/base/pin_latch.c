@@ -11,7 +11,7 @@
  * change time (chmod is no correction); writing before the attempt and erasing after (a kbsd that is
  * killed during a good login would be locked out).
  */
-#include "supervisor/pin_latch.h"
+#include "base/pin_latch.h"
 
 #include <errno.h>
 #include <stdio.h>

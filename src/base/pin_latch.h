@@ -8,8 +8,8 @@
  * of all zeros stands for a PIN file that is a new one at every start (systemd's credentials): that
  * latch is lifted by emptying or removing token.lock.
  */
-#ifndef KBS_SUPERVISOR_PIN_LATCH_H
-#define KBS_SUPERVISOR_PIN_LATCH_H
+#ifndef KBS_BASE_PIN_LATCH_H
+#define KBS_BASE_PIN_LATCH_H
 
 #include <sys/stat.h>
 
