@@ -92,6 +92,10 @@ int kbs_admin_cmd_kept_forget(struct kbs_admin_options *o, int argc, char **argv
 int kbs_admin_cmd_receipt_verify(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_receipt_key_show(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_receipt_key_make(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_csr(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_selfsigned(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_install(struct kbs_admin_options *o, int argc, char **argv);
+int kbs_admin_cmd_tls_show(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_tls_list_keys(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_tls_make_key(struct kbs_admin_options *o, int argc, char **argv);
 int kbs_admin_cmd_tls_destroy_key(struct kbs_admin_options *o, int argc, char **argv);

@@ -123,8 +123,8 @@ static bool interrupted(void)
 static int make(struct kbs_init *in, struct kbs_error *err)
 {
     static int (*const steps[])(struct kbs_init * in, struct kbs_error * err) = {
-        kbs_init_token_files, kbs_init_tls,    kbs_init_admin_key, kbs_init_make_token,
-        kbs_init_profile,     kbs_init_config, kbs_init_hand_out,
+        kbs_init_token_files, kbs_init_admin_key, kbs_init_make_token, kbs_init_tls,
+        kbs_init_profile,     kbs_init_config,    kbs_init_hand_out,
     };
 
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -241,6 +241,7 @@ int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv)
     const char *token = "softhsm";
     const char *module = NULL;
     const char *sign_alg = "ES256";
+    const char *tls_key = "file";
     const struct kbs_arg own[] = {
         {"token", KBS_ARG_TEXT, &token, "KIND", "softhsm (default) or nss", 0, 0},
         {"module", KBS_ARG_TEXT, &module, "PATH", "PKCS#11 module, if not in the usual place", 0,
@@ -253,6 +254,8 @@ int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv)
          KBS_LIMIT_LANES},
         {"sign-alg", KBS_ARG_TEXT, &sign_alg, "ALG",
          "attestation results are signed by: ES256 (default) or ES384", 0, 0},
+        {"tls-key", KBS_ARG_TEXT, &tls_key, "WHERE", "the TLS key is in a file (default) or in the token", 0,
+         0},
         {"production", KBS_ARG_FLAG, &in.production, NULL, "production profile: no sample evidence",
          0, 0},
         {"json", KBS_ARG_FLAG, &o->json, NULL, "print JSON", 0, 0},
@@ -279,6 +282,10 @@ int kbs_admin_cmd_init(struct kbs_admin_options *o, int argc, char **argv)
     if (strcmp(sign_alg, "ES256") != 0 && strcmp(sign_alg, "ES384") != 0) {
         return kbs_args_usage(&args, "--sign-alg is ES256 or ES384");
     }
+    if (strcmp(tls_key, "file") != 0 && strcmp(tls_key, "token") != 0) {
+        return kbs_args_usage(&args, "--tls-key is file or token");
+    }
+    in.tls_in_token = strcmp(tls_key, "token") == 0;
     in.sign_curve = strcmp(sign_alg, "ES384") == 0 ? KBS_CURVE_P384 : KBS_CURVE_P256;
     int status = check(&args, &in, token, module);
     if (status != KBS_CLI_OK) {

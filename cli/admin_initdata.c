@@ -8,8 +8,6 @@
  * What goes in comes out: a file that a TOML literal string can hold is written as one, readable, and
  * any other text with escapes. Both read back as the same bytes.
  */
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <stdio.h>
 
 #include "attest/initdata.h"
@@ -19,6 +17,7 @@
 #include "cli/guest_config.h"
 #include "cli/output.h"
 #include "cli/status.h"
+#include "cli/tls.h"
 
 #define INIT_DATA_MAX_BYTES KBS_LIMIT_HTTP_BODY_BYTES
 #define ENTRIES_MAX 16
@@ -194,56 +193,38 @@ struct make {
     bool json;
 };
 
-/* "sha256//" and the base64 of SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469 section 2.4). */
-static int pin_of(const char *file, struct kbs_buf *out, struct kbs_error *err)
+/* Of a file's first certificate. */
+static int pin_of(const char *file, char ret[KBS_TLS_PIN_BYTES], struct kbs_error *err)
 {
-    struct kbs_buf pem = KBS_BUF(INIT_DATA_MAX_BYTES);
-    unsigned char *der = NULL;
-    uint8_t digest[KBS_SHA256_BYTES];
-    X509 *certificate = NULL;
-    int len = -1;
+    struct kbs_tls_chain chain = {.n = 0};
+    int r = kbs_tls_chain_read(file, &chain, err);
 
-    if (kbs_cli_read_file(file, &pem, err) != 0) {
-        kbs_buf_deinit(&pem);
-        return -1;
+    if (r == 0) {
+        r = kbs_tls_pin(X509_get_X509_PUBKEY(chain.v[0]), ret, err);
     }
-    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.len);
-    certificate = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-    if (certificate != NULL) {
-        len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
-    }
-    if (len > 0) {
-        kbs_sha256(kbs_span(der, (size_t)len), digest);
-        kbs_buf_put_str(out, "sha256//");
-        kbs_base64_put(out, kbs_span(digest, sizeof(digest)));
-    }
-    OPENSSL_free(der);
-    X509_free(certificate);
-    (void)BIO_free(bio);
-    kbs_buf_deinit(&pem);
-    return len > 0 ? 0 : kbs_fail(err, KBS_INPUT, "%.120s: no certificate in PEM", file);
+    kbs_tls_chain_deinit(&chain);
+    return r;
 }
 
 static int config_of(const struct make *m, struct kbs_guest_config *ret, struct kbs_error *err)
 {
-    struct kbs_buf pin = KBS_BUF(sizeof(ret->tls_pin) - 1);
+    char pin[KBS_TLS_PIN_BYTES];
+    const char *wanted = m->tls_pin != NULL ? m->tls_pin : "";
     int r = 0;
 
     *ret = (struct kbs_guest_config){.url = "", .has_receipt_key = m->receipt_key != NULL};
     if (m->tls_cert != NULL) {
-        r = pin_of(m->tls_cert, &pin, err);
-    } else if (m->tls_pin != NULL) {
-        kbs_buf_put_str(&pin, m->tls_pin);
+        r = pin_of(m->tls_cert, pin, err);
+        wanted = pin;
     }
     if (r == 0 &&
-        (pin.failed || !kbs_span_to_cstr(kbs_buf_span(&pin), ret->tls_pin, sizeof(ret->tls_pin)) ||
+        (!kbs_span_to_cstr(kbs_span_str(wanted), ret->tls_pin, sizeof(ret->tls_pin)) ||
          !kbs_span_to_cstr(kbs_span_str(m->url), ret->url, sizeof(ret->url)))) {
         r = kbs_fail(err, KBS_INPUT, "the URL or the pin is too long");
     }
     if (r == 0 && m->receipt_key != NULL) {
         r = kbs_admin_pinned_key(m->receipt_key, &ret->receipt_key, err);
     }
-    kbs_buf_deinit(&pin);
     return r;
 }
 

@@ -1,7 +1,7 @@
 /*
  * kbs-admin: what administrators do. Everything but `init`, `audit verify`, `receipt verify`, `attest explain`, `initdata`, `nek new`, `wrap` and
- * `inspect`, `policy test` and `explain` goes through the admin API, signed by the administrator's key; `init` makes a service
- * that does not run yet, the others read files.
+ * `inspect`, `policy test` and `explain`, and `tls` but for its key's making goes through the admin API, signed by the administrator's key; `init` makes a service
+ * that does not run yet, `tls` works beside one on its host, the others read files.
  */
 #include "cli/admin.h"
 #include "cli/output.h"
@@ -60,6 +60,10 @@ static const struct {
     {"receipt", "verify", kbs_admin_cmd_receipt_verify},
     {"receipt-key", "show", kbs_admin_cmd_receipt_key_show},
     {"receipt-key", "make", kbs_admin_cmd_receipt_key_make},
+    {"tls", "csr", kbs_admin_cmd_tls_csr},
+    {"tls", "selfsigned", kbs_admin_cmd_tls_selfsigned},
+    {"tls", "install", kbs_admin_cmd_tls_install},
+    {"tls", "show", kbs_admin_cmd_tls_show},
     {"tls", "list-keys", kbs_admin_cmd_tls_list_keys},
     {"tls", "make-key", kbs_admin_cmd_tls_make_key},
     {"tls", "destroy-key", kbs_admin_cmd_tls_destroy_key},
@@ -114,6 +118,8 @@ int main(int argc, char **argv)
                  "  kept list|forget       guests that were provisioned, or have a register\n"
                  "  receipt verify         check a receipt of a release, offline\n"
                  "  receipt-key show|make  the key that receipts are signed with\n"
+                 "  tls csr|selfsigned|install|show\n"
+                 "                         a listener's certificate, on the server's host\n"
                  "  tls list-keys|make-key|destroy-key\n"
                  "                         the service's own key for TLS\n"
                  "  release dry-run        would this guest get this key\n"

@@ -24,6 +24,7 @@ struct kbs_init {
     uint32_t lanes;
     enum kbs_curve sign_curve; /* of the key that attestation results are signed with */
     bool production;
+    bool tls_in_token; /* the TLS key is the token's */
     bool handed_out;                  /* the token and the store belong to users of their own */
     char thumbprint[44];              /* of the import key */
     char seal_thumbprint[44];         /* of the seal key */
@@ -55,7 +56,7 @@ KBS_MUST_CHECK int kbs_init_find_module(struct kbs_init *in, struct kbs_error *e
  *
  * PINs, folders and configuration of the token: `pin`, `so-pin` (SoftHSM), `token/`. */
 KBS_MUST_CHECK int kbs_init_token_files(struct kbs_init *in, struct kbs_error *err);
-/* `tls/key.pem` and a self-signed `tls/cert.pem` for loopback and the two listeners' addresses. */
+/* `tls/key.pem`, unless the token has that key, which is there then, and a self-signed `tls/cert.pem` for loopback and the two listeners' addresses. */
 KBS_MUST_CHECK int kbs_init_tls(struct kbs_init *in, struct kbs_error *err);
 /* `admin/admin.key.pem` and `admin/admin.pub.pem`. */
 KBS_MUST_CHECK int kbs_init_admin_key(struct kbs_init *in, struct kbs_error *err);
@@ -67,6 +68,18 @@ KBS_MUST_CHECK int kbs_init_config(struct kbs_init *in, struct kbs_error *err);
  * exist), if we are root and the roles' users exist; then others may pass through the folder, to
  * those two and no further. */
 KBS_MUST_CHECK int kbs_init_hand_out(struct kbs_init *in, struct kbs_error *err);
+
+/* What a token worker is told, but for its duty. */
+struct kbs_init_wire {
+    struct kbs_wire_config_token config; /* borrows from the rest, and from *in */
+    struct kbs_buf init_args;
+    struct kbs_buf env;
+    struct kbs_buf env_list;
+    struct kbs_buf folder_list;
+};
+KBS_MUST_CHECK int kbs_init_wire(const struct kbs_init *in, struct kbs_init_wire *ret,
+                                 struct kbs_error *err);
+void kbs_init_wire_deinit(struct kbs_init_wire *w);
 
 /* The [token] values that kbs.toml and kbs-token get alike. Appended to `out`. */
 void kbs_init_args_put(const struct kbs_init *in, struct kbs_buf *out);

@@ -239,11 +239,14 @@ static void toml_put(struct kbs_buf *out, const char *before, const char *value,
     kbs_buf_put_str(out, after);
 }
 
-static void server_put(struct kbs_buf *out, const char *table, const char *listen)
+static void server_put(const struct kbs_init *in, struct kbs_buf *out, const char *table,
+                       const char *listen)
 {
     kbs_buf_printf(out, "\n[%s]\n", table);
     toml_put(out, "sockets = [", listen, "]\n");
-    kbs_buf_put_str(out, "private_key = \"tls/key.pem\"\ncertificate = \"tls/cert.pem\"\n");
+    kbs_buf_printf(out, "private_key = \"%s\"%s\ncertificate = \"tls/cert.pem\"\n",
+                   in->tls_in_token ? "pkcs11:" : "tls/key.pem",
+                   in->tls_in_token ? " # the service's own, in the token" : "");
 }
 
 static void admin_put(const struct kbs_init *in, struct kbs_buf *out)
@@ -283,9 +286,9 @@ static int config_put(const struct kbs_init *in, struct kbs_buf *out, struct kbs
         "kbs.toml(5).\n# After a change: kbsd -c FILE --check-config\n"
         "[profile]\nmode = \"%s\"\n",
         in->production ? "production" : "demo");
-    server_put(out, "http_server", in->listen);
+    server_put(in, out, "http_server", in->listen);
     kbs_buf_put_str(out, "plain_sockets = []\n");
-    server_put(out, "admin_server", in->admin_listen);
+    server_put(in, out, "admin_server", in->admin_listen);
     admin_put(in, out);
     kbs_buf_put_str(out, "\n[token]\n");
     toml_put(out, "module = ", in->module, "\n");

@@ -1,21 +1,18 @@
 /*
- * Keys and the certificate of a new service, by OpenSSL. The certificate is self-signed, meant to
+ * Keys and the certificate of a new service, by OpenSSL; a TLS key in the token was made with the token. The certificate is self-signed, meant to
  * be pinned (--ca, profile.json) and replaced where there is a CA: basicConstraints CA:FALSE, so
  * that it can vouch for nothing else, and SANs for loopback and the listeners' addresses. Ten
  * years: its end is not what protects a pinned key, and a service that dies of it helps nobody.
  */
-#include <arpa/inet.h>
 #include <openssl/bio.h>
-#include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/x509v3.h>
 
 #include "base/io.h"
-#include "base/random.h"
 #include "cli/init.h"
+#include "cli/tls.h"
 
 #define DAYS 3650
-#define NAME "kbs-hsm"
+#define SUBJECT "CN=kbs-hsm"
 
 /* A new P-256 key, written to `name`; also returned as OpenSSL wants it. Returns owned. */
 static int make_key(const struct kbs_init *in, const char *name, EVP_PKEY **ret,
@@ -44,18 +41,6 @@ out:
     return r;
 }
 
-static bool add_extension(X509 *cert, int nid, const char *value)
-{
-    X509V3_CTX ctx;
-
-    X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
-    X509V3_set_ctx_nodb(&ctx);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-    bool ok = e != NULL && X509_add_ext(cert, e, -1) == 1;
-    X509_EXTENSION_free(e);
-    return ok;
-}
-
 /* A listener's address, if it is one that a client can name and is not there yet. */
 static void san_put(struct kbs_buf *out, const char *listen)
 {
@@ -70,35 +55,6 @@ static void san_put(struct kbs_buf *out, const char *listen)
     kbs_buf_printf(out, ",IP:%s", host);
 }
 
-static bool fill(X509 *cert, EVP_PKEY *key, const char *san)
-{
-    uint8_t serial[16];
-    bool ok = false;
-    BIGNUM *number = NULL;
-    X509_NAME *name = X509_get_subject_name(cert);
-
-    kbs_random(serial, sizeof(serial));
-    serial[0] = (uint8_t)((serial[0] & 0x3f) | 0x40);
-    number = BN_bin2bn(serial, sizeof(serial), NULL);
-    if (number == NULL || BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) == NULL ||
-        X509_set_version(cert, X509_VERSION_3) != 1 ||
-        X509_gmtime_adj(X509_getm_notBefore(cert), -300) == NULL ||
-        X509_time_adj_ex(X509_getm_notAfter(cert), DAYS, 0, NULL) == NULL ||
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)NAME, -1, -1,
-                                   0) != 1 ||
-        X509_set_issuer_name(cert, name) != 1 || X509_set_pubkey(cert, key) != 1) {
-        goto out;
-    }
-    ok = add_extension(cert, NID_basic_constraints, "critical,CA:FALSE") &&
-         add_extension(cert, NID_key_usage, "critical,digitalSignature") &&
-         add_extension(cert, NID_ext_key_usage, "serverAuth") &&
-         add_extension(cert, NID_subject_key_identifier, "hash") &&
-         add_extension(cert, NID_subject_alt_name, san) && X509_sign(cert, key, EVP_sha256()) > 0;
-out:
-    BN_free(number);
-    return ok;
-}
-
 /* What a PEM writer left in a memory BIO goes to a file. */
 static int write_bio(const struct kbs_init *in, const char *name, BIO *bio, struct kbs_error *err)
 {
@@ -108,13 +64,38 @@ static int write_bio(const struct kbs_init *in, const char *name, BIO *bio, stru
     return kbs_init_write(in, name, kbs_span(p, (size_t)len), 0644, err);
 }
 
+/* The key of the listeners: the token's, or a new one in a file. */
+static int take_key(const struct kbs_init *in, struct kbs_tls_key *ret, struct kbs_error *err)
+{
+    struct kbs_tls_token token = {.lock_file = NULL};
+    struct kbs_init_wire wire;
+    char pin[KBS_INIT_PATH_BYTES];
+
+    if (!in->tls_in_token) {
+        if (make_key(in, "tls/key.pem", &ret->key, err) != 0) {
+            return -1;
+        }
+        (void)EVP_PKEY_up_ref(ret->key);
+        ret->public_key = ret->key;
+        return 0;
+    }
+    kbs_init_path(in, "pin", pin);
+    token.pin_file = pin;
+    int r = kbs_init_wire(in, &wire, err);
+    if (r == 0) {
+        token.config = wire.config;
+        r = kbs_tls_key_token(&token, "pkcs11:", KBS_SPAN_LIT(""), ret, err);
+    }
+    kbs_init_wire_deinit(&wire);
+    return r == 0 ? 0 : -1;
+}
+
 int kbs_init_tls(struct kbs_init *in, struct kbs_error *err)
 {
     struct kbs_buf san = KBS_BUF(1024);
-    EVP_PKEY *key = NULL;
-    X509 *cert = X509_new();
-    BIO *bio = BIO_new(BIO_s_mem());
-    const char *san_text;
+    struct kbs_buf pem = KBS_BUF(8192);
+    struct kbs_tls_key key = KBS_TLS_KEY;
+    struct kbs_tls_names names = {.subject = SUBJECT};
     int r = -1;
 
     kbs_buf_put_str(&san, "IP:127.0.0.1,IP:::1,DNS:localhost");
@@ -122,21 +103,16 @@ int kbs_init_tls(struct kbs_init *in, struct kbs_error *err)
     if (strcmp(in->admin_listen, in->listen) != 0) {
         san_put(&san, in->admin_listen);
     }
-    san_text = kbs_buf_cstr(&san);
-    if (kbs_init_folder(in, "tls", err) != 0 || make_key(in, "tls/key.pem", &key, err) != 0) {
-        goto out;
+    names.san = kbs_buf_cstr(&san);
+    if (names.san == NULL) {
+        (void)kbs_fail(err, KBS_INTERNAL, "out of memory");
+    } else if (kbs_init_folder(in, "tls", err) == 0 && take_key(in, &key, err) == 0 &&
+               kbs_tls_selfsigned(&key, &names, DAYS, &pem, err) == 0) {
+        r = kbs_init_write(in, "tls/cert.pem", kbs_buf_span(&pem), 0644, err);
     }
-    if (cert == NULL || bio == NULL || san_text == NULL || !fill(cert, key, san_text) ||
-        PEM_write_bio_X509(bio, cert) != 1) {
-        (void)kbs_fail_openssl(err, KBS_INTERNAL, "the certificate cannot be made");
-        goto out;
-    }
-    r = write_bio(in, "tls/cert.pem", bio, err);
-out:
+    kbs_tls_key_close(&key);
     kbs_buf_deinit(&san);
-    BIO_free(bio);
-    X509_free(cert);
-    EVP_PKEY_free(key);
+    kbs_buf_deinit(&pem);
     return r;
 }
 

@@ -18,7 +18,7 @@
 #include "base/terms.h"
 #include "channel/channel.h"
 #include "cli/init.h"
-#include "cli/worker.h"
+#include "cli/token_start.h"
 #include "jose/write/jose.h"
 
 #define PROGRAM "kbs-token"
@@ -40,42 +40,55 @@ static int attach_pin(const struct kbs_cli_worker *w, const struct kbs_init *in,
     return r;
 }
 
+int kbs_init_wire(const struct kbs_init *in, struct kbs_init_wire *ret, struct kbs_error *err)
+{
+    struct kbs_wire_list_builder env = {.buf = &ret->env_list};
+    struct kbs_wire_list_builder folders = {.buf = &ret->folder_list};
+    char folder[KBS_INIT_PATH_BYTES];
+
+    *ret = (struct kbs_init_wire){.init_args = KBS_BUF(8192),
+                                  .env = KBS_BUF(8192),
+                                  .env_list = KBS_BUF(8192 + 16),
+                                  .folder_list = KBS_BUF(KBS_INIT_PATH_BYTES + 16)};
+    kbs_init_path(in, "token", folder);
+    kbs_wire_list_add(&folders, kbs_span_str(folder));
+    kbs_init_args_put(in, &ret->init_args);
+    kbs_init_env_put(in, &ret->env);
+    if (ret->env.len > 0) {
+        kbs_wire_list_add(&env, kbs_buf_span(&ret->env));
+    }
+    ret->config = (struct kbs_wire_config_token){.production = in->production ? 1 : 0,
+                                                 .module = kbs_span_str(in->module),
+                                                 .uri = KBS_SPAN_LIT(KBS_INIT_URI),
+                                                 .init_args = kbs_buf_span(&ret->init_args),
+                                                 .env = kbs_wire_list_done(&env),
+                                                 .folders = kbs_wire_list_done(&folders)};
+    return kbs_buf_check(&ret->init_args, "init_args", err) == 0 &&
+                   kbs_buf_check(&ret->env, "env", err) == 0 &&
+                   kbs_buf_check(&ret->env_list, "env", err) == 0
+               ? kbs_buf_check(&ret->folder_list, "folders", err)
+               : -1;
+}
+
+void kbs_init_wire_deinit(struct kbs_init_wire *w)
+{
+    kbs_buf_deinit(&w->init_args);
+    kbs_buf_deinit(&w->env);
+    kbs_buf_deinit(&w->env_list);
+    kbs_buf_deinit(&w->folder_list);
+}
+
 static int send_config(const struct kbs_cli_worker *w, const struct kbs_init *in, uint64_t deadline,
                        struct kbs_error *err)
 {
-    struct kbs_buf init_args = KBS_BUF(8192);
-    struct kbs_buf env = KBS_BUF(8192);
-    struct kbs_buf env_list = KBS_BUF(8192 + 16);
-    struct kbs_buf folder_list = KBS_BUF(KBS_INIT_PATH_BYTES + 16);
-    struct kbs_wire_list_builder list = {.buf = &env_list};
-    struct kbs_wire_list_builder folders = {.buf = &folder_list};
-    char folder[KBS_INIT_PATH_BYTES];
-    int r = -1;
+    struct kbs_init_wire wire;
+    int r = kbs_init_wire(in, &wire, err);
 
-    kbs_init_path(in, "token", folder);
-    kbs_wire_list_add(&folders, kbs_span_str(folder));
-
-    kbs_init_args_put(in, &init_args);
-    kbs_init_env_put(in, &env);
-    if (env.len > 0) {
-        kbs_wire_list_add(&list, kbs_buf_span(&env));
+    if (r == 0) {
+        wire.config.duty = KBS_DUTY_ADMIN;
+        r = kbs_channel_send(w->control, KBS_WIRE_CONFIG_TOKEN, 0, &wire.config, -1, deadline, err);
     }
-    if (kbs_buf_check(&init_args, "init_args", err) == 0 && kbs_buf_check(&env, "env", err) == 0 &&
-        kbs_buf_check(&env_list, "env", err) == 0 &&
-        kbs_buf_check(&folder_list, "folders", err) == 0) {
-        const struct kbs_wire_config_token msg = {.duty = KBS_DUTY_ADMIN,
-                                                  .production = in->production ? 1 : 0,
-                                                  .module = kbs_span_str(in->module),
-                                                  .uri = KBS_SPAN_LIT(KBS_INIT_URI),
-                                                  .init_args = kbs_buf_span(&init_args),
-                                                  .env = kbs_wire_list_done(&list),
-                                                  .folders = kbs_wire_list_done(&folders)};
-        r = kbs_channel_send(w->control, KBS_WIRE_CONFIG_TOKEN, 0, &msg, -1, deadline, err);
-    }
-    kbs_buf_deinit(&init_args);
-    kbs_buf_deinit(&env);
-    kbs_buf_deinit(&env_list);
-    kbs_buf_deinit(&folder_list);
+    kbs_init_wire_deinit(&wire);
     return r;
 }
 
@@ -91,50 +104,6 @@ static int configure(const struct kbs_cli_worker *w, const struct kbs_init *in, 
         return -1;
     }
     return kbs_channel_send(w->control, KBS_WIRE_GO, 0, NULL, -1, deadline, err);
-}
-
-static int check_login(const struct kbs_channel_msg *m, struct kbs_error *err)
-{
-    struct kbs_wire_login_done done;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, err) != 0) {
-        return -1;
-    }
-    if (done.ok == 0) {
-        int n = done.detail.len < 120 ? (int)done.detail.len : 120;
-        return kbs_fail(err, KBS_TOKEN_DOWN, "the token: %.*s", n, (const char *)done.detail.p);
-    }
-    return 0;
-}
-
-/* Until READY. One worker, so every login is granted at once. */
-static int await_ready(const struct kbs_cli_worker *w, uint64_t deadline, struct kbs_error *err)
-{
-    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
-    bool ready = false;
-    int r = 0;
-
-    while (r == 0 && !ready) {
-        r = kbs_channel_recv(w->control, &m, deadline, err);
-        if (r == KBS_CHANNEL_EOF || (r == 0 && m.frame.type == KBS_WIRE_LEAVING)) {
-            r = kbs_fail(err, KBS_TOKEN_DOWN, PROGRAM " ended before it was ready");
-        }
-        if (r != 0) {
-            break;
-        }
-        if (m.frame.type == KBS_WIRE_LOGIN_WANT) {
-            r = kbs_channel_send(w->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, deadline, err);
-        } else if (m.frame.type == KBS_WIRE_LOGIN_DONE) {
-            r = check_login(&m, err);
-        } else if (m.frame.type == KBS_WIRE_READY) {
-            ready = true;
-        } else {
-            r = kbs_fail(err, KBS_INTERNAL, PROGRAM " sent %s before READY",
-                         kbs_wire_type_name(m.frame.type));
-        }
-    }
-    kbs_channel_msg_deinit(&m);
-    return r;
 }
 
 /* A key of the service, an EC pair on that curve. ret: its public half; NULL for secret keys. */
@@ -221,6 +190,7 @@ static int make_keys(const struct kbs_cli_worker *w, struct kbs_init *in, struct
     struct kbs_ec_public sign_key;
     struct kbs_ec_public import_key;
     struct kbs_ec_public seal_key;
+    struct kbs_ec_public tls_key;
 
     if (generate(w, KBS_PURPOSE_CARD, NULL, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_WRAP_CATALOG, NULL, deadline, err) != 0 ||
@@ -231,6 +201,7 @@ static int make_keys(const struct kbs_cli_worker *w, struct kbs_init *in, struct
         generate(w, KBS_PURPOSE_SIGN_ROW, &in->row_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_HEAD, &in->head_key, deadline, err) != 0 ||
         generate(w, KBS_PURPOSE_SIGN_RECEIPT, &in->receipt_key, deadline, err) != 0 ||
+        (in->tls_in_token && generate(w, KBS_PURPOSE_TLS, &tls_key, deadline, err) != 0) ||
         describe(w, in, deadline, err) != 0) {
         return -1;
     }
@@ -242,6 +213,7 @@ static int make_keys(const struct kbs_cli_worker *w, struct kbs_init *in, struct
 int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err)
 {
     uint64_t deadline = kbs_deadline_in_ms(KBS_LIMIT_START_MS);
+    const struct kbs_cli_login alone = {.lock_file = NULL};
     struct kbs_cli_worker w = KBS_CLI_WORKER_NULL;
     int judge_end = -1;
     int r = kbs_cli_worker_start(&w, PROGRAM, OPTION, &judge_end, err);
@@ -251,7 +223,10 @@ int kbs_init_make_token(struct kbs_init *in, struct kbs_error *err)
     }
     kbs_io_close(&judge_end);
     if (r == 0) {
-        r = await_ready(&w, deadline, err);
+        r = kbs_cli_token_ready(&w, &alone, deadline, err);
+    }
+    if (r == KBS_CLI_TOKEN_ENDED) {
+        r = kbs_fail(err, KBS_TOKEN_DOWN, PROGRAM " ended before it was ready");
     }
     if (r == 0) {
         r = make_keys(&w, in, err);

@@ -1,5 +1,5 @@
 /*
- * A role that works for a command. It speaks to us as to kbsd on its control channel, and as to its judge on
+ * A program that works for a command. A role speaks to us as to kbsd on its control channel, and as to its judge on
  * another; what it logs is caught in memory and shown only when it fails, so that a success is quiet. The
  * child gets the default signal mask: a Ctrl-C at the terminal ends it, and its channels close.
  */
@@ -46,8 +46,14 @@ static int find_program(const char *name, char out[PATH_MAX + 16], struct kbs_er
     return 0;
 }
 
-/* Standard descriptors and the control channel, nothing else (the rest is close-on-exec). */
-static int spawn_with(const char *program, char *const *argv, int control, int log, pid_t *ret)
+/* A program's descriptors; it gets nothing else (the rest is close-on-exec). -1: none. */
+struct ends {
+    int out; /* standard output; none: nowhere */
+    int log; /* standard error */
+    int control;
+};
+
+static int spawn_with(const char *program, char *const *argv, const struct ends *ends, pid_t *ret)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -70,11 +76,15 @@ static int spawn_with(const char *program, char *const *argv, int control, int l
                : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     r = r != 0 ? r
                : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    r = r != 0
-            ? r
-            : posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, log, STDERR_FILENO);
-    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, control, KBS_FD_CONTROL);
+    if (r == 0) {
+        r = ends->out >= 0 ? posix_spawn_file_actions_adddup2(&actions, ends->out, STDOUT_FILENO)
+                           : posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
+                                                              O_WRONLY, 0);
+    }
+    r = r != 0 ? r : posix_spawn_file_actions_adddup2(&actions, ends->log, STDERR_FILENO);
+    if (r == 0 && ends->control >= 0) {
+        r = posix_spawn_file_actions_adddup2(&actions, ends->control, KBS_FD_CONTROL);
+    }
     r = r != 0 ? r : posix_spawn(ret, program, &actions, &attr, argv, environ);
     (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);
@@ -103,7 +113,8 @@ int kbs_cli_worker_start(struct kbs_cli_worker *w, const char *name, const char 
         (void)kbs_fail_errno(err, KBS_INTERNAL, "memfd_create");
         goto fail;
     }
-    r = spawn_with(program, argv, control[1], w->log, &w->pid);
+    r = spawn_with(program, argv, &(struct ends){.out = -1, .log = w->log, .control = control[1]},
+                   &w->pid);
     if (r != 0) {
         w->pid = 0;
         (void)kbs_fail_native(err, KBS_INTERNAL, KBS_ORIGIN_ERRNO, r, "cannot start %s", name);
@@ -118,18 +129,49 @@ fail:
     return -1;
 }
 
-/* What it logged, line by line, in the open. */
+/* What it logged, up to LOG_MAX_BYTES. */
+static void read_log(int log, char text[LOG_MAX_BYTES + 1])
+{
+    ssize_t n = pread(log, text, LOG_MAX_BYTES, 0);
+
+    text[n > 0 ? n : 0] = '\0';
+}
+
+/* The same, line by line, in the open. */
 static void show_log(int log)
 {
     char text[LOG_MAX_BYTES + 1];
-    ssize_t n = pread(log, text, LOG_MAX_BYTES, 0);
     char *save = NULL;
 
-    text[n > 0 ? n : 0] = '\0';
+    read_log(log, text);
     for (char *line = strtok_r(text, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
         kbs_cli_say("%s", line);
     }
+}
+
+int kbs_cli_worker_why(const struct kbs_cli_worker *w, const char *what, struct kbs_error *err)
+{
+    static const char mark[] = " detail=\"";
+    char text[LOG_MAX_BYTES + 1];
+    char *from;
+    char *to;
+
+    read_log(w->log, text);
+    from = strstr(text, " event=start-failed ");
+    from = from != NULL ? strstr(from, mark) : NULL;
+    if (from == NULL) {
+        show_log(w->log);
+        return kbs_fail(err, KBS_TOKEN_DOWN, "%s", what);
+    }
+    from += sizeof(mark) - 1;
+    to = from;
+    for (const char *c = from; *c != '\0' && *c != '"'; c++) { /* kbs_log_text() backwards */
+        c += *c == '\\' && c[1] != '\0' ? 1 : 0;
+        *to++ = *c;
+    }
+    *to = '\0';
+    return kbs_fail(err, KBS_TOKEN_DOWN, "%s: %s", what, from);
 }
 
 void kbs_cli_worker_stop(struct kbs_cli_worker *w, bool failed)
@@ -160,6 +202,49 @@ void kbs_cli_worker_stop(struct kbs_cli_worker *w, bool failed)
     kbs_io_close(&w->judge);
     kbs_io_close(&w->control);
     kbs_io_close(&w->log);
+}
+
+/* Of a program that reads nothing: its output is the memfd's. */
+static int run(const char *program, char *const *argv, const struct ends *ends,
+               struct kbs_error *err)
+{
+    pid_t pid = 0;
+    int status = -1;
+    int r = spawn_with(program, argv, ends, &pid);
+
+    if (r != 0) {
+        return kbs_fail_native(err, KBS_INTERNAL, KBS_ORIGIN_ERRNO, r, "cannot start %s", argv[0]);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0
+               ? 0
+               : kbs_fail(err, KBS_INPUT, "%s did not do it: see above", argv[0]);
+}
+
+int kbs_cli_program_read(char *const *argv, struct kbs_buf *out, struct kbs_error *err)
+{
+    struct ends ends = {.out = memfd_create("kbs-output", MFD_CLOEXEC),
+                        .log = memfd_create("kbs-log", MFD_CLOEXEC),
+                        .control = -1};
+    char program[PATH_MAX + 16];
+    int r = -1;
+
+    if (ends.out < 0 || ends.log < 0) {
+        (void)kbs_fail_errno(err, KBS_INTERNAL, "memfd_create");
+    } else if (find_program(argv[0], program, err) == 0) {
+        r = run(program, argv, &ends, err);
+        if (r != 0) {
+            show_log(ends.log);
+        } else if (lseek(ends.out, 0, SEEK_SET) != 0) { /* the child moved the offset */
+            r = kbs_fail_errno(err, KBS_INTERNAL, "lseek");
+        } else {
+            r = kbs_io_read_fd(ends.out, out, err);
+        }
+    }
+    kbs_io_close(&ends.out);
+    kbs_io_close(&ends.log);
+    return r;
 }
 
 int kbs_cli_worker_attach(const struct kbs_cli_worker *w, enum kbs_attach what, uint32_t index,

@@ -1,4 +1,7 @@
-/* A role that works for a command of kbs-admin: kbs-token for `init`, kbs-policy for `policy test`. */
+/*
+ * A program beside this one that works for a command of kbs-admin: kbs-token for `init` and `tls`, kbs-policy for
+ * `policy test`, kbsd for what is in a configuration.
+ */
 #ifndef KBS_CLI_WORKER_H
 #define KBS_CLI_WORKER_H
 
@@ -29,5 +32,18 @@ KBS_MUST_CHECK int kbs_cli_worker_attach(const struct kbs_cli_worker *w, enum kb
                                          struct kbs_error *err);
 /* Lets it go in peace if all went well (it drains and exits), by force and with its log shown if not. */
 void kbs_cli_worker_stop(struct kbs_cli_worker *w, bool failed);
+
+/*
+ * A worker that has ended before it was ready: fails with `what` and why, as it said in its log; the whole log is
+ * shown if it did not.
+ */
+int kbs_cli_worker_why(const struct kbs_cli_worker *w, const char *what, struct kbs_error *err);
+
+/*
+ * Runs the program argv[0] beside this one to its end and appends what it wrote to its standard output. If its status is
+ * not 0, what it wrote to its standard error is shown, and that is KBS_INPUT.
+ */
+KBS_MUST_CHECK int kbs_cli_program_read(char *const *argv, struct kbs_buf *out,
+                                        struct kbs_error *err);
 
 #endif

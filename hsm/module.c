@@ -109,6 +109,7 @@ static void module_unpad(char *out, size_t size, const unsigned char *field, siz
 static void module_take_info(struct kbs_token *t, CK_SLOT_ID slot, const CK_TOKEN_INFO *info)
 {
     t->slot = slot;
+    t->info = *info;
     module_unpad(t->label, sizeof(t->label), info->label, sizeof(info->label));
     module_unpad(t->manufacturer, sizeof(t->manufacturer), info->manufacturerID,
                  sizeof(info->manufacturerID));

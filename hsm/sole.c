@@ -25,6 +25,7 @@
 #include "hsm/uri.h"
 
 #define SOLE_SIGNATURE_MAX_BYTES KBS_LIMIT_RSA_BYTES_MAX /* more than any of ECDSA */
+#define SOLE_OWN "pkcs11:" /* a URI that names nothing: the service's own */
 #define SOLE_PROOF KBS_SPAN_LIT("kbs-hsm start-up check")
 
 /* ---- what it signs by ---- */
@@ -214,29 +215,49 @@ static int sole_check_owner(const struct kbs_sole *key, struct kbs_token *t, str
     return 0;
 }
 
-static int sole_find_newest(struct kbs_token *t, CK_OBJECT_HANDLE *ret, struct kbs_error *err)
+/* The service's own key: of its versions the one that the certificate is of, else the newest. */
+static int sole_find_own(struct kbs_token *t, struct kbs_span certificate, CK_OBJECT_HANDLE *ret,
+                         struct kbs_error *err)
 {
-    uint32_t version = 0;
+    uint32_t versions[KBS_LIMIT_KEY_VERSIONS];
+    struct kbs_ec_public public_key;
+    uint64_t from_s;
+    size_t n = 0;
+    uint32_t version;
 
-    if (kbs_service_newest(t, KBS_PURPOSE_TLS, &version, err) != 0) {
+    if (kbs_service_versions(t, KBS_PURPOSE_TLS, versions, &n, err) != 0) {
         return -1;
     }
-    if (version == 0) {
+    if (n == 0) {
         return kbs_fail(err, KBS_MISSING,
                         "the token has no tls key of the service's (`kbs-admin tls make-key`), and "
                         "no other was named");
     }
+    version = versions[n - 1];
+    for (size_t i = n; i > 0 && certificate.len > 0; i--) {
+        bool same = false;
+
+        if (kbs_service_public(t, KBS_PURPOSE_TLS, versions[i - 1], &public_key, &from_s, err) != 0 ||
+            kbs_sole_certified(&public_key, certificate, &same, err) != 0) {
+            return -1;
+        }
+        if (same) {
+            version = versions[i - 1];
+            break;
+        }
+    }
     return kbs_service_find(t, CKO_PRIVATE_KEY, KBS_PURPOSE_TLS, version, ret, err);
 }
 
-static int sole_find(struct kbs_token *t, struct kbs_span uri, CK_OBJECT_HANDLE *ret,
-                     struct kbs_error *err)
+static int sole_find(struct kbs_token *t, const struct kbs_sole_wanted *wanted,
+                     CK_OBJECT_HANDLE *ret, struct kbs_error *err)
 {
+    struct kbs_span uri = wanted->uri;
     CK_OBJECT_HANDLE found[2] = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
     size_t n = 0;
 
-    if (uri.len == 0) {
-        return sole_find_newest(t, ret, err);
+    if (uri.len == 0 || kbs_span_equal_str(uri, SOLE_OWN)) {
+        return sole_find_own(t, wanted->certificate, ret, err);
     }
     if (kbs_uri_objects(t, uri, CKO_PRIVATE_KEY, false, found, 2, &n, err) != 0) {
         return -1;
@@ -394,7 +415,7 @@ int kbs_sole_load(struct kbs_sole *key, struct kbs_token *t, const struct kbs_so
     size_t cka_id_len = 0;
 
     key->general = wanted->general;
-    if (sole_find(t, wanted->uri, &key->private_key, err) != 0) {
+    if (sole_find(t, wanted, &key->private_key, err) != 0) {
         return -1;
     }
     if (kbs_object_cka_id(t, key->private_key, cka_id, &cka_id_len, err) != 0) {

@@ -28,7 +28,7 @@ struct kbs_sole {
 
 /* What a worker is told of its key: CONFIG_TOKEN. Borrowed. */
 struct kbs_sole_wanted {
-    struct kbs_span uri;         /* empty: the newest `tls` key of the service */
+    struct kbs_span uri; /* empty or "pkcs11:": the service's `tls` key, of the certificate, or the newest */
     struct kbs_span certificate; /* PEM, whose first one's key it must be; empty: of any */
     bool general;
     bool production; /* a key that can leave the token in the clear is refused, not only told of */
@@ -80,6 +80,10 @@ KBS_MUST_CHECK int kbs_sole_selftest(const struct kbs_sole *key, const struct kb
 KBS_MUST_CHECK int kbs_sole_public(struct kbs_sole *key, const struct kbs_token *t,
                                    struct kbs_span cka_id, struct kbs_span certificate,
                                    struct kbs_error *err);
+
+/* Whether the first certificate of a PEM text is of that key. KBS_INPUT if it has none. */
+KBS_MUST_CHECK int kbs_sole_certified(const struct kbs_ec_public *key, struct kbs_span certificate,
+                                      bool *ret, struct kbs_error *err);
 
 /* True if the signature (ECDSA: r || s) is of the digest, by that key; salt: of PSS. */
 bool kbs_sole_verify(const struct kbs_sole *key, enum kbs_sign_alg alg, enum kbs_hash hash,

@@ -125,6 +125,20 @@ static int public_from_certificate(struct kbs_span pem, EVP_PKEY **ret, struct k
                                            "the certificate is not PEM, or has no key of ours");
 }
 
+int kbs_sole_certified(const struct kbs_ec_public *key, struct kbs_span certificate, bool *ret,
+                       struct kbs_error *err)
+{
+    EVP_PKEY *own = kbs_agree_ec_pkey(key);
+    EVP_PKEY *certified = NULL;
+    int rc = own != NULL ? public_from_certificate(certificate, &certified, err)
+                         : kbs_fail_openssl(err, KBS_INTERNAL, "a public key cannot be made");
+
+    *ret = rc == 0 && EVP_PKEY_eq(own, certified) == 1;
+    EVP_PKEY_free(own);
+    EVP_PKEY_free(certified);
+    return rc;
+}
+
 /* ---- what it is ---- */
 
 static int public_take_kind(struct kbs_sole *key, const EVP_PKEY *pkey, struct kbs_error *err)

@@ -51,15 +51,11 @@ static const char *uri_type(CK_OBJECT_CLASS class)
 static int uri_template(const struct kbs_token *t, P11KitUri *uri, CK_OBJECT_CLASS class,
                         bool by_name, struct kbs_template *ret, struct kbs_error *err)
 {
-    CK_TOKEN_INFO info = {0};
-    CK_RV rv = t->f->C_GetTokenInfo(t->slot, &info);
+    CK_TOKEN_INFO info = t->info;
     CK_ATTRIBUTE *type = p11_kit_uri_get_attribute(uri, CKA_CLASS);
     CK_ATTRIBUTE *id = p11_kit_uri_get_attribute(uri, CKA_ID);
     CK_ATTRIBUTE *label = p11_kit_uri_get_attribute(uri, CKA_LABEL);
 
-    if (rv != CKR_OK) {
-        return kbs_ckr_fail(err, rv, "C_GetTokenInfo", __LINE__);
-    }
     if (p11_kit_uri_match_token_info(uri, &info) != 1) {
         return kbs_fail(err, KBS_INPUT, "the key's URI names another token than this one");
     }

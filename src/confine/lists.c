@@ -49,7 +49,7 @@ static const struct kbs_confine_call front_calls[] = {
     {"epoll_wait", KBS_WHEN_ALWAYS}, {"epoll_pwait", KBS_WHEN_ALWAYS},
     {"fcntl", KBS_WHEN_FLAGS}, {"ioctl", KBS_WHEN_NONBLOCK},
     {"exit", KBS_WHEN_ALWAYS},                /* of its threads, as the process ends */
-    {"sched_getaffinity", KBS_WHEN_ALWAYS},   /* malloc(3), of a thread's first arena */
+    {"sched_yield", KBS_WHEN_ALWAYS},         /* libuv, when a thread has just called its loop */
 };
 
 static const struct kbs_confine_call judge_calls[] = {

@@ -6,14 +6,20 @@
  * is over. As many threads as there are channels to the sign worker, so none waits for a channel as long as
  * the worker answers; each waits for at most KBS_LIMIT_TLS_SIGN_MS.
  *
+ * malloc(3) counts processors when it makes room for a thread, in files that a front cannot open by then: so it
+ * is told how much room there is to be.
+ *
  * The pool is used for nothing else. libuv would use it for files and names, which a front does not have.
  */
 #include "front/handshake.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
+
+#define ARENAS 4 /* of malloc(3), for all threads */
 
 static void nothing(uv_work_t *work)
 {
@@ -33,7 +39,8 @@ int kbs_handshake_threads(struct kbs_error *err)
     char n[12];
 
     (void)snprintf(n, sizeof(n), "%d", KBS_LIMIT_TLS_SIGNERS);
-    if (setenv("UV_THREADPOOL_SIZE", n, 1) != 0 || uv_loop_init(&loop) != 0) {
+    if (mallopt(M_ARENA_MAX, ARENAS) != 1 || setenv("UV_THREADPOOL_SIZE", n, 1) != 0 ||
+        uv_loop_init(&loop) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the threads for handshakes cannot be started");
     }
     if (uv_queue_work(&loop, &first, nothing, nothing_done) != 0 ||

@@ -115,8 +115,9 @@ const char *kbs_refused_name(unsigned int refused)
     static const char *const names[KBS_REFUSED_COUNT - KBS_HTTP_REASON_COUNT] = {
         "head-timeout", "body-timeout", "body-memory",   "no-lane",      "queue-full",
         "deadline",     "lane-died",    "lane-breach",   "lane-stuck",   "disconnected",
-        "tls",          "tls-timeout",  "write-timeout", "capacity",     "accept",
-        "auth-rate",    "fetch-full",   "fetch-died",    "fetch-breach", "fetch-stuck",
+        "tls",          "tls-timeout",  "tls-key",       "write-timeout", "capacity",
+        "accept",       "auth-rate",    "fetch-full",    "fetch-died",    "fetch-breach",
+        "fetch-stuck",
     };
 
     if (refused < KBS_HTTP_REASON_COUNT) {

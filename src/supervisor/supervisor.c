@@ -164,7 +164,7 @@ static void drain(struct supervisor *s, int status)
     }
 }
 
-/* Lanes that have channels to this unit cannot live on. */
+/* Lanes and sign workers that have channels to this unit cannot live on. */
 static void end_dependants(struct supervisor *s, const struct kbsd_unit *u)
 {
     for (size_t i = 0; i < s->n_units; i++) {
@@ -504,7 +504,7 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     }
     if (u->kind == KBSD_UNIT_FETCH) {
         fetch_lost(s);
-    } else if (u->kind != KBSD_UNIT_LANE && s->phase == PHASE_RUN) {
+    } else if ((u->kind == KBSD_UNIT_AUDIT || u->kind == KBSD_UNIT_FRONT) && s->phase == PHASE_RUN) {
         end_dependants(s, u);
     }
 }

@@ -451,10 +451,21 @@ int kbs_tls_receive(struct kbs_tls *t, struct kbs_span cipher, struct kbs_buf *p
     return r;
 }
 
-/* An error of the provider is the token's, any other is the peer's. */
-static enum kbs_category whose_fault(void)
+/* An error of a provider that OpenSSL was given is the token's, any other is the peer's. */
+static int handshake_failed(struct kbs_error *err)
 {
-    return ERR_GET_LIB(ERR_peek_error()) > ERR_LIB_USER ? KBS_TOKEN_DOWN : KBS_INPUT;
+    char why[KBS_LIMIT_ERROR_DETAIL_BYTES] = "";
+    const char *data = NULL;
+    int flags = 0;
+    unsigned long first = ERR_peek_error_all(NULL, NULL, NULL, &data, &flags);
+
+    if (ERR_GET_LIB(first) < ERR_LIB_USER) {
+        return kbs_fail_openssl(err, KBS_INPUT, "the peer breaks the TLS protocol");
+    }
+    if ((flags & ERR_TXT_STRING) != 0) {
+        (void)kbs_span_to_cstr(kbs_span_str(data), why, sizeof(why));
+    }
+    return kbs_fail_openssl(err, KBS_TOKEN_DOWN, "the TLS key did not sign: %.150s", why);
 }
 
 void kbs_tls_handshake(struct kbs_tls *t)
@@ -465,7 +476,7 @@ void kbs_tls_handshake(struct kbs_tls *t)
     ERR_clear_error();
     r = SSL_do_handshake(t->ssl);
     if (r != 1 && SSL_get_error(t->ssl, r) != SSL_ERROR_WANT_READ) {
-        r = kbs_fail_openssl(&err, whose_fault(), "a TLS handshake failed");
+        (void)handshake_failed(&err);
         session_fail(t, true, &err);
     }
 }

@@ -43,6 +43,19 @@ KEY = {"path": "a/b/c", "version": 1, "kid": "a/b/c/v1", "purpose": "release", "
     ["receipt", "verify", "x", "--answer", "y", "--key", "k", "--jwks", "j"], ["receipt-key"], ["receipt-key", "make", "x"],
     ["tls"], ["tls", "make-key", "--curve", "P-521"], ["tls", "destroy-key"], ["tls", "list-keys", "x"],
     ["initdata", "make"], ["initdata", "make", "--tls-pin", "a", "--tls-cert", "b"],
+    ["tls"], ["tls", "csr"], ["tls", "csr", "x", "--san", "DNS:a"], ["tls", "csr", "--san", "DNS:a", "--days", "1"],
+    *(["tls", "csr", "--san", san] for san in (
+        "a", "DNS:", "DNS:a b", "DNS:a,", ",DNS:a", "DNS:a..b", "DNS:.a", "DNS:a.", "DNS:-a", "DNS:a-.b", "DNS:a.*", "DNS:*", "DNS:*.",
+        "DNS:b\u00fccher", "DNS:" + 64 * "a", "DNS:" + ".".join(5 * [60 * "a"]), "IP:1.2.3", "IP:1.2.3.4/8", "IP:::g", "IP:",
+        "email:a@b", "URI:https://a", "dirName:a", "otherName:1.2;UTF8:a", "DNS:a,dirName:a", "DNS:a\nDNS:b")),
+    *(["tls", "csr", "--san", "DNS:a", "--subject", subject] for subject in (
+        "a", "CN", "CN=", "=a", "CN=a,", "CN=a,O=", "Nothing=a", "CN=a+O=b", 'CN="a"', "CN=" + 65 * "a", "C=Germany",
+        "CN=" + 300 * "a", "CN=\\ff")),
+    ["tls", "csr", "--san", "DNS:a", "--listener", "both"], ["--dry-run", "tls", "csr", "--san", "DNS:a"],
+    ["tls", "selfsigned"], ["tls", "selfsigned", "--san", "DNS:a", "--days", "0"],
+    ["tls", "selfsigned", "--san", "DNS:" + ".".join(2 * [40 * "a"])],  # no CN can be made of it
+    ["tls", "install"], ["tls", "install", "a", "b"], ["tls", "install", "a", "--pid", "0"], ["tls", "show", "x"],
+    ["init", "x", "--tls-key", "tpm"],
     ["init"], ["init", "x", "--token", "yubikey"], ["init", "x", "--listen", "localhost:1"],
     ["init", "x", "--admin-listen", "1.2.3.4"], ["init", "x", "--lanes", "0"], ["init", "x", "--lanes", "33"],
 ])
@@ -80,6 +93,7 @@ ADMIN_COMMANDS = [[], ["init"], *(["key", c] for c in (
     *(["alias", c] for c in ("set", "list", "remove")),
     *(["policy", c] for c in ("explain", "test")), ["release", "dry-run"],
     ["initdata", "make"], ["receipt", "verify"], ["receipt-key", "show"], ["receipt-key", "make"],
+    *(["tls", c] for c in ("csr", "selfsigned", "install", "show")),
     *(["tls", c] for c in ("list-keys", "make-key", "destroy-key"))]
 GUEST_COMMANDS = [[], ["attest"], ["get-key"], ["get-resource"], ["rewrap"], ["open"]]
 

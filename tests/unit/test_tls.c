@@ -1,6 +1,7 @@
 /*
  * The TLS filter against OpenSSL's client, both over memory BIOs: handshake, data both ways in
- * pieces of any size, what is refused, and that one connection's trouble does not reach another.
+ * pieces of any size, what is refused, and that one connection's trouble does not reach another. The same with
+ * a key at the other end of a link, whose signer here is a thread with a key of OpenSSL's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/providers/signer.h"
 #include "tls/tls.h"
 
 struct credentials {
@@ -33,6 +35,8 @@ struct pair {
     struct kbs_buf plain; /* what the server decrypted */
     struct kbs_buf out;   /* what the server wants to send */
     size_t step;          /* how many bytes are handed over at a time; 0: all */
+    unsigned int waits;   /* steps that may wait for a signer */
+    enum kbs_category failure;
 };
 
 static EVP_PKEY *new_key(void)
@@ -100,16 +104,34 @@ static struct credentials make_credentials(void)
     return c;
 }
 
-static struct kbs_tls_context *make_context(void)
+/* TLS 1.3 with a key in a file. */
+static struct kbs_tls_settings settings_of(struct kbs_span cert, int key_fd)
+{
+    return (struct kbs_tls_settings){
+        .certificate = cert, .key_fd = key_fd, .minimum = 3, .maximum = 3};
+}
+
+/* With whatever `changes` are; certificate and key are made here. */
+static struct kbs_tls_context *make_context_as(const struct kbs_tls_settings *changes)
 {
     struct credentials c = make_credentials();
+    struct kbs_tls_settings settings = *changes;
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_tls_context *context = NULL;
 
-    assert_int_equal(kbs_tls_context_new(kbs_buf_span(&c.cert), c.key_fd, &context, &err), 0);
+    settings.certificate = kbs_buf_span(&c.cert);
+    settings.key_fd = c.key_fd;
+    assert_int_equal(kbs_tls_context_new(&settings, &context, &err), 0);
     kbs_buf_deinit(&c.cert);
     close(c.key_fd);
     return context;
+}
+
+static struct kbs_tls_context *make_context(void)
+{
+    const struct kbs_tls_settings plain = settings_of(KBS_SPAN_EMPTY, -1);
+
+    return make_context_as(&plain);
 }
 
 static void pair_init(struct pair *p, struct kbs_tls_context *context, int client_max_version)
@@ -155,6 +177,12 @@ static int to_server(struct pair *p)
         struct kbs_error err = KBS_ERROR_NONE;
 
         result = kbs_tls_receive(p->server, kbs_span(copy + at, piece), &p->plain, &p->out, &err);
+        if (result == KBS_TLS_HANDSHAKE) {
+            p->waits++;
+            kbs_tls_handshake(p->server);
+            result = kbs_tls_receive(p->server, KBS_SPAN_EMPTY, &p->plain, &p->out, &err);
+        }
+        p->failure = result < 0 ? err.category : KBS_OK;
         assert_true(result >= 0 || err.category != KBS_OK);
         at += piece;
     }
@@ -434,7 +462,9 @@ static void refuse_context(struct kbs_span cert, int key_fd)
     struct kbs_error err = KBS_ERROR_NONE;
     struct kbs_tls_context *context = NULL;
 
-    assert_int_equal(kbs_tls_context_new(cert, key_fd, &context, &err), -1);
+    const struct kbs_tls_settings settings = settings_of(cert, key_fd);
+
+    assert_int_equal(kbs_tls_context_new(&settings, &context, &err), -1);
     assert_int_equal(err.category, KBS_INPUT);
     assert_null(context);
     close(key_fd);
@@ -461,7 +491,9 @@ static void test_credentials(void **state)
     /* a chain, and one that ends in rubbish */
     kbs_buf_put_span(&chain, kbs_buf_span(&c.cert));
     make_cert(other, &chain);
-    assert_int_equal(kbs_tls_context_new(kbs_buf_span(&chain), c.key_fd, &context, &err), 0);
+    const struct kbs_tls_settings settings = settings_of(kbs_buf_span(&chain), c.key_fd);
+
+    assert_int_equal(kbs_tls_context_new(&settings, &context, &err), 0);
     kbs_tls_context_free(context);
     kbs_buf_put_str(&chain, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert_int_equal(lseek(c.key_fd, 0, SEEK_SET), 0);
@@ -469,6 +501,241 @@ static void test_credentials(void **state)
     kbs_buf_deinit(&chain);
     kbs_buf_deinit(&c.cert);
     EVP_PKEY_free(other);
+}
+
+/* ---- what else a listener may be told ---- */
+
+static void test_versions_and_ciphers(void **state)
+{
+    static const struct {
+        unsigned int minimum, maximum;
+        const char *ciphers;
+        int client, spoken; /* spoken 0: refused */
+        const char *cipher;
+    } cases[] = {
+        {2, 3, "", TLS1_3_VERSION, TLS1_3_VERSION, NULL},
+        {2, 3, "ECDHE-ECDSA-AES128-GCM-SHA256", TLS1_2_VERSION, TLS1_2_VERSION,
+         "ECDHE-ECDSA-AES128-GCM-SHA256"},
+        {2, 2, "", TLS1_3_VERSION, TLS1_2_VERSION, NULL},
+        {2, 3, "", TLS1_1_VERSION, 0, NULL},
+        {3, 3, "TLS_CHACHA20_POLY1305_SHA256:ECDHE-ECDSA-AES128-GCM-SHA256", TLS1_3_VERSION,
+         TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct kbs_tls_settings s = settings_of(KBS_SPAN_EMPTY, -1);
+        struct kbs_tls_context *context;
+        struct pair p;
+
+        s.minimum = cases[i].minimum;
+        s.maximum = cases[i].maximum;
+        s.ciphers = kbs_span_str(cases[i].ciphers);
+        context = make_context_as(&s);
+        pair_init(&p, context, cases[i].client);
+        SSL_set_security_level(p.client, 0);
+        assert_int_equal(handshake(&p), cases[i].spoken == 0 ? -1 : 0);
+        if (cases[i].spoken != 0) {
+            assert_int_equal(SSL_version(p.client), cases[i].spoken);
+            check_data(&p, 20000);
+        }
+        if (cases[i].cipher != NULL) {
+            assert_string_equal(SSL_get_cipher_name(p.client), cases[i].cipher);
+        }
+        pair_deinit(&p);
+        kbs_tls_context_free(context);
+    }
+}
+
+static void test_lists_that_are_unknown(void **state)
+{
+    static const char *const lists[][2] = {{"NO-SUCH-CIPHER", ""}, {"TLS_NO_SUCH", ""}, {"", "P-255"}};
+    struct kbs_tls_context *context = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        struct credentials c = make_credentials();
+        struct kbs_tls_settings s = settings_of(kbs_buf_span(&c.cert), c.key_fd);
+        struct kbs_error err = KBS_ERROR_NONE;
+
+        s.ciphers = kbs_span_str(lists[i][0]);
+        s.groups = kbs_span_str(lists[i][1]);
+        assert_int_equal(kbs_tls_context_new(&s, &context, &err), -1);
+        assert_int_equal(err.category, KBS_INPUT);
+        kbs_buf_deinit(&c.cert);
+        close(c.key_fd);
+    }
+}
+
+static void test_groups(void **state)
+{
+    struct kbs_tls_settings s = settings_of(KBS_SPAN_EMPTY, -1);
+    struct kbs_tls_context *context;
+    struct pair p;
+
+    (void)state;
+    s.groups = KBS_SPAN_LIT("P-384");
+    context = make_context_as(&s);
+    pair_init(&p, context, 0);
+    assert_int_equal(SSL_set1_groups_list(p.client, "X25519"), 1);
+    assert_int_equal(handshake(&p), -1);
+    pair_deinit(&p);
+    pair_init(&p, context, 0);
+    assert_int_equal(SSL_set1_groups_list(p.client, "X25519:P-384"), 1); /* a second ClientHello */
+    assert_int_equal(handshake(&p), 0);
+    assert_int_equal(SSL_get_negotiated_group(p.client), NID_secp384r1);
+    pair_deinit(&p);
+    kbs_tls_context_free(context);
+}
+
+/* The client's certificate: of this authority, of another, none. */
+static void test_client_certificates(void **state)
+{
+    static const int expected[] = {0, -1, -1};
+    EVP_PKEY *keys[2] = {new_key(), new_key()};
+    struct kbs_buf certs[2] = {KBS_BUF(65536), KBS_BUF(65536)};
+    struct kbs_tls_settings s = settings_of(KBS_SPAN_EMPTY, -1);
+    struct kbs_tls_context *context;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        make_cert(keys[i], &certs[i]);
+    }
+    s.client_ca = kbs_buf_span(&certs[0]); /* it has signed itself */
+    context = make_context_as(&s);
+    for (size_t i = 0; i < 3; i++) {
+        struct pair p;
+
+        pair_init(&p, context, 0);
+        if (i < 2) {
+            BIO *bio = BIO_new_mem_buf(certs[i].p, (int)certs[i].len);
+            X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+
+            assert_int_equal(SSL_use_certificate(p.client, cert), 1);
+            assert_int_equal(SSL_use_PrivateKey(p.client, keys[i]), 1);
+            X509_free(cert);
+            BIO_free(bio);
+        }
+        assert_int_equal(handshake(&p), expected[i]);
+        assert_int_equal(kbs_tls_established(p.server), expected[i] == 0);
+        pair_deinit(&p);
+    }
+    kbs_tls_context_free(context);
+    for (size_t i = 0; i < 2; i++) {
+        EVP_PKEY_free(keys[i]);
+        kbs_buf_deinit(&certs[i]);
+    }
+}
+
+/* RFC 9266: the same on both ends of a connection, and of no other. */
+static void test_channel_binding(void **state)
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    struct kbs_tls_context *context = make_context();
+    uint8_t ours[2][KBS_TLS_EXPORTER_BYTES];
+    uint8_t theirs[KBS_TLS_EXPORTER_BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct pair p;
+
+        pair_init(&p, context, 0);
+        assert_false(kbs_tls_exporter(p.server, ours[i]));
+        assert_int_equal(handshake(&p), 0);
+        assert_true(kbs_tls_exporter(p.server, ours[i]));
+        assert_int_equal(SSL_export_keying_material(p.client, theirs, sizeof(theirs), label,
+                                                    sizeof(label) - 1, (const unsigned char *)"", 0, 1),
+                         1);
+        assert_memory_equal(ours[i], theirs, sizeof(theirs));
+        pair_deinit(&p);
+    }
+    assert_memory_not_equal(ours[0], ours[1], sizeof(theirs));
+    kbs_tls_context_free(context);
+}
+
+/* ---- a key at the other end of a link ---- */
+
+struct held {
+    EVP_PKEY *key;
+    struct kbs_link *link;
+    struct kbs_tls_context *context;
+    struct signer signer;
+};
+
+static void held_init(struct held *h, enum signer_mode mode)
+{
+    struct kbs_buf cert = KBS_BUF(65536);
+    struct kbs_error err = KBS_ERROR_NONE;
+    struct kbs_tls_settings s;
+
+    h->key = new_key();
+    make_cert(h->key, &cert);
+    assert_int_equal(kbs_link_new(1, &h->link, &err), 0);
+    assert_int_equal(kbs_link_attach(h->link, 0, signer_start(&h->signer, h->key, mode), &err), 0);
+    s = settings_of(kbs_buf_span(&cert), -1);
+    s.signers = h->link;
+    s.minimum = 2; /* which a token's key does not take */
+    assert_int_equal(kbs_tls_context_new(&s, &h->context, &err), 0);
+    kbs_buf_deinit(&cert);
+}
+
+static void held_deinit(struct held *h)
+{
+    kbs_tls_context_free(h->context);
+    kbs_link_free(h->link);
+    signer_stop(&h->signer);
+    EVP_PKEY_free(h->key);
+}
+
+static void test_held_key(void **state)
+{
+    static const size_t steps[] = {0, 1, 100};
+    struct held h;
+
+    (void)state;
+    held_init(&h, SIGNER_HONEST);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        struct pair p;
+
+        pair_init(&p, h.context, 0);
+        p.step = steps[i];
+        if (i == 0) { /* a second ClientHello */
+            assert_int_equal(SSL_set1_groups_list(p.client, "P-521:P-256"), 1);
+        }
+        assert_int_equal(handshake(&p), 0);
+        assert_true(p.waits >= 2); /* ClientHello and Finished */
+        check_data(&p, 100000);
+        assert_true(p.waits < 3000);
+        pair_deinit(&p);
+    }
+    struct pair old;
+
+    pair_init(&old, h.context, TLS1_2_VERSION);
+    assert_int_equal(handshake(&old), -1);
+    pair_deinit(&old);
+    held_deinit(&h);
+}
+
+/* It does not sign, or signs something else: the handshake fails, and it is said whose fault it is. */
+static void test_held_key_fails(void **state)
+{
+    struct held h;
+    struct pair p;
+
+    (void)state;
+    held_init(&h, SIGNER_CLOSE);
+    pair_init(&p, h.context, 0);
+    assert_int_equal(handshake(&p), -1);
+    assert_int_equal(p.failure, KBS_TOKEN_DOWN);
+    assert_true(p.out.len > 0); /* an alert, encrypted */
+    assert_false(kbs_tls_established(p.server));
+    pair_deinit(&p);
+    /* the peer's own faults are still its own */
+    pair_init(&p, h.context, TLS1_2_VERSION);
+    assert_int_equal(handshake(&p), -1);
+    assert_int_equal(p.failure, KBS_INPUT);
+    pair_deinit(&p);
+    held_deinit(&h);
 }
 
 int main(void)
@@ -483,6 +750,13 @@ int main(void)
         cmocka_unit_test(test_close),
         cmocka_unit_test(test_full_buffers),
         cmocka_unit_test(test_credentials),
+        cmocka_unit_test(test_versions_and_ciphers),
+        cmocka_unit_test(test_lists_that_are_unknown),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_client_certificates),
+        cmocka_unit_test(test_channel_binding),
+        cmocka_unit_test(test_held_key),
+        cmocka_unit_test(test_held_key_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
