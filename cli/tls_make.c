@@ -47,10 +47,12 @@ static int take_attribute(const char **text, char type[NAME_BYTES], struct kbs_b
         at += *at == '\\' && at[1] != '\0' ? 1 : 0;
         kbs_buf_put_u8(value, (uint8_t)*at);
     }
+    bool dangling = *at == ',' && at[1] == '\0';
     *text = *at == ',' ? at + 1 : at;
-    return value->len > 0 && kbs_utf8_valid(kbs_buf_span(value)) && !value->failed
+    return !dangling && value->len > 0 && kbs_utf8_valid(kbs_buf_span(value)) && !value->failed
                ? 0
-               : kbs_fail(err, KBS_INPUT, "--subject: %.32s has no value, or too long a one", type);
+               : kbs_fail(err, KBS_INPUT, "--subject: what %.32s is, or comes behind it, is missing or too long",
+                          type);
 }
 
 /* The first one stands last in the name (RFC 4514 section 2.1). */

@@ -189,10 +189,46 @@ static int start_builtin(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in
     return kbs_provider_start(handle, in, NULL, out, ret);
 }
 
+/* Gives back two references: what this takes to have the handle, and the one of kbs_provider_load(). */
+static void unload(OSSL_LIB_CTX *libctx, const char *name)
+{
+    OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, name);
+
+    if (provider != NULL) {
+        (void)OSSL_PROVIDER_unload(provider);
+        (void)OSSL_PROVIDER_unload(provider);
+    }
+}
+
+void kbs_provider_unload(OSSL_LIB_CTX *libctx)
+{
+    if (OSSL_PROVIDER_available(libctx, KBS_PROVIDER_NAME) == 1) {
+        unload(libctx, KBS_PROVIDER_NAME);
+        unload(libctx, "default");
+    }
+}
+
+static void unload_default(void)
+{
+    kbs_provider_unload(NULL);
+}
+
+/* That the one of our name is this one, and not kbs.so by way of an openssl.cnf: they share pointers with nobody. */
+static int check_ours(OSSL_LIB_CTX *libctx, struct kbs_error *err)
+{
+    OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, KBS_PROVIDER_NAME);
+    const bool ours = provider != NULL && OSSL_PROVIDER_get0_dispatch(provider) == functions;
+
+    (void)OSSL_PROVIDER_unload(provider);
+    return ours ? 0
+                : kbs_fail(err, KBS_CONFLICT, "OpenSSL has another provider %s (openssl.cnf)",
+                           KBS_PROVIDER_NAME);
+}
+
 int kbs_provider_load(OSSL_LIB_CTX *libctx, struct kbs_error *err)
 {
     if (OSSL_PROVIDER_available(libctx, KBS_PROVIDER_NAME) == 1) {
-        return 0;
+        return check_ours(libctx, err);
     }
     /* An explicit one takes the place of the fallback: so default is to be loaded by name, and first. */
     if (OSSL_PROVIDER_load(libctx, "default") == NULL ||
@@ -200,23 +236,10 @@ int kbs_provider_load(OSSL_LIB_CTX *libctx, struct kbs_error *err)
         OSSL_PROVIDER_load(libctx, KBS_PROVIDER_NAME) == NULL) {
         return kbs_fail_openssl(err, KBS_INTERNAL, "the provider cannot be loaded into OpenSSL");
     }
-    return 0;
-}
-
-static void unload(OSSL_LIB_CTX *libctx, const char *name)
-{
-    if (OSSL_PROVIDER_available(libctx, name) == 1) {
-        OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, name); /* gives the handle */
-
-        (void)OSSL_PROVIDER_unload(provider);
-        (void)OSSL_PROVIDER_unload(provider); /* and that of kbs_provider_load() */
+    if (libctx == NULL) { /* nobody else will, and OpenSSL 3.5 leaves what is still referred to */
+        (void)OPENSSL_atexit(unload_default);
     }
-}
-
-void kbs_provider_unload(OSSL_LIB_CTX *libctx)
-{
-    unload(libctx, KBS_PROVIDER_NAME);
-    unload(libctx, "default");
+    return 0;
 }
 
 /* By import() of this provider's keymgmt. */

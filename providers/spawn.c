@@ -4,9 +4,7 @@
  * ready; a pipe that takes no more is no reason for it to wait.
  *
  * C_Initialize and C_Login of several SoftHSM processes race for the token's files, and a command line starts
- * processes as it likes. So a login is granted under a lock on the PIN file: it is there for everybody
- * who may log in to that token, for nobody else, and nothing has to be made or cleaned up. Rejected: a lock file
- * beside the token (where that is only the module knows), in a run-time folder (which `sudo` changes).
+ * processes as it likes: a login is granted under the lock that kbsd's are (login.h).
  *
  * The program may be any: it may have descriptors 0 to 3 closed, ignore SIGCHLD, reap every child itself, be forked
  * at any time. A child of it that signs starts a worker of its own; it must not end the parent's, so
@@ -22,7 +20,6 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,12 +28,14 @@
 #include "base/process.h"
 #include "channel/channel.h"
 #include "providers/folders.h"
+#include "providers/login.h"
 
 #define LOG_BYTES 16384u
 #define LIST_BYTES 32768u
 #define END_MS 5000
 #define STEP_MS 2
-#define FIRST_FD 10 /* above what the worker's own descriptors are put on */
+#define SPAWN_READY 1 /* step() */
+#define FIRST_FD 10   /* above what the worker's own descriptors are put on */
 
 struct spawn {
     struct kbs_settings settings;
@@ -223,93 +222,7 @@ static int configure(const struct spawn *s, int front, int pin, uint64_t deadlin
                : -1;
 }
 
-/* ---- until it is ready ---- */
-
-/* The PIN file once more: a lock is of an open file, and the worker has a copy of the other. */
-static int lock(const struct spawn *s, int *ret, uint64_t deadline, struct kbs_error *err)
-{
-    if (open_pin(s, ret, err) != 0) {
-        return -1;
-    }
-    while (flock(*ret, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            return kbs_fail_errno(err, KBS_INTERNAL, "the PIN file cannot be locked");
-        }
-        if (kbs_deadline_poll_ms(deadline) == 0) {
-            return kbs_fail(err, KBS_DEADLINE, "other logins to the token did not end in time");
-        }
-        (void)poll(NULL, 0, STEP_MS);
-    }
-    return 0;
-}
-
-static int login_done(struct spawn *s, const struct kbs_channel_msg *m, struct kbs_error *err)
-{
-    struct kbs_wire_login_done done;
-    int n;
-
-    if (kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, err) != 0) {
-        return -1;
-    }
-    s->in_login = false;
-    if (done.ok != 0) {
-        return 0;
-    }
-    n = done.detail.len < 150 ? (int)done.detail.len : 150;
-    s->pin_refused = done.pin_error != 0;
-    return kbs_fail(err, s->pin_refused ? KBS_UNAUTHENTICATED : KBS_TOKEN_DOWN, "the token: %.*s",
-                    n, (const char *)done.detail.p);
-}
-
-/* Its last message but one: more is in its log. */
-static int ended(struct spawn *s, struct kbs_error *err);
-
-static int step(struct spawn *s, const struct kbs_channel_msg *m, int *lock_fd, bool *ret_ready,
-                uint64_t deadline, struct kbs_error *err)
-{
-    switch (m->frame.type) {
-    case KBS_WIRE_LOGIN_WANT:
-        if (lock(s, lock_fd, deadline, err) != 0) {
-            return -1;
-        }
-        s->in_login = true;
-        return kbs_channel_send(s->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, deadline, err);
-    case KBS_WIRE_LOGIN_DONE:
-        kbs_io_close(lock_fd);
-        return login_done(s, m, err);
-    case KBS_WIRE_READY:
-        *ret_ready = true;
-        return 0;
-    case KBS_WIRE_LEAVING:
-        return ended(s, err);
-    default:
-        return kbs_fail(err, KBS_TOKEN_DOWN, "kbs-token sent %s before READY",
-                        kbs_wire_type_name(m->frame.type));
-    }
-}
-
-static int await_ready(struct spawn *s, uint64_t deadline, struct kbs_error *err)
-{
-    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
-    bool ready = false;
-    int lock_fd = -1;
-    int r = 0;
-
-    while (r == 0 && !ready) {
-        r = kbs_channel_recv(s->control, &m, deadline, err);
-        if (r == KBS_CHANNEL_EOF) {
-            s->in_login = false;
-            r = ended(s, err);
-        } else if (r == 0) {
-            r = step(s, &m, &lock_fd, &ready, deadline, err);
-        }
-    }
-    kbs_io_close(&lock_fd);
-    kbs_channel_msg_deinit(&m);
-    return r;
-}
-
-/* ---- why it is not ---- */
+/* ---- why it did not get ready ---- */
 
 /* What follows `name` in a line of the log, quoted (kbs_log_text()) or up to the next space. */
 static void log_field(const char *line, const char *name, char *out, size_t size)
@@ -363,6 +276,70 @@ static int ended(struct spawn *s, struct kbs_error *err)
                     detail[0] != '\0' ? detail : "kbs-token could not begin");
 }
 
+/* ---- until it is ready ---- */
+
+static int login_done(struct spawn *s, const struct kbs_channel_msg *m, struct kbs_login *login,
+                      struct kbs_error *err)
+{
+    struct kbs_wire_login_done done;
+    int n;
+
+    if (kbs_channel_msg_decode(m, KBS_WIRE_LOGIN_DONE, &done, err) != 0) {
+        return -1;
+    }
+    s->in_login = false;
+    s->pin_refused = done.ok == 0 && done.pin_error != 0;
+    kbs_login_end(login, s->pin_refused);
+    if (done.ok != 0) {
+        return 0;
+    }
+    n = done.detail.len < 150 ? (int)done.detail.len : 150;
+    return kbs_fail(err, s->pin_refused ? KBS_UNAUTHENTICATED : KBS_TOKEN_DOWN, "the token: %.*s",
+                    n, (const char *)done.detail.p);
+}
+
+static int step(struct spawn *s, const struct kbs_channel_msg *m, int pin, struct kbs_login *login,
+                uint64_t deadline, struct kbs_error *err)
+{
+    switch (m->frame.type) {
+    case KBS_WIRE_LOGIN_WANT:
+        if (kbs_login_begin(login, s->settings.pin_file, pin, deadline, err) != 0) {
+            return -1;
+        }
+        s->in_login = true;
+        return kbs_channel_send(s->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, deadline, err);
+    case KBS_WIRE_LOGIN_DONE:
+        return login_done(s, m, login, err);
+    case KBS_WIRE_READY:
+        return SPAWN_READY;
+    case KBS_WIRE_LEAVING:
+        return ended(s, err);
+    default:
+        return kbs_fail(err, KBS_TOKEN_DOWN, "kbs-token sent %s before READY",
+                        kbs_wire_type_name(m->frame.type));
+    }
+}
+
+static int await_ready(struct spawn *s, int pin, uint64_t deadline, struct kbs_error *err)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_login login = KBS_LOGIN;
+    int r = 0;
+
+    while (r == 0) {
+        r = kbs_channel_recv(s->control, &m, deadline, err);
+        if (r == KBS_CHANNEL_EOF) {
+            s->in_login = false;
+            r = ended(s, err);
+        } else if (r == 0) {
+            r = step(s, &m, pin, &login, deadline, err);
+        }
+    }
+    kbs_login_end(&login, false);
+    kbs_channel_msg_deinit(&m);
+    return r == SPAWN_READY ? 0 : -1;
+}
+
 /* ---- the link's source ---- */
 
 static int start(struct spawn *s, int pin, uint64_t deadline, int *ret_fd, struct kbs_error *err)
@@ -381,7 +358,7 @@ static int start(struct spawn *s, int pin, uint64_t deadline, int *ret_fd, struc
         kbs_io_close(&control[1]); /* or its end would not be seen */
         r = configure(s, front[1], pin, deadline, err);
         kbs_io_close(&front[1]);
-        r = r == 0 ? await_ready(s, deadline, err) : ended(s, err);
+        r = r == 0 ? await_ready(s, pin, deadline, err) : ended(s, err);
     }
     for (size_t i = 0; i < 2; i++) {
         kbs_io_close(&control[i]);

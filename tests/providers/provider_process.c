@@ -18,13 +18,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MUST(x) \
-    do { \
-        if (!(x)) { \
+#define MUST(x)                                                   \
+    do {                                                          \
+        if (!(x)) {                                               \
             (void)fprintf(stderr, "line %d: %s\n", __LINE__, #x); \
-            ERR_print_errors_fp(stderr); \
-            _exit(1); \
-        } \
+            ERR_print_errors_fp(stderr);                          \
+            _exit(1);                                             \
+        }                                                         \
     } while (0)
 
 static EVP_PKEY *load(const char *uri)

@@ -11,8 +11,8 @@
 
 #include "base/secret.h"
 #include "cose/write/cose.h"
-#include "tests/token/harness.h"
 #include "hsm/object.h"
+#include "tests/token/harness.h"
 
 static const struct own_key {
     const char *label;

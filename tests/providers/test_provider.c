@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/core.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -543,6 +544,7 @@ static void test_requests(void **state)
         X509_REQ *req = X509_REQ_new_ex(world.libctx, NULL);
 
         open_key(&f, which, KBS_PROVIDER_GENERAL);
+        assert_int_equal(X509_REQ_set_version(req, X509_REQ_VERSION_1), 1);
         assert_int_equal(X509_REQ_set_pubkey(req, f.key), 1);
         assert_true(X509_REQ_sign(req, f.key, EVP_sha256()) > 0);
         assert_int_equal(X509_REQ_verify_ex(req, world.public[which], world.plain, NULL), 1);
@@ -957,6 +959,33 @@ static void test_contexts_come_and_go(void **state)
     }
 }
 
+static int start_other(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
+                       const OSSL_DISPATCH **out, void **ret)
+{
+    static const OSSL_DISPATCH nothing[] = {{0, NULL}};
+    (void)handle;
+    (void)in;
+    *out = nothing;
+    *ret = NULL;
+    return 1;
+}
+
+static void test_another_of_that_name(void **state)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+    OSSL_PROVIDER *other;
+    (void)state;
+
+    assert_int_equal(OSSL_PROVIDER_add_builtin(libctx, KBS_PROVIDER_NAME, start_other), 1);
+    other = OSSL_PROVIDER_load(libctx, KBS_PROVIDER_NAME);
+    assert_non_null(other);
+    assert_int_equal(kbs_provider_load(libctx, &err), -1);
+    assert_int_equal(err.category, KBS_CONFLICT);
+    assert_int_equal(OSSL_PROVIDER_unload(other), 1);
+    OSSL_LIB_CTX_free(libctx);
+}
+
 /* The default context: loaded twice, used, and left to the end of the process. */
 static void test_the_default_context(void **state)
 {
@@ -1010,6 +1039,7 @@ int main(void)
         cmocka_unit_test(test_many_handshakes_at_a_time),
         cmocka_unit_test(test_a_child_does_not_sign),
         cmocka_unit_test(test_contexts_come_and_go),
+        cmocka_unit_test(test_another_of_that_name),
         cmocka_unit_test(test_the_default_context),
     };
 

@@ -1,6 +1,7 @@
 """kbs.so and the stock openssl: what a token's keys sign and agree on, checked by an openssl that knows no provider but
 its own; how it fails; what programs do to a provider that has a process of its own."""
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -10,7 +11,7 @@ import subprocess
 
 import pytest
 
-from service import BIN, TOKENS
+from service import BIN, TOKENS, wait_until
 
 TESTS_BIN = BIN.parent / "tests" / "bin"
 MODULES = BIN.parent / "ossl-modules"
@@ -235,7 +236,7 @@ def test_s_server(operator, key):
             done = connect(operator, port, key, f"-tls{version.replace('.', '_')}")
             assert done.returncode == 0, done.stderr
             assert f"TLSv{version}" in done.stderr and "Verification: OK" in done.stderr
-            assert ("RSA-PSS" if key == "rsa" else "ECDSA") in done.stderr
+            assert re.search("rsa.pss" if key == "rsa" else "ecdsa", done.stderr, re.I)
 
 
 def test_a_server_that_is_killed_takes_its_worker_along(operator):
@@ -307,10 +308,40 @@ def test_settings_in_openssl_cnf(operator):
 # ---- how it fails ----
 
 def test_wrong_pin(operator):
-    (operator.folder / "wrong").write_text("not it")
-    said = operator.error("pkey", "-in", uri("ec256"), env={"KBS_PKCS11_PIN_FILE": str(operator.folder / "wrong")})
-    assert "login refused" in said and "PIN" in said.upper(), said
-    operator.openssl("pkey", "-in", uri("ec256"), "-pubout")
+    """It is tried once, whatever is started, until its file is changed."""
+    wrong = operator.folder / "wrong"
+    wrong.write_text("not it")
+    ask = ("pkey", "-in", uri("ec256"), "-pubout")
+    env = {"KBS_PKCS11_PIN_FILE": str(wrong)}
+    said = operator.error(*ask, env=env)
+    assert "login refused" in said and "the token: " in said, said
+    for _ in range(2):
+        said = operator.error(*ask, env=env)
+        assert "login refused" in said and "not tried again until the file is changed" in said, said
+    operator.openssl(*ask)
+    wrong.write_text(operator.pin.read_text())
+    operator.openssl(*ask, env={**operator.env, **env})
+
+
+def test_a_login_waits_for_others(operator):
+    """As kbsd does, which may be starting a worker on the same token."""
+    with open(operator.folder / "token.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(["openssl", "pkey", "-in", uri("ec256"), "-pubout"], cwd=operator.folder,
+                                   env=operator.env, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: worker_of(operator), TIMEOUT_S, "the worker")
+        assert not select.select([process.stdout], [], [], 0.3)[0]
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert "BEGIN PUBLIC KEY" in process.communicate(timeout=TIMEOUT_S)[0]
+    assert process.returncode == 0
+
+
+def test_a_folder_that_is_not_ours(operator, tmp_path):
+    """No token.lock can be made there: the PIN file is locked itself."""
+    pin = tmp_path / "pin"
+    pin.write_text(operator.pin.read_text())
+    (tmp_path / "token.lock").mkdir()
+    operator.openssl("pkey", "-in", uri("ec256"), "-pubout", env={**operator.env, "KBS_PKCS11_PIN_FILE": str(pin)})
 
 
 @pytest.mark.parametrize("name,env,expected", (

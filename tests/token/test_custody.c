@@ -768,7 +768,8 @@ static void test_destroy(void **state)
     assert_category(&r, KBS_DENIED);
     for (unsigned int purpose = 0; purpose <= KBS_PURPOSE_COUNT; purpose++) {
         if (purpose != KBS_PURPOSE_RELEASE && purpose != KBS_PURPOSE_WRAP_CATALOG &&
-            purpose != KBS_PURPOSE_SEAL && purpose != KBS_PURPOSE_SIGN_TOKEN) {
+            purpose != KBS_PURPOSE_SEAL && purpose != KBS_PURPOSE_SIGN_TOKEN &&
+            purpose != KBS_PURPOSE_TLS) {
             r = destroy(&admin, (enum kbs_purpose)purpose, NULL, 1);
             assert_category(&r, KBS_INPUT);
         }
@@ -1398,8 +1399,10 @@ static void test_worn(void **state)
 {
     struct kbs_error err = KBS_ERROR_NONE;
     struct token_dir d;
-    struct kbs_worker w = {
-        .duty = KBS_DUTY_RELEASE, .deeds = KBS_DEEDS, .worn_objects = WORN_OBJECTS};
+    struct kbs_worker w = {.duty = KBS_DUTY_RELEASE,
+                           .sign_keys = {.purpose = KBS_PURPOSE_SIGN_TOKEN},
+                           .deeds = KBS_DEEDS,
+                           .worn_objects = WORN_OBJECTS};
     bool leaks = strcmp(kind->name, "softhsm") == 0;
     int control[2];
 
