@@ -51,8 +51,9 @@ static struct kbsd_unit *find(struct kbsd_unit *units, size_t n_units, enum kbs_
 static void kept(const struct kbsd_unit *front, const char *why)
 {
     char text[KBS_LIMIT_ERROR_DETAIL_BYTES + 64];
-    kbs_log(KBS_LOG_ERROR, "tls-kept", "unit=%s detail=%s advice=\"the certificate of before stays\"",
-            front->name, kbs_log_text(kbs_span_str(why), text, sizeof(text)));
+    kbs_log(KBS_LOG_ERROR, "tls-kept",
+            "unit=%s detail=%s advice=\"the certificate of before stays\"", front->name,
+            kbs_log_text(kbs_span_str(why), text, sizeof(text)));
 }
 
 static int renew(struct kbsd_server_tls *tls, const struct kbs_config_server *server,
@@ -104,8 +105,7 @@ int kbsd_sign_attach(struct kbsd_server_tls *tls, const struct kbs_config_server
                      size_t n_units, struct kbsd_unit **ret_old, struct kbs_error *err)
 {
     *ret_old = NULL;
-    if (u->renewal &&
-        kbsd_tls_tell(&tls->next, server, front->children[0].control, err) != 0) {
+    if (u->renewal && kbsd_tls_tell(&tls->next, server, front->children[0].control, err) != 0) {
         return -1;
     }
     if (attach_all(front, u, err) != 0) {
