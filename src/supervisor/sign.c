@@ -26,7 +26,9 @@ bool kbsd_sign_serves(const struct kbsd_unit *units, size_t n_units)
 bool kbsd_sign_renews(const struct kbsd_unit *units, size_t n_units)
 {
     for (size_t i = 0; i < n_units; i++) {
-        if (units[i].kind == KBSD_UNIT_SIGN && units[i].renewal) {
+        const struct kbsd_unit *u = &units[i];
+        bool leaving = u->spare && (u->state == KBSD_UNIT_UP || u->state == KBSD_UNIT_ENDING);
+        if (u->kind == KBSD_UNIT_SIGN && (u->renewal || leaving)) {
             return true;
         }
     }
@@ -67,7 +69,7 @@ static int renew(struct kbsd_server_tls *tls, const struct kbs_config_server *se
                    : 0; /* it reads them when it starts */
     }
     if (spare == NULL || spare->state != KBSD_UNIT_DOWN) {
-        return kbs_fail(err, KBS_BUSY, "the worker of before has not left yet: try again");
+        return kbs_fail(err, KBS_BUSY, "there is no worker to take its place");
     }
     spare->spare = kbsd_tls_equal(&tls->now, &tls->next);
     spare->renewal = !spare->spare;
