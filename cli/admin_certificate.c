@@ -1,9 +1,11 @@
 /*
- * kbs-admin tls csr, selfsigned, install, show: a listener's certificate, for who sits on the server's host and may read what kbsd reads. The key may be in
- * the token or in a file; the commands are the same. They need no running service and disturb none.
+ * kbs-admin tls csr, selfsigned, install, show: a listener's certificate, for who sits on the
+ * server's host and may read what kbsd reads. The key may be in the token or in a file; the
+ * commands are the same. They need no running service and disturb none.
  *
- * `install` replaces a certificate only by one that the service can use at once. It does not tell the service by
- * itself: an operator's tools know how (systemctl, a container's signal), and it may not run at all.
+ * `install` replaces a certificate only by one that the service can use at once. It does not tell
+ * the service by itself: an operator's tools know how (systemctl, a container's signal), and it may
+ * not run at all.
  */
 #include <errno.h>
 #include <signal.h>
@@ -160,8 +162,8 @@ int kbs_admin_cmd_tls_selfsigned(struct kbs_admin_options *o, int argc, char **a
 /* ---- the key of a certificate ---- */
 
 /*
- * That the listener's key is that of the chain. In a token: as the service will look for it, and if it would not find it,
- * by the key that it names, to say which one that is.
+ * That the listener's key is that of the chain. In a token: as the service will look for it, and if
+ * it would not find it, by the key that it names, to say which one that is.
  */
 static int check_key(const struct kbs_tls_host *host, const struct kbs_tls_chain *chain,
                      struct kbs_error *err)
@@ -185,8 +187,7 @@ static int check_key(const struct kbs_tls_host *host, const struct kbs_tls_chain
         r = kbs_tls_chain_check_key(chain, key.public_key,
                                     host->key_uri != NULL ? "the token" : "the key's file", err);
     }
-    if (r == 0 &&
-        first.category != KBS_OK) { /* it does fit, and yet it does not: say what was said */
+    if (r == 0 && first.category != KBS_OK) { /* it fits, and yet it does not: as was said */
         *err = first;
         r = -1;
     }

@@ -1,9 +1,10 @@
 /*
- * A certificate is installed once and used by every client, so what a client would stumble over is found here:
- * after this, the service has only to load it. No trust is decided: a chain may end below a root that we do not know.
+ * A certificate is installed once and used by every client, so what a client would stumble over is
+ * found here: after this, the service has only to load it. No trust is decided: a chain may end
+ * below a root that we do not know.
  *
- * Files are read into certificates and written from them. What stands between PEM blocks does not travel, and a
- * private key, which CAs' bundles sometimes have, is an error.
+ * Files are read into certificates and written from them. What stands between PEM blocks does not
+ * travel, and a private key, which CAs' bundles sometimes have, is an error.
  */
 #include <arpa/inet.h>
 #include <openssl/err.h>

@@ -1,4 +1,7 @@
-/* Only kbsd reads the configuration: it is asked, so that the two cannot disagree. Whatever it says is a text of its own. */
+/*
+ * Only kbsd reads the configuration: it is asked, so that the two cannot disagree. Whatever it says
+ * is a text of its own.
+ */
 #include "base/terms.h"
 #include "cli/tls.h"
 #include "jose/read/json.h"

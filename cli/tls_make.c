@@ -1,9 +1,9 @@
 /*
- * Requests and certificates by OpenSSL, whatever the key is made of. Names are checked here before OpenSSL's
- * parser sees them: in it, a comma and a colon more make another kind of name.
+ * Requests and certificates by OpenSSL, whatever the key is made of. Names are checked here before
+ * OpenSSL's parser sees them: in it, a comma and a colon more make another kind of name.
  *
- * What is signed is verified with the public half before it is given out: a token that signs by another key than it shows
- * is found here, not by a CA or a client.
+ * What is signed is verified with the public half before it is given out: a token that signs by
+ * another key than it shows is found here, not by a CA or a client.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -78,7 +78,9 @@ static int put_subject(X509_NAME *name, const char *text, struct kbs_error *err)
     return r;
 }
 
-/* A host name (RFC 1123), as certificates have it: in ASCII, "*" for a whole first label at most. */
+/*
+ * A host name (RFC 1123), as certificates have it: in ASCII, "*" for a whole first label at most.
+ */
 static bool is_host(const char *host, size_t len)
 {
     size_t label = 0;

@@ -1,9 +1,11 @@
 /*
- * kbsd may be starting workers of its own at this moment, and so may another kbs-admin: SoftHSM processes that log in
- * at the same time race for the token's files, and a PIN that was refused once must not be tried again by anybody
- * (supervisor/login.c). So a login happens under the flock on token.lock, and a refusal is noted there.
+ * kbsd may be starting workers of its own at this moment, and so may another kbs-admin: SoftHSM
+ * processes that log in at the same time race for the token's files, and a PIN that was refused
+ * once must not be tried again by anybody (supervisor/login.c). So a login happens under the flock
+ * on token.lock, and a refusal is noted there.
  *
- * A token.lock that we make as root belongs to whom its folder belongs to, or kbsd could not open it.
+ * A token.lock that we make as root belongs to whom its folder belongs to, or kbsd could not open
+ * it.
  */
 #include "cli/token_start.h"
 
