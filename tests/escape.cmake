@@ -34,5 +34,12 @@ kbs_escape_executable(kbs-front-attack
 kbs_escape_executable(kbsd-escape SOURCES escape/times.c LINKS kbs_supervisor)
 kbs_escape_executable(nowalls SOURCES escape/nowalls.c LINKS kbs_dep_seccomp)
 
-kbs_pytest(escape PATH escape/test_escape.py LABELS system escape TIMEOUT 900)
+# Not with sanitizers: the attempts themselves. They are made by hostile.c, with plain system calls, against walls of the
+# kernel, and the list of system calls that a role has there is another one, which is not shipped.
+if(KBS_SANITIZE)
+    set(escape_args --deselect escape/test_escape.py::test_no_way_out
+        --deselect escape/test_escape.py::test_every_attempt_succeeds_without_confinement
+        --deselect escape/test_escape.py::test_users_of_their_own_are_a_wall_by_themselves)
+endif()
+kbs_pytest(escape PATH escape/test_escape.py ARGS ${escape_args} LABELS system escape TIMEOUT 900)
 kbs_pytest(escape_front PATH escape/test_front.py LABELS system escape TIMEOUT 600)
