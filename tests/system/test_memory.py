@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import pathlib
-import re
 import socket
 import ssl
 import subprocess
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kbsguest import Guest, b64u, random_nonce, unb64u
 from machine import KEEPS, Machine, make
-from service import ALLOW_SAMPLE, BIN, ROLES, run, wait_until
+from service import ALLOW_SAMPLE, BIN, ROLES, SANITIZED, run, wait_until
 from test_nek import SAMPLE, bind, recipe
 from test_protect import Prover, challenge, enveloped, post
 from test_secrets import SecretAdmin, get, jwe_parts
@@ -32,8 +31,7 @@ BUILD = pathlib.Path(os.environ.get("KBS_BUILD_DIR", BIN.parent))
 MEMSCAN = BUILD / "tests" / "bin" / "memscan"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the roles are not dumpable: reading their memory needs root")
-needs_plain = pytest.mark.skipif(not re.search("^KBS_SANITIZE:[^=]*=$", (BUILD / "CMakeCache.txt").read_text(), re.M),
-                                 reason="terabytes of sanitizer mappings: the proof is about the product as it is built")
+needs_plain = pytest.mark.skipif(SANITIZED, reason="terabytes of sanitizer mappings: the proof is about the product as it is built")
 pytestmark = [needs_root, needs_plain]
 
 
