@@ -7,7 +7,7 @@
  * the worker answers; each waits for at most KBS_LIMIT_TLS_SIGN_MS.
  *
  * malloc(3) counts processors when it makes room for a thread, in files that a front cannot open by then: so it
- * is told how much room there is to be.
+ * is told how much room there is to be. Another malloc(3) than the C library's does not listen, and needs not to.
  *
  * The pool is used for nothing else. libuv would use it for files and names, which a front does not have.
  */
@@ -40,8 +40,8 @@ int kbs_handshake_threads(struct kbs_error *err)
     char n[12];
 
     (void)snprintf(n, sizeof(n), "%d", KBS_LIMIT_TLS_SIGNERS);
-    if (mallopt(M_ARENA_MAX, ARENAS) != 1 || setenv("UV_THREADPOOL_SIZE", n, 1) != 0 ||
-        uv_loop_init(&loop) != 0) {
+    (void)mallopt(M_ARENA_MAX, ARENAS);
+    if (setenv("UV_THREADPOOL_SIZE", n, 1) != 0 || uv_loop_init(&loop) != 0) {
         return kbs_fail(err, KBS_INTERNAL, "the threads for handshakes cannot be started");
     }
     if (uv_queue_work(&loop, &first, nothing, nothing_done) != 0 ||

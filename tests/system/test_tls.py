@@ -48,6 +48,13 @@ def held(make_service, token="softhsm", lanes=1):
     return hold_key(make_service(token, lanes)).start()
 
 
+def trust(trusted, certificate):
+    """Adds one to those that clients trust, which may be reading them."""
+    whole = trusted.with_suffix(".new")
+    whole.write_text(trusted.read_text() + certificate.read_text())
+    os.rename(whole, trusted)
+
+
 def address(url):
     parts = urllib.parse.urlsplit(url)
     return parts.hostname, parts.port
@@ -133,7 +140,7 @@ def test_a_renewal_drops_nothing(make_service):
             worker = signers(service)
             service.admin("tls", "make-key", "--curve", curve)
             selfsigned(service, "guest", fresh, curve)  # a name of its own: all of them are trusted at a time
-            trusted.write_text(trusted.read_text() + fresh.read_text())
+            trust(trusted, fresh)
             os.rename(fresh, service.ca)
             certificates.append(digest(service.ca))
             service.process.send_signal(signal.SIGHUP)
@@ -176,7 +183,7 @@ def test_a_renewed_file_key(make_service):
         key, certificate = service.folder / "tls" / "key.pem", service.ca
         run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-subj", "/CN=kbs", "-addext",
             "subjectAltName=IP:127.0.0.1", "-out", certificate)
-        trusted.write_text(trusted.read_text() + certificate.read_text())
+        trust(trusted, certificate)
         service.process.send_signal(signal.SIGHUP)
         wait_until(lambda: serving(service.guest_url, trusted) == digest(certificate) != before, what="the new certificate")
         key.write_text("no key\n")
