@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/pin_latch.h"
@@ -24,6 +25,9 @@ static int open_lock(struct kbs_login *login, const char *pin_file, struct kbs_e
                    slash != NULL ? (int)(slash + 1 - pin_file) : 0, pin_file);
     login->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     login->has_latch = login->lock_fd >= 0;
+    if (login->has_latch && geteuid() == 0) { /* kbsd, which may run as the owner, opens it too */
+        (void)!fchown(login->lock_fd, login->pin.st_uid, login->pin.st_gid);
+    }
     if (login->lock_fd < 0) {
         login->lock_fd = open(pin_file, O_RDONLY | O_CLOEXEC);
     }
