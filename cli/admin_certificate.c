@@ -1,9 +1,11 @@
 /*
- * kbs-admin tls csr, selfsigned, install, show: a listener's certificate, for who sits on the server's host and may read what kbsd reads. The key may be in
- * the token or in a file; the commands are the same. They need no running service and disturb none.
+ * kbs-admin tls csr, selfsigned, install, show: a listener's certificate, for who sits on the
+ * server's host and may read what kbsd reads. The key may be in the token or in a file; the
+ * commands are the same. They need no running service and disturb none.
  *
- * `install` replaces a certificate only by one that the service can use at once. It does not tell the service by
- * itself: an operator's tools know how (systemctl, a container's signal), and it may not run at all.
+ * `install` replaces a certificate only by one that the service can use at once. It does not tell
+ * the service by itself: an operator's tools know how (systemctl, a container's signal), and it may
+ * not run at all.
  */
 #include <errno.h>
 #include <signal.h>
@@ -160,8 +162,8 @@ int kbs_admin_cmd_tls_selfsigned(struct kbs_admin_options *o, int argc, char **a
 /* ---- the key of a certificate ---- */
 
 /*
- * That the listener's key is that of the chain. In a token: as the service will look for it, and if it would not find it,
- * by the key that it names, to say which one that is.
+ * That the listener's key is that of the chain. In a token: as the service will look for it, and if
+ * it would not find it, by the key that it names, to say which one that is.
  */
 static int check_key(const struct kbs_tls_host *host, const struct kbs_tls_chain *chain,
                      struct kbs_error *err)
@@ -185,7 +187,7 @@ static int check_key(const struct kbs_tls_host *host, const struct kbs_tls_chain
         r = kbs_tls_chain_check_key(chain, key.public_key,
                                     host->key_uri != NULL ? "the token" : "the key's file", err);
     }
-    if (r == 0 && first.category != KBS_OK) { /* it does fit, and yet it does not: say what was said */
+    if (r == 0 && first.category != KBS_OK) { /* it fits, and yet it does not: as was said */
         *err = first;
         r = -1;
     }
@@ -265,21 +267,21 @@ static int report(const struct tls *t, const struct kbs_tls_host *host, X509 *le
                   struct kbs_error *err)
 {
     json_t *seen = kbs_tls_certificate_json(leaf);
-    const char *what = same         ? "was there already"
-                       : t->dry_run ? "could be installed"
-                                    : "installed";
+    const char *what = same ? "was there already" : t->dry_run ? "could be installed" : "installed";
 
     if (seen == NULL) {
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
     kbs_cli_field("certificate", "%s", host->certificate);
     kbs_cli_field("for", "%s", host->shared ? "guest and admin listener" : host->listener);
-    kbs_cli_field_text("subject", kbs_span_str(json_string_value(json_object_get(seen, "subject"))));
+    kbs_cli_field_text("subject",
+                       kbs_span_str(json_string_value(json_object_get(seen, "subject"))));
     kbs_cli_field("not after", "%s", json_string_value(json_object_get(seen, "not_after")));
     kbs_cli_field("pin", "%s", json_string_value(json_object_get(seen, "pin")));
     kbs_cli_field("done", "%s", what);
     if (!t->dry_run && t->pid == 0) {
-        (void)printf("\nNext, if it runs:\n  systemctl reload kbsd    or    kill -HUP PID-OF-KBSD\n");
+        (void)printf(
+            "\nNext, if it runs:\n  systemctl reload kbsd    or    kill -HUP PID-OF-KBSD\n");
     }
     json_decref(seen);
     return 0;
@@ -324,9 +326,10 @@ int kbs_admin_cmd_tls_install(struct kbs_admin_options *o, int argc, char **argv
     };
     struct kbs_args args = {
         .synopsis = "kbs-admin tls install CERTIFICATE [--chain FILE] [options]",
-        .about = "Put a certificate (PEM, leaf first) where the configuration says, if it is of the\n"
-                 "listener's key and clients will take it. The one before stays beside it as .old.\n"
-                 "Status 6: it is of another key; 1: it is not in order. Nothing is changed then.",
+        .about =
+            "Put a certificate (PEM, leaf first) where the configuration says, if it is of the\n"
+            "listener's key and clients will take it. The one before stays beside it as .old.\n"
+            "Status 6: it is of another key; 1: it is not in order. Nothing is changed then.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
         .positionals_min = 1,
@@ -348,7 +351,8 @@ static void print(const struct kbs_tls_host *host, const json_t *seen, const cha
 
     kbs_cli_field("listener", "%s", host->listener);
     kbs_cli_field("certificate", "%s", host->certificate);
-    kbs_cli_field_text("subject", kbs_span_str(json_string_value(json_object_get(seen, "subject"))));
+    kbs_cli_field_text("subject",
+                       kbs_span_str(json_string_value(json_object_get(seen, "subject"))));
     kbs_cli_field_text("issuer", kbs_span_str(json_string_value(json_object_get(seen, "issuer"))));
     json_array_foreach(names, i, name)
     {
@@ -371,10 +375,10 @@ static int show_json(const struct kbs_tls_host *host, json_t *seen, size_t n, co
     if (json_object_set_new(seen, "listener", json_string(host->listener)) != 0 ||
         json_object_set_new(seen, "certificate", json_string(host->certificate)) != 0 ||
         json_object_set_new(seen, "chain", json_integer((json_int_t)n)) != 0 ||
-        json_object_set_new(seen, "key",
-                            json_pack("{s:s, s:s*, s:s*, s:s}", "where",
-                                      host->key_uri != NULL ? "token" : "file", "uri",
-                                      host->key_uri, "file", host->key_file, "state", state)) != 0) {
+        json_object_set_new(
+            seen, "key",
+            json_pack("{s:s, s:s*, s:s*, s:s}", "where", host->key_uri != NULL ? "token" : "file",
+                      "uri", host->key_uri, "file", host->key_file, "state", state)) != 0) {
         json_decref(seen);
         return kbs_fail(err, KBS_INTERNAL, "out of memory");
     }
@@ -423,8 +427,9 @@ int kbs_admin_cmd_tls_show(struct kbs_admin_options *o, int argc, char **argv)
     };
     struct kbs_args args = {
         .synopsis = "kbs-admin tls show [options]",
-        .about = "Show the certificate of a listener, and whether the key it has is that of it. If it is\n"
-                 "not, or cannot be looked at, that is told last, by the status too.",
+        .about =
+            "Show the certificate of a listener, and whether the key it has is that of it. If it is\n"
+            "not, or cannot be looked at, that is told last, by the status too.",
         .own = own,
         .own_count = sizeof(own) / sizeof(own[0]),
     };

@@ -85,9 +85,9 @@ static int profile_file(const char *folder, const json_t *o, const char *name, c
 static int profile_members(const char *folder, const json_t *o, struct kbs_admin_profile *ret,
                            struct kbs_error *err)
 {
-    static const char *const names[] = {
-        "url",     "ca",       "key",         "import_key",  "seal_key",
-        "row_key", "head_key", "receipt_key", "client_cert", "client_key", NULL};
+    static const char *const names[] = {"url",         "ca",         "key",      "import_key",
+                                        "seal_key",    "row_key",    "head_key", "receipt_key",
+                                        "client_cert", "client_key", NULL};
     char ca[PATH_MAX];
     char key[PATH_MAX];
 

@@ -217,9 +217,8 @@ static int config_of(const struct make *m, struct kbs_guest_config *ret, struct 
         r = pin_of(m->tls_cert, pin, err);
         wanted = pin;
     }
-    if (r == 0 &&
-        (!kbs_span_to_cstr(kbs_span_str(wanted), ret->tls_pin, sizeof(ret->tls_pin)) ||
-         !kbs_span_to_cstr(kbs_span_str(m->url), ret->url, sizeof(ret->url)))) {
+    if (r == 0 && (!kbs_span_to_cstr(kbs_span_str(wanted), ret->tls_pin, sizeof(ret->tls_pin)) ||
+                   !kbs_span_to_cstr(kbs_span_str(m->url), ret->url, sizeof(ret->url)))) {
         r = kbs_fail(err, KBS_INPUT, "the URL or the pin is too long");
     }
     if (r == 0 && m->receipt_key != NULL) {

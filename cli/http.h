@@ -17,7 +17,7 @@ struct kbs_http_server {
     const char *unix_socket; /* connect there instead; NULL for none */
     const char *client_cert; /* PEM chain of a client's certificate, and its key; NULL for none */
     const char *client_key;
-    const char *tls_pin;     /* "sha256//<base64>" of the server's public key; NULL for none */
+    const char *tls_pin; /* "sha256//<base64>" of the server's public key; NULL for none */
     bool https_only;
 };
 

@@ -24,7 +24,7 @@ struct kbs_init {
     uint32_t lanes;
     enum kbs_curve sign_curve; /* of the key that attestation results are signed with */
     bool production;
-    bool tls_in_token; /* the TLS key is the token's */
+    bool tls_in_token;                /* the TLS key is the token's */
     bool handed_out;                  /* the token and the store belong to users of their own */
     char thumbprint[44];              /* of the import key */
     char seal_thumbprint[44];         /* of the seal key */

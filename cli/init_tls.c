@@ -1,8 +1,9 @@
 /*
- * Keys and the certificate of a new service, by OpenSSL; a TLS key in the token was made with the token. The certificate is self-signed, meant to
- * be pinned (--ca, profile.json) and replaced where there is a CA: basicConstraints CA:FALSE, so
- * that it can vouch for nothing else, and SANs for loopback and the listeners' addresses. Ten
- * years: its end is not what protects a pinned key, and a service that dies of it helps nobody.
+ * Keys and the certificate of a new service, by OpenSSL; a TLS key in the token was made with the
+ * token. The certificate is self-signed, meant to be pinned (--ca, profile.json) and replaced where
+ * there is a CA: basicConstraints CA:FALSE, so that it can vouch for nothing else, and SANs for
+ * loopback and the listeners' addresses. Ten years: its end is not what protects a pinned key, and
+ * a service that dies of it helps nobody.
  */
 #include <openssl/bio.h>
 #include <openssl/pem.h>

@@ -5,8 +5,8 @@
  * part, a GENERATE for each of the service's keys and a DESCRIBE. There is no ledger yet, so
  * kbs-token --init-token leaves no deeds.
  *
- * PINs travel as descriptors of the files just written; this process never reads them back. A Ctrl-C at the
- * terminal ends the child (worker.c), its channel closes, and `init` cleans up.
+ * PINs travel as descriptors of the files just written; this process never reads them back. A
+ * Ctrl-C at the terminal ends the child (worker.c), its channel closes, and `init` cleans up.
  */
 #include <errno.h>
 #include <fcntl.h>

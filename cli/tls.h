@@ -1,4 +1,7 @@
-/* kbs-admin tls: the certificate of a listener, and the key that it is of. On the server's host, without the server. */
+/*
+ * kbs-admin tls: the certificate of a listener, and the key that it is of. On the server's host,
+ * without the server.
+ */
 #ifndef KBS_CLI_TLS_H
 #define KBS_CLI_TLS_H
 
@@ -33,8 +36,8 @@ struct kbs_tls_host {
 #define KBS_TLS_HOST ((struct kbs_tls_host){.env = KBS_BUF(65536), .folders = KBS_BUF(65536)})
 
 /*
- * Asks `kbsd --print-config` about that file. KBS_INPUT if it is not in order (kbsd has said why), or if the listener has
- * no TLS.
+ * Asks `kbsd --print-config` about that file. KBS_INPUT if it is not in order (kbsd has said why),
+ * or if the listener has no TLS.
  */
 KBS_MUST_CHECK int kbs_tls_host_read(const char *file, const char *listener,
                                      struct kbs_tls_host *ret, struct kbs_error *err);
@@ -54,8 +57,9 @@ struct kbs_tls_key {
 #define KBS_TLS_KEY_UNFIT 1
 
 /*
- * The key at `uri` in a token, by a kbs-token of our own. certificate: PEM, of which the key must be; empty: the one that the
- * URI names, of several versions of the service's own ("pkcs11:") the newest. 0, KBS_TLS_KEY_UNFIT, or -1 (KBS_TOKEN_DOWN).
+ * The key at `uri` in a token, by a kbs-token of our own. certificate: PEM, of which the key must
+ * be; empty: the one that the URI names, of several versions of the service's own ("pkcs11:") the
+ * newest. 0, KBS_TLS_KEY_UNFIT, or -1 (KBS_TOKEN_DOWN).
  */
 KBS_MUST_CHECK int kbs_tls_key_token(const struct kbs_tls_token *t, const char *uri,
                                      struct kbs_span certificate, struct kbs_tls_key *ret,
@@ -99,21 +103,28 @@ void kbs_tls_chain_deinit(struct kbs_tls_chain *c);
 KBS_MUST_CHECK int kbs_tls_chain_put(const struct kbs_tls_chain *c, struct kbs_buf *out,
                                      struct kbs_error *err); /* PEM and nothing else */
 /*
- * That clients will take it: all are valid now, the leaf is for servers and says for which, and each is signed by the
- * next, a CA. KBS_UNPROCESSABLE if not. Whom the last one is signed by is for clients to know.
+ * That clients will take it: all are valid now, the leaf is for servers and says for which, and
+ * each is signed by the next, a CA. KBS_UNPROCESSABLE if not. Whom the last one is signed by is for
+ * clients to know.
  */
 KBS_MUST_CHECK int kbs_tls_chain_check(const struct kbs_tls_chain *c, struct kbs_error *err);
 /* KBS_CONFLICT if the leaf is of another key. `where`: "the token". */
 KBS_MUST_CHECK int kbs_tls_chain_check_key(const struct kbs_tls_chain *c, EVP_PKEY *public_key,
                                            const char *where, struct kbs_error *err);
 
-/* "sha256//" and the base64 of SHA-256 of the SubjectPublicKeyInfo (RFC 7469 section 2.4), as curl pins keys. */
+/*
+ * "sha256//" and the base64 of SHA-256 of the SubjectPublicKeyInfo (RFC 7469 section 2.4), as curl
+ * pins keys.
+ */
 #define KBS_TLS_PIN_BYTES 53
 KBS_MUST_CHECK int kbs_tls_pin(X509_PUBKEY *key, char ret[KBS_TLS_PIN_BYTES],
                                struct kbs_error *err);
 /* RFC 4514, cut to what fits. */
 void kbs_tls_name(const X509_NAME *name, char *out, size_t size);
-/* {"subject", "issuer", "names", "not_before", "not_after", "days_left", "sha256", "pin"}. Returns owned; NULL: memory. */
+/*
+ * {"subject", "issuer", "names", "not_before", "not_after", "days_left", "sha256", "pin"}. Returns
+ * owned; NULL: memory.
+ */
 json_t *kbs_tls_certificate_json(X509 *certificate);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * A certificate is installed once and used by every client, so what a client would stumble over is found here:
- * after this, the service has only to load it. No trust is decided: a chain may end below a root that we do not know.
+ * A certificate is installed once and used by every client, so what a client would stumble over is
+ * found here: after this, the service has only to load it. No trust is decided: a chain may end
+ * below a root that we do not know.
  *
- * Files are read into certificates and written from them. What stands between PEM blocks does not travel, and a
- * private key, which CAs' bundles sometimes have, is an error.
+ * Files are read into certificates and written from them. What stands between PEM blocks does not
+ * travel, and a private key, which CAs' bundles sometimes have, is an error.
  */
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -68,9 +69,10 @@ static int take_blocks(BIO *bio, const char *file, struct kbs_tls_chain *c, stru
         }
         c->v[c->n++] = next;
     }
-    return r == 1 && c->n == before ? kbs_fail(err, KBS_INPUT, "%.120s: no certificate in PEM", file)
-           : r == 1                 ? 0
-                                    : -1;
+    return r == 1 && c->n == before
+               ? kbs_fail(err, KBS_INPUT, "%.120s: no certificate in PEM", file)
+           : r == 1 ? 0
+                    : -1;
 }
 
 int kbs_tls_chain_read(const char *file, struct kbs_tls_chain *c, struct kbs_error *err)
@@ -263,15 +265,17 @@ static int check_leaf(X509 *leaf, struct kbs_error *err)
     if ((flags & EXFLAG_INVALID) != 0) {
         return refuse(leaf, "has extensions that do not parse", err);
     }
-    if ((flags & EXFLAG_XKUSAGE) != 0 && (X509_get_extended_key_usage(leaf) & XKU_SSL_SERVER) == 0) {
+    if ((flags & EXFLAG_XKUSAGE) != 0 &&
+        (X509_get_extended_key_usage(leaf) & XKU_SSL_SERVER) == 0) {
         return refuse(leaf, "is not for servers: its extended key usage lacks serverAuth", err);
     }
     if ((flags & EXFLAG_KUSAGE) != 0 && (X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0) {
         return refuse(leaf, "is not for TLS 1.3: its key usage lacks digitalSignature", err);
     }
     return n > 0 ? 0
-                 : refuse(leaf, "names no server: it has no DNS or IP subjectAltName, and clients "
-                                "look at nothing else",
+                 : refuse(leaf,
+                          "names no server: it has no DNS or IP subjectAltName, and clients "
+                          "look at nothing else",
                           err);
 }
 
@@ -286,7 +290,8 @@ static int check_issuer(X509 *subject, X509 *issuer, struct kbs_error *err)
     ERR_clear_error();
     if (!by) {
         kbs_tls_name(X509_get_subject_name(issuer), name, sizeof(name));
-        (void)snprintf(why, sizeof(why), "is not signed by the next one, \"%.100s\": leaf first", name);
+        (void)snprintf(why, sizeof(why), "is not signed by the next one, \"%.100s\": leaf first",
+                       name);
         return refuse(subject, why, err);
     }
     return X509_check_ca(issuer) != 0 ? 0 : refuse(issuer, "is not a CA's", err);

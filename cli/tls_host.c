@@ -1,4 +1,7 @@
-/* Only kbsd reads the configuration: it is asked, so that the two cannot disagree. Whatever it says is a text of its own. */
+/*
+ * Only kbsd reads the configuration: it is asked, so that the two cannot disagree. Whatever it says
+ * is a text of its own.
+ */
 #include "base/terms.h"
 #include "cli/tls.h"
 #include "jose/read/json.h"
@@ -74,16 +77,16 @@ static int take_server(struct kbs_tls_host *h, struct kbs_error *err)
     }
     h->shared = json_array_size(json_object_get(other, "sockets")) != 0 &&
                 same(h->certificate, text(other, "certificate"));
-    h->key_shared = same(h->key_file, text(other, "private_key")) &&
-                    same(h->key_uri, text(other, "key_uri"));
+    h->key_shared =
+        same(h->key_file, text(other, "private_key")) && same(h->key_uri, text(other, "key_uri"));
     return 0;
 }
 
 int kbs_tls_host_read(const char *file, const char *listener, struct kbs_tls_host *ret,
                       struct kbs_error *err)
 {
-    char *argv[] = {(char *)(uintptr_t) "kbsd", (char *)(uintptr_t) "-c",
-                    (char *)(uintptr_t)file, (char *)(uintptr_t) "--print-config", NULL};
+    char *argv[] = {(char *)(uintptr_t) "kbsd", (char *)(uintptr_t) "-c", (char *)(uintptr_t)file,
+                    (char *)(uintptr_t) "--print-config", NULL};
     struct kbs_buf printed = KBS_BUF(PRINTED_BYTES);
     int r = kbs_cli_program_read(argv, &printed, err);
 

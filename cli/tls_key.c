@@ -1,9 +1,11 @@
 /*
- * A key in a token signs where it is: a kbs-token of our own, as a general sign worker with one channel, behind OpenSSL's
- * signing functions by the provider. It is started, confined and logged in as kbsd starts one, so what works here
- * works there; and ends with the command. A key in a file goes from the descriptor into a secret, and to OpenSSL from there.
+ * A key in a token signs where it is: a kbs-token of our own, as a general sign worker with one
+ * channel, behind OpenSSL's signing functions by the provider. It is started, confined and logged
+ * in as kbsd starts one, so what works here works there; and ends with the command. A key in a file
+ * goes from the descriptor into a secret, and to OpenSSL from there.
  *
- * Left out: another user's id for the worker, if we are root. Reading a token's keys writes nothing of it.
+ * Left out: another user's id for the worker, if we are root. What a token writes at a login (SoftHSM
+ * does) it writes into files that are there, whose owner stays.
  */
 #include <errno.h>
 #include <fcntl.h>

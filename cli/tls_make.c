@@ -1,9 +1,9 @@
 /*
- * Requests and certificates by OpenSSL, whatever the key is made of. Names are checked here before OpenSSL's
- * parser sees them: in it, a comma and a colon more make another kind of name.
+ * Requests and certificates by OpenSSL, whatever the key is made of. Names are checked here before
+ * OpenSSL's parser sees them: in it, a comma and a colon more make another kind of name.
  *
- * What is signed is verified with the public half before it is given out: a token that signs by another key than it shows
- * is found here, not by a CA or a client.
+ * What is signed is verified with the public half before it is given out: a token that signs by
+ * another key than it shows is found here, not by a CA or a client.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -31,7 +31,8 @@ static int take_attribute(const char **text, char type[NAME_BYTES], struct kbs_b
     uint8_t byte;
 
     if (at[n] != '=' || n == 0 || n >= NAME_BYTES) {
-        return kbs_fail(err, KBS_INPUT, "--subject is TYPE=VALUE[,TYPE=VALUE...], as CN=kbs.example");
+        return kbs_fail(err, KBS_INPUT,
+                        "--subject is TYPE=VALUE[,TYPE=VALUE...], as CN=kbs.example");
     }
     memcpy(type, at, n);
     type[n] = '\0';
@@ -47,10 +48,13 @@ static int take_attribute(const char **text, char type[NAME_BYTES], struct kbs_b
         at += *at == '\\' && at[1] != '\0' ? 1 : 0;
         kbs_buf_put_u8(value, (uint8_t)*at);
     }
+    bool dangling = *at == ',' && at[1] == '\0';
     *text = *at == ',' ? at + 1 : at;
-    return value->len > 0 && kbs_utf8_valid(kbs_buf_span(value)) && !value->failed
+    return !dangling && value->len > 0 && kbs_utf8_valid(kbs_buf_span(value)) && !value->failed
                ? 0
-               : kbs_fail(err, KBS_INPUT, "--subject: %.32s has no value, or too long a one", type);
+               : kbs_fail(err, KBS_INPUT,
+                          "--subject: what %.32s is, or comes behind it, is missing or too long",
+                          type);
 }
 
 /* The first one stands last in the name (RFC 4514 section 2.1). */
@@ -63,8 +67,8 @@ static int put_subject(X509_NAME *name, const char *text, struct kbs_error *err)
     do {
         kbs_buf_clear(&value);
         r = take_attribute(&text, type, &value, err);
-        if (r == 0 && X509_NAME_add_entry_by_txt(name, type, MBSTRING_UTF8, value.p,
-                                                 (int)value.len, 0, 0) != 1) {
+        if (r == 0 && X509_NAME_add_entry_by_txt(name, type, MBSTRING_UTF8, value.p, (int)value.len,
+                                                 0, 0) != 1) {
             r = kbs_fail_openssl(err, KBS_INPUT,
                                  "--subject: %.32s is no attribute, or its value does not fit",
                                  type);
@@ -74,7 +78,9 @@ static int put_subject(X509_NAME *name, const char *text, struct kbs_error *err)
     return r;
 }
 
-/* A host name (RFC 1123), as certificates have it: in ASCII, "*" for a whole first label at most. */
+/*
+ * A host name (RFC 1123), as certificates have it: in ASCII, "*" for a whole first label at most.
+ */
 static bool is_host(const char *host, size_t len)
 {
     size_t label = 0;
@@ -174,7 +180,7 @@ static const struct extension {
 #define EXTENSIONS (sizeof(extensions) / sizeof(extensions[0]))
 
 /* certificate: NULL for a request's. Returns owned; NULL: see OpenSSL's queue. */
-static STACK_OF(X509_EXTENSION) *make_extensions(X509 *certificate, const char *san)
+static STACK_OF(X509_EXTENSION) * make_extensions(X509 *certificate, const char *san)
 {
     STACK_OF(X509_EXTENSION) *list = sk_X509_EXTENSION_new_null();
     X509V3_CTX ctx;
@@ -204,7 +210,7 @@ static const EVP_MD *hash_of(EVP_PKEY *key)
         return NULL;
     }
     return EVP_PKEY_is_a(key, "EC") == 1 && EVP_PKEY_get_bits(key) > 256 ? EVP_sha384()
-                                                                       : EVP_sha256();
+                                                                         : EVP_sha256();
 }
 
 /* The text that our provider put behind its error, if it was the one to fail. */
@@ -277,8 +283,7 @@ static bool put_serial(X509 *certificate)
     kbs_random(serial, sizeof(serial));
     serial[0] = (uint8_t)((serial[0] & 0x3f) | 0x40);
     number = BN_bin2bn(serial, sizeof(serial), NULL);
-    ok = number != NULL &&
-         BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
+    ok = number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
     BN_free(number);
     return ok;
 }

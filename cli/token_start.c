@@ -1,9 +1,11 @@
 /*
- * kbsd may be starting workers of its own at this moment, and so may another kbs-admin: SoftHSM processes that log in
- * at the same time race for the token's files, and a PIN that was refused once must not be tried again by anybody
- * (supervisor/login.c). So a login happens under the flock on token.lock, and a refusal is noted there.
+ * kbsd may be starting workers of its own at this moment, and so may another kbs-admin: SoftHSM
+ * processes that log in at the same time race for the token's files, and a PIN that was refused
+ * once must not be tried again by anybody (supervisor/login.c). So a login happens under the flock
+ * on token.lock, and a refusal is noted there.
  *
- * A token.lock that we make as root belongs to whom its folder belongs to, or kbsd could not open it.
+ * A token.lock that we make as root belongs to whom its folder belongs to, or kbsd could not open
+ * it.
  */
 #include "cli/token_start.h"
 
@@ -67,8 +69,8 @@ static int take_lock(struct start *s, uint64_t deadline, struct kbs_error *err)
             return kbs_fail_errno(err, KBS_INPUT, "cannot lock %.120s", path);
         }
         if (kbs_clock_mono_ns() >= deadline) {
-            return kbs_fail(err, KBS_TOKEN_DOWN, "others are logging in to the token: %.120s is locked",
-                            path);
+            return kbs_fail(err, KBS_TOKEN_DOWN,
+                            "others are logging in to the token: %.120s is locked", path);
         }
         (void)nanosleep(&pause, NULL);
     }
@@ -85,9 +87,9 @@ static int grant(struct start *s, uint64_t deadline, struct kbs_error *err)
         return kbs_fail(err, KBS_TOKEN_DOWN,
                         "the token has refused this PIN before: correct the PIN file");
     }
-    return r != 0 ? -1
-                  : kbs_channel_send(s->w->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, deadline,
-                                     err);
+    return r != 0
+               ? -1
+               : kbs_channel_send(s->w->control, KBS_WIRE_LOGIN_GRANT, 0, NULL, -1, deadline, err);
 }
 
 static int login_done(struct start *s, const struct kbs_channel_msg *m, struct kbs_error *err)

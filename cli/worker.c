@@ -1,7 +1,8 @@
 /*
- * A program that works for a command. A role speaks to us as to kbsd on its control channel, and as to its judge on
- * another; what it logs is caught in memory and shown only when it fails, so that a success is quiet. The
- * child gets the default signal mask: a Ctrl-C at the terminal ends it, and its channels close.
+ * A program that works for a command. A role speaks to us as to kbsd on its control channel, and as
+ * to its judge on another; what it logs is caught in memory and shown only when it fails, so that a
+ * success is quiet. The child gets the default signal mask: a Ctrl-C at the terminal ends it, and
+ * its channels close.
  */
 #include "cli/worker.h"
 

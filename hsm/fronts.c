@@ -59,7 +59,7 @@ struct kbs_fronts {
     const struct kbs_sole *key;    /* borrowed */
     int stop[2];                   /* closed at [1]: threads are to end */
     int wake[2];                   /* a byte for each thread that has ended */
-    uint64_t drain_ns; /* when DRAIN came; 0: it has not */
+    uint64_t drain_ns;             /* when DRAIN came; 0: it has not */
     size_t running;
     size_t n;
     struct front fronts[KBS_LIMIT_TLS_SIGNERS];

@@ -22,7 +22,8 @@ struct kbs_token {
     CK_FUNCTION_LIST *f; /* NULL until loaded */
     bool initialized;    /* C_Initialize was ours to undo */
     CK_SLOT_ID slot;
-    CK_TOKEN_INFO info; /* as it was found: SoftHSM does not bear the question while another process logs in */
+    CK_TOKEN_INFO
+        info; /* as it was found: SoftHSM does not bear the question while another process logs in */
     CK_SESSION_HANDLE session; /* CK_INVALID_HANDLE until logged in */
     char label[33];            /* of CK_TOKEN_INFO, without the padding */
     char manufacturer[33];

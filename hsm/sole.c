@@ -237,7 +237,8 @@ static int sole_find_own(struct kbs_token *t, struct kbs_span certificate, CK_OB
     for (size_t i = n; i > 0 && certificate.len > 0; i--) {
         bool same = false;
 
-        if (kbs_service_public(t, KBS_PURPOSE_TLS, versions[i - 1], &public_key, &from_s, err) != 0 ||
+        if (kbs_service_public(t, KBS_PURPOSE_TLS, versions[i - 1], &public_key, &from_s, err) !=
+                0 ||
             kbs_sole_certified(&public_key, certificate, &same, err) != 0) {
             return -1;
         }

@@ -28,7 +28,8 @@ struct kbs_sole {
 
 /* What a worker is told of its key: CONFIG_TOKEN. Borrowed. */
 struct kbs_sole_wanted {
-    struct kbs_span uri; /* empty or "pkcs11:": the service's `tls` key, of the certificate, or the newest */
+    struct kbs_span
+        uri; /* empty or "pkcs11:": the service's `tls` key, of the certificate, or the newest */
     struct kbs_span certificate; /* PEM, whose first one's key it must be; empty: of any */
     bool general;
     bool production; /* a key that can leave the token in the clear is refused, not only told of */

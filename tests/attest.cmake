@@ -40,8 +40,11 @@ kbs_test(unit_delegate SOURCES unit/test_delegate.c LINKS kbs_attest_delegate LA
 kbs_fuzzer(fuzz_grpc SOURCES fuzz/fuzz_grpc.c LINKS kbs_attest_delegate CORPUS fuzz/corpus/grpc)
 
 # Issuers of attestation tokens, and every one of them times every defect.
-kbs_test(unit_issuers SOURCES attest/issuer/test_issuers.c attest/issuer/mint.c jose/maker.c LINKS kbs_attest_issuer LABELS unit)
-kbs_test(unit_issuer_profiles SOURCES attest/issuer/test_profiles.c attest/issuer/mint.c jose/maker.c LINKS kbs_attest_issuer LABELS unit)
+add_library(kbs_issuer_mint STATIC attest/issuer/mint.c)
+kbs_target_defaults(kbs_issuer_mint)
+target_link_libraries(kbs_issuer_mint PUBLIC kbs_attest_issuer kbs_jose_maker)
+kbs_test(unit_issuers SOURCES attest/issuer/test_issuers.c LINKS kbs_issuer_mint LABELS unit)
+kbs_test(unit_issuer_profiles SOURCES attest/issuer/test_profiles.c LINKS kbs_issuer_mint LABELS unit)
 target_compile_definitions(unit_issuer_profiles PRIVATE KBS_VECTORS_DIR="${KBS_VECTORS_DIR}")
 kbs_fuzzer(fuzz_issuer SOURCES fuzz/fuzz_issuer.c LINKS kbs_attest_issuer CORPUS fuzz/corpus/issuer)
 kbs_fuzzer(fuzz_x5c SOURCES fuzz/fuzz_x5c.c LINKS kbs_jose_read CORPUS fuzz/corpus/x5c)

@@ -3,7 +3,7 @@ kbs_test(audit_role SOURCES audit/test_audit.c LINKS kbs_ledger kbs_channel LABE
 add_dependencies(audit_role kbs-audit)
 
 # The role over a disk that fails when told to, for the whole service (tests/system/test_audit_faults.py).
-add_executable(kbs-audit-faulty "${CMAKE_SOURCE_DIR}/src/audit/main.c" audit/faulty_disk.c)
+add_executable(kbs-audit-faulty $<TARGET_OBJECTS:kbs-audit> audit/faulty_disk.c)
 kbs_target_defaults(kbs-audit-faulty)
 target_link_libraries(kbs-audit-faulty PRIVATE kbs_ledger kbs_role kbs_confine kbs_channel
     -Wl,--wrap=write,--wrap=fdatasync,--wrap=ftruncate)

@@ -22,15 +22,14 @@ kbs_test(judge_denial
 add_dependencies(judge_denial kbs-judge)
 # The same judge, but it finds no report data in evidence: for tests that have to see what that is good for.
 kbs_executable(kbs-judge-blind
-    SOURCES ${CMAKE_SOURCE_DIR}/src/judge/main.c ${CMAKE_SOURCE_DIR}/src/judge/judge.c ${CMAKE_SOURCE_DIR}/src/judge/snp.c
-        ${CMAKE_SOURCE_DIR}/src/judge/issuers.c attestation_services/blind.c
+    SOURCES $<TARGET_OBJECTS:kbs-judge> attestation_services/blind.c
     LINKS kbs_base kbs_role kbs_confine kbs_wire kbs_channel kbs_store kbs_api kbs_attest_snp kbs_attest_issuer)
 target_link_options(kbs-judge-blind PRIVATE LINKER:--wrap=kbs_report_data_check)
 set_target_properties(kbs-judge-blind PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
 kbs_pytest(attestation_services PATH attestation_services/test_delegated.py LABELS system TIMEOUT 600)
 kbs_test(judge_passport
-    SOURCES judge/test_judge_passport.c attest/issuer/mint.c
-    LINKS kbs_judge_harness kbs_jose_maker kbs_attest_issuer
+    SOURCES judge/test_judge_passport.c
+    LINKS kbs_judge_harness kbs_issuer_mint
     LABELS judge)
 add_dependencies(judge_passport kbs-judge)
 # The matrix of denials asks policies in Rego, where there is an engine for them.

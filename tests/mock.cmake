@@ -19,6 +19,7 @@ kbs_test_properties(mock-campaign token 600 ASAN_OPTIONS=detect_leaks=0)
 kbs_test(unit_pin_latch SOURCES unit/test_pin_latch.c LINKS kbs_base LABELS unit)
 kbs_pytest(system_pin_latch PATH mock/test_pin_latch.py LABELS system)
 kbs_pytest(system_stuck PATH mock/test_stuck.py LABELS system TIMEOUT 300)
+kbs_pytest(system_tls_stuck PATH mock/test_tls_stuck.py LABELS system TIMEOUT 180)
 set_tests_properties(system_stuck PROPERTIES PROCESSORS 2) # it compares how busy lanes are
 
 # kbsd for ci/stress.

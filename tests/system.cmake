@@ -62,4 +62,6 @@ if(KBS_SANITIZE MATCHES "address")
 endif()
 kbs_pytest(system_provider PATH system/test_provider.py LABELS system TIMEOUT 300
     ENVIRONMENT "KBS_PRELOAD=${provider_preload}")
+kbs_pytest(system_tls PATH system/test_tls.py LABELS system TIMEOUT 600)
 kbs_pytest(system_tls_key PATH system/test_tls_key.py LABELS system)
+kbs_pytest(system_tls_admin PATH system/test_tls_admin.py LABELS system TIMEOUT 300)

@@ -468,7 +468,7 @@ static int ask_text(struct ask *a, const struct kbs_call *call, struct kbs_error
 
 /* Counts the rows there are, and finds the oldest that waits no longer. */
 static int room_each(void *ctx, const struct kbs_document *row, struct kbs_span text,
-                      struct kbs_span request, struct kbs_error *err)
+                     struct kbs_span request, struct kbs_error *err)
 {
     struct ask *a = ctx;
     struct kbs_approval there = KBS_APPROVAL_NULL;

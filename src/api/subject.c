@@ -132,8 +132,8 @@ json_t *kbs_subject_root(const struct kbs_api *api, const struct kbs_circumstanc
         "{s:o, s:s, s:s, s:b, s:b, s:b, s:s, s:s, s:s%, s:I}", "key", key_json(c->key), "locality",
         kbs_locality_name(c->locality), "token_class", kbs_token_class_name(api->token.class),
         "pop", c->session->pop, "channel_bound", c->session->channel_bound, "encrypted",
-        c->session->encrypted, "plugin", c->plugin, "method",
-        c->method, "path", (const char *)c->target.p, c->target.len, "time", (json_int_t)c->now_s);
+        c->session->encrypted, "plugin", c->plugin, "method", c->method, "path",
+        (const char *)c->target.p, c->target.len, "time", (json_int_t)c->now_s);
 
     if (root == NULL || request == NULL || json_object_update(root, request) != 0) {
         json_decref(root);

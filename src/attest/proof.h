@@ -19,11 +19,13 @@
 struct kbs_proof {
     struct kbs_span method; /* borrowed, as the next */
     struct kbs_span target; /* as it is sent, with its query */
-    uint8_t body[KBS_SHA256_BYTES]; /* digest of the body as it is sent, of none: of the empty one */
+    uint8_t
+        body[KBS_SHA256_BYTES]; /* digest of the body as it is sent, of none: of the empty one */
     uint8_t nonce[KBS_REQUEST_CHALLENGE_BYTES];
     struct kbs_ec_public key; /* that the answer is to be wrapped to */
     bool has_channel;
-    uint8_t channel[KBS_PROOF_CHANNEL_BYTES]; /* the TLS connection that it is sent on, and no other */
+    uint8_t
+        channel[KBS_PROOF_CHANNEL_BYTES]; /* the TLS connection that it is sent on, and no other */
 };
 
 /* Appends {"b","c","k":{"crv","kty","x","y"},"m","n","p"}, b, c and n in base64url; c only if there is a channel. */

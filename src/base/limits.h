@@ -32,8 +32,10 @@
 #define KBS_LIMIT_HTTP_IDLE_MS 60000
 #define KBS_LIMIT_HTTP_WRITE_MS 30000
 #define KBS_LIMIT_TLS_HANDSHAKE_MS 10000
-#define KBS_LIMIT_TLS_SIGN_MS 5000 /* for a signature by a token-held key, waiting for a channel included */
-#define KBS_LIMIT_TLS_SIGNERS 16   /* signatures at a time: threads, and channels to the sign worker */
+#define KBS_LIMIT_TLS_SIGN_MS \
+    5000 /* for a signature by a token-held key, waiting for a channel included */
+#define KBS_LIMIT_TLS_SIGNERS \
+    16 /* signatures at a time: threads, and channels to the sign worker */
 #define KBS_LIMIT_FRONT_CONNECTIONS 1024
 #define KBS_LIMIT_FRONT_QUEUE 64
 #define KBS_LIMIT_LANE_ABSENT_MS 3000 /* requests wait that long for the last lane to come back */
@@ -80,9 +82,9 @@
 #define KBS_LIMIT_STORE_BUSY_MS 5000
 
 /* requests that a host proxy can carry but not use (src/api/protect.c) */
-#define KBS_LIMIT_ENVELOPE_BYTES 4096    /* of a request's body, before it is encrypted */
-#define KBS_LIMIT_REQUEST_NONCES 16      /* that a session may have at a time: the oldest goes */
-#define KBS_LIMIT_REQUEST_NONCE_S 120    /* how long one counts */
+#define KBS_LIMIT_ENVELOPE_BYTES 4096 /* of a request's body, before it is encrypted */
+#define KBS_LIMIT_REQUEST_NONCES 16   /* that a session may have at a time: the oldest goes */
+#define KBS_LIMIT_REQUEST_NONCE_S 120 /* how long one counts */
 
 /* keys */
 #define KBS_LIMIT_ORDER_BYTES 16 /* random name of an order, shared by its record and its deed */

@@ -10,9 +10,8 @@
 #include "base/limits.h"
 
 static const char *const purposes[KBS_PURPOSE_COUNT] = {
-    "none", "release",      "import", "sign-token", "sign-row", "sign-head",
-    "card", "wrap-catalog", "seal",   "nek",        "request",  "sign-receipt",
-    "tls"};
+    "none",         "release", "import", "sign-token", "sign-row",     "sign-head", "card",
+    "wrap-catalog", "seal",    "nek",    "request",    "sign-receipt", "tls"};
 static const char *const localities[KBS_LOCALITY_COUNT] = {"none", "worker", "transport", "token"};
 static const char *const token_classes[KBS_TOKEN_CLASS_COUNT] = {
     "unknown", "software", "hardware-host-assisted", "hardware"};
@@ -28,9 +27,8 @@ static const char *const key_algs[KBS_KEY_ALG_COUNT] = {"none",  "AES",   "gener
 static const char *const key_states[KBS_KEY_STATE_COUNT] = {"none", "enabled", "disabled",
                                                             "pending-destruction", "destroyed"};
 static const char *const kcv_macs[KBS_KCV_COUNT] = {"none", "HMAC-SHA-256", "AES-CMAC", "SHA-256"};
-static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {"none", "ECDH-ES+A256KW", "RSA-OAEP-256",
-                                                        "RSA-OAEP", "RSA1_5", "ES256", "ES384",
-                                                        "ES512"};
+static const char *const tee_algs[KBS_TEE_ALG_COUNT] = {
+    "none", "ECDH-ES+A256KW", "RSA-OAEP-256", "RSA-OAEP", "RSA1_5", "ES256", "ES384", "ES512"};
 static const char *const tees[KBS_TEE_COUNT] = {
     "none",     "sample", "sampledevice", "az-snp-vtpm", "az-tdx-vtpm", "cca", "csv",
     "hygondcu", "nvidia", "se",           "sgx",         "snp",         "tdx", "tpm"};

@@ -168,7 +168,8 @@ static void check_server(struct kbs_config_loader *l, struct kbs_config_server *
     const struct kbs_config_seen *sockets = &l->seen[ids->sockets][0];
     bool plain_bad =
         ids->plain_sockets != KBS_CONFIG_KEY_COUNT && l->seen[ids->plain_sockets][0].bad;
-    if (s->private_key != NULL && strncmp(s->private_key, KBS_CONFIG_PKCS11, strlen(KBS_CONFIG_PKCS11)) == 0) {
+    if (s->private_key != NULL &&
+        strncmp(s->private_key, KBS_CONFIG_PKCS11, strlen(KBS_CONFIG_PKCS11)) == 0) {
         s->key_uri = s->private_key;
         s->private_key = NULL;
     }
@@ -181,7 +182,8 @@ static void check_server(struct kbs_config_loader *l, struct kbs_config_server *
     }
     if (s->n_sockets > 0) {
         kbs_config_check_tls(l, s, ids);
-    } else if (s->insecure_http && (s->private_key != NULL || s->key_uri != NULL || s->certificate != NULL)) {
+    } else if (s->insecure_http &&
+               (s->private_key != NULL || s->key_uri != NULL || s->certificate != NULL)) {
         kbs_config_warn(l, kbs_config_at(l, KBS_CONFIG_KEY_GUEST_INSECURE),
                         "http_server: private_key and certificate are not used with insecure_http");
     }

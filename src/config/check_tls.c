@@ -17,7 +17,7 @@ struct profile {
     const char *ciphers; /* of TLS 1.2 */
 };
 
-#define AEAD                                                                                    \
+#define AEAD                                                                                   \
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:" \
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
@@ -49,9 +49,8 @@ const char *kbs_config_check_tls_profile(const char *value)
 
 const char *kbs_config_check_tls_version(const char *value)
 {
-    return strcmp(value, "1.2") == 0 || strcmp(value, "1.3") == 0
-               ? NULL
-               : "must be \"1.2\" or \"1.3\"";
+    return strcmp(value, "1.2") == 0 || strcmp(value, "1.3") == 0 ? NULL
+                                                                  : "must be \"1.2\" or \"1.3\"";
 }
 
 const char *kbs_config_check_tls_list(const char *value)
@@ -136,10 +135,11 @@ static void make_tls(struct kbs_config_loader *l, struct kbs_config_server *s,
     const struct profile *p = profile_of(s->tls_profile);
     struct kbs_doc_place at = kbs_config_at(l, ids->tls_profile);
     check_custom(l, p, ids);
-    s->tls = (struct kbs_config_tls){.minimum = p->minimum,
-                                     .maximum = 3,
-                                     .ciphers = s->tls_ciphers[0] != '\0' ? s->tls_ciphers : p->ciphers,
-                                     .groups = s->tls_groups};
+    s->tls =
+        (struct kbs_config_tls){.minimum = p->minimum,
+                                .maximum = 3,
+                                .ciphers = s->tls_ciphers[0] != '\0' ? s->tls_ciphers : p->ciphers,
+                                .groups = s->tls_groups};
     if (s->tls_min_version[0] != '\0') {
         s->tls.minimum = s->tls_min_version[2] == '2' ? 2 : 3;
     }
@@ -147,7 +147,8 @@ static void make_tls(struct kbs_config_loader *l, struct kbs_config_server *s,
         s->tls.maximum = s->tls_max_version[2] == '2' ? 2 : 3;
     }
     if (s->tls.minimum > s->tls.maximum || s->tls.minimum < p->minimum) {
-        kbs_config_fail(l, at, "%s: tls_min_version, tls_max_version and tls_profile leave no version",
+        kbs_config_fail(l, at,
+                        "%s: tls_min_version, tls_max_version and tls_profile leave no version",
                         kbs_config_keys[ids->sockets].table);
     }
     if (s->key_uri != NULL && s->tls.minimum != 3) {
@@ -155,7 +156,8 @@ static void make_tls(struct kbs_config_loader *l, struct kbs_config_server *s,
                         "private_key: a key in the token is for TLS 1.3 only: remove tls_profile");
     }
     if (strcmp(p->name, "old") == 0) {
-        (void)kbs_config_insecure(l, at, "tls_profile: \"old\" has ciphers without authenticated encryption");
+        (void)kbs_config_insecure(
+            l, at, "tls_profile: \"old\" has ciphers without authenticated encryption");
     }
 }
 

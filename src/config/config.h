@@ -141,8 +141,8 @@ struct kbs_config_server {
     const char *private_key; /* NULL when there are no TLS sockets, or a token has the key */
     const char *key_uri;     /* RFC 7512, in its place; NULL: a file has the key */
     const char *certificate;
-    const char *client_ca;       /* NULL: no client certificate is asked for */
-    const char *tls_profile;     /* private, like the next four */
+    const char *client_ca;   /* NULL: no client certificate is asked for */
+    const char *tls_profile; /* private, like the next four */
     const char *tls_min_version;
     const char *tls_max_version;
     const char *tls_ciphers;

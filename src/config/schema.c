@@ -50,10 +50,10 @@ const struct kbs_config_key kbs_config_keys[KBS_CONFIG_KEY_COUNT] = {
         guest.certificate, NULL),
     KEY(GUEST_TLS_PROFILE, "http_server", "tls_profile", STRING, false, 1, 16, guest.tls_profile,
         kbs_config_check_tls_profile),
-    KEY(GUEST_TLS_MIN, "http_server", "tls_min_version", STRING, false, 1, 8,
-        guest.tls_min_version, kbs_config_check_tls_version),
-    KEY(GUEST_TLS_MAX, "http_server", "tls_max_version", STRING, false, 1, 8,
-        guest.tls_max_version, kbs_config_check_tls_version),
+    KEY(GUEST_TLS_MIN, "http_server", "tls_min_version", STRING, false, 1, 8, guest.tls_min_version,
+        kbs_config_check_tls_version),
+    KEY(GUEST_TLS_MAX, "http_server", "tls_max_version", STRING, false, 1, 8, guest.tls_max_version,
+        kbs_config_check_tls_version),
     KEY(GUEST_TLS_CIPHERS, "http_server", "tls_ciphers", STRING, false, 1, TLS_LIST_BYTES,
         guest.tls_ciphers, kbs_config_check_tls_list),
     KEY(GUEST_TLS_GROUPS, "http_server", "tls_groups", STRING, false, 1, TLS_LIST_BYTES,
@@ -499,10 +499,9 @@ static const char *uri_wrong(const char *value, uri_attribute known, const char 
 const char *kbs_config_check_uri(const char *value)
 {
     bool names_token = false;
-    const char *wrong =
-        uri_wrong(value, uri_attribute_known,
-                  "has an attribute that does not describe a token (RFC 7512 section 2.3)",
-                  &names_token);
+    const char *wrong = uri_wrong(
+        value, uri_attribute_known,
+        "has an attribute that does not describe a token (RFC 7512 section 2.3)", &names_token);
     if (wrong != NULL) {
         return wrong;
     }

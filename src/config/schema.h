@@ -234,7 +234,7 @@ struct kbs_config_seen {
 struct kbs_config_loader {
     struct kbs_config *config;
     struct kbs_config_report *report;
-    bool for_tools; /* certificates of servers need not be there yet */
+    bool for_tools;     /* certificates of servers need not be there yet */
     char file[72];      /* for messages; a long name is shortened from the left */
     const char *folder; /* "" or ending in a slash */
     struct kbs_config_seen *seen[KBS_CONFIG_KEY_COUNT]; /* an element per row of its table */

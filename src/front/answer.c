@@ -183,9 +183,8 @@ static void put_params(const struct kbs_http_match *match, struct kbs_wire_list_
 }
 
 /* Lists are built in buffers that must outlive the encoding. */
-static int encode_request(struct kbs_conn *conn, const struct kbs_http_request *r,
-                          uint64_t id, uint64_t deadline_ns, struct kbs_buf *frame,
-                          struct kbs_error *err)
+static int encode_request(struct kbs_conn *conn, const struct kbs_http_request *r, uint64_t id,
+                          uint64_t deadline_ns, struct kbs_buf *frame, struct kbs_error *err)
 {
     struct kbs_buf params_buf = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);
     struct kbs_buf query_buf = KBS_BUF(KBS_LIMIT_HTTP_HEAD_BYTES);

@@ -34,7 +34,8 @@ static void nothing_done(uv_work_t *work, int status)
 
 int kbs_handshake_threads(struct kbs_error *err)
 {
-    uv_loop_t loop; /* of its own: the pool is one for all loops, and the front's is not to run yet */
+    uv_loop_t
+        loop; /* of its own: the pool is one for all loops, and the front's is not to run yet */
     uv_work_t first;
     char n[12];
 

@@ -182,8 +182,8 @@ static int start_loop(struct kbs_front *f, struct kbs_error *err)
     const struct kbs_confine_plan plan = {.role = KBS_CONFINE_FRONT,
                                           .production = f->production,
                                           .descriptors = f->conns.max + SPARE_DESCRIPTORS,
-                                          .threads =
-                                              f->certificate.signers != NULL ? start_threads : NULL};
+                                          .threads = f->certificate.signers != NULL ? start_threads
+                                                                                    : NULL};
 
     kbs_lanes_init(&f->lanes);
     if (f->fetch_fd >= 0 && kbs_relay_attach(&f->relay, f->fetch_fd, err) < 0) {

@@ -113,11 +113,10 @@ void kbs_metrics_request(struct kbs_metrics *m, const struct kbs_metrics_request
 const char *kbs_refused_name(unsigned int refused)
 {
     static const char *const names[KBS_REFUSED_COUNT - KBS_HTTP_REASON_COUNT] = {
-        "head-timeout", "body-timeout", "body-memory",   "no-lane",      "queue-full",
-        "deadline",     "lane-died",    "lane-breach",   "lane-stuck",   "disconnected",
-        "tls",          "tls-timeout",  "tls-key",       "write-timeout", "capacity",
-        "accept",       "auth-rate",    "fetch-full",    "fetch-died",    "fetch-breach",
-        "fetch-stuck",
+        "head-timeout", "body-timeout",  "body-memory", "no-lane",      "queue-full", "deadline",
+        "lane-died",    "lane-breach",   "lane-stuck",  "disconnected", "tls",        "tls-timeout",
+        "tls-key",      "write-timeout", "capacity",    "accept",       "auth-rate",  "fetch-full",
+        "fetch-died",   "fetch-breach",  "fetch-stuck",
     };
 
     if (refused < KBS_HTTP_REASON_COUNT) {

@@ -23,7 +23,7 @@ enum kbs_refused {
     KBS_REFUSED_DISCONNECTED, /* the client left before its answer */
     KBS_REFUSED_TLS,          /* handshake or record layer */
     KBS_REFUSED_TLS_TIMEOUT,
-    KBS_REFUSED_TLS_KEY,      /* a token-held TLS key did not sign */
+    KBS_REFUSED_TLS_KEY, /* a token-held TLS key did not sign */
     KBS_REFUSED_WRITE_TIMEOUT,
     KBS_REFUSED_CAPACITY,   /* all connections in use */
     KBS_REFUSED_ACCEPT,     /* accept(2) failed */

@@ -84,9 +84,8 @@ static int converse(struct kbs_front *f, struct kbs_channel_msg *m, struct kbs_e
     }
     while ((r = kbs_channel_recv(KBS_FD_CONTROL, m, deadline_ns, err)) == 0 &&
            (m->frame.type == KBS_WIRE_ATTACH || m->frame.type == KBS_WIRE_CONFIG_TLS)) {
-        if ((m->frame.type == KBS_WIRE_CONFIG_TLS
-                 ? kbs_certificate_config(&f->certificate, m, err)
-                 : take_attach(f, m, err)) < 0) {
+        if ((m->frame.type == KBS_WIRE_CONFIG_TLS ? kbs_certificate_config(&f->certificate, m, err)
+                                                  : take_attach(f, m, err)) < 0) {
             return -1;
         }
     }

@@ -43,10 +43,14 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
     /* Any beginning that fits one only will do, "--check" and "--config" among them. */
     static const struct option known[] = {
-        {"config-file", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, 'k'},
-        {"libexec", required_argument, NULL, 'l'},     {"units", required_argument, NULL, 'u'},
-        {"announce", required_argument, NULL, 'a'},    {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},           {"print-config", no_argument, NULL, 'p'},
+        {"config-file", required_argument, NULL, 'c'},
+        {"check-config", no_argument, NULL, 'k'},
+        {"libexec", required_argument, NULL, 'l'},
+        {"units", required_argument, NULL, 'u'},
+        {"announce", required_argument, NULL, 'a'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {"print-config", no_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
     int option;

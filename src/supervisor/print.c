@@ -1,6 +1,6 @@
 /*
- * Written by hand, not with the JSON library, which only src/config knows. Members are in the order of
- * docs/configuration.md; what is not there is null, so that a reader finds every member.
+ * Written by hand, not with the JSON library, which only src/config knows. Members are in the order
+ * of docs/configuration.md; what is not there is null, so that a reader finds every member.
  */
 #include "supervisor/print.h"
 

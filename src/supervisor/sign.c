@@ -26,7 +26,9 @@ bool kbsd_sign_serves(const struct kbsd_unit *units, size_t n_units)
 bool kbsd_sign_renews(const struct kbsd_unit *units, size_t n_units)
 {
     for (size_t i = 0; i < n_units; i++) {
-        if (units[i].kind == KBSD_UNIT_SIGN && units[i].renewal) {
+        const struct kbsd_unit *u = &units[i];
+        bool leaving = u->spare && (u->state == KBSD_UNIT_UP || u->state == KBSD_UNIT_ENDING);
+        if (u->kind == KBSD_UNIT_SIGN && (u->renewal || leaving)) {
             return true;
         }
     }
@@ -49,8 +51,9 @@ static struct kbsd_unit *find(struct kbsd_unit *units, size_t n_units, enum kbs_
 static void kept(const struct kbsd_unit *front, const char *why)
 {
     char text[KBS_LIMIT_ERROR_DETAIL_BYTES + 64];
-    kbs_log(KBS_LOG_ERROR, "tls-kept", "unit=%s detail=%s advice=\"the certificate of before stays\"",
-            front->name, kbs_log_text(kbs_span_str(why), text, sizeof(text)));
+    kbs_log(KBS_LOG_ERROR, "tls-kept",
+            "unit=%s detail=%s advice=\"the certificate of before stays\"", front->name,
+            kbs_log_text(kbs_span_str(why), text, sizeof(text)));
 }
 
 static int renew(struct kbsd_server_tls *tls, const struct kbs_config_server *server,
@@ -67,7 +70,7 @@ static int renew(struct kbsd_server_tls *tls, const struct kbs_config_server *se
                    : 0; /* it reads them when it starts */
     }
     if (spare == NULL || spare->state != KBSD_UNIT_DOWN) {
-        return kbs_fail(err, KBS_BUSY, "the worker of before has not left yet: try again");
+        return kbs_fail(err, KBS_BUSY, "there is no worker to take its place");
     }
     spare->spare = kbsd_tls_equal(&tls->now, &tls->next);
     spare->renewal = !spare->spare;
@@ -102,8 +105,7 @@ int kbsd_sign_attach(struct kbsd_server_tls *tls, const struct kbs_config_server
                      size_t n_units, struct kbsd_unit **ret_old, struct kbs_error *err)
 {
     *ret_old = NULL;
-    if (u->renewal &&
-        kbsd_tls_tell(&tls->next, server, front->children[0].control, err) != 0) {
+    if (u->renewal && kbsd_tls_tell(&tls->next, server, front->children[0].control, err) != 0) {
         return -1;
     }
     if (attach_all(front, u, err) != 0) {

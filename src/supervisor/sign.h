@@ -13,7 +13,7 @@ struct kbsd_server_tls {
 /* True if every front that needs one has a sign worker that serves. */
 bool kbsd_sign_serves(const struct kbsd_unit *units, size_t n_units);
 
-/* True while a renewal is under way. */
+/* True while a renewal is under way, until the worker that it replaces has left. */
 bool kbsd_sign_renews(const struct kbsd_unit *units, size_t n_units);
 
 /*

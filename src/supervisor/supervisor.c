@@ -213,7 +213,8 @@ static void unit_down(struct supervisor *s, struct kbsd_unit *u)
     if (u->state == KBSD_UNIT_FAILED) {
         kbs_log(KBS_LOG_ERROR, "unit-failed",
                 "unit=%s advice=\"see above; it is not started again\"", u->name);
-        if ((u->kind != KBSD_UNIT_LANE && u->kind != KBSD_UNIT_FETCH && u->kind != KBSD_UNIT_SIGN) ||
+        if ((u->kind != KBSD_UNIT_LANE && u->kind != KBSD_UNIT_FETCH &&
+             u->kind != KBSD_UNIT_SIGN) ||
             (!s->announced && !s->login.latched)) {
             drain(s, KBS_EXIT_CONFIG);
         }
@@ -490,8 +491,8 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     if (end.status == KBS_EXIT_PIN || end.status == KBS_EXIT_CONFIG ||
         end.status == KBSD_EXIT_NOT_EXECUTED) {
         /* A service that runs goes on without; its files may be there again later. */
-        bool later = u->kind == KBSD_UNIT_FETCH ||
-                     (u->kind == KBSD_UNIT_SIGN && end.status != KBS_EXIT_PIN);
+        bool later =
+            u->kind == KBSD_UNIT_FETCH || (u->kind == KBSD_UNIT_SIGN && end.status != KBS_EXIT_PIN);
         u->hopeless = !later || !s->announced;
     }
     if (end.status == KBS_EXIT_PIN) {
@@ -504,7 +505,8 @@ static void child_died(struct supervisor *s, struct kbsd_unit *u, struct kbsd_ch
     }
     if (u->kind == KBSD_UNIT_FETCH) {
         fetch_lost(s);
-    } else if ((u->kind == KBSD_UNIT_AUDIT || u->kind == KBSD_UNIT_FRONT) && s->phase == PHASE_RUN) {
+    } else if ((u->kind == KBSD_UNIT_AUDIT || u->kind == KBSD_UNIT_FRONT) &&
+               s->phase == PHASE_RUN) {
         end_dependants(s, u);
     }
 }
@@ -730,8 +732,7 @@ static void reload_due(struct supervisor *s)
 {
     struct kbsd_unit *u = migration_of(s);
     struct kbs_error err = KBS_ERROR_NONE;
-    if (!s->reload.due || s->reload.candidate != NULL ||
-        kbsd_sign_renews(s->units, s->n_units)) {
+    if (!s->reload.due || s->reload.candidate != NULL || kbsd_sign_renews(s->units, s->n_units)) {
         return;
     }
     s->reload.due = false;
@@ -816,8 +817,8 @@ static bool workers_gone(struct supervisor *s)
 {
     bool gone = true;
     for (size_t i = 0; i < s->n_units; i++) {
-        gone = gone && (kbsd_unit_token(&s->units[i]) == NULL ||
-                        kbsd_unit_all(&s->units[i], KBSD_GONE));
+        gone = gone &&
+               (kbsd_unit_token(&s->units[i]) == NULL || kbsd_unit_all(&s->units[i], KBSD_GONE));
     }
     return gone;
 }

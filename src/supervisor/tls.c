@@ -69,8 +69,8 @@ static int attach_key(const char *path, int control, struct kbs_error *err)
     if (fd < 0) {
         return kbs_fail_errno(err, KBS_INTERNAL, "%s: %s", path, strerror(errno));
     }
-    int rc = kbs_channel_send(control, KBS_WIRE_ATTACH, 0, &msg, fd, kbs_deadline_in_ms(SEND_MS),
-                              err);
+    int rc =
+        kbs_channel_send(control, KBS_WIRE_ATTACH, 0, &msg, fd, kbs_deadline_in_ms(SEND_MS), err);
     kbs_io_close(&fd);
     return rc;
 }

@@ -22,12 +22,10 @@
 void kbsd_unit_init(struct kbsd_unit *u, enum kbsd_unit_kind kind, enum kbs_listener listener,
                     uint32_t index)
 {
-    static const enum kbsd_role first[] = {[KBSD_UNIT_AUDIT] = KBSD_AUDIT,
-                                           [KBSD_UNIT_FRONT] = KBSD_FRONT,
-                                           [KBSD_UNIT_LANE] = KBSD_JUDGE,
-                                           [KBSD_UNIT_FETCH] = KBSD_FETCH,
-                                           [KBSD_UNIT_SIGN] = KBSD_TOKEN,
-                                           [KBSD_UNIT_MIGRATION] = KBSD_MIGRATE};
+    static const enum kbsd_role first[] = {
+        [KBSD_UNIT_AUDIT] = KBSD_AUDIT, [KBSD_UNIT_FRONT] = KBSD_FRONT,
+        [KBSD_UNIT_LANE] = KBSD_JUDGE,  [KBSD_UNIT_FETCH] = KBSD_FETCH,
+        [KBSD_UNIT_SIGN] = KBSD_TOKEN,  [KBSD_UNIT_MIGRATION] = KBSD_MIGRATE};
     const char *side = listener == KBS_LISTENER_ADMIN ? "admin" : "guest";
     *u = (struct kbsd_unit){.kind = kind, .listener = listener, .index = index, .front_end = -1};
     u->n_children = kind == KBSD_UNIT_LANE ? 2 : 1;
@@ -652,7 +650,8 @@ static int start_lane(struct kbsd_unit *u, const struct kbsd_start *with, struct
 static int start_sign(struct kbsd_unit *u, const struct kbsd_start *with, struct kbs_error *err)
 {
     struct kbsd_child *c = &u->children[0];
-    int rc = start(u, c, with, err) != 0 || configure_token(u, c, with->config, with->tls, err) != 0 ||
+    int rc = start(u, c, with, err) != 0 ||
+                     configure_token(u, c, with->config, with->tls, err) != 0 ||
                      attach_pin(u, c, &with->config->token, err) != 0
                  ? -1
                  : 0;

@@ -56,9 +56,10 @@ struct kbsd_unit {
     struct stat pin;        /* LANE: of the PIN file that its worker was given */
     int front_end;          /* LANE: the front's end of its channel until it is attached; -1 */
     int sign_ends[KBS_LIMIT_TLS_SIGNERS]; /* SIGN: the same, of all its channels */
-    bool spare;   /* SIGN: not to be started: the other one of its front's two serves */
-    bool renewal; /* SIGN: takes the place of the other one, with the certificate of s->renewed (tls.h) */
-    bool fetches;           /* FRONT, LANE: has a channel to the kbs-fetch that is there now */
+    bool spare; /* SIGN: not to be started: the other one of its front's two serves */
+    bool
+        renewal; /* SIGN: takes the place of the other one, with the certificate of s->renewed (tls.h) */
+    bool fetches; /* FRONT, LANE: has a channel to the kbs-fetch that is there now */
 };
 
 /* What starting a unit needs. All borrowed. */

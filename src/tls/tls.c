@@ -50,8 +50,8 @@ struct kbs_tls_context {
 
 struct kbs_tls {
     SSL *ssl;
-    BIO *in;  /* borrowed: SSL_free() frees it */
-    BIO *out; /* the same */
+    BIO *in;    /* borrowed: SSL_free() frees it */
+    BIO *out;   /* the same */
     bool waits; /* its handshake belongs in a thread */
     bool failed;
     struct kbs_error failure; /* of kbs_tls_handshake() */
@@ -241,7 +241,8 @@ static int use_list(SSL_CTX *ctx, struct kbs_span list, int (*set)(SSL_CTX *ctx,
  */
 static int set_ciphers(SSL_CTX *ctx, const char *list)
 {
-    struct kbs_buf lists[2] = {KBS_BUF(LIST_MAX_BYTES), KBS_BUF(LIST_MAX_BYTES)}; /* of 1.2, of 1.3 */
+    struct kbs_buf lists[2] = {KBS_BUF(LIST_MAX_BYTES),
+                               KBS_BUF(LIST_MAX_BYTES)}; /* of 1.2, of 1.3 */
     int r = 1;
 
     while (*list != '\0') {
@@ -253,10 +254,12 @@ static int set_ciphers(SSL_CTX *ctx, const char *list)
         list += len + (list[len] == ':' ? 1 : 0);
     }
     if (lists[0].len != 0) {
-        r = kbs_buf_cstr(&lists[0]) != NULL && SSL_CTX_set_cipher_list(ctx, kbs_buf_cstr(&lists[0]));
+        r = kbs_buf_cstr(&lists[0]) != NULL &&
+            SSL_CTX_set_cipher_list(ctx, kbs_buf_cstr(&lists[0]));
     }
     if (r == 1 && lists[1].len != 0) {
-        r = kbs_buf_cstr(&lists[1]) != NULL && SSL_CTX_set_ciphersuites(ctx, kbs_buf_cstr(&lists[1]));
+        r = kbs_buf_cstr(&lists[1]) != NULL &&
+            SSL_CTX_set_ciphersuites(ctx, kbs_buf_cstr(&lists[1]));
     }
     kbs_buf_deinit(&lists[0]);
     kbs_buf_deinit(&lists[1]);
@@ -292,8 +295,7 @@ static int configure(SSL_CTX *ctx, const struct kbs_tls_settings *s, struct kbs_
         return kbs_fail_openssl(err, KBS_INTERNAL, "cannot set up TLS");
     }
     prefer_hybrid(ctx);
-    if (use_list(ctx, s->ciphers, set_ciphers, "tls_ciphers has one that is not known", err) !=
-            0 ||
+    if (use_list(ctx, s->ciphers, set_ciphers, "tls_ciphers has one that is not known", err) != 0 ||
         use_list(ctx, s->groups, set_groups, "tls_groups has one that is not known", err) != 0) {
         return -1;
     }
@@ -320,8 +322,7 @@ int kbs_tls_context_new(const struct kbs_tls_settings *settings, struct kbs_tls_
         use_certificates(c->ssl_ctx, settings->certificate, err) < 0 ||
         (c->waits ? use_signers(c->ssl_ctx, settings->signers, err)
                   : use_key(c->ssl_ctx, settings->key_fd, err)) < 0 ||
-        (settings->client_ca.len != 0 &&
-         use_client_ca(c->ssl_ctx, settings->client_ca, err) < 0)) {
+        (settings->client_ca.len != 0 && use_client_ca(c->ssl_ctx, settings->client_ca, err) < 0)) {
         kbs_tls_context_free(c);
         return -1;
     }

@@ -35,11 +35,13 @@ struct kbs_tls;         /* one connection */
 struct kbs_tls_settings {
     struct kbs_span certificate; /* PEM chain, leaf first */
     int key_fd; /* PEM private key, unencrypted, read to its end (not closed) into memory that is wiped; -1 */
-    struct kbs_link *signers;  /* in its place: a token has the key. TLS 1.3 only, whatever is below */
+    struct kbs_link
+        *signers; /* in its place: a token has the key. TLS 1.3 only, whatever is below */
     struct kbs_span client_ca; /* PEM; empty: no client certificate is asked for */
     unsigned int minimum;      /* TLS 1.`minimum` to 1.`maximum`: 2 or 3 */
     unsigned int maximum;
-    struct kbs_span ciphers; /* of TLS 1.2, and groups: as OpenSSL spells lists; empty: the default's */
+    struct kbs_span
+        ciphers; /* of TLS 1.2, and groups: as OpenSSL spells lists; empty: the default's */
     struct kbs_span groups;
 };
 

@@ -26,8 +26,8 @@ enum kbs_route {
     KBS_ROUTE_UNWRAP_KEY_POST = 21, /* POST, the same */
     KBS_ROUTE_ID_KEY_PUBLIC = 22,   /* GET /kbs/v0/id-key/ecdh-pub-sec1 */
     KBS_ROUTE_ID_KEY_DECRYPT = 23,  /* POST /kbs/v0/id-key/decrypt */
-    KBS_ROUTE_HSM_KEYS = 12,       /* GET /kbs/v0/hsm/keys */
-    KBS_ROUTE_REQUEST_NONCE = 13,  /* GET /kbs/v0/key/nonce */
+    KBS_ROUTE_HSM_KEYS = 12,        /* GET /kbs/v0/hsm/keys */
+    KBS_ROUTE_REQUEST_NONCE = 13,   /* GET /kbs/v0/key/nonce */
     /* admin listener */
     KBS_ROUTE_ADMIN_NONCE = 32,            /* GET /kbs/v0/admin/nonce */
     KBS_ROUTE_ADMIN_KEY_LIST = 33,         /* GET /kbs/v0/admin/keys */

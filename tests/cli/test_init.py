@@ -5,10 +5,12 @@ import os
 import pathlib
 import re
 import subprocess
+import tomllib
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from stub import BIN, run, thumbprint
 
@@ -59,6 +61,23 @@ def test_the_certificate(made):
     assert san.get_values_for_type(x509.DNSName) == ["localhost"]
     constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical and not constraints.value.ca
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_a_tls_key_in_the_token(tmp_path, token):
+    done = init(tmp_path / "s", token, "--tls-key", "token")
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in (tmp_path / "s/tls").iterdir()] == ["cert.pem"]
+    config = tomllib.loads((tmp_path / "s/kbs.toml").read_text())
+    for server in ("http_server", "admin_server"):
+        assert config[server]["private_key"] == "pkcs11:" and config[server]["certificate"] == "tls/cert.pem"
+    cert = x509.load_pem_x509_certificate((tmp_path / "s/tls/cert.pem").read_bytes())
+    cert.public_key().verify(cert.signature, cert.tbs_certificate_bytes, ec.ECDSA(cert.signature_hash_algorithm))
+    for file in (tmp_path / "s").rglob("*"):  # nowhere but in the token, where it is not in the clear
+        assert not file.is_file() or file.name == "admin.key.pem" or b"PRIVATE KEY" not in file.read_bytes(), file
+    assert run("kbsd", "-c", tmp_path / "s/kbs.toml", "--check-config").returncode == 0
+    shown = run("kbs-admin", "tls", "show", "--json", "--config-file", tmp_path / "s/kbs.toml")
+    assert shown.returncode == 0 and json.loads(shown.stdout)["key"] == {"where": "token", "uri": "pkcs11:", "state": "matches"}
 
 
 def test_kbsd_accepts_the_configuration(made):

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 import table
-from world import Issuer, World, tokens
+from world import EACH_TOKEN, Issuer, World
 
 RESULTS = {}
 
@@ -40,7 +40,7 @@ def worlds(tmp_path_factory):
     made.stop()
 
 
-@pytest.fixture(params=tokens())
+@pytest.fixture(params=EACH_TOKEN)
 def token(request):
     return request.param
 
@@ -59,7 +59,7 @@ def pytest_runtest_logreport(report):
 
 def pytest_terminal_summary(terminalreporter):
     if RESULTS:
-        text = table.text_of(RESULTS, tokens())
+        text = table.text_of(RESULTS, EACH_TOKEN)
         terminalreporter.write_sep("=", "conformance")
         terminalreporter.write(text)
         folder = os.environ.get("KBS_BUILD_DIR")

@@ -1,9 +1,7 @@
 """The service that the clients meet: a demo service with what an operator who comes from Trustee configures, and administrators
 whose tokens are made here, with python3-cryptography, as an identity provider makes them."""
 import json
-import os
 import pathlib
-import re
 import sys
 import time
 
@@ -14,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
 from guest import Attester, TokenHolder  # noqa: E402
 from kbs_client import Client  # noqa: E402
-from service import ALLOW_SAMPLE, BIN, TOKENS, Service, run  # noqa: E402,F401  only to make, start and stop one
+from service import ALLOW_SAMPLE, BIN, EACH_TOKEN, Service, run  # noqa: E402,F401  only to make, start and stop one
 from teekey import b64u, compact  # noqa: E402
 
 ISSUER = "issuer"
@@ -38,12 +36,6 @@ ACL = """
 role = "{role}"
 allowed_endpoints = "{endpoints}"
 """
-
-
-def tokens():
-    """Both; of a build with sanitizers the quicker one, since the protocol is the same on either."""
-    cache = (pathlib.Path(os.environ["KBS_BUILD_DIR"]) / "CMakeCache.txt").read_text()
-    return TOKENS if re.search("^KBS_SANITIZE:[^=]*=$", cache, re.M) else ("softhsm",)
 
 
 class Issuer:

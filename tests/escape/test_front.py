@@ -21,7 +21,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 from kbsguest import Guest, Http  # noqa: E402
-from service import BIN, ROLES, Service, run, wait_until  # noqa: E402
+from service import BIN, ROLES, SANITIZED, Service, run, wait_until  # noqa: E402
 
 BUILD = pathlib.Path(os.environ["KBS_BUILD_DIR"])
 TESTS = BUILD / "tests" / "bin"
@@ -30,8 +30,6 @@ KEY = "default/disk/vm1"
 GUEST, ADMIN = 1, 2
 # Refusals, and what kbs-audit and the admin lane write by themselves.
 HARMLESS = {"attest-refused", "release-denied", "admin-denied", "suppressed", "head"}
-
-SANITIZED = not re.search("^KBS_SANITIZE:[^=]*=$", (BUILD / "CMakeCache.txt").read_text(), re.M)
 
 
 class State:

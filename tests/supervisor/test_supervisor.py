@@ -21,6 +21,7 @@ import pytest
 BUILD = Path(os.environ["KBS_BUILD_DIR"])
 KBSD = Path(os.environ["KBS_BIN_DIR"]) / "kbsd"
 KBSD_FAST = BUILD / "tests" / "bin" / "kbsd-fast"  # with short deadlines
+KBSD_AT_ONCE = BUILD / "tests" / "bin" / "kbsd-escape"  # starts again at once what was ready
 KBSD_SLOW = BUILD / "tests" / "bin" / "kbsd-slow"  # the same on a slow disk
 FAKE = BUILD / "tests" / "bin" / "fake_role"
 ROLES = ("kbs-audit", "kbs-front", "kbs-judge", "kbs-token")
@@ -984,7 +985,7 @@ def test_a_unit_that_cannot_be_started_is_tried_again(service):
 
 @units
 def test_a_unit_cannot_slip_its_leash(service):
-    service.start().serving()
+    service.start(KBSD_AT_ONCE).serving()
     for order in (*(f"slip {how}" for how in range(5)), "close"):
         judge = service.find("kbs-judge", lane=0)[0]
         judge.tell(order)

@@ -1,7 +1,7 @@
 """Fixtures of the system suite. Each test owns its service: its own token folder, store, ledger and ports."""
 import pytest
 
-from service import TOKENS, Service
+from service import EACH_TOKEN, Service
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def make_service(tmp_path):
             print(f"--- {log.name} of {one.token}\n{log.read_text()[-20000:]}")
 
 
-@pytest.fixture(params=TOKENS)
+@pytest.fixture(params=EACH_TOKEN)
 def token(request):
     return request.param
 

@@ -20,11 +20,10 @@ import urllib.parse
 import pytest
 
 from kbsguest import Guest, Http
-from service import BIN, run, wait_until
+from service import BIN, SANITIZED, run, wait_until
 
 BUILD = pathlib.Path(os.environ.get("KBS_BUILD_DIR", BIN.parent))
 PIPELINE = BUILD / "tests" / "bin" / "pipeline"
-SANITIZED = not re.search("^KBS_SANITIZE:[^=]*=$", (BUILD / "CMakeCache.txt").read_text(), re.M)
 
 KILL_ROUNDS = int(os.environ.get("KBS_KILL_ROUNDS", "12"))
 BAD_REQUESTS = int(os.environ.get("KBS_BAD_REQUESTS", "5000" if SANITIZED else "100000"))

@@ -7,11 +7,17 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from jwcrypto import jwe, jwk
 
 from kbsguest import Guest, b64u, kcv, random_nonce
-from service import BIN, run
+from service import BIN, TOKENS, run
 
 LOCALITY = {"nss": "token", "softhsm": "transport"}
 RUNG = {("nss", "jose"): "JOSE-chain", ("nss", "cose"): "COSE-HKDF",
         ("softhsm", "jose"): "transport", ("softhsm", "cose"): "transport"}
+
+
+@pytest.fixture(params=TOKENS)
+def token(request):
+    """Both, with sanitizers too: what is released depends on the token."""
+    return request.param
 
 
 def test_every_curve_and_format_opens_to_the_same_key(service):

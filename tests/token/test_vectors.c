@@ -13,6 +13,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -30,6 +32,7 @@
 #define PARTS_MAX 16u
 #define PART_MAX_BYTES 65536u
 #define NOTES_MAX 8u
+#define KEPT_RSA_MAX 64u
 
 #define SIDES 4u
 static const char *const side_names[SIDES] = {"software", "softhsm", "nss", "mock"};
@@ -266,24 +269,47 @@ static void hkdf_case(const json_t *group, const json_t *test, const struct vect
 }
 
 /*
- * The RSA key of a group, read once for all its cases on all sides: to check its primes takes longer
- * than all else. Borrowed until another group's is asked for.
+ * RSA keys, each read once for all its cases on all sides: to check its primes takes longer than all
+ * else. Known by the text they came as, and kept until the program ends.
  */
-static const struct kbs_agree_rsa *group_rsa(const json_t *group)
-{
-    static char pem[4096];
-    static struct kbs_agree_rsa *key;
-    const char *wanted = text_of(group, "privateKeyPem");
-    struct kbs_error err = KBS_ERROR_NONE;
+static struct {
+    char *text;
+    struct kbs_agree_rsa *key;
+} kept_rsa[KEPT_RSA_MAX];
 
-    if (key == NULL || strcmp(pem, wanted) != 0) {
-        assert_true(kbs_span_to_cstr(kbs_span_str(wanted), pem, sizeof(pem)));
-        key = kbs_agree_rsa_free(key);
-        if (kbs_agree_rsa_from_pem(kbs_span_str(pem), &key, &err) != 0) {
-            fail_msg("%s", err.detail);
+static const struct kbs_agree_rsa *rsa_kept(const char *text)
+{
+    for (size_t i = 0; i < KEPT_RSA_MAX && kept_rsa[i].text != NULL; i++) {
+        if (strcmp(kept_rsa[i].text, text) == 0) {
+            return kept_rsa[i].key;
         }
     }
-    return key;
+    return NULL;
+}
+
+static const struct kbs_agree_rsa *rsa_keep(const char *text, struct kbs_span pem)
+{
+    struct kbs_error err = KBS_ERROR_NONE;
+    size_t i = 0;
+
+    while (i < KEPT_RSA_MAX && kept_rsa[i].text != NULL) {
+        i++;
+    }
+    assert_int_not_equal(i, KEPT_RSA_MAX);
+    if (kbs_agree_rsa_from_pem(pem, &kept_rsa[i].key, &err) != 0) {
+        fail_msg("a vector's RSA key: %s", err.detail);
+    }
+    kept_rsa[i].text = strdup(text);
+    assert_non_null(kept_rsa[i].text);
+    return kept_rsa[i].key;
+}
+
+static const struct kbs_agree_rsa *group_rsa(const json_t *group)
+{
+    const char *pem = text_of(group, "privateKeyPem");
+    const struct kbs_agree_rsa *key = rsa_kept(pem);
+
+    return key != NULL ? key : rsa_keep(pem, kbs_span_str(pem));
 }
 
 static void oaep_case(const json_t *group, const json_t *test, const struct vector_side *side,
@@ -415,8 +441,8 @@ static void bn_push(OSSL_PARAM_BLD *out, const char *name, const json_t *jwk, co
     assert_int_equal(OSSL_PARAM_BLD_push_BN(out, name, *ret), 1);
 }
 
-/* An RSA private key of a JWK, by way of PEM, which is how such keys come here. Returns owned. */
-static struct kbs_agree_rsa *rsa_of(const json_t *jwk)
+/* An RSA private key of a JWK, by way of PEM, which is how such keys come here. */
+static const struct kbs_agree_rsa *rsa_of(const json_t *jwk)
 {
     static const struct {
         const char *name;
@@ -429,16 +455,25 @@ static struct kbs_agree_rsa *rsa_of(const json_t *jwk)
         COUNT = sizeof(members) / sizeof(members[0])
     };
     BIGNUM *numbers[COUNT];
-    OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-    BIO *bio = BIO_new(BIO_s_mem());
+    OSSL_PARAM_BLD *build;
+    EVP_PKEY_CTX *ctx;
+    BIO *bio;
     EVP_PKEY *pkey = NULL;
     OSSL_PARAM *params;
-    struct kbs_agree_rsa *key = NULL;
-    struct kbs_error err = KBS_ERROR_NONE;
+    char *text = json_dumps(jwk, JSON_COMPACT | JSON_SORT_KEYS);
+    const struct kbs_agree_rsa *key;
     char *pem = NULL;
     long len;
 
+    assert_non_null(text);
+    key = rsa_kept(text);
+    if (key != NULL) {
+        free(text);
+        return key;
+    }
+    build = OSSL_PARAM_BLD_new();
+    ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    bio = BIO_new(BIO_s_mem());
     for (size_t i = 0; i < COUNT; i++) {
         bn_push(build, members[i].name, jwk, members[i].member, &numbers[i]);
     }
@@ -447,9 +482,8 @@ static struct kbs_agree_rsa *rsa_of(const json_t *jwk)
     assert_int_equal(EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_KEYPAIR, params), 1);
     assert_int_equal(PEM_write_bio_PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL), 1);
     len = BIO_get_mem_data(bio, &pem);
-    if (kbs_agree_rsa_from_pem(kbs_span(pem, (size_t)len), &key, &err) != 0) {
-        fail_msg("a vector's RSA key: %s", err.detail);
-    }
+    key = rsa_keep(text, kbs_span(pem, (size_t)len));
+    free(text);
     for (size_t i = 0; i < COUNT; i++) {
         BN_free(numbers[i]);
     }
@@ -514,7 +548,7 @@ static struct vector_answer jwe_ask(const json_t *jwk, struct vector_jwe *v,
                                     const struct vector_side *side)
 {
     struct kbs_agree_key *ec = NULL;
-    struct kbs_agree_rsa *rsa = NULL;
+    const struct kbs_agree_rsa *rsa;
     struct vector_answer a;
 
     if (member_is(jwk, "kty", "EC")) {
@@ -534,7 +568,6 @@ static struct vector_answer jwe_ask(const json_t *jwk, struct vector_jwe *v,
     }
     a = side->jwe(v);
     (void)kbs_agree_key_free(ec);
-    (void)kbs_agree_rsa_free(rsa);
     return a;
 }
 
@@ -612,7 +645,7 @@ static void rsa_oaep_example(const json_t *doc, const struct vector_side *side, 
     const json_t *made = json_object_get(doc, "generated");
     const json_t *sealed = json_object_get(doc, "encrypting_content");
     const json_t *input = json_object_get(doc, "input");
-    struct kbs_agree_rsa *key = rsa_of(json_object_get(input, "key"));
+    const struct kbs_agree_rsa *key = rsa_of(json_object_get(input, "key"));
     const struct vector_gcm v = {.key = base64_of(made, "cek"),
                                  .iv = base64_of(made, "iv"),
                                  .aad = kbs_span_str(text_of(sealed, "protected_b64u")),
@@ -624,7 +657,6 @@ static void rsa_oaep_example(const json_t *doc, const struct vector_side *side, 
           side->oaep(key, KBS_TEE_ALG_RSA_OAEP,
                      base64_of(json_object_get(doc, "encrypting_key"), "encrypted_key"), v.key));
     judge(t, 2, "valid", NULL, side->gcm(&v));
-    (void)kbs_agree_rsa_free(key);
 }
 
 /* What only the example needs: AES Key Wrap with 128 bits, by OpenSSL. */

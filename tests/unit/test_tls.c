@@ -549,7 +549,8 @@ static void test_versions_and_ciphers(void **state)
 
 static void test_lists_that_are_unknown(void **state)
 {
-    static const char *const lists[][2] = {{"NO-SUCH-CIPHER", ""}, {"TLS_NO_SUCH", ""}, {"", "P-255"}};
+    static const char *const lists[][2] = {
+        {"NO-SUCH-CIPHER", ""}, {"TLS_NO_SUCH", ""}, {"", "P-255"}};
     struct kbs_tls_context *context = NULL;
 
     (void)state;
@@ -644,7 +645,8 @@ static void test_channel_binding(void **state)
         assert_int_equal(handshake(&p), 0);
         assert_true(kbs_tls_exporter(p.server, ours[i]));
         assert_int_equal(SSL_export_keying_material(p.client, theirs, sizeof(theirs), label,
-                                                    sizeof(label) - 1, (const unsigned char *)"", 0, 1),
+                                                    sizeof(label) - 1, (const unsigned char *)"", 0,
+                                                    1),
                          1);
         assert_memory_equal(ours[i], theirs, sizeof(theirs));
         pair_deinit(&p);
