@@ -26,6 +26,7 @@
 static char *decoded(struct kbs_span text)
 {
     struct kbs_buf out = KBS_BUF(PATH_BYTES);
+    const char *plain;
     bool ok = true;
     char *copy;
 
@@ -45,7 +46,8 @@ static char *decoded(struct kbs_span text)
         ok = ok && value != 0;
         kbs_buf_put_u8(&out, (uint8_t)value);
     }
-    copy = ok && !out.failed ? strndup((const char *)kbs_buf_span(&out).p, out.len) : NULL;
+    plain = ok ? kbs_buf_cstr(&out) : NULL;
+    copy = plain != NULL ? strdup(plain) : NULL;
     kbs_buf_deinit(&out);
     return copy;
 }
@@ -173,13 +175,15 @@ static int take_query(struct kbs_settings *s, struct kbs_span part, struct kbs_e
         return take_text(&s->module, value, "module-path", err);
     }
     if (kbs_span_equal_str(name, "pin-source")) {
-        if (kbs_span_starts_with(value, "|") || kbs_span_starts_with(value, "%7")) {
-            return kbs_fail(err, KBS_UNSUPPORTED, "pin-source: only a file, not a command");
-        }
         value = kbs_span_skip(value, kbs_span_starts_with(value, "file://") ? 7
                                      : kbs_span_starts_with(value, "file:") ? 5
                                                                             : 0);
-        return take_text(&s->pin_file, value, "pin-source", err);
+        if (take_text(&s->pin_file, value, "pin-source", err) != 0) {
+            return -1;
+        }
+        return s->pin_file[0] != '|'
+                   ? 0
+                   : kbs_fail(err, KBS_UNSUPPORTED, "pin-source: only a file, not a command");
     }
     return kbs_fail(err, KBS_INPUT,
                     "the URI's query %.*s is unknown: module-path and pin-source are",

@@ -160,8 +160,8 @@ static void test_decoding(void **state)
     assert_string_equal(s.module, "/a b/c?");
     assert_string_equal(s.pin_file, "/p%");
     kbs_settings_deinit(&s);
-    assert_int_equal(read_uri("pkcs11:?pin-source=file:p&module-path=m", &s, &err), KBS_OK);
-    assert_string_equal(s.pin_file, "p");
+    assert_int_equal(read_uri("pkcs11:?pin-source=file:%7Ep&module-path=m", &s, &err), KBS_OK);
+    assert_string_equal(s.pin_file, "~p");
     kbs_settings_deinit(&s);
 }
 

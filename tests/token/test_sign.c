@@ -451,7 +451,6 @@ static void test_other_keys_are_refused(void **state)
         {"pkcs11:object=kbs-hsm%2Fmine", KBS_EXIT_CONFIG},
         {"pkcs11:object=default%2Fkey%2Fnr-42%2Fv1", KBS_EXIT_CONFIG}, /* the catalog's */
         {"pkcs11:object=web-twin", KBS_EXIT_CONFIG},                   /* two */
-        {"pkcs11:", KBS_EXIT_CONFIG},                                  /* many */
         {"pkcs11:object=web-256;type=public", KBS_EXIT_CONFIG},
         {"pkcs11:object=web-256;token=another", KBS_EXIT_CONFIG},
         {"pkcs11:object=web-256;pin-value=" PIN, KBS_EXIT_CONFIG},
