@@ -6,6 +6,7 @@ kbs_fuzzer(fuzz_policy SOURCES fuzz/fuzz_policy.c LINKS kbs_policy CORPUS fuzz/c
 kbs_fuzzer(fuzz_acl SOURCES fuzz/fuzz_acl.c LINKS kbs_policy_acl CORPUS fuzz/corpus/acl)
 
 kbs_test(policy_role SOURCES policy/test_policy_role.c policy/policy_process.c LINKS kbs_channel LABELS system)
+set_tests_properties(policy_role PROPERTIES PROCESSORS 2) # a policy has half a second by the clock
 if(TARGET kbs-policy)
     add_dependencies(policy_role kbs-policy)
 endif()
