@@ -1,7 +1,7 @@
-# How ci/setup and ci/tokens use apt. Sourced after ci/lib.sh, never run. Two ways: packages installed from the host's own
-# archive, with lists and cache in a temporary directory; and package files fetched from Debian's testing suite by an
-# apt that shares nothing with the host's, to be unpacked below build/deps. Who fetches sets private_apt_otherwise: what
-# a person can do where that fails.
+# How ci/setup, ci/tokens and others use apt. Sourced after ci/lib.sh, never run. Three ways: packages installed from the host's
+# own archive, with lists and cache in a temporary directory; a package of that archive unpacked below build/deps, installed
+# nowhere; and package files fetched from Debian's testing suite by an apt that shares nothing with the host's, to be
+# unpacked there too. Who fetches of the latter sets private_apt_otherwise: what a person can do where that fails.
 # shellcheck shell=bash
 
 scratch=
@@ -35,25 +35,49 @@ host_apt() {
         -o Dir::State::lists="$scratch/lists" -o Dir::Cache="$scratch/cache" "$@"
 }
 
+fetch_lists() {
+    make_scratch
+    [ -z "$lists_fetched" ] || return 0
+    host_apt update >"$scratch/log" 2>&1 || {
+        cat "$scratch/log" >&2
+        die "apt-get update failed (above): are the host's apt sources reachable?"
+    }
+    lists_fetched=1
+}
+
 install_packages() {
     local missing
     mapfile -t missing < <(missing_packages "$@")
     [ "${#missing[@]}" -gt 0 ] || return 0
     note "installing ${missing[*]}"
-    make_scratch
-    if [ -z "$lists_fetched" ]; then
-        host_apt update >"$scratch/log" 2>&1 || {
-            cat "$scratch/log" >&2
-            die "apt-get update failed (above): are the host's apt sources reachable?"
-        }
-        lists_fetched=1
-    fi
+    fetch_lists
     host_apt install -y --no-install-recommends "${missing[@]}" >"$scratch/log" 2>&1 || {
         cat "$scratch/log" >&2
         die "could not install: ${missing[*]} (apt's own words are above)"
     }
     mapfile -t missing < <(missing_packages "$@")
     [ "${#missing[@]}" -eq 0 ] || die "apt reported success, but these are not installed: ${missing[*]}"
+}
+
+# A package's files in build/deps/PACKAGE: for daemons that must not be started here, and tools whose dependencies nobody needs.
+unpack_package() {
+    local package=$1 folder=$KBS_ROOT/build/deps/$1 fresh
+    mkdir -p "${folder%/*}"
+    exec 8>"${folder%/*}/.lock-$package" # two runs side by side
+    flock 8
+    if [ ! -d "$folder" ]; then
+        note "fetching $package (nothing of it is installed)"
+        fetch_lists
+        mkdir "$scratch/$package"
+        (cd "$scratch/$package" && host_apt download "$package") >"$scratch/log" 2>&1 || {
+            cat "$scratch/log" >&2
+            die "could not download $package (apt's own words are above)"
+        }
+        fresh=$(mktemp -d "$folder.XXXXXX")
+        dpkg-deb -x "$scratch/$package/$package"_*.deb "$fresh"
+        mv "$fresh" "$folder"
+    fi
+    exec 8>&-
 }
 
 # Prints the URI of the Debian archive the host itself installs from. Asking apt, instead of reading its files, covers

@@ -9,3 +9,5 @@ kbs_pytest(test_front PATH front/test_front.py LABELS front TIMEOUT 300)
 # The byte strings of unit_http over sockets; the unit test prints them.
 kbs_pytest(test_front_desync PATH front/test_desync.py LABELS front TIMEOUT 600)
 kbs_pytest(test_front_relay PATH front/test_relay.py LABELS front TIMEOUT 300)
+# What ci/tls-scan makes of what other people's scanners say.
+kbs_pytest(tls_scan PATH tls/test_scan.py LABELS unit)

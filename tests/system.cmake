@@ -34,6 +34,8 @@ endif()
 add_test(NAME stress-nonces
     COMMAND "${KBS_PYTHON}" -B "${CMAKE_CURRENT_SOURCE_DIR}/system/nonces.py" ${nonce_pairs})
 kbs_test_properties(stress-nonces system 300)
+# A client of tests/perf, for what it sets going, not for its figures.
+kbs_pytest(system_handshakes PATH system/test_handshakes.py LABELS system TIMEOUT 600)
 kbs_pytest(system_rcar PATH system/test_rcar.py LABELS system)
 kbs_pytest(system_secrets PATH system/test_secrets.py LABELS system)
 kbs_pytest(system_resources PATH system/test_resources.py LABELS system TIMEOUT 900
