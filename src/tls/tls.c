@@ -301,8 +301,11 @@ static int configure(SSL_CTX *ctx, const struct kbs_tls_settings *s, struct kbs_
     }
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
-                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_CLEANSE_PLAINTEXT);
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE);
+    /* The chain is the file's: otherwise OpenSSL looks for one anew in every handshake. */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_NO_AUTO_CHAIN);
+    SSL_CTX_set_read_ahead(ctx, 1); /* all of `in` at once, not header and record by turns */
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     return 0;
 }
@@ -387,6 +390,32 @@ static void flush(struct kbs_tls *t, struct kbs_buf *out)
     }
 }
 
+/*
+ * Of the handshake, as far as there are bytes: SSL_do_handshake(). Plaintext is cleansed from when there
+ * is any: of a handshake's records nothing is secret, and each would be 16 KiB to overwrite.
+ */
+static int shake_hands(struct kbs_tls *t)
+{
+    int r;
+
+    ERR_clear_error();
+    r = SSL_do_handshake(t->ssl);
+    if (r == 1) {
+        (void)SSL_set_options(t->ssl, SSL_OP_CLEANSE_PLAINTEXT);
+    }
+    return r;
+}
+
+/* One record, or a step of the handshake: then *ret_n stays 0. */
+static int step(struct kbs_tls *t, uint8_t *bytes, size_t size, size_t *ret_n)
+{
+    if (!kbs_tls_established(t)) {
+        return shake_hands(t);
+    }
+    ERR_clear_error();
+    return SSL_read_ex(t->ssl, bytes, size, ret_n);
+}
+
 /* Decrypts until OpenSSL wants more bytes. 0, KBS_TLS_CLOSED or -1. */
 static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *err)
 {
@@ -394,10 +423,8 @@ static int read_all(struct kbs_tls *t, struct kbs_buf *plain, struct kbs_error *
 
     for (;;) {
         size_t n = 0;
-        int r;
+        int r = step(t, bytes, sizeof(bytes), &n);
 
-        ERR_clear_error();
-        r = SSL_read_ex(t->ssl, bytes, sizeof(bytes), &n);
         if (r == 1) {
             kbs_buf_put(plain, bytes, n);
             kbs_cleanse(bytes, n);
@@ -472,10 +499,8 @@ static int handshake_failed(struct kbs_error *err)
 void kbs_tls_handshake(struct kbs_tls *t)
 {
     struct kbs_error err = KBS_ERROR_NONE;
-    int r;
+    int r = shake_hands(t);
 
-    ERR_clear_error();
-    r = SSL_do_handshake(t->ssl);
     if (r != 1 && SSL_get_error(t->ssl, r) != SSL_ERROR_WANT_READ) {
         (void)handshake_failed(&err);
         session_fail(t, true, &err);
