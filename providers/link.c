@@ -1,7 +1,10 @@
 /*
  * Signatures are asked for by many threads, and a channel carries one question at a time: so a link is a pool of
  * channels, each with at most one order in flight. Whoever has an order takes a channel out, asks without
- * the lock, and puts it back; what is found to be dead, or owes an answer, is closed in its place.
+ * the lock, and puts it back; what is found to be dead is closed in its place.
+ *
+ * A channel whose answer did not come in time owes it. It is left out until that has come, and thrown it away: a token
+ * that is slow for a while must not use up the channels, which nobody replaces as long as the worker lives.
  *
  * A channel is looked at before it is used. The worker may have gone while nobody asked, and then whoever has an order
  * should wait for the next worker's channel, not fail for the last one's death. Nor may there be
@@ -26,10 +29,14 @@
 #include "base/io.h"
 #include "channel/channel.h"
 
+#define OWED_MS \
+    50 /* for the rest of an answer that has begun to arrive, and until it is looked for again */
+
 struct link_slot {
     int fd;    /* -1: there is none */
     int next;  /* takes its place when it is put back; -1 */
     bool busy; /* taken out: fd is the taker's */
+    bool owes; /* an answer that nobody waits for any more */
 };
 
 struct kbs_link {
@@ -86,6 +93,7 @@ static void close_all(struct kbs_link *link)
         kbs_io_close(&link->slots[i].fd);
         kbs_io_close(&link->slots[i].next);
         link->slots[i].busy = false;
+        link->slots[i].owes = false;
     }
 }
 
@@ -150,6 +158,7 @@ int kbs_link_attach(struct kbs_link *link, uint32_t index, int fd, struct kbs_er
     place = slot->busy ? &slot->next : &slot->fd;
     kbs_io_close(place);
     *place = fd;
+    slot->owes = slot->busy && slot->owes;
     link->orphan = false;
     (void)pthread_cond_signal(&link->change);
     (void)pthread_mutex_unlock(&link->mutex);
@@ -164,6 +173,25 @@ static bool is_quiet(int fd)
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
+/* Takes the answer that a channel owes, if it is there. True while it is not; what is no answer ends the channel. */
+static bool still_owes(struct link_slot *slot)
+{
+    struct kbs_channel_msg m = KBS_CHANNEL_MSG;
+    struct kbs_error ignored = KBS_ERROR_NONE;
+
+    if (slot->owes && is_quiet(slot->fd)) {
+        return true;
+    }
+    if (slot->owes &&
+        (kbs_channel_recv_turn(slot->fd, &m, kbs_deadline_in_ms(OWED_MS), &ignored) != 0 ||
+         m.frame.type != KBS_WIRE_RESULT)) {
+        kbs_io_close(&slot->fd);
+    }
+    slot->owes = false;
+    kbs_channel_msg_deinit(&m);
+    return false;
+}
+
 /* A channel at rest, or the place for one that the source is to open; NULL if there is neither. */
 static struct link_slot *find(struct kbs_link *link)
 {
@@ -172,7 +200,7 @@ static struct link_slot *find(struct kbs_link *link)
     for (size_t i = 0; i < link->n; i++) {
         struct link_slot *slot = &link->slots[i];
 
-        if (slot->busy) {
+        if (slot->busy || still_owes(slot)) {
             continue;
         }
         if (slot->fd >= 0 && is_quiet(slot->fd)) {
@@ -184,16 +212,28 @@ static struct link_slot *find(struct kbs_link *link)
     return link->source.open != NULL ? empty : NULL;
 }
 
+/* Until a channel is put back or attached; a late answer makes no noise, so not for long if one is owed. */
+static void wait_for_change(struct kbs_link *link, uint64_t deadline_ns)
+{
+    uint64_t soon_ns = kbs_deadline_in_ms(OWED_MS);
+    struct timespec until;
+
+    for (size_t i = 0; i < link->n; i++) {
+        deadline_ns = link->slots[i].owes && soon_ns < deadline_ns ? soon_ns : deadline_ns;
+    }
+    until = (struct timespec){.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                              .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    (void)pthread_cond_timedwait(&link->change, &link->mutex, &until);
+}
+
 static int take(struct kbs_link *link, uint64_t deadline_ns, struct link_slot **ret,
                 struct kbs_error *err)
 {
-    const struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-                                   .tv_nsec = (long)(deadline_ns % 1000000000u)};
     int r = 0;
 
     (void)pthread_mutex_lock(&link->mutex);
-    while ((*ret = find(link)) == NULL && !link->orphan && r != ETIMEDOUT) {
-        r = pthread_cond_timedwait(&link->change, &link->mutex, &until);
+    while ((*ret = find(link)) == NULL && !link->orphan && kbs_clock_mono_ns() < deadline_ns) {
+        wait_for_change(link, deadline_ns);
     }
     if (*ret != NULL) {
         (*ret)->busy = true;
@@ -207,10 +247,17 @@ static int take(struct kbs_link *link, uint64_t deadline_ns, struct link_slot **
     return r;
 }
 
-static void put_back(struct kbs_link *link, struct link_slot *slot, bool broken)
+enum condition {
+    AT_REST,
+    OWING, /* an answer */
+    BROKEN
+};
+
+static void put_back(struct kbs_link *link, struct link_slot *slot, enum condition condition)
 {
     (void)pthread_mutex_lock(&link->mutex);
-    if (broken || slot->next >= 0) {
+    slot->owes = condition == OWING && slot->next < 0;
+    if (condition == BROKEN || slot->next >= 0) {
         kbs_io_close(&slot->fd);
         slot->fd = slot->next;
         slot->next = -1;
@@ -241,15 +288,18 @@ static int refused(const struct kbs_wire_result *result, struct kbs_error *err)
 }
 
 static int ask(int fd, enum kbs_wire_type type, const void *order, uint64_t deadline_ns,
-               struct kbs_buf *ret, bool *ret_broken, struct kbs_error *err)
+               struct kbs_buf *ret, enum condition *ret_condition, struct kbs_error *err)
 {
     struct kbs_channel_msg m = KBS_CHANNEL_MSG;
     struct kbs_wire_result result;
     int r = kbs_channel_call(fd, type, order, KBS_WIRE_RESULT, &result, &m, deadline_ns, err);
 
     if (r != 0) {
-        *ret_broken = err->category != KBS_TOO_LARGE; /* by the encoder: nothing was sent */
-        if (*ret_broken && err->category != KBS_DEADLINE) {
+        *ret_condition = err->category == KBS_TOO_LARGE
+                             ? AT_REST /* by the encoder: nothing was sent */
+                         : err->category == KBS_DEADLINE ? OWING
+                                                         : BROKEN;
+        if (*ret_condition == BROKEN) {
             err->category = KBS_TOKEN_DOWN;
         }
     } else if (result.category != KBS_OK) {
@@ -267,7 +317,7 @@ int kbs_link_order(struct kbs_link *link, enum kbs_wire_type type, const void *o
 {
     uint64_t deadline_ns = kbs_deadline_in_ms(timeout_ms);
     struct link_slot *slot;
-    bool broken = false;
+    enum condition condition = AT_REST;
     int r;
 
     own(link);
@@ -276,8 +326,8 @@ int kbs_link_order(struct kbs_link *link, enum kbs_wire_type type, const void *o
     }
     r = slot->fd >= 0 ? 0 : link->source.open(link->source.self, deadline_ns, &slot->fd, err);
     if (r == 0) {
-        r = ask(slot->fd, type, order, deadline_ns, ret, &broken, err);
+        r = ask(slot->fd, type, order, deadline_ns, ret, &condition, err);
     }
-    put_back(link, slot, broken);
+    put_back(link, slot, condition);
     return r;
 }

@@ -44,7 +44,7 @@ void kbs_link_set_source(struct kbs_link *link, const struct kbs_link_source *so
  * Sends one order of the list `sign` and waits for its RESULT, whose body is appended to `ret`. Blocks,
  * for at most timeout_ms. KBS_DEADLINE if no channel was free or no answer came in that time,
  * KBS_TOKEN_DOWN if the channel broke; else the category that the worker said. A channel whose answer
- * did not come in time is not used again: the answer might come later.
+ * did not come in time is used again when it has come.
  *
  * A process that was forked off has none of its parent's channels: KBS_TOKEN_DOWN until one is attached there, or a new
  * one from the source.

@@ -157,16 +157,33 @@ static void test_a_late_answer_is_nobodys(void **state)
 {
     struct kbs_link *link = new_link(1);
     struct kbs_error err;
+    static const uint8_t other[32] = {1};
+    const struct kbs_wire_sign_digest late = {.digest = {.p = other, .len = sizeof(other)}};
+    struct kbs_buf answer = KBS_BUF(512);
     struct signer slow;
     struct signer next;
     (void)state;
 
     attach(link, 0, signer_start(&slow, NULL, SIGNER_HOLD));
-    assert_int_equal(order(link, SOON_MS, &err), KBS_DEADLINE);
+    assert_int_equal(kbs_link_order(link, KBS_WIRE_SIGN_DIGEST, &late, SOON_MS, &answer, &err), -1);
+    assert_int_equal(err.category, KBS_DEADLINE);
+    assert_int_equal(order(link, SOON_MS, &err),
+                     KBS_DEADLINE); /* it is not asked while it owes an answer */
+    assert_int_equal(slow.asked, 1);
     signer_release(&slow);
-    signer_join(&slow); /* it found its channel closed */
+    for (int i = 0; i < 3; i++) { /* order() compares: none of these is the late one */
+        assert_int_equal(order(link, LONG_MS, &err), KBS_OK);
+    }
+    assert_int_equal(slow.asked, 4);
+    /* while it owes one it can be replaced */
+    (void)kbs_link_free(link);
+    signer_join(&slow);
+    link = new_link(1);
+    attach(link, 0, signer_start(&slow, NULL, SIGNER_HOLD));
     assert_int_equal(order(link, SOON_MS, &err), KBS_DEADLINE);
     attach(link, 0, signer_start(&next, NULL, SIGNER_ECHO));
+    signer_release(&slow);
+    signer_join(&slow); /* it found its channel closed */
     assert_int_equal(order(link, LONG_MS, &err), KBS_OK);
     (void)kbs_link_free(link);
     signer_join(&next);
