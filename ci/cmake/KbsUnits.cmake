@@ -28,7 +28,8 @@ endfunction()
 kbs_unit(kbsd.service.in kbsd.service)
 kbs_role_units(kbs-front DOES "gateway"
     NOTE "Its listeners are kbsd's sockets, handed over: they stay in kbsd's network, and it needs none."
-    FILES "# No file at all.")
+    FILES "# No file at all."
+    TASKS 24) # with a token-held TLS key: a thread for each channel to its sign worker
 kbs_role_units(kbs-judge DOES "decision"
     NOTE "A store that is elsewhere is named with BindPaths= in a drop-in."
     FILES "BindPaths=/var/lib/kbs-hsm/store")
