@@ -72,7 +72,7 @@ struct objects {
 };
 
 /* Ends the program when a call of the token fails: a figure with failures in it is none. */
-static void must(CK_RV rv, const char *function)
+static void must_ckr(CK_RV rv, const char *function)
 {
     if (rv != CKR_OK) {
         fprintf(stderr, "perf_bare: %s: 0x%lx\n", function, rv);
@@ -118,8 +118,8 @@ static void templates_make(struct templates *t, size_t info_len)
 static CK_OBJECT_HANDLE bare_derive(struct bench *b, CK_MECHANISM *mech, CK_OBJECT_HANDLE base,
                                     struct kbs_template *key, struct objects *o)
 {
-    must(b->token.f->C_DeriveKey(b->token.session, mech, base, key->a, key->n, &o->v[o->n]),
-         "C_DeriveKey");
+    must_ckr(b->token.f->C_DeriveKey(b->token.session, mech, base, key->a, key->n, &o->v[o->n]),
+             "C_DeriveKey");
     return o->v[o->n++];
 }
 
@@ -132,12 +132,13 @@ static CK_OBJECT_HANDLE bare_kek_transport(struct bench *b, struct templates *t,
     CK_MECHANISM mech = {CKM_SHA256, NULL, 0};
     CK_ULONG len = KEK_BYTES;
 
-    must(f->C_DigestInit(session, &mech), "C_DigestInit");
-    must(f->C_DigestUpdate(session, kbs_p11_in(counter_1), sizeof(counter_1)), "C_DigestUpdate");
-    must(f->C_DigestKey(session, z), "C_DigestKey");
-    must(f->C_DigestUpdate(session, b->info.p, b->info.len), "C_DigestUpdate");
-    must(f->C_DigestFinal(session, t->value, &len), "C_DigestFinal");
-    must(f->C_CreateObject(session, t->kek.a, t->kek.n, &o->v[o->n]), "C_CreateObject");
+    must_ckr(f->C_DigestInit(session, &mech), "C_DigestInit");
+    must_ckr(f->C_DigestUpdate(session, kbs_p11_in(counter_1), sizeof(counter_1)),
+             "C_DigestUpdate");
+    must_ckr(f->C_DigestKey(session, z), "C_DigestKey");
+    must_ckr(f->C_DigestUpdate(session, b->info.p, b->info.len), "C_DigestUpdate");
+    must_ckr(f->C_DigestFinal(session, t->value, &len), "C_DigestFinal");
+    must_ckr(f->C_CreateObject(session, t->kek.a, t->kek.n, &o->v[o->n]), "C_CreateObject");
     return o->v[o->n++];
 }
 
@@ -170,17 +171,17 @@ static void bare_once(struct bench *b, struct templates *t, struct kbs_recipient
     struct kbs_error err = KBS_ERROR_NONE;
     CK_OBJECT_HANDLE kek;
 
-    must(f->C_GenerateKeyPair(session, &generate, t->public_key.a, t->public_key.n,
-                              t->private_key.a, t->private_key.n, &o.v[0], &o.v[1]),
-         "C_GenerateKeyPair");
+    must_ckr(f->C_GenerateKeyPair(session, &generate, t->public_key.a, t->public_key.n,
+                                  t->private_key.a, t->private_key.n, &o.v[0], &o.v[1]),
+             "C_GenerateKeyPair");
     must_not_fail(kbs_object_ec_point(&b->token, o.v[0], KBS_CURVE_P256, &ret->epk, &err), &err,
                   "CKA_EC_POINT");
     kek = bare_derive(b, &ecdh, o.v[1], &t->z, &o);
     kek = by_digest() ? bare_kek_transport(b, t, kek, &o) : bare_kek_chain(b, t, kek, &o);
-    must(f->C_WrapKey(session, &wrap, kek, b->key_object, ret->wrapped, &len), "C_WrapKey");
+    must_ckr(f->C_WrapKey(session, &wrap, kek, b->key_object, ret->wrapped, &len), "C_WrapKey");
     ret->wrapped_len = len;
     while (o.n > 0) {
-        must(f->C_DestroyObject(session, o.v[--o.n]), "C_DestroyObject");
+        must_ckr(f->C_DestroyObject(session, o.v[--o.n]), "C_DestroyObject");
     }
 }
 

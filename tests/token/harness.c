@@ -544,6 +544,21 @@ static void worker_call(struct worker *w, enum kbs_wire_type type, const void *m
     fail_msg("%s: %s", kbs_wire_type_name(type), err.detail);
 }
 
+void must(int rc, const struct kbs_error *err)
+{
+    if (rc != 0) {
+        fail_msg("%s", err->detail);
+    }
+}
+
+void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
+{
+    if (r->category != category) {
+        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
+                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
+    }
+}
+
 struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg)
 {
     struct kbs_wire_result result;

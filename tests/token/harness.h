@@ -103,6 +103,11 @@ int worker_wait(struct worker *w);
 
 /* One order, and its RESULT (borrowed until the next); takes and acknowledges its deed. */
 struct kbs_wire_result worker_order(struct worker *w, enum kbs_wire_type type, const void *msg);
+
+/* Assertions, which show what was said. */
+void must(int rc, const struct kbs_error *err);
+void assert_category(const struct kbs_wire_result *r, enum kbs_category category);
+
 struct kbs_wire_described worker_describe(struct worker *w);
 /* The n-th sign-token key that was described, from 0; its point borrows. */
 struct kbs_wire_sign_key described_sign(const struct kbs_wire_described *d, uint16_t n);

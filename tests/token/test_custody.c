@@ -30,21 +30,6 @@ static struct token_dir template_dir;
 static const struct start_options admin_lane = {.duty = KBS_DUTY_ADMIN};
 static const struct start_options guest_lane = {.duty = KBS_DUTY_RELEASE};
 
-static void must(int rc, const struct kbs_error *err)
-{
-    if (rc != 0) {
-        fail_msg("%s", err->detail);
-    }
-}
-
-static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
-{
-    if (r->category != category) {
-        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
-                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
-    }
-}
-
 static struct kbs_agree_key *tee_new(void)
 {
     struct kbs_agree_key *tee = NULL;

@@ -29,21 +29,6 @@ static const struct {
              {KBS_KEY_ALG_P521, 66, KBS_CURVE_P521},
              {KBS_KEY_ALG_RSA, 256, KBS_CURVE_NONE}};
 
-static void must(int rc, const struct kbs_error *err)
-{
-    if (rc != 0) {
-        fail_msg("%s", err->detail);
-    }
-}
-
-static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
-{
-    if (r->category != category) {
-        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
-                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
-    }
-}
-
 static int group_setup(void **state)
 {
     (void)state;

@@ -34,21 +34,6 @@ struct bench {
     uint8_t party_v[KBS_SHA256_BYTES];
 };
 
-static void must(int rc, const struct kbs_error *err)
-{
-    if (rc != 0) {
-        fail_msg("%s", err->detail);
-    }
-}
-
-static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
-{
-    if (r->category != category) {
-        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
-                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
-    }
-}
-
 static int group_setup(void **state)
 {
     (void)state;

@@ -260,14 +260,6 @@ static struct kbs_wire_result front_order(struct worker *w, enum kbs_wire_type t
     return r;
 }
 
-static void assert_category(const struct kbs_wire_result *r, enum kbs_category category)
-{
-    if (r->category != category) {
-        fail_msg("%s instead of %s: %.*s", kbs_category_name((enum kbs_category)r->category),
-                 kbs_category_name(category), (int)r->detail.len, (const char *)r->detail.p);
-    }
-}
-
 /* What the worker says its key is. Returns owned. */
 static EVP_PKEY *front_public(struct worker *w)
 {
