@@ -218,7 +218,17 @@ struct kbs_admin_key_request {
 KBS_MUST_CHECK int kbs_admin_send(struct kbs_admin *a, const struct kbs_admin_options *o,
                                   const struct kbs_admin_key_request *q, json_t **ret,
                                   struct kbs_error *err);
-/* The same, and shows the KEY that comes back. */
+/*
+ * The whole of it, for a command that asks one thing: opens, sends, closes. What only looks (GET) is sent in a dry run,
+ * too. Returns owned; NULL after a dry run.
+ */
+KBS_MUST_CHECK int kbs_admin_ask(const struct kbs_admin_options *o,
+                                 const struct kbs_admin_key_request *q, json_t **ret,
+                                 struct kbs_error *err);
+/* A public key as PEM, what pins name, into a new file or ("-") to standard output. */
+KBS_MUST_CHECK int kbs_admin_public_write(const struct kbs_ec_public *key, const char *to,
+                                          struct kbs_error *err);
+/* kbs_admin_send(), and shows the KEY that comes back. */
 KBS_MUST_CHECK int kbs_admin_key_send(struct kbs_admin *a, const struct kbs_admin_options *o,
                                       const struct kbs_admin_key_request *q, struct kbs_error *err);
 /* A KEY as JSON or for people, as the options say. `key` is borrowed. */

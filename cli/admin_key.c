@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "agree/agree.h"
 #include "base/terms.h"
 #include "cli/admin.h"
 #include "cli/files.h"
@@ -186,6 +187,34 @@ int kbs_admin_send(struct kbs_admin *a, const struct kbs_admin_options *o,
 int kbs_admin_key_show(const struct kbs_admin_options *o, json_t *key, struct kbs_error *err)
 {
     return o->json ? kbs_cli_json(json_incref(key), err) : kbs_admin_key_print(key, false, err);
+}
+
+int kbs_admin_ask(const struct kbs_admin_options *o, const struct kbs_admin_key_request *q,
+                  json_t **ret, struct kbs_error *err)
+{
+    struct kbs_admin_options options = *o;
+    struct kbs_admin admin = {.signer = NULL};
+    int r = kbs_admin_open(o, &admin, err);
+
+    options.dry_run = o->dry_run && strcmp(q->method, "GET") != 0;
+    if (r == 0) {
+        r = kbs_admin_send(&admin, &options, q, ret, err);
+    }
+    kbs_admin_close(&admin);
+    return r;
+}
+
+int kbs_admin_public_write(const struct kbs_ec_public *key, const char *to, struct kbs_error *err)
+{
+    const struct kbs_tee_key public_key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *key};
+    struct kbs_buf pem = KBS_BUF(KBS_LIMIT_KEY_PEM_BYTES);
+    int r = kbs_agree_public_to_pem(&public_key, &pem, err);
+
+    if (r == 0) {
+        r = kbs_cli_write_new(to, kbs_buf_span(&pem), err);
+    }
+    kbs_buf_deinit(&pem);
+    return r;
 }
 
 int kbs_admin_key_send(struct kbs_admin *a, const struct kbs_admin_options *o,

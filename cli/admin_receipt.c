@@ -2,7 +2,6 @@
  * kbs-admin receipt and receipt-key: whether a receipt holds for an answer that somebody kept, and the
  * key that receipts are signed with. Verifying is done from files alone.
  */
-#include "agree/agree.h"
 #include "cli/admin.h"
 #include "cli/files.h"
 #include "cli/output.h"
@@ -108,42 +107,22 @@ static int key_of(const json_t *answer, struct kbs_ec_public *ret, struct kbs_er
     return kbs_jose_jwk_get(json_array_get(keys, 0), "ES256", ret, err);
 }
 
-/* As PEM, what pins name. */
-static int key_write(const struct kbs_ec_public *key, const char *to, struct kbs_error *err)
-{
-    const struct kbs_tee_key public_key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW, .ec = *key};
-    struct kbs_buf pem = KBS_BUF(KBS_LIMIT_KEY_PEM_BYTES);
-    int rc = kbs_agree_public_to_pem(&public_key, &pem, err);
-
-    if (rc == 0) {
-        rc = kbs_cli_write_new(to, kbs_buf_span(&pem), err);
-    }
-    kbs_buf_deinit(&pem);
-    return rc;
-}
-
 static int key_ask(const struct kbs_admin_options *o, const char *method, const char *to,
                    struct kbs_error *err)
 {
     const struct kbs_admin_key_request q = {
         .method = method, .target = RECEIPT_KEY_TARGET, .path = "receipt key"};
-    struct kbs_admin_options options = *o;
-    struct kbs_admin admin = {.signer = NULL};
     struct kbs_ec_public key;
     KBS_AUTO_JSON answer = NULL;
-    int rc = kbs_admin_open(o, &admin, err);
+    int rc = kbs_admin_ask(o, &q, &answer, err);
 
-    options.dry_run = o->dry_run && strcmp(method, "GET") != 0;
-    if (rc == 0) {
-        rc = kbs_admin_send(&admin, &options, &q, &answer, err);
-    }
     if (rc == 0 && answer != NULL) {
         rc = key_of(answer, &key, err);
         if (rc == 0) {
-            rc = o->json ? kbs_cli_json(json_incref(answer), err) : key_write(&key, to, err);
+            rc = o->json ? kbs_cli_json(json_incref(answer), err)
+                         : kbs_admin_public_write(&key, to, err);
         }
     }
-    kbs_admin_close(&admin);
     return rc;
 }
 

@@ -47,19 +47,12 @@ static int ask(const struct kbs_admin_options *o, const char *method, const char
 {
     const struct kbs_admin_key_request q = {
         .method = method, .target = target, .path = "signing key", .body = body};
-    struct kbs_admin_options options = *o;
-    struct kbs_admin admin = {.signer = NULL};
     KBS_AUTO_JSON answer = NULL;
-    int r = kbs_admin_open(o, &admin, err);
+    int r = kbs_admin_ask(o, &q, &answer, err);
 
-    options.dry_run = o->dry_run && strcmp(method, "GET") != 0;
-    if (r == 0) {
-        r = kbs_admin_send(&admin, &options, &q, &answer, err);
-    }
     if (r == 0 && answer != NULL) {
         r = o->json ? kbs_cli_json(json_incref(answer), err) : show(answer, err);
     }
-    kbs_admin_close(&admin);
     return r;
 }
 

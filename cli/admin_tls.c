@@ -2,9 +2,7 @@
  * kbs-admin tls: the versions of the service's own key for TLS. Making one changes nothing of what is served:
  * it comes with the name by which a certificate is asked for and the configuration then names it.
  */
-#include "agree/agree.h"
 #include "cli/admin.h"
-#include "cli/files.h"
 #include "cli/output.h"
 #include "cli/status.h"
 #include "jose/read/jose.h"
@@ -31,26 +29,16 @@ static int row_fill(const json_t *item, struct kbs_admin_row *ret, struct kbs_er
 static int pem_write(const json_t *keys, const char *to, struct kbs_error *err)
 {
     const json_t *newest = json_array_get(keys, json_array_size(keys) - 1);
-    struct kbs_buf pem = KBS_BUF(KBS_LIMIT_KEY_PEM_BYTES);
-    struct kbs_tee_key key = {.alg = KBS_TEE_ALG_ECDH_ES_A256KW};
+    struct kbs_ec_public key;
     json_t *jwk = NULL;
-    int rc;
 
     if (json_array_size(keys) == 0) {
         return kbs_fail(err, KBS_MISSING, "the token has no tls key: kbs-admin tls make-key");
     }
-    rc = kbs_json_get_object(newest, "key", &jwk, err);
-    if (rc == 0) {
-        rc = kbs_jose_jwk_get(jwk, NULL, &key.ec, err);
-    }
-    if (rc == 0) {
-        rc = kbs_agree_public_to_pem(&key, &pem, err);
-    }
-    if (rc == 0) {
-        rc = kbs_cli_write_new(to, kbs_buf_span(&pem), err);
-    }
-    kbs_buf_deinit(&pem);
-    return rc;
+    return kbs_json_get_object(newest, "key", &jwk, err) == 0 &&
+                   kbs_jose_jwk_get(jwk, NULL, &key, err) == 0
+               ? kbs_admin_public_write(&key, to, err)
+               : -1;
 }
 
 static int show(const json_t *answer, const char *to, struct kbs_error *err)
@@ -71,19 +59,12 @@ static int ask(const struct kbs_admin_options *o, const char *method, const char
 {
     const struct kbs_admin_key_request q = {
         .method = method, .target = target, .path = "TLS key", .body = body};
-    struct kbs_admin_options options = *o;
-    struct kbs_admin admin = {.signer = NULL};
     KBS_AUTO_JSON answer = NULL;
-    int r = kbs_admin_open(o, &admin, err);
+    int r = kbs_admin_ask(o, &q, &answer, err);
 
-    options.dry_run = o->dry_run && strcmp(method, "GET") != 0;
-    if (r == 0) {
-        r = kbs_admin_send(&admin, &options, &q, &answer, err);
-    }
     if (r == 0 && answer != NULL) {
         r = o->json ? kbs_cli_json(json_incref(answer), err) : show(answer, to, err);
     }
-    kbs_admin_close(&admin);
     return r;
 }
 
