@@ -14,7 +14,7 @@
 struct profile {
     const char *name;
     uint8_t minimum;
-    const char *ciphers; /* of TLS 1.2 */
+    const char *ciphers;
 };
 
 #define AEAD                                                                                   \

@@ -126,7 +126,8 @@ struct kbs_config_socket {
 struct kbs_config_tls {
     uint8_t minimum; /* TLS 1.`minimum` to 1.`maximum`: 2 or 3 */
     uint8_t maximum;
-    const char *ciphers; /* of TLS 1.2, and groups: lists as OpenSSL spells them; "" for its own */
+    const char *
+        ciphers; /* and suites of TLS 1.3, and groups: lists as OpenSSL spells them; "" for its own */
     const char *groups;
 };
 

@@ -58,7 +58,7 @@ struct kbsd_unit {
     int sign_ends[KBS_LIMIT_TLS_SIGNERS]; /* SIGN: the same, of all its channels */
     bool spare; /* SIGN: not to be started: the other one of its front's two serves */
     bool
-        renewal; /* SIGN: takes the place of the other one, with the certificate of s->renewed (tls.h) */
+        renewal; /* SIGN: takes the place of the other one, with the certificate of kbsd_server_tls.next (sign.h) */
     bool fetches; /* FRONT, LANE: has a channel to the kbs-fetch that is there now */
 };
 

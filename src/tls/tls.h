@@ -41,7 +41,7 @@ struct kbs_tls_settings {
     unsigned int minimum;      /* TLS 1.`minimum` to 1.`maximum`: 2 or 3 */
     unsigned int maximum;
     struct kbs_span
-        ciphers; /* of TLS 1.2, and groups: as OpenSSL spells lists; empty: the default's */
+        ciphers; /* and suites of TLS 1.3, and groups: as OpenSSL spells lists; empty: the default's */
     struct kbs_span groups;
 };
 

@@ -41,8 +41,8 @@ struct kbs_wire_list {
 /*
  * kbsd -> kbs-front, before GO if it has a TLS listener, and again when one of these has changed. certificate: PEM
  * chain, leaf first; client_ca: PEM, empty: no client certificate is asked for; signers: channels to a sign worker
- * that follow as ATTACH sign, 0: the key follows as ATTACH tls-key; minimum, maximum: of TLS 1.`n`; ciphers: of TLS 1.2,
- * and groups: as OpenSSL spells lists of them, empty for the library's
+ * that follow as ATTACH sign, 0: the key follows as ATTACH tls-key; minimum, maximum: of TLS 1.`n`; ciphers, suites of
+ * TLS 1.3 among them, and groups: as OpenSSL spells lists of them, empty for the library's
  */
 #define KBS_WIRE_CONFIG_TLS_FIELDS(F, m) \
     F(m, BYTES, certificate) F(m, BYTES, client_ca) F(m, U32, signers) F(m, U8, minimum) F(m, U8, maximum) \
